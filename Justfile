@@ -1,0 +1,58 @@
+# LAST. `just` alone lists the recipes; `just phase1 recipe=lite_small train.epochs=5` overrides any field.
+set positional-arguments
+
+python := if path_exists(justfile_directory() / ".venv/bin/python") == "true" { justfile_directory() / ".venv/bin/python" } else { "python3" }
+
+# list the recipes
+[private]
+default:
+    @just --list --unsorted
+
+# raw skeletons -> clip store: just phase0 recipe=nw_ucla raw=FOLDER
+[no-exit-message]
+phase0 *args:
+    @{{python}} phases/p0_preprocess.py "$@"
+
+# train and test one network: just phase1 recipe=lite_small [data=nw_ucla] [seed=1] [key.sub=value ...]
+[no-exit-message]
+phase1 *args:
+    @{{python}} phases/p1_train.py "$@"
+
+# describe a recipe's network in one JSON line: just info recipe=lite_small
+[no-exit-message]
+info *args:
+    @{{python}} last.py "$@"
+
+# draw one clip: just show clip=NAME_OR_FILE out=clip.gif [store=FOLDER]
+[no-exit-message]
+show *args:
+    @{{python}} phases/show.py "$@"
+
+# table of what was trained, as Markdown: just table [runs=runs] [results=results]
+[no-exit-message]
+table *args:
+    @{{python}} phases/table.py table "$@"
+
+# gather finished runs into results/<recipe>--<dataset>-<split>.json
+[no-exit-message]
+collect *args:
+    @{{python}} phases/table.py collect "$@"
+
+# the whole job on clips it makes itself, in minutes: phase 0, phase 1, a table and pictures under runs/demo
+demo:
+    @{{python}} phases/p0_preprocess.py recipe=synthetic
+    @{{python}} phases/p1_train.py recipe=lite_small data=synthetic out=runs/demo
+    @{{python}} phases/table.py table runs=runs/demo results=
+    @{{python}} phases/show.py clip=@each store=stores/synthetic out=runs/demo/clips.png
+
+# measure parsing, view and network rates as ratios in one run, into results/bench.json
+bench *args:
+    @OMP_WAIT_POLICY=PASSIVE {{python}} tests/bench.py "$@"
+
+# all tests
+test *args:
+    @{{python}} -m pytest "$@"
+
+# ruff
+lint:
+    @{{python}} -m ruff check .

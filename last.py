@@ -1,0 +1,1173 @@
+"""LAST: small and strong skeleton-based action recognisers, all of it in this single file.
+
+Three-dimensional joints of a body over time go in, the name of an action comes out. Read from top to bottom:
+
+    1. Skeletons      joints, parents, regions; everything else (bones, hops, shift tables) is derived
+    2. Streams        bone, velocity and bone velocity from joints
+    3. The view       clips of any length -> batches (B, M, T, V, 3), sampled, aligned, augmented on the device
+    4. Shared pieces  temporal convolution, causal mode, DCT gate, head
+    5. LAST-Lite      ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters
+    6. Losses
+    7. Configuration  every default, recipes, overrides
+    8. Checkpoints    atomic, loadable with weights_only=True
+    9. Trainer        fit(model, batches, loss_fn, ...): knows nothing of skeletons
+
+The axis letters, capital in docstrings, small in einops patterns:
+
+    b clip · m body · c channel · t frame · v joint · s stream · k bin of the DCT or class
+
+References. ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al., CVPR 2020,
+arXiv:1904.01189); CTR-GCN (Chen et al., ICCV 2021, arXiv:2107.12213); EfficientGCN (Song et al., TPAMI 2022, arXiv:2106.15125).
+
+    python last.py recipe=lite_small          one JSON line that describes the model of a recipe
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import math
+import os
+import pickle
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tomli
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent
+
+
+def nearest(word: str, known) -> str:
+    """`, did you mean 'x'? (known: x, y, z)`: the end of every message about an unknown name."""
+    known = sorted(map(str, known))
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return (f", did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(known)})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 1. Skeletons
+# ---------------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A body as data. `parents[v]` is the joint nearer to the root (the root is its own parent), `regions` are disjoint
+    sets of joints, `pairs` the (left, right) joints, found by their names where they are not given. Joints are 0-based.
+    """
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    regions: dict[str, tuple[int, ...]]
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self):
+        V, where = len(self.joints), f"skeleton {self.name!r}"
+        if V < 2 or len(set(self.joints)) != V:
+            raise ValueError(f"{where}: needs at least 2 joints, all of different names")
+        if len(self.parents) != V:
+            raise ValueError(f"{where}: {len(self.parents)} parents for {V} joints; one each, the root is its own")
+        roots = [v for v in range(V) if self.parents[v] == v]
+        if len(roots) != 1 or any(not 0 <= p < V for p in self.parents):
+            raise ValueError(f"{where}: parents must lie in 0..{V - 1} with exactly one root, its own parent; roots {roots}")
+        for v in range(V):
+            u, steps = v, 0
+            while self.parents[u] != u:
+                u, steps = self.parents[u], steps + 1
+                if steps > V:
+                    raise ValueError(f"{where}: joint {v} ({self.joints[v]}) never reaches the root: parents form a cycle")
+        members = [v for r in self.regions.values() for v in r]
+        if sorted(members) != list(range(V)):
+            odd = sorted(set(range(V)) ^ set(members)) or sorted({v for v in members if members.count(v) > 1})
+            raise ValueError(f"{where}: every joint must stand in exactly one region; look at joints {odd}")
+        if not self.pairs:
+            index = {joint: v for v, joint in enumerate(self.joints)}
+            pairs = tuple((v, index[j.replace("left", "right")]) for j, v in index.items()
+                          if "left" in j and j.replace("left", "right") in index)
+            object.__setattr__(self, "pairs", pairs)
+
+    @classmethod
+    def from_dict(cls, d: dict) -> Skeleton:
+        """The skeleton of a metadata file: keys name, joints, parents, regions, and pairs if names do not tell them."""
+        missing = [k for k in ("joints", "parents", "regions") if k not in d]
+        if missing:
+            raise ValueError(f"skeleton {d.get('name', '?')!r}: lacks {', '.join(missing)}; it needs joints, parents and regions")
+        return cls(str(d.get("name", "own")), tuple(d["joints"]), tuple(map(int, d["parents"])),
+                   {k: tuple(map(int, v)) for k, v in d["regions"].items()}, tuple((int(a), int(b)) for a, b in d.get("pairs", ())))
+
+    def to_dict(self) -> dict:
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.joints)
+
+    @property
+    def bones(self) -> list[tuple[int, int]]:
+        """(child, parent) of every joint; the root's bone is itself to itself, of length 0."""
+        return list(enumerate(self.parents))
+
+    @cached_property
+    def hops(self) -> np.ndarray:
+        """(V, V) number of bones on the path between two joints."""
+        V = self.num_joints
+        hops = np.where(np.eye(V, dtype=bool), 0, V)
+        for child, parent in self.bones:
+            if child != parent:
+                hops[child, parent] = hops[parent, child] = 1
+        for k in range(V):  # Floyd-Warshall
+            hops = np.minimum(hops, hops[:, k, None] + hops[None, k, :])
+        return hops
+
+    @property
+    def adjacency(self) -> np.ndarray:
+        """(V, V) D^-1/2 (A + I) D^-1/2, symmetric (Kipf and Welling, arXiv:1609.02907)."""
+        A = (self.hops <= 1).astype(np.float32)
+        d = A.sum(1) ** -0.5
+        return d[:, None] * A * d[None, :]
+
+    def _named(self, *words: str) -> list[int]:
+        return next((hit for w in words if (hit := [v for v, j in enumerate(self.joints) if w in j])), [])
+
+    @cached_property
+    def centre(self) -> list[int]:
+        """Joints whose mean is the body's centre: the spine, or the hips where a skeleton has no spine."""
+        return self._named("spine mid", "spine", "hip") or [v for v, p in self.bones if v == p]
+
+    @property
+    def trunk(self) -> tuple[list[int], list[int], list[int], list[int]] | None:
+        """(left shoulder, right shoulder, left hip, right hip), each as a list of one; None where names do not tell them."""
+        four = tuple(self._named(n) for n in ("left shoulder", "right shoulder", "left hip", "right hip"))
+        return four if all(four) else None
+
+    @property
+    def mirror(self) -> list[int]:
+        """Joint that stands in each joint's place after left and right are exchanged."""
+        swap = list(range(self.num_joints))
+        for left, right in self.pairs:
+            swap[left], swap[right] = right, left
+        return swap
+
+    def region_shift(self, channels: int) -> np.ndarray:
+        """(C, V) table of the body-region shift: which joint each (channel, joint) reads.
+
+        Channels [0, C/4) rotate within each arm, [C/4, C/2) within each leg, [C/2, 5C/8) within the torso: the i-th of a group
+        reads, at a region's q-th joint, its joint (q + i + 1) mod size; joints of other regions read themselves. The i-th of
+        the rest reads neighbour i mod degree in ascending order, the joint itself among them.
+        """
+        V, C = self.num_joints, channels
+        table = np.tile(np.arange(V), (C, 1))
+        for ending, lo, hi in (("arm", 0, C // 4), ("leg", C // 4, C // 2), ("torso", C // 2, 5 * C // 8)):
+            for region in (r for n, r in self.regions.items() if n.endswith(ending)):
+                for c in range(lo, hi):
+                    table[c, list(region)] = np.roll(region, -(c - lo + 1))
+        neighbours = [np.flatnonzero(self.hops[v] <= 1) for v in range(V)]
+        for c in range(5 * C // 8, C):
+            table[c] = [n[(c - 5 * C // 8) % len(n)] for n in neighbours]
+        return table
+
+    def random_shift(self, channels: int, seed: int = 0) -> np.ndarray:
+        """(C, V) table of the random shift (rows L0 and L8): a seeded permutation of the joints for each channel."""
+        rng = np.random.default_rng(seed)
+        return np.stack([rng.permutation(self.num_joints) for _ in range(channels)])
+
+
+def _skeleton(name: str, joints: str, parents: list[int], **regions: list[int]) -> Skeleton:
+    return Skeleton(name, tuple(j.strip() for j in joints.split(",")), tuple(parents), {k: tuple(v) for k, v in regions.items()})
+
+
+SKELETONS = {s.name: s for s in (
+    _skeleton("ntu25",  # Kinect v2, NTU RGB+D (Shahroudy et al., CVPR 2016)
+              "spine base, spine mid, neck, head, left shoulder, left elbow, left wrist, left hand, right shoulder, right elbow, "
+              "right wrist, right hand, left hip, left knee, left ankle, left foot, right hip, right knee, right ankle, right foot, "
+              "spine shoulder, left hand tip, left thumb, right hand tip, right thumb",
+              [1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11],
+              left_arm=[4, 5, 6, 7, 21, 22], right_arm=[8, 9, 10, 11, 23, 24], left_leg=[12, 13, 14, 15],
+              right_leg=[16, 17, 18, 19], torso=[0, 1, 2, 3, 20]),
+    _skeleton("kinect20",  # Kinect v1, Northwestern-UCLA (Wang et al., CVPR 2014)
+              "hip centre, spine, shoulder centre, head, left shoulder, left elbow, left wrist, left hand, right shoulder, "
+              "right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip, right knee, right ankle, "
+              "right foot",
+              [1, 2, 2, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18],
+              left_arm=[4, 5, 6, 7], right_arm=[8, 9, 10, 11], left_leg=[12, 13, 14, 15], right_leg=[16, 17, 18, 19],
+              torso=[0, 1, 2, 3]),
+    _skeleton("coco17",  # COCO key points (Lin et al., ECCV 2014), rooted at the nose
+              "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, right elbow, left wrist, "
+              "right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle",
+              [0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14],
+              left_arm=[5, 7, 9], right_arm=[6, 8, 10], left_leg=[11, 13, 15], right_leg=[12, 14, 16], torso=[0, 1, 2, 3, 4]),
+)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 2. Streams
+# ---------------------------------------------------------------------------------------------------------------------
+
+STREAMS = ("joint", "bone", "velocity", "bone_velocity")
+
+
+def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STREAMS) -> Tensor:
+    """Streams (..., T, V, 3·S) of joints (..., T, V, 3), in the order of `names`.
+
+    bone = J[child] - J[parent] (root: 0); velocity = J[t+1] - J[t] (last frame: 0); bone_velocity = the same of bone.
+    All are linear in J: an augmentation of the joints that is linear acts on each stream alike.
+    """
+    def velocity(x: Tensor) -> Tensor:
+        return F.pad(x[..., 1:, :, :] - x[..., :-1, :, :], (0, 0, 0, 0, 0, 1))
+
+    bone = joints - joints[..., parents, :]
+    make = {"joint": lambda: joints, "bone": lambda: bone, "velocity": lambda: velocity(joints), "bone_velocity": lambda: velocity(bone)}
+    return torch.cat([make[name]() for name in names], dim=-1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 3. The view of a clip
+# ---------------------------------------------------------------------------------------------------------------------
+
+def hashed_uniform(*keys: int | Tensor) -> Tensor:
+    """Numbers in [0, 1) that are a pure function of integer keys (broadcast together): no state to save, the same on every device.
+
+    Each key is folded in and mixed by a 32-bit finaliser of the murmur kind (constants of C. Wellons' hash prospector).
+    """
+    h: int | Tensor = 0x9E3779B9
+    for key in keys:
+        h = (h ^ key) & 0xFFFFFFFF
+        h = ((h ^ (h >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+        h = ((h ^ (h >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+        h = h ^ (h >> 16)
+    return (torch.as_tensor(h) >> 8).float() / (1 << 24)
+
+
+def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None, window: Tensor | None = None) -> Tensor:
+    """Frame numbers (B, T) that a view takes from clips of `length` (B,) frames, each at least 1.
+
+    uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each.
+    crop: the clip repeated to at least 300 frames, then T in a row from the middle, or from u[:, 0] of the way (ST-GCN's view).
+    Shorter clips than T repeat their last frame, so that their velocity there is zero. `window` (B, 2) holds, for training, the
+    first frame and the number of frames that may be seen.
+    """
+    t = torch.arange(T, device=length.device)
+    if sampling == "crop":
+        total = length.clamp(min=max(300, T))
+        start = ((total - T + 1) * (0.5 if u is None else u[:, 0])).long()
+        return (start[:, None] + t) % length[:, None]
+    first, count = (torch.zeros_like(length), length) if window is None else window.unbind(1)
+    inside = ((t + (0.5 if u is None else u)) * count[:, None] / T).long()
+    inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
+    return first[:, None] + torch.minimum(inside, count[:, None] - 1)
+
+
+def rotation(angles: Tensor) -> Tensor:
+    """Matrices (B, 3, 3) that turn row vectors by angles (B, 3) in radians about x, then y, then z."""
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
+    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
+    rows = lambda *r: rearrange(torch.stack(r, 1), "b (i j) -> b i j", i=3)  # noqa: E731
+    return (rows(one, zero, zero, zero, cx, sx, zero, -sx, cx) @ rows(cy, zero, -sy, zero, one, zero, sy, zero, cy)
+            @ rows(cz, sz, zero, -sz, cz, zero, zero, zero, one))
+
+
+class ClipStore:
+    """The clips that phase 0 wrote into a folder: joints of all bodies in one (rows, V, 3) array, and a table of the clips."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        if not (self.path / "meta.json").is_file():
+            raise ValueError(f"no clip store in {self.path}: make it with `just phase0 recipe=... raw=...`")
+        try:
+            self.meta = json.loads((self.path / "meta.json").read_text())
+            self.frames = np.load(self.path / "frames.npy", mmap_mode="c")  # c: torch wants it writable; the file stays as it is
+            with np.load(self.path / "clips.npz") as z:
+                self.clips = {k: z[k] for k in z.files}
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as e:
+            raise ValueError(f"clip store {self.path} is damaged ({e}): run phase 0 again") from None
+        self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
+        self.classes: list[str] = self.meta["classes"]
+
+    def __len__(self) -> int:
+        return len(self.clips["label"])
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Clip numbers of the (training, test) side of a protocol."""
+        if name not in self.meta["protocols"]:
+            raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{nearest(name, self.meta['protocols'])}")
+        rule = self.meta["protocols"][name]
+        value = self.clips[rule["field"]]
+        sides = {side: np.isin(value, rule[side]) for side in ("train", "test") if side in rule}
+        train = sides["train"] if "train" in sides else ~sides["test"]
+        test = sides["test"] if "test" in sides else ~train
+        for side, members in (("training", train), ("test", test)):
+            if not members.any():
+                raise ValueError(f"data.split = {name!r}: no clip of {self.path} is on the {side} side (rule: {rule})")
+        return np.flatnonzero(train), np.flatnonzero(test)
+
+
+class ClipView:
+    """Batches of a store as the models want them: (B, M, T, V, 3), an absent body all zeros, made on the device.
+
+    Every clip is centred on the spine of its main body's first frame, then, if the recipe says so, turned to a common heading
+    and scaled by the length of the trunk. In training it is flipped, turned, scaled, sheared and made noisy at random; what is
+    drawn is a pure function of (seed, epoch, clip), so that a resumed run and every rank agree.
+    """
+
+    def __init__(self, store: ClipStore, cfg: View, device: torch.device | str = "cpu"):
+        self.cfg, self.device, self.skeleton = cfg, torch.device(device), store.skeleton
+        frames = torch.from_numpy(store.frames)
+        if self.device.type == "cuda" and frames.nbytes < 0.5 * torch.cuda.mem_get_info(self.device)[0]:
+            frames = frames.to(self.device)
+        self.frames = frames  # on the host only where the device has no room; then each batch travels
+        self.length = torch.from_numpy(store.clips["length"]).to(self.device)
+        self.offset = torch.from_numpy(store.clips["offset"][:, :cfg.bodies]).to(self.device)
+        if self.offset.shape[1] < cfg.bodies:
+            raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} body per clip")
+        self.label = torch.from_numpy(store.clips["label"]).to(self.device)
+        self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
+        self.centre, self.pose = self._normalise()
+
+    def _rows(self, index: Tensor) -> Tensor:
+        return self.frames[index.to(self.frames.device)].to(self.device)
+
+    def _normalise(self) -> tuple[Tensor, Tensor]:
+        """Centre (N, 3) and linear map (N, 3, 3) of every clip, from the first frame in which its main body is seen."""
+        N, s = len(self.length), self.skeleton
+        row = self.offset[:, 0].clone()
+        last = row + self.length - 1
+        while (unseen := (self._rows(row) == 0).all(-1).all(-1) & (row < last)).any():
+            row += unseen.long()
+        body = self._rows(row)                                                              # n v 3
+        pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
+        if (self.cfg.heading or self.cfg.trunk_scale) and s.trunk is None:
+            raise ValueError(f"view.heading, view.trunk_scale: skeleton {s.name!r} names no left and right shoulder and hip; set both false")
+        if self.cfg.heading:
+            ls, rs, lh, rh = (body[:, j].mean(1) for j in s.trunk)
+            across = ls + lh - rs - rh
+            angle = torch.atan2(across[:, 2], across[:, 0])  # about y, the vertical of a levelled camera
+            pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
+        if self.cfg.trunk_scale:
+            ls, rs, lh, rh = (body[:, j].mean(1) for j in s.trunk)
+            size = ((ls + rs - lh - rh) / 2).norm(dim=1)
+            size = torch.where(size > 1e-3, size, torch.ones_like(size))
+            pose = pose * (0.5 / size)[:, None, None]  # an adult's trunk measures about half a metre
+        return body[:, s.centre].mean(1), pose
+
+    def _augment(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Random linear map (B, 3, 3) and whether to exchange left and right (B,)."""
+        cfg = self.cfg
+        u = 2 * hashed_uniform(seed, epoch, index[:, None], torch.arange(16, device=self.device)) - 1     # b 16 in [-1, 1)
+        turn = rotation(u[:, :3] * torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device))
+        scale = torch.diag_embed(1 + cfg.stretch * u[:, 3:6]) * (1 + cfg.scale * u[:, 6, None, None])
+        off = u.new_zeros(len(u), 9)
+        off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
+        shear = torch.eye(3, device=self.device) + off.unflatten(1, (3, 3))
+        return turn @ scale @ shear, u[:, 13] < 2 * cfg.flip - 1
+
+    def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
+        """Joints (B, M, T, V, 3) of the clips `index` (B,), in metres about the body's centre."""
+        cfg, length = self.cfg, self.length[index]
+        u = window = None
+        if training:
+            u = hashed_uniform(seed, epoch, index[:, None], 100 + torch.arange(cfg.frames, device=self.device))
+            w = hashed_uniform(seed, epoch, index[:, None], 50 + torch.arange(2, device=self.device))
+            count = (length * (cfg.window + (1 - cfg.window) * w[:, 0])).ceil().long().clamp(min=1)
+            window = torch.stack([((length - count + 1) * w[:, 1]).long(), count], 1)
+        t = sample_frames(length, cfg.frames, cfg.sampling, u, window)                      # b t
+        offset = self.offset[index]                                                         # b m
+        x = self._rows(offset.clamp(min=0)[:, :, None] + t[:, None, :])                     # b m t v 3
+        seen = ((x != 0).any(-1).any(-1) & (offset >= 0)[:, :, None])[..., None, None]      # b m t 1 1
+        x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
+        if training:
+            augment, flip = self._augment(index, seed, epoch)
+            linear = linear @ augment
+            if cfg.flip:  # exchange the joints and mirror x: a left-handed clip, not an impossible body
+                x = torch.where(flip[:, None, None, None, None], x[..., self.mirror, :], x)
+                linear = torch.where(flip[:, None, None], linear * linear.new_tensor([-1., 1., 1.]), linear)
+        x = rearrange(rearrange(x, "b m t v c -> b (m t v) c") @ linear, "b (m t v) c -> b m t v c", m=x.shape[1], t=x.shape[2])
+        if training and cfg.noise:
+            at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
+            a, b = (hashed_uniform(seed, epoch, index[:, None, None, None, None], k, at) for k in (201, 202))
+            x = x + cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()  # Box-Muller
+        return x * seen
+
+
+class Batches:
+    """Batches of some clips of a view: in a new order each epoch when training, in order and each exactly once otherwise."""
+
+    def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0):
+        self.view, self.size, self.training, self.seed = view, size, training, seed
+        self.index = torch.as_tensor(index, device=view.device)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.index) / self.size)
+
+    def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Batches {joints (B, M, T, V, 3), label (B,), index (B,)} of an epoch from batch `start` on."""
+        index = self.index
+        if self.training:
+            order = torch.randperm(len(index), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
+            index = index[order.to(index.device)]
+        for at in range(start * self.size, len(index), self.size):
+            part = index[at:at + self.size]
+            yield {"joints": self.view(part, self.training, self.seed, epoch), "label": self.view.label[part], "index": part}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 4. Shared pieces
+# ---------------------------------------------------------------------------------------------------------------------
+
+def conv1x1(cin: int, cout: int) -> nn.Conv2d:
+    return nn.Conv2d(cin, cout, 1, bias=False)
+
+
+class TemporalConv(nn.Module):
+    """Convolution over the frames of (B, C, T, V), padded so that T frames give ceil(T / stride).
+
+    In causal mode all padding is on the left, (k - 1)·d frames: output t then depends on no input after frame t·stride.
+    """
+
+    def __init__(self, cin: int, cout: int, kernel: int = 5, stride: int = 1, dilation: int = 1, groups: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, (kernel, 1), (stride, 1), dilation=(dilation, 1), groups=groups, bias=False)
+        self.reach, self.causal = (kernel - 1) * dilation, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = math.ceil(x.shape[2] / self.conv.stride[0])
+        pad = self.reach if self.causal else self.reach // 2
+        c = self.conv
+        y = F.conv2d(x, c.weight, None, c.stride, (pad, 0), c.dilation, c.groups)  # both sides alike, the surplus is cut
+        return y[:, :, :frames]                                                             # b c t v
+
+
+@contextlib.contextmanager
+def causal(model: nn.Module, on: bool = True):
+    """Inside, every temporal convolution of the model is causal (or not); afterwards each is what it was, whatever happened.
+
+    Only the convolutions: DCT gates, attention and pooling see the whole clip in either mode.
+    """
+    convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
+    before = [m.causal for m in convs]
+    try:
+        for m in convs:
+            m.causal = on
+        yield model
+    finally:
+        for m, was in zip(convs, before, strict=True):
+            m.causal = was
+
+
+def dct_matrix(T: int) -> Tensor:
+    """Orthonormal DCT-II matrix (T, T): D @ x goes to frequency, D.T @ X back."""
+    k, t = torch.meshgrid(torch.arange(T, dtype=torch.float64), torch.arange(T, dtype=torch.float64), indexing="ij")
+    D = (2 / T) ** 0.5 * torch.cos(math.pi * (t + 0.5) * k / T)
+    D[0] /= 2 ** 0.5
+    return D.float()
+
+
+class EpSepTCN(nn.Module):
+    """Expand 1x1, depthwise k = 5 over time (carries the stride), project 1x1; plus its input where the shape allows (EfficientGCN)."""
+
+    def __init__(self, channels: int, stride: int = 1, expand: int = 2, kernel: int = 5):
+        super().__init__()
+        wide = channels * expand
+        self.residual = stride == 1
+        self.body = nn.Sequential(
+            conv1x1(channels, wide), nn.BatchNorm2d(wide), nn.Hardswish(),
+            TemporalConv(wide, wide, kernel, stride, groups=wide), nn.BatchNorm2d(wide), nn.Hardswish(),
+            conv1x1(wide, channels), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        return x + y if self.residual else y
+
+
+class StreamFusion(nn.Module):
+    """Early fusion: one BatchNorm per stream, one shared 1x1 stem 3 -> C, a softmax over the streams for each channel.
+
+    y[c] = sum_s softmax(w)[s, c] · (W BN_s(x_s))[c], computed as one convolution of the 3·S stream channels.
+    """
+
+    def __init__(self, streams: int, channels: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3 * streams)  # statistics are per channel, so this is S norms side by side
+        self.stem = nn.Parameter(torch.randn(channels, 3) / 3 ** 0.5)
+        self.weights = nn.Parameter(torch.zeros(streams, channels))
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # b (s 3) t v
+        w = torch.einsum("sc,ck->csk", self.weights.float().softmax(0), self.stem)
+        return F.conv2d(self.norm(x), rearrange(w, "c s k -> c (s k) 1 1").to(x.dtype))
+
+
+class Head(nn.Module):
+    """g · mean + (1 - g) · max over (T, V), g learned per channel; mean over the bodies present; BatchNorm, dropout, linear."""
+
+    def __init__(self, channels: int, num_classes: int, dropout: float):
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(channels))
+        self.norm = nn.BatchNorm1d(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(channels, num_classes)
+
+    def pool(self, x: Tensor) -> Tensor:                                                    # b c t v
+        g = self.gate.sigmoid()
+        return g * x.mean((2, 3)) + (1 - g) * x.amax((2, 3))                                # b c
+
+    def forward(self, pooled: Tensor, present: Tensor) -> Tensor:                           # b m c, b m
+        mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)
+        return self.linear(self.dropout(self.norm(mean)))                                   # b k
+
+
+def bodies_present(joints: Tensor) -> Tensor:
+    """(B, M) 1 for a body with any non-zero joint, else 0; the main body always counts, so that a mean over bodies exists."""
+    present = (joints != 0).flatten(2).any(2)
+    return torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1).to(joints.dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 5. LAST-Lite (ShiftFuse-GCN): fixed compute, no operation that adapts to the sample
+# ---------------------------------------------------------------------------------------------------------------------
+
+LITE = {  # stem, then (width, blocks, stride) of each stage
+    "nano": (24, ((32, 1, 1), (48, 1, 2), (64, 1, 2))),
+    "small": (32, ((48, 1, 1), (72, 2, 2), (96, 2, 2))),
+}
+
+
+class JointShift(nn.Module):
+    """y[c, t, v] = x[c, t, table[c, v]]: a fixed gather, no parameters (after Shift-GCN). Feature maps (B, C, T, V)."""
+
+    def __init__(self, table: np.ndarray):
+        super().__init__()
+        C, V = table.shape
+        flat = torch.from_numpy(table).T * C + torch.arange(C)                              # v c -> place in (v c)
+        self.register_buffer("flat", flat.flatten(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t, v = x.shape[2:]
+        x = rearrange(x, "b c t v -> (b t) (v c)").index_select(1, self.flat)
+        return rearrange(x, "(b t) (v c) -> b c t v", t=t, v=v)
+
+
+class DCTGate(nn.Module):
+    """y = D^T (sigmoid(m) * D x) over time: a fixed filter per channel, the same for every sample. m = 0 gives y = x / 2.
+
+    The mask m (C, K) belongs to the stage. A block that sees T < K frames uses its first T bins: bin k is k half-waves per clip at any T.
+    """
+
+    def __init__(self, frames: int):
+        super().__init__()
+        self.register_buffer("D", dct_matrix(frames), persistent=False)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        v, gate = x.shape[3], rearrange(mask[:, :len(self.D)].sigmoid(), "c k -> k 1 c")
+        with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
+            y = self.D @ rearrange(x.float(), "b c t v -> b t (v c)")
+            y = rearrange(y, "b k (v c) -> b k v c", v=v) * gate.float()
+            y = self.D.T @ rearrange(y, "b k v c -> b k (v c)")
+        return rearrange(y, "b t (v c) -> b c t v", v=v).to(x.dtype)
+
+
+class ShiftFuseBlock(nn.Module):
+    """Shift joints -> 1x1, BN, Hardswish -> + joint embedding -> DCT gate -> EpSepTCN (stride) -> frame gate; + residual.
+
+    The residual has no parameters: the identity, or the mean of the frames 2t - 1 and 2t (none ahead of 2t, so that causal mode
+    holds) with the new channels zero. The stage hands over what its blocks share: embedding (C, V), mask (C, K), gate (T).
+    """
+
+    def __init__(self, table: np.ndarray, cout: int, frames: int, stride: int):
+        super().__init__()
+        cin = len(table)
+        self.stride, self.extra = stride, cout - cin
+        self.mix = nn.Sequential(JointShift(table), conv1x1(cin, cout), nn.BatchNorm2d(cout), nn.Hardswish())
+        self.dct = DCTGate(frames)
+        self.tcn = EpSepTCN(cout, stride)
+
+    def forward(self, x: Tensor, embedding: Tensor | None, mask: Tensor | None, gate: Tensor | None) -> Tensor:
+        y = self.mix(x)                                                                     # b c t v
+        if embedding is not None:
+            y = y + rearrange(embedding, "c v -> c 1 v")
+        if mask is not None:
+            y = self.dct(y, mask)
+        y = self.tcn(y)                                                                     # b c t/stride v
+        if gate is not None:
+            y = y * rearrange(gate.sigmoid(), "t -> t 1")
+        if self.stride == 2:
+            x = F.avg_pool2d(x, (2, 1), padding=(1, 0), count_include_pad=False)[:, :, :y.shape[2]]
+        return y + F.pad(x, (0, 0, 0, 0, 0, self.extra))
+
+
+class LiteStage(nn.Module):
+    """Blocks of one width; joint embedding (SGN), DCT mask and frame gate (SGN) are learned once for all of them."""
+
+    def __init__(self, cin: int, cout: int, blocks: int, stride: int, frames: int, skeleton: Skeleton, cfg: Model):
+        super().__init__()
+        out = math.ceil(frames / stride)
+        self.embedding = nn.Parameter(0.02 * torch.randn(cout, skeleton.num_joints)) if cfg.joint_embedding else None
+        self.mask = nn.Parameter(torch.zeros(cout, frames)) if cfg.dct_gate else None
+        self.gate = nn.Parameter(torch.zeros(out)) if cfg.frame_gate else None
+        table = {"region": skeleton.region_shift, "random": skeleton.random_shift}[cfg.shift]
+        self.blocks = nn.ModuleList(
+            ShiftFuseBlock(table(cin if i == 0 else cout), cout, frames if i == 0 else out, stride if i == 0 else 1) for i in range(blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, self.embedding, self.mask, self.gate)
+        return x
+
+
+class LastLite(nn.Module):
+    """Joints (B, M, T, V, 3) -> logits (B, K), for phones and microcontrollers; `cfg` switches the pieces that rows L0-L8 ablate.
+
+    Feature maps are (B, C, T, V) kept channels-last in memory: the shift, the 1x1 convolutions and the DCT products then read
+    whole rows, which is where a network of this size spends its time.
+    """
+
+    def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
+        super().__init__()
+        width, table = LITE[cfg.variant]
+        self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
+        self.stem = StreamFusion(len(STREAMS), width)
+        self.stages = nn.ModuleList()
+        for cout, blocks, stride in table:
+            self.stages.append(LiteStage(width, cout, blocks, stride, frames, skeleton, cfg))
+            width, frames = cout, math.ceil(frames / stride)
+        self.head = Head(width, num_classes, cfg.dropout)
+
+    def features(self, joints: Tensor) -> list[Tensor]:
+        """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
+        x = rearrange(derive_streams(joints, self.parents), "n t v c -> n c t v")           # n 12 t v
+        maps = [self.stem(x)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+    def forward(self, joints: Tensor) -> Tensor:
+        present = bodies_present(joints)                                                    # b m
+        bodies = rearrange(joints, "b m t v c -> (b m) t v c")
+        if self.training and joints.shape[1] > 1:  # absent bodies must not enter batch-norm's statistics, nor cost time
+            chosen = present.flatten().nonzero().squeeze(1)
+            pooled = self.head.pool(self.features(bodies[chosen])[-1])
+            pooled = pooled.new_zeros(len(bodies), pooled.shape[1]).index_copy(0, chosen, pooled)
+        else:
+            pooled = self.head.pool(self.features(bodies)[-1])
+        return self.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present)
+
+
+MODELS: dict[str, type[nn.Module]] = {"lite": LastLite}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 6. Losses
+# ---------------------------------------------------------------------------------------------------------------------
+
+def classification_loss(smoothing: float = 0.0) -> Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]:
+    """loss_fn of phase 1: cross-entropy with label smoothing; metric top1 in [0, 1]."""
+    def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        logits, label = model(batch["joints"]).float(), batch["label"]
+        return F.cross_entropy(logits, label, label_smoothing=smoothing), {"top1": (logits.argmax(1) == label).float().mean()}
+    return loss_fn
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 7. Configuration
+# ---------------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Data:
+    """Which recordings, and how phase 0 reads them."""
+    name: str = "ntu60"              # names the store and the run folder
+    reader: str = "ntu"              # ntu, nw_ucla, ctrgcn, pyskl, arrays, synthetic
+    store: str = ""                  # folder of the clip store; empty: stores/<name>
+    skeleton: str = "ntu25"          # one of SKELETONS, or empty: what the recordings bring
+    num_classes: int = 60
+    split: str = "xsub"
+    protocols: dict = field(default_factory=dict)   # for readers that bring none: name = {field = "subject", train = [1, 2]}
+    missing: str = ""                # list of unusable samples, a file beside the recipes
+    workers: int = 0                 # parsing processes; 0: one per core
+    leaked: tuple[int, ...] = ()     # classes whose test clips also stand in the training split: left out of top1_clean
+    validate: dict = field(default_factory=dict)    # hold out training clips, {subject = [3, 7]}, and keep the epoch best on them
+
+
+@dataclass(frozen=True)
+class View:
+    """How a clip becomes (M, T, V, 3)."""
+    frames: int = 64                 # T
+    bodies: int = 1                  # M, 1 or 2
+    sampling: str = "uniform"        # uniform, crop
+    heading: bool = False            # turn every body to face one way
+    trunk_scale: bool = False        # divide by the length of the trunk
+    window: float = 1.0              # training sees a random stretch of at least this share of the clip
+    rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # training: degrees about x, y, z, uniform in +-
+    scale: float = 0.1               # training: all axes alike, 1 +- this
+    stretch: float = 0.0             # training: each axis apart, 1 +- this
+    shear: float = 0.0               # training: off-diagonal entries, +- this
+    noise: float = 0.0               # training: standard deviation, metres, of each coordinate
+    flip: float = 0.0                # training: probability of exchanging left and right
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network, and the switches of its ablation rows."""
+    name: str = "lite"               # lite
+    variant: str = "small"           # nano, small
+    shift: str = "region"            # region, random
+    joint_embedding: bool = True
+    dct_gate: bool = True
+    frame_gate: bool = True
+    dropout: float = 0.15
+
+
+@dataclass(frozen=True)
+class Train:
+    """How it is trained. Rates are per optimiser step over batch * accumulate clips."""
+    epochs: int = 120
+    batch: int = 64
+    accumulate: int = 1
+    optimizer: str = "sgd"           # sgd (Nesterov, momentum 0.9), adamw
+    lr: float = 0.1
+    warmup_epochs: int = 5
+    warmup_lr: float = 0.01
+    min_lr: float = 1e-4
+    weight_decay: float = 1e-4       # of weight matrices and kernels alone
+    clip: float = 1.0                # gradient norm; 0: off
+    label_smoothing: float = 0.0
+    amp: str = "auto"                # auto, bf16, fp16, fp32
+    average: str = "none"            # none, swa, ema
+    swa_start: float = 0.75          # share of the epochs after which SWA averages, at a constant rate
+    swa_lr: float = 0.01
+    ema_decay: float = 0.999         # per optimiser step
+    causal: float = 0.0              # probability that a batch is causal
+    compile: bool = False
+    save_seconds: float = 300.0      # last.pt is written after each epoch, and at least this often within one
+
+
+@dataclass(frozen=True)
+class Config:
+    recipe: str = ""                 # name of the recipe, and of the run folder
+    seed: int = 0
+    raw: str = ""                    # phase 0: the recordings
+    out: str = "runs"
+    device: str = "auto"             # auto, cpu, cuda, cuda:1
+    data: Data = Data()
+    view: View = View()
+    model: Model = Model()
+    train: Train = Train()
+
+    @property
+    def store(self) -> Path:
+        return Path(self.data.store or f"stores/{self.data.name}")
+
+    @property
+    def run(self) -> Path:
+        return Path(self.out) / self.recipe / f"{self.data.name}-{self.data.split}" / f"seed{self.seed}"
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
+
+
+CHOICES = {
+    "data.reader": ("ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic"), "data.skeleton": ("", *SKELETONS),
+    "view.sampling": ("uniform", "crop"), "model.name": tuple(MODELS), "model.variant": tuple(LITE), "model.shift": ("region", "random"),
+    "train.optimizer": ("sgd", "adamw"), "train.amp": ("auto", "bf16", "fp16", "fp32"), "train.average": ("none", "swa", "ema"),
+}
+RANGES = {  # inclusive
+    "seed": (0, 2**31 - 1), "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
+    "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1),
+    "view.flip": (0, 1), "model.dropout": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000), "train.accumulate": (1, 10_000),
+    "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100), "train.min_lr": (0, 100),
+    "train.weight_decay": (0, 10), "train.clip": (0, 1e6), "train.label_smoothing": (0, 0.99), "train.swa_start": (0, 1),
+    "train.swa_lr": (1e-12, 100), "train.ema_decay": (0, 1), "train.causal": (0, 1), "train.save_seconds": (0, 1e9),
+}
+
+
+def _build(cls: type, table: dict, where: str = ""):
+    """A dataclass from a TOML table, strictly: unknown keys, wrong types and values out of range raise with the field's name."""
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for key, value in table.items():
+        path = where + key
+        if key not in known:
+            raise ValueError(f"unknown key {path}{nearest(key, known)}")
+        default = getattr(cls(), key)
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, dict):
+                raise ValueError(f"{path} = {value!r}: is a table, give {path}.<key>")
+            values[key] = _build(type(default), value, path + ".")
+            continue
+        kind = type(default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if kind is tuple and isinstance(value, list):
+            value = tuple(float(v) if default and type(v) is int and type(default[0]) is float else v for v in value)
+        if type(value) is not kind or kind is tuple and (default and len(value) != len(default)
+                                                         or any(type(v) is not (type(default[0]) if default else int) for v in value)):
+            wanted = {tuple: "a list of " + (f"{len(default)} numbers" if default else "integers") if kind is tuple else "", dict: "a table",
+                      str: "a string", bool: "true or false", int: "an integer", float: "a number"}[kind]
+            raise ValueError(f"{path} = {json.dumps(value, default=str)}: must be {wanted}, like the default {json.dumps(default)}")
+        if path in CHOICES and value not in CHOICES[path]:
+            raise ValueError(f"{path} = {value!r}{nearest(value, CHOICES[path])}")
+        if path in RANGES and not RANGES[path][0] <= value <= RANGES[path][1]:  # NaN fails too
+            raise ValueError(f"{path} = {value}: must lie in {RANGES[path][0]} to {RANGES[path][1]}")
+        values[key] = value
+    return cls(**values)
+
+
+def _merge(base: dict, over: dict) -> dict:
+    """Tables merge, scalars and arrays replace."""
+    return {**base, **{k: _merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}}
+
+
+def read_recipe(name: str) -> tuple[str, dict]:
+    """(name, table) of recipes/<name>.toml, or of a path that ends in .toml."""
+    path = Path(name) if name.endswith(".toml") else ROOT / "recipes" / f"{name}.toml"
+    if not path.is_file():
+        raise ValueError(f"no recipe {name!r}{nearest(name, [p.stem for p in (ROOT / 'recipes').glob('*.toml')])}")
+    try:
+        return path.stem, tomli.loads(path.read_text())
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ValueError(f"{path}: {e}") from None
+
+
+def load_config(argv: list[str]) -> Config:
+    """Config of `recipe=NAME [data=DATASET] [key.sub=value ...]`.
+
+    The chain of `extends` is merged from its root, at most three recipes long. A data set's recipe comes in after the root and
+    before the rows, so that a row keeps what it differs in. Overrides, each a TOML value or a bare word, win.
+    """
+    given: dict[str, object] = {}
+    for arg in argv:
+        key, eq, value = arg.partition("=")
+        if not eq or not key:
+            raise ValueError(f"argument {arg!r}: give key=value, such as recipe=lite_small or train.epochs=5")
+        try:
+            given[key] = tomli.loads(f"value = {value}")["value"]
+        except tomli.TOMLDecodeError:
+            given[key] = value
+    name = given.pop("recipe", None)
+    if name is None:
+        raise ValueError("no recipe: give recipe=NAME" + nearest("", [p.stem for p in (ROOT / "recipes").glob("*.toml")]))
+    name, table = read_recipe(str(name))
+    chain, parent = [table], table.pop("extends", None)
+    while parent is not None:
+        chain.insert(0, read_recipe(str(parent))[1])
+        parent = chain[0].pop("extends", None)
+        if len(chain) > 3:
+            raise ValueError(f"recipe {name!r}: extends a chain of more than three recipes")
+    if "data" in given:
+        dataset = str(given.pop("data"))
+        found, table = read_recipe(dataset)
+        if "reader" not in table.get("data", {}):
+            sets = [p.stem for p in (ROOT / "recipes").glob("*.toml") if "reader" in read_recipe(p.stem)[1].get("data", {})]
+            raise ValueError(f"data = {dataset!r}: is no data set{nearest(dataset, sets)}")
+        chain.insert(1, table)
+    merged: dict = {"recipe": name}
+    for table in chain:
+        merged = _merge(merged, table)
+    for key, value in given.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        for k in value:
+            merged = _merge(merged, value) if not (isinstance(value[k], dict) and not isinstance(merged.get(k, {}), dict)) else {**merged, **value}
+    return _build(Config, merged)
+
+
+def cli(main: Callable[[list[str]], int | None]) -> None:
+    """Run a program: bad input is one line on standard error and exit code 2, Ctrl-C exit code 130."""
+    try:
+        code = main(sys.argv[1:])
+    except (ValueError, OSError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        code = 130
+    sys.exit(code or 0)
+
+
+def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
+    """The network of a recipe, its initial weights a function of the seed."""
+    torch.manual_seed(cfg.seed)
+    return MODELS[cfg.model.name](cfg.model, skeleton, num_classes, cfg.view.frames)
+
+
+def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
+    """What `just info` prints: parameters, and multiply-adds of one clip with one body."""
+    from torch.utils.flop_counter import FlopCounterMode
+    skeleton = skeleton or SKELETONS[cfg.data.skeleton]
+    model = build_model(cfg, skeleton, cfg.data.num_classes).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3))
+    return {"recipe": cfg.recipe, "model": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
+            "macs": counter.get_total_flops() // 2, "streams": len(STREAMS), "T": cfg.view.frames, "V": skeleton.num_joints,
+            "classes": cfg.data.num_classes}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 8. Checkpoints
+# ---------------------------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def atomic(path: Path):
+    """A temporary path beside `path` that takes its place when the block ends well; otherwise nothing is left of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield part
+        with open(part, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    with atomic(path) as part:
+        try:
+            torch.save(state, part)
+        except RuntimeError as e:  # torch's writer hides the errno of a full disk
+            raise OSError(f"{path} could not be written ({str(e).splitlines()[0]}): is the disk full? the file before it is kept") from None
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
+    """A checkpoint, opened without running any code it may carry."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as e:
+        raise ValueError(f"{path} is damaged or not a checkpoint ({str(e).splitlines()[0][:120]}): move it away to start afresh") from None
+
+
+def write_json(path: Path, value: dict) -> None:
+    with atomic(path) as part:
+        part.write_text(json.dumps(value, indent=1) + "\n")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 9. Trainer
+# ---------------------------------------------------------------------------------------------------------------------
+
+def lr_at(step: int, cfg: Train, steps: int) -> float:
+    """Learning rate of optimiser step `step`, with `steps` in an epoch: linear warm-up, cosine to the floor; constant under SWA."""
+    warm, total = cfg.warmup_epochs * steps, cfg.epochs * steps
+    if step < warm:
+        return cfg.warmup_lr + (cfg.lr - cfg.warmup_lr) * (step + 1) / warm
+    if cfg.average == "swa" and step >= swa_epoch(cfg) * steps:
+        return cfg.swa_lr
+    return cfg.min_lr + (cfg.lr - cfg.min_lr) * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+def swa_epoch(cfg: Train) -> int:
+    """First epoch whose end enters the SWA mean; at least the last one does."""
+    return min(int(cfg.swa_start * cfg.epochs), cfg.epochs - 1)
+
+
+def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
+    """Weight decay on convolution kernels and linear weights alone: norms, biases, gates, adjacencies, embeddings go without."""
+    decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
+    groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": cfg.weight_decay},
+              {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0}]
+    if cfg.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=cfg.lr, betas=(0.9, 0.999))
+    return torch.optim.SGD(groups, lr=cfg.lr, momentum=0.9, nesterov=True)
+
+
+def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
+    """bf16 where a GPU has it, FP16 (with a scaler) on other GPUs, FP32 on a CPU."""
+    if cfg.amp != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[cfg.amp]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def refresh_batchnorm(model: nn.Module, batches) -> None:
+    """Give batch-norm layers the statistics of `batches`, exact means over them; dropout stays off, all else untouched."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta, was_training = [m.momentum for m in norms], model.training
+    model.eval()
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # a cumulative mean
+        m.train()
+    with torch.no_grad():
+        for batch in batches():
+            if len(batch["label"]) > 1:  # one clip has no variance across the batch
+                model(batch["joints"])
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+    model.train(was_training)
+
+
+def rng_state(device: torch.device) -> dict:
+    return {"cpu": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})}
+
+
+def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
+        plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None) -> nn.Module:
+    """Train `model` in place and return it with its final (or averaged, or best-scoring) weights.
+
+    batches(epoch, start) yields the batches of an epoch from number `start` on and has a length. loss_fn(model, batch) returns
+    (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights. `score`, higher is
+    better, chooses the epoch whose weights are kept, on clips held out of training. folder/last.pt holds everything: a run that was
+    cut goes on from it, and on a CPU in FP32 ends with the weights it would have had. ValueError for a loss that is not finite.
+    """
+    device = next(model.parameters()).device
+    dtype = amp_dtype(cfg, device)
+    optimizer = make_optimizer(model, cfg)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    mean_model = None
+    if cfg.average != "none":
+        ema = torch.optim.swa_utils.get_ema_multi_avg_fn(cfg.ema_decay) if cfg.average == "ema" else None
+        mean_model = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)  # parameters alone: integer tables stay whole
+    steps = math.ceil(len(batches) / cfg.accumulate)
+    last = folder / "last.pt"
+    at = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -1.0, "best_epoch": -1}
+    best = None
+
+    def save() -> None:
+        save_checkpoint(last, {
+            "recipe": json.dumps(recipe), "model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(),
+            "mean_model": mean_model.state_dict() if mean_model else None, "best": best, "at": at, "rng": rng_state(device)})
+
+    if last.exists():
+        state = load_checkpoint(last, device)
+        if state["recipe"] != json.dumps(recipe):
+            raise ValueError(f"{last} belongs to another recipe ({differences(json.loads(state['recipe']), recipe)}): choose another out=, or move it away")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        if mean_model:
+            mean_model.load_state_dict(state["mean_model"])
+        at, best = state["at"], state["best"]
+        torch.set_rng_state(state["rng"]["cpu"].cpu())
+        if "cuda" in state["rng"]:
+            torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), device)
+    else:
+        torch.manual_seed(seed + 1)
+    log = folder / "metrics.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept = log.read_text().splitlines()[:at["epoch"]] if log.exists() else []
+    with atomic(log) as part:
+        part.write_text("".join(line + "\n" for line in kept))
+    net = torch.compile(model) if cfg.compile else model
+    bar = progress(cfg.epochs * steps, at["epoch"] * steps + at["step"], "train")
+    bad = torch.full((), -1, dtype=torch.long, device=device)  # first step with a non-finite loss; read seldom, for it waits for the device
+
+    def check() -> None:
+        if bad >= 0:
+            at_last = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written before"
+            raise ValueError(f"loss is not finite at step {int(bad)} (epoch {int(bad) // steps}): lower train.lr or look at the clips; {at_last}")
+
+    while at["epoch"] < cfg.epochs:
+        started = saved = time.monotonic()
+        model.train()
+        source = batches(at["epoch"], at["step"] * cfg.accumulate)
+        while window := [b for _, b in zip(range(cfg.accumulate), source, strict=False)]:
+            step = at["epoch"] * steps + at["step"]
+            lr = lr_at(step, cfg, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            clips = sum(len(b["label"]) for b in window)
+            is_causal = bool(hashed_uniform(seed, step, 31) < cfg.causal)  # a function of the step: resume and ranks agree
+            optimizer.zero_grad(set_to_none=True)
+            for batch in window:
+                with causal(model, is_causal), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    loss, metrics = loss_fn(net, batch)
+                share = len(batch["label"]) / clips
+                scaler.scale(loss * share).backward()
+                bad = torch.where((bad < 0) & ~torch.isfinite(loss.detach()), step, bad)
+                for key, value in {"loss": loss, **metrics}.items():
+                    at["sums"][key] = at["sums"].get(key, 0.0) + value.detach() * len(batch["label"])
+            scaler.unscale_(optimizer)
+            if cfg.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            if cfg.average == "ema":
+                mean_model.update_parameters(model)
+            at["step"] += 1
+            at["clips"] += clips
+            bar.update()
+            if device.type == "cpu" or at["step"] % 50 == 0:
+                check()
+            if time.monotonic() - saved > cfg.save_seconds:
+                check()
+                save()
+                saved = time.monotonic()
+        check()
+        if cfg.average == "swa" and at["epoch"] >= swa_epoch(cfg):
+            mean_model.update_parameters(model)
+        entry = {"epoch": at["epoch"], "step": (at["epoch"] + 1) * steps, "lr": lr, "seconds": round(time.monotonic() - started, 2),
+                 **{key: float(value) / at["clips"] for key, value in at["sums"].items()}}
+        if score is not None:
+            entry["validation"] = score(model)
+            if entry["validation"] > at["best"]:
+                at["best"], at["best_epoch"] = entry["validation"], at["epoch"]
+                best = {k: v.clone() for k, v in model.state_dict().items()}
+        with open(log, "a") as f:
+            f.write(json.dumps(entry) + "\n")
+        bar.set_postfix({k: f"{entry[k]:.3f}" for k in ("loss", "top1", "validation") if k in entry})
+        at.update(epoch=at["epoch"] + 1, step=0, sums={}, clips=0)
+        save()
+    bar.close()
+    if best is not None:
+        model.load_state_dict(best)
+    elif mean_model is not None:
+        model.load_state_dict(mean_model.module.state_dict())
+        refresh_batchnorm(model, plain or batches)
+    return model.eval()
+
+
+def differences(old: dict, new: dict, where: str = "") -> str:
+    """The fields in which two resolved recipes differ, as text."""
+    out = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += filter(None, [differences(a, b, f"{where}{key}.")])
+        elif a != b:
+            out.append(f"{where}{key} was {a!r}, is {b!r}")
+    return "; ".join(out)
+
+
+def progress(total: int, done: int, what: str):
+    """A tqdm bar on standard error, seldom redrawn where nobody watches."""
+    from tqdm import tqdm
+    return tqdm(total=total, initial=done, desc=what, unit="step", mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches, is_causal: bool = False) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) in FP32 and labels (N,) of every clip of `batches`, once, in order."""
+    model.eval()
+    logits, labels = [], []
+    with causal(model, is_causal):
+        for batch in batches():
+            logits.append(model(batch["joints"]).float().cpu())
+            labels.append(batch["label"].cpu())
+    return torch.cat(logits), torch.cat(labels)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> dict:
+    """top1, top5 and per-class recall in percent, and the confusion matrix (rows: true class)."""
+    K = logits.shape[1]
+    rank = (logits > logits.gather(1, labels[:, None])).sum(1)  # classes that score above the true one
+    confusion = torch.zeros(K, K, dtype=torch.long).index_put_((labels, logits.argmax(1)), torch.ones_like(labels), accumulate=True)
+    total = confusion.sum(1)
+    return {"clips": len(labels), "top1": 100 * (logits.argmax(1) == labels).float().mean().item(), "top5": 100 * (rank < 5).float().mean().item(),
+            "per_class": [100 * confusion[k, k].item() / total[k].item() if total[k] else None for k in range(K)], "confusion": confusion.tolist()}
+
+
+def main(argv: list[str]) -> None:
+    cfg = load_config(argv)
+    print(json.dumps(describe(cfg)))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,121 @@
+"""Phase 1: train one network on one split, from scratch, and report it once on the test side.
+
+    just phase1 recipe=lite_small                              NTU-60 xsub, the default
+    just phase1 recipe=lite_small data=nw_ucla seed=1          another data set: one override
+    just phase1 recipe=L3 data.split=xview train.epochs=5      any field of a recipe
+
+In:  the clip store of phase 0 (stores/<dataset>).
+Out: runs/<recipe>/<dataset>-<split>/seed<k>/
+         recipe.json     the resolved recipe             metrics.jsonl   one line per epoch
+         last.pt         all it takes to go on           final.pt        the weights reported
+         scores.npz      name, logits, label per clip    result.json     top-1, top-5, per class, confusion
+Cut off at any moment, the same command goes on; on a CPU in FP32 the weights come out the same bit for bit.
+Exit codes: 0 done (or already done), 2 bad input, 130 interrupted.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+
+from last import (ROOT, Batches, ClipStore, ClipView, Config, accuracy, amp_dtype, atomic, build_model, classification_loss, cli, describe,
+                  differences, fit, load_config, nearest, predict, save_checkpoint, write_json)
+
+
+def splits(store: ClipStore, cfg: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clip numbers for training, validation (empty unless data.validate holds some out) and test."""
+    train, test = store.split(cfg.data.split)
+    held = np.zeros(len(train), bool)
+    for field, values in cfg.data.validate.items():
+        if field not in store.clips or store.clips[field].dtype.kind != "i":
+            known = [k for k, v in store.clips.items() if v.dtype.kind == "i" and v.ndim == 1]
+            raise ValueError(f"data.validate.{field}: no such field of a clip{nearest(field, known)}")
+        held |= np.isin(store.clips[field][train], values)
+    if cfg.data.validate and (held.all() or not held.any()):
+        raise ValueError(f"data.validate = {cfg.data.validate}: holds out {held.sum()} of {len(train)} training clips")
+    return train[~held], train[held], test
+
+
+def open_store(cfg: Config) -> ClipStore:
+    """The store of a recipe, checked against what the recipe says of it."""
+    store = ClipStore(cfg.store)
+    if cfg.data.skeleton and store.skeleton.name != cfg.data.skeleton:
+        raise ValueError(f"data.skeleton = {cfg.data.skeleton!r}: the store {cfg.store} was made with {store.skeleton.name!r}")
+    label = store.clips["label"]
+    if label.min() < 0 or label.max() >= cfg.data.num_classes:
+        worst = int(np.argmax(np.where(label < 0, label.max() + 1 - label, label)))
+        raise ValueError(f"clip {store.clips['name'][worst]} of {cfg.store} has label {label[worst]}: "
+                         f"data.num_classes = {cfg.data.num_classes} allows 0 to {cfg.data.num_classes - 1}")
+    return store
+
+
+def commit() -> str:
+    """The commit the code stands at, with + when it was changed since; empty outside a repository."""
+    git = lambda *a: subprocess.run(["git", "-C", str(ROOT), *a], capture_output=True, text=True).stdout.strip()  # noqa: E731
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def main(argv: list[str]) -> int:
+    cfg, command = load_config(argv), "just phase1 " + " ".join(argv)
+    store = open_store(cfg)
+    train_clips, held_clips, test_clips = splits(store, cfg)
+    recipe = dataclasses.asdict(cfg)
+    if (cfg.run / "result.json").exists():
+        old = json.loads((cfg.run / "recipe.json").read_text())
+        if changed := differences(old, json.loads(json.dumps(recipe))):
+            raise ValueError(f"{cfg.run} holds a finished run of another recipe ({changed}): choose another out=, or move it away")
+        print(f"{cfg.run}: already done")
+        return 0
+    device = cfg.torch_device
+    view = ClipView(store, cfg.view, device)
+    model = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
+    write_json(cfg.run / "recipe.json", recipe)
+    print(f"{cfg.run}: {len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips on {device}, "
+          f"{amp_dtype(cfg.train, device)}".replace("torch.", ""), file=sys.stderr)
+
+    batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
+    plain = Batches(view, train_clips, cfg.train.batch)
+    held = Batches(view, held_clips, cfg.train.batch)
+    score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
+    started = time.monotonic()
+    fit(model, batches, classification_loss(cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
+    seconds = sum(json.loads(line)["seconds"] for line in (cfg.run / "metrics.jsonl").read_text().splitlines())
+    save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
+                                          "classes": store.classes, "model": model.state_dict()})
+
+    test = Batches(view, test_clips, cfg.train.batch)
+    logits, labels = predict(model, test)
+    with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
+        np.savez(f, name=store.clips["name"][test_clips], logits=logits.numpy(), label=labels.numpy())
+    result = {"recipe": cfg.recipe, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed, "command": command,
+              "epochs": cfg.train.epochs, "seconds": round(seconds), "device": device_name(device), "commit": commit(),
+              **{k: v for k, v in describe(cfg, store.skeleton).items() if k in ("params", "macs")}, **accuracy(logits, labels)}
+    if cfg.data.leaked:
+        clean = ~torch.isin(labels, torch.tensor(cfg.data.leaked))
+        result["clips_clean"], result["top1_clean"] = int(clean.sum()), accuracy(logits[clean], labels[clean])["top1"]
+    if cfg.train.causal:
+        result["top1_causal"] = accuracy(*predict(model, test, is_causal=True))["top1"]
+    write_json(cfg.run / "result.json", result)
+    print(json.dumps({k: v for k, v in result.items() if k not in ("per_class", "confusion")}))
+    return 0
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's with the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as f:
+            name = next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = "CPU"
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    cli(main)
