@@ -6,7 +6,7 @@ python := if path_exists(justfile_directory() / ".venv/bin/python") == "true" { 
 # list the recipes
 [private]
 default:
-    @just --list --unsorted
+    @{{just_executable()}} --list --unsorted
 
 # raw skeletons -> clip store: just phase0 recipe=nw_ucla raw=FOLDER
 [no-exit-message]

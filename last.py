@@ -42,7 +42,7 @@ import numpy as np
 import tomli
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent
@@ -519,8 +519,13 @@ class Head(nn.Module):
         return g * x.mean((2, 3)) + (1 - g) * x.amax((2, 3))                                # b c
 
     def forward(self, pooled: Tensor, present: Tensor) -> Tensor:                           # b m c, b m
-        mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)
-        return self.linear(self.dropout(self.norm(mean)))                                   # b k
+        mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)          # b c
+        n = self.norm
+        if len(mean) == 1:  # one clip has no variance: the running statistics serve, in training too
+            x = F.batch_norm(mean, n.running_mean, n.running_var, n.weight, n.bias, eps=n.eps)
+        else:
+            x = n(mean)
+        return self.linear(self.dropout(x))                                                 # b k
 
 
 def bodies_present(joints: Tensor) -> Tensor:
@@ -987,18 +992,18 @@ def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
 
 
 def refresh_batchnorm(model: nn.Module, batches) -> None:
-    """Give batch-norm layers the statistics of `batches`, exact means over them; dropout stays off, all else untouched."""
+    """Give batch-norm layers the statistics of `batches`, the mean over them; dropout stays off, all else untouched."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta, was_training = [m.momentum for m in norms], model.training
     model.eval()
+    model.training = True  # the outermost module alone, which leaves absent bodies out of the statistics
     for m in norms:
         m.reset_running_stats()
         m.momentum = None  # a cumulative mean
         m.train()
     with torch.no_grad():
         for batch in batches():
-            if len(batch["label"]) > 1:  # one clip has no variance across the batch
-                model(batch["joints"])
+            model(batch["joints"])
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
     model.train(was_training)
@@ -1038,7 +1043,8 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
     if last.exists():
         state = load_checkpoint(last, device)
         if state["recipe"] != json.dumps(recipe):
-            raise ValueError(f"{last} belongs to another recipe ({differences(json.loads(state['recipe']), recipe)}): choose another out=, or move it away")
+            changed = differences(json.loads(state["recipe"]), json.loads(json.dumps(recipe)))
+            raise ValueError(f"{last} belongs to another recipe ({changed}): choose another out=, or move it away")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])

@@ -18,13 +18,31 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import torch
 
-from last import (ROOT, Batches, ClipStore, ClipView, Config, accuracy, amp_dtype, atomic, build_model, classification_loss, cli, describe,
-                  differences, fit, load_config, nearest, predict, save_checkpoint, write_json)
+from last import (
+    ROOT,
+    Batches,
+    ClipStore,
+    ClipView,
+    Config,
+    accuracy,
+    amp_dtype,
+    atomic,
+    build_model,
+    classification_loss,
+    cli,
+    describe,
+    differences,
+    fit,
+    load_config,
+    nearest,
+    predict,
+    save_checkpoint,
+    write_json,
+)
 
 
 def splits(store: ClipStore, cfg: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,7 +100,6 @@ def main(argv: list[str]) -> int:
     plain = Batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
-    started = time.monotonic()
     fit(model, batches, classification_loss(cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
     seconds = sum(json.loads(line)["seconds"] for line in (cfg.run / "metrics.jsonl").read_text().splitlines())
     save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),

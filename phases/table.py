@@ -51,7 +51,8 @@ def mean_sd(runs: list[dict], key: str) -> str:
 
 
 def markdown(entries: dict[str, dict]) -> str:
-    lines = ["| recipe | data set | split | parameters | MACs per clip | seeds | top-1 | top-1 clean | top-5 |", "|---|---|---|---|---|---|---|---|---|"]
+    head = ("recipe", "data set", "split", "parameters", "MACs per clip", "seeds", "top-1", "top-1 clean", "top-5")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for _, e in sorted(entries.items()):
         mark = " (demonstration)" if e["dataset"] == "synthetic" else ""
         lines.append(f"| {e['recipe']} | {e['dataset']}{mark} | {e['split']} | {e['params'] / 1e3:.1f}K | {e['macs'] / 1e6:.0f}M | {len(e['runs'])} "

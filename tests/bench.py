@@ -1,0 +1,155 @@
+"""Benchmarks, one process at a time on one thread; clips per second of CPU time, with ratios measured in the same run.
+
+    just bench                      everything, about ten minutes (compiling takes most of them) -> results/bench.json and a table
+    just bench compile=false        without the compiled networks
+    just bench out=                 print only
+
+Parsing: a real NTU file (../shared/data or LAST_TEST_DATA; a synthetic one otherwise) against the field's line-by-line parser.
+View: a batch of 16 clips, sampled, normalised, augmented. Networks: LAST-Lite's training step (forward, backward, SGD) and forward
+at T = 64, V = 25, each in a fresh process so that its peak memory is its own.
+"""
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def cpu_seconds(f, least: float = 1.0, times: int = 5) -> float:
+    """Median CPU seconds of a call, over `times` rounds that share at least `least` seconds each."""
+    f()
+    start = time.process_time()
+    f()
+    calls = max(1, round(least / max(1e-6, time.process_time() - start)))
+    rounds = []
+    for _ in range(times):
+        start = time.process_time()
+        for _ in range(calls):
+            f()
+        rounds.append((time.process_time() - start) / calls)
+    return statistics.median(rounds)
+
+
+def bench_parse() -> dict:
+    """Milliseconds a file for the field's parser, ours, and splitting the text alone; interleaved."""
+    from p0_preprocess import parse_ntu, write_synthetic
+    from reference import reference_parse
+    folder = Path(os.environ.get("LAST_TEST_DATA", ROOT.parent / "shared" / "data")) / "ntu-samples"
+    with tempfile.TemporaryDirectory() as tmp:
+        packed = sorted(folder.glob("*.skeleton.xz"))
+        if packed:
+            files = [(p.stem, lzma.decompress(p.read_bytes())) for p in packed]
+        else:
+            write_synthetic(Path(tmp), seed=0, subjects=(1,), replications=1)
+            files = [(p.stem, p.read_bytes()) for p in sorted(Path(tmp).glob("*.skeleton"))[:7]]
+        rows = []
+        for name, data in files:
+            path = Path(tmp) / "clip.skeleton"
+            path.write_bytes(data)
+            ours, field, split = (cpu_seconds(f, 0.1, 7) * 1e3 for f in (
+                lambda d=data: parse_ntu(d), lambda p=path: reference_parse(p), lambda d=data: d.split()))
+            rows.append({"file": name, "KB": len(data) // 1000, "ms": ours, "field_ms": field, "split_ms": split, "ratio": field / ours})
+    return {"files": rows, "ratio": statistics.median(r["ratio"] for r in rows)}
+
+
+def bench_view() -> dict:
+    """Clips a CPU second of the training view, without and with augmentation, M = 1 and 2."""
+    import numpy as np
+    import torch
+
+    import last
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as tmp:
+        rng, N, L = np.random.default_rng(0), 256, 80
+        np.save(f"{tmp}/frames.npy", rng.standard_normal((2 * N * L, 25, 3)).astype("float32"))
+        clips = {"name": [f"c{i}" for i in range(N)], "label": [0] * N, "length": [L] * N, "offset": [[2 * n * L, 2 * n * L + L] for n in range(N)]}
+        np.savez(f"{tmp}/clips.npz", **{k: np.array(v) for k, v in clips.items()})
+        Path(f"{tmp}/meta.json").write_text(json.dumps({"skeleton": last.SKELETONS["ntu25"].to_dict(), "classes": ["a"], "protocols": {}}))
+        store, rates, index = last.ClipStore(tmp), {}, torch.arange(16)
+        for bodies in (1, 2):
+            augment = {"window": 0.5, "stretch": 0.1, "shear": 0.1, "flip": 0.5}
+            for name, more in (("plain", None), ("augmented", augment), ("augmented + noise", {**augment, "noise": 0.01})):
+                view = last.ClipView(store, last.View(bodies=bodies, **(more or {})))
+                rates[f"{name}, M = {bodies}"] = 16 / cpu_seconds(lambda v=view, t=more is not None, i=index: v(i, t, 0, 1), 0.3)
+    return rates
+
+
+def bench_network(variant: str, bodies: int, batch: int, training: bool, compiled: bool) -> dict:
+    """Clips a CPU second and peak memory of one case; to be called in a process of its own."""
+    import torch
+    import torch.nn.functional as F
+
+    import last
+    torch.set_num_threads(1)
+    skeleton = last.SKELETONS["ntu25"]
+    cfg = last.Config(model=last.Model(variant=variant))
+    model = last.build_model(cfg, skeleton, 60).train(training)
+    optimizer = last.make_optimizer(model, cfg.train)
+    joints, label = torch.randn(batch, bodies, 64, 25, 3), torch.arange(batch) % 60
+    net = torch.compile(model) if compiled else model
+
+    def step() -> None:
+        if not training:
+            with torch.no_grad():
+                net(joints)
+            return
+        optimizer.zero_grad()
+        F.cross_entropy(net(joints), label).backward()
+        optimizer.step()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = cpu_seconds(step, 1.0)
+    return {"clips_per_cpu_s": batch / seconds, "peak_MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def main(argv: list[str]) -> None:
+    given = {"compile": "true", "out": "results/bench.json"}
+    for arg in argv:
+        key, _, value = arg.partition("=")
+        if key not in given:
+            sys.exit(f"error: unknown argument {arg!r} (known: {', '.join(given)})")
+        given[key] = value
+    report = {"command": "just bench " + " ".join(argv), "parse": bench_parse(), "view": bench_view(), "networks": []}
+    print(f"parsing: {report['parse']['ratio']:.1f} times the field's parser (median of {len(report['parse']['files'])} files)", flush=True)
+    print("\n".join(f"view, {k}: {v:.0f} clips per CPU second" for k, v in report["view"].items()), flush=True)
+    print("| LAST-Lite | M | batch | mode | compiled | clips / CPU s | of small's step | peak MB |\n|---|---|---|---|---|---|---|---|", flush=True)
+    base = None
+    for compiled in (False, True)[:2 if given["compile"] == "true" else 1]:
+        for variant in ("small", "nano"):
+            for bodies, batch, training in ((2, 16, True), (1, 16, True), (2, 16, False), (1, 16, False), (1, 1, True), (1, 1, False)):
+                case = {"variant": variant, "bodies": bodies, "batch": batch, "training": training, "compiled": compiled}
+                code = f"import bench, json; print(json.dumps(bench.bench_network(**{case!r})))"
+                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "tests",
+                                      env={**os.environ, "OMP_NUM_THREADS": "1"})
+                if done.returncode:
+                    print(f"| {variant} | {bodies} | {batch} | failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:100]} |", flush=True)
+                    continue
+                case |= json.loads(done.stdout.splitlines()[-1])
+                base = base or case["clips_per_cpu_s"]
+                case["ratio"] = case["clips_per_cpu_s"] / base
+                report["networks"].append(case)
+                print(f"| {variant} | {bodies} | {batch} | {'step' if training else 'forward'} | {'yes' if compiled else 'no'} "
+                      f"| {case['clips_per_cpu_s']:.1f} | {case['ratio']:.2f} | {case['peak_MB']:.0f} |", flush=True)
+    if given["out"]:
+        import torch
+        from p1_train import commit, device_name
+
+        import last
+        torch.set_num_threads(1)
+        last.write_json(ROOT / given["out"], {**report, "device": device_name(torch.device("cpu")), "torch": torch.__version__, "commit": commit()})
+        print(f"written to {given['out']}")
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT), str(ROOT / "phases"), str(ROOT / "tests")]
+    main(sys.argv[1:])
