@@ -94,28 +94,28 @@ def contact_sheet(rows: list[tuple[str, np.ndarray, str]], skeleton: Skeleton, o
 
 def animate(title: str, joints: np.ndarray, skeleton: Skeleton, out: Path, fps: int = 15) -> None:
     """A gif of joints (M, L, V, 3), front and side by side; the title carries the frame number."""
-    from matplotlib.animation import FuncAnimation, PillowWriter
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
     names = views(joints)
     papers = [project(joints, skeleton, view) for view in names]
     boxes = [limits(p) for p in papers]
     fig = Figure(figsize=(3.2 * len(names), 3.9))
-    FigureCanvasAgg(fig)
+    canvas = FigureCanvasAgg(fig)
     panels = fig.subplots(1, len(names), squeeze=False, width_ratios=[(high - low)[0] for low, high in boxes])[0]
     fig.subplots_adjust(0.02, 0.07, 0.98, 0.9, wspace=0.04)
     lines = [prepare(axes, skeleton, len(joints), *box) for axes, box in zip(panels, boxes, strict=True)]
     for axes, view in zip(panels, names, strict=True):
         axes.set_xlabel(view, fontsize=8)
-    heading = fig.suptitle("", fontsize=9)
-
-    def show(t: int) -> None:
+    heading, pictures = fig.suptitle("", fontsize=9), []
+    for t in range(joints.shape[1]):
         heading.set_text(f"{title} · frame {t + 1}/{joints.shape[1]}")
         for line, paper in zip(lines, papers, strict=True):
             draw(line, paper[:, t], skeleton)
-
+        canvas.draw()
+        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(64))
     with atomic(out) as part:
-        FuncAnimation(fig, show, frames=joints.shape[1]).save(part, writer=PillowWriter(fps=fps))
+        pictures[0].save(part, format="GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
 
 
 def load(clip: str, store: Path) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
