@@ -888,7 +888,7 @@ def cli(main: Callable[[list[str]], int | None]) -> None:
     try:
         code = main(sys.argv[1:])
     except (ValueError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        print("error:", " ".join(str(e).split()), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)

@@ -27,8 +27,10 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import sys
 import tarfile
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -297,7 +299,7 @@ def read_nw_ucla(raw: Path, cfg) -> Iterator[Clip | Skip]:
             except (ValueError, TypeError) as e:
                 yield Skip(name, 0, str(e))
     except tarfile.TarError as e:
-        raise ValueError(f"raw = {raw}: is neither a folder of JSON files nor a tar archive ({e})") from None
+        raise ValueError(f"raw = {raw}: is neither a folder of JSON files nor a tar archive of one ({str(e).splitlines()[0]})") from None
 
 
 def as_joints(x) -> np.ndarray:
@@ -313,6 +315,16 @@ def as_joints(x) -> np.ndarray:
     return x if x.shape[-1] == 3 else np.pad(x, [(0, 0)] * 3 + [(0, 1)])
 
 
+def open_npz(path: Path):
+    try:
+        z = np.load(path, allow_pickle=False)
+        if isinstance(z, np.lib.npyio.NpzFile):
+            return z
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        pass
+    raise ValueError(f"raw = {path}: is no .npz file of plain arrays")
+
+
 def trimmed(joints: np.ndarray) -> np.ndarray:
     """Without the all-zero frames at the end and the bodies that are never seen."""
     seen = (joints != 0).any((2, 3))
@@ -323,7 +335,7 @@ def trimmed(joints: np.ndarray) -> np.ndarray:
 
 def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """CTR-GCN's NTU60_CS.npz and the like: x_train, x_test (N, T, 150), two bodies of 25 joints; y one-hot. Brings the split `given`."""
-    with np.load(raw, allow_pickle=False) as z:
+    with open_npz(raw) as z:
         if missing := {"x_train", "y_train", "x_test", "y_test"} - set(z.files):
             raise ValueError(f"{raw}: lacks {', '.join(sorted(missing))}; it holds {', '.join(z.files)}")
         for side, name in enumerate(("train", "test")):
@@ -409,7 +421,7 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
             except (ValueError, OSError, EOFError) as e:
                 yield Skip(f"{row['name']}.npy", 0, str(e))
         return
-    with np.load(raw, allow_pickle=False) as z:
+    with open_npz(raw) as z:
         if missing := {"data", "offsets", "names", "labels"} - set(z.files):
             raise ValueError(f"{raw}: lacks {', '.join(sorted(missing))}; it holds {', '.join(z.files)}")
         a = {k: z[k] for k in z.files}
@@ -723,7 +735,7 @@ def write_synthetic(folder: Path | str, seed: int = 0, workers: int = 0, subject
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     if workers < 2:
         return sum(map(_write_performance, jobs))
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         return sum(pool.imap_unordered(_write_performance, jobs, chunksize=4))
 
 
@@ -832,7 +844,7 @@ def ntu_shards(raw: Path, partial: Path, cfg, V: int) -> int:
             for job in todo:
                 bar.update(_ntu_shard(job))
         else:
-            with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
                 for n in pool.imap_unordered(_ntu_shard, todo):
                     bar.update(n)
     return left_out
@@ -902,7 +914,8 @@ def merge(partial: Path, skeleton, cfg, left_out: int) -> dict:
     clips["offset"] = np.array(offset, np.int64)
     with open(partial / "clips.npz", "wb") as f:
         np.savez(f, **clips)
-    protocols = {**PROTOCOLS.get(cfg.data.name, {}), **check_rules(cfg.data.protocols),
+    known = {name: rule for name, rule in PROTOCOLS.get(cfg.data.name, {}).items() if clips[rule["field"]].any()}
+    protocols = {**known, **check_rules(cfg.data.protocols),
                  **{k[6:]: {"field": k, "train": [0], "test": [1]} for k in clips if k.startswith("split_")}}
     counts = {name: dict(zip(("train", "test"), (int(s.sum()) for s in sides(rule, clips)), strict=True)) for name, rule in protocols.items()}
     return {"format": 1, "dataset": cfg.data.name, "reader": cfg.data.reader, "skeleton": skeleton.to_dict(), "protocols": protocols,
@@ -1027,7 +1040,11 @@ def main(argv: list[str]) -> int:
         found = READERS[cfg.data.reader](raw, cfg)
         while chunk := [c for _, c in zip(range(SHARD), found, strict=False)]:
             write_shard(partial / f"shard-{sum(1 for _ in partial.glob('shard-*')):05d}.npz", chunk, skeleton.num_joints, cfg.data.num_classes)
-    meta = {**merge(partial, skeleton, cfg, left_out), "classes": classes}
+    try:
+        meta = {**merge(partial, skeleton, cfg, left_out), "classes": classes}
+    except NothingStored:
+        shutil.rmtree(partial)
+        raise
     for path in (*partial.glob("shard-*"), partial / "key"):
         path.unlink()
     (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
