@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
+import lzma
 import multiprocessing
 import os
 import pickle
@@ -30,9 +32,13 @@ import shutil
 import signal
 import sys
 import tarfile
+import threading
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -74,6 +80,7 @@ class Malformed(ValueError):
 # NTU RGB+D text
 # ---------------------------------------------------------------------------------------------------------------------
 
+MOST_BODIES = 20  # in a frame; a Kinect tracks six
 Tracks = dict[str, tuple[np.ndarray, np.ndarray]]  # body id -> frame numbers (F,), joints (F, 25, 3)
 
 
@@ -95,61 +102,64 @@ def parse_ntu(data: bytes) -> tuple[int, Tracks]:
 def _parse_plain(data: bytes) -> tuple | None:
     """(frames, body id and frame number of each body seen, joints (N, 25, 3) float64) of a file as the camera wrote it, else None."""
     text = np.frombuffer(data, np.uint8)
-    start = np.concatenate([[0], np.flatnonzero(text == 10) + 1])
-    gap = np.flatnonzero(text == 32)
-    before = np.searchsorted(gap, start)
-    fields = np.diff(before, append=len(gap)) + 1
-    line = start.tolist()
-    frames, at, ids, times, firsts = int(data[:line[1]]), 1, [], [], []
+    blank = text <= ord(" ")
+    gap = np.flatnonzero(blank)  # where each field ends
+    newline = np.flatnonzero(text[gap] == ord("\n"))
+    end = gap[newline].tolist()  # of each line
+    crlf = int(text[end[0] - 1] == ord("\r"))
+    if np.count_nonzero(blank[1:] & blank[:-1]) != crlf * len(newline) or b"_" in data:  # an empty field; 1_000, which Python takes for a number
+        return None
+    fields = np.diff(newline) - crlf  # of every line but the first
+    frames, at, ids, times, firsts = int(data[:end[0]]), 0, [], [], []
     for t in range(frames):
-        bodies = int(data[line[at]:line[at + 1]])
+        bodies = int(data[end[at]:end[at + 1]])
+        if not 0 <= bodies <= MOST_BODIES:
+            return None
         at += 1
         for _ in range(bodies):
-            ids.append(data[line[at]:line[at + 1]].split(b" ", 1)[0])
-            if int(data[line[at + 1]:line[at + 2]]) != 25:
+            ids.append(data[end[at] + 1:end[at + 1]].split(b" ", 1)[0])
+            if int(data[end[at + 1]:end[at + 2]]) != 25:
                 return None
             times.append(t)
             firsts.append(at + 2)
             at += 27
     first = np.array(firsts, np.int64)
     rows = (first[:, None] + np.arange(25)).ravel()
-    if data[line[at]:].strip() or (fields[rows] != 12).any() or (fields[first - 2] != 10).any():
+    if frames < 0 or len(newline) != at + 1 or (fields[rows] != 12).any() or (fields[first - 2] != 10).any() \
+            or len(ids) > len({*zip(ids, times, strict=True)}):
         return None
-    if not len(rows):
-        return frames, ids, times, np.zeros((0, 25, 3))
-    ends = gap[before[rows][:, None] + np.arange(3)]
-    starts = np.column_stack([start[rows], ends[:, :2] + 1])
-    joints, odd = _decimals(text, starts.ravel(), ends.ravel())
-    for i in np.flatnonzero(odd):  # 1.2E-05 and the like
-        joints[i] = float(data[starts.flat[i]:ends.flat[i]])
+    token = gap[newline[rows][:, None] + np.arange(4)]
+    start, stop = (token[:, :3] + 1).ravel(), token[:, 1:].ravel()
+    joints, odd = _decimals(data, start, stop)
+    odd = np.flatnonzero(odd)
+    joints[odd] = [float(data[i:j]) for i, j in zip(start[odd].tolist(), stop[odd].tolist(), strict=True)]
     return (frames, ids, times, joints.reshape(-1, 25, 3)) if np.isfinite(joints).all() else None
 
 
-def _decimals(text: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (N,) that the bytes text[start:end] spell, exactly as float() reads them, and which of them are not plain decimals.
+def _decimals(data: bytes, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (N,) that the bytes data[start:stop] spell, exactly as float() reads them, and which of them (N,) are left to float().
 
-    Horner's rule, one column of right-aligned digits at a time over all numbers. Up to 15 digits make an integer below 2^53 over a
-    power of ten, both exact, so that the one division rounds as float() does.
+    Read here is what nearly all are: a minus or none, one digit, a dot, one to eight digits. The eight bytes that end the number go into
+    one integer and become its value there by three multiplications of neighbouring digits, pairs and fours (D. Lemire's trick). An
+    integer below 2^53 over a power of ten, both exact: the one division rounds as float() does.
     """
+    text, u64 = np.frombuffer(data, np.uint8), np.uint64
     minus = text[start] == ord("-")
-    width = end - start - minus
-    columns = min(int(width.max()), 16)
-    value, decimals, dots = np.zeros(len(end)), np.zeros(len(end), np.int64), np.zeros(len(end), np.uint8)
-    odd = (width < 1) | (width > 16)
-    for column in reversed(range(columns)):
-        char = text.take(end - 1 - column, mode="clip")
-        inside = width > column
-        dot = (char == ord(".")) & inside
-        digit = char - np.uint8(ord("0"))  # wraps above 9 for all but digits
-        odd |= inside & (digit > 9) & ~dot
-        value *= 10
-        value += digit * (inside & (digit < 10))
-        decimals[dot] = column
-        dots += dot
-    scale = (10.0 ** np.arange(17))[decimals]
-    whole = np.floor(value / (10 * scale))  # the dot took a place: what stands before it is ten times too large
-    value = np.where(dots == 1, value - 9 * scale * whole, value) / scale
-    return np.where(minus, -value, value), odd | (dots > 1) | (width - dots > 15) | (width - dots < 1)
+    first = start + minus
+    places = stop - first - 2
+    plain = (text[first + 1] == ord(".")) & (places >= 1) & (places <= 8)
+    places[~plain] = 8
+    last8 = np.ndarray(len(data) - 7, "<u8", data, 0, (1,))[stop - 8]  # the earliest byte is the lowest
+    shift = (64 - 8 * places).astype(u64)
+    d = (last8 ^ u64(0x3030303030303030)) >> shift << shift  # digits as numbers, zeros before them
+    whole = text[first] - np.uint8(ord("0"))
+    plain &= ((d | (d + u64(0x0606060606060606))) & u64(0xF0F0F0F0F0F0F0F0) == 0) & (whole < 10)
+    d = d * u64(10) + (d >> u64(8))
+    even, uneven, mask = d, d >> u64(16), u64(0x000000FF000000FF)
+    d = ((even & mask) * u64(100 + (1000000 << 32)) + (uneven & mask) * u64(1 + (10000 << 32))) >> u64(32)
+    scale = (10.0 ** np.arange(9))[places]
+    value = (whole * scale + d) / scale
+    return np.where(minus, -value, value), ~plain
 
 
 def _parse_careful(data: bytes) -> tuple:
@@ -157,6 +167,9 @@ def _parse_careful(data: bytes) -> tuple:
     lines = data.split(b"\n")
     end = len(lines) - (not lines[-1].strip())
     at, ids, times, joints = 0, [], [], []
+
+    def number(x: bytes) -> float:
+        return float(x) if b"_" not in x else np.nan  # 1_000 is a number to Python alone
 
     def take() -> bytes:
         nonlocal at
@@ -173,10 +186,12 @@ def _parse_careful(data: bytes) -> tuple:
 
     frames = count("frames", 1_000_000)
     for t in range(frames):
-        for _ in range(count("bodies", 20)):
+        for _ in range(count("bodies", MOST_BODIES)):
             head = take().split()
             if len(head) != 10:
                 raise Malformed(at, f"a body has 10 fields, here are {len(head)}")
+            if (head[0], t) in zip(ids[-MOST_BODIES:], times[-MOST_BODIES:], strict=True):
+                raise Malformed(at, f"body {head[0].decode(errors='replace')} twice in frame {t}")
             if (n := count("joints", 1000)) != 25:
                 raise Malformed(at, f"a body has 25 joints, here are {n}")
             ids.append(head[0])
@@ -186,7 +201,7 @@ def _parse_careful(data: bytes) -> tuple:
                 if len(numbers) != 12:
                     raise Malformed(at, f"a joint has 12 numbers, here are {len(numbers)}")
                 try:
-                    joints += [float(x) for x in numbers[:3]]
+                    joints += [number(x) for x in numbers[:3]]
                 except ValueError:
                     joints.append(np.nan)
                 if not np.isfinite(joints[-3:]).all():
@@ -281,25 +296,27 @@ def parse_nw_ucla(text: bytes, name: str) -> Clip:
 
 def read_nw_ucla(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """The all_sqe JSON files of Northwestern-UCLA, from a folder or straight from a tar archive."""
-    def files() -> Iterator[tuple[str, bytes]]:
-        if raw.is_dir():
-            for path in sorted(raw.rglob("*.json")):
-                yield path.name, path.read_bytes()
-        else:
+    if raw.is_dir():
+        files = ((path.name, path.read_bytes()) for path in sorted(raw.rglob("*.json"), key=lambda p: p.name))
+    elif tarfile.is_tarfile(raw):
+        files = []
+        try:
             with tarfile.open(raw) as tar:
                 for member in tar:
                     if member.isfile() and member.name.endswith(".json"):
-                        yield Path(member.name).name, tar.extractfile(member).read()
-    try:
-        for name, text in sorted(files()) if not raw.is_dir() else files():
-            try:
-                yield parse_nw_ucla(text, name.removesuffix(".json"))
-            except Malformed as e:
-                yield Skip(name, e.line, e.reason)
-            except (ValueError, TypeError) as e:
-                yield Skip(name, 0, str(e))
-    except tarfile.TarError as e:
-        raise ValueError(f"raw = {raw}: is neither a folder of JSON files nor a tar archive of one ({str(e).splitlines()[0]})") from None
+                        files.append((Path(member.name).name, tar.extractfile(member).read()))
+        except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as e:
+            yield Skip(raw.name, 0, f"cannot be read beyond its {len(files)} first files ({str(e).splitlines()[0]})")
+        files.sort()
+    else:
+        raise ValueError(f"raw = {raw}: is neither a folder of JSON files nor a tar archive of one")
+    for name, text in files:
+        try:
+            yield parse_nw_ucla(text, name.removesuffix(".json"))
+        except Malformed as e:
+            yield Skip(name, e.line, e.reason)
+        except (ValueError, TypeError) as e:
+            yield Skip(name, 0, str(e))
 
 
 def as_joints(x) -> np.ndarray:
@@ -333,51 +350,115 @@ def trimmed(joints: np.ndarray) -> np.ndarray:
     return joints[seen.any(1) | (np.arange(len(joints)) == 0), :np.flatnonzero(seen.any(0))[-1] + 1]
 
 
+def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
+    """Shape of one array of an .npz file, and its rows one at a time: the whole may be larger than memory."""
+    def header(f) -> tuple:
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran, dtype = read[np.lib.format.read_magic(f)](f)
+        if fortran or dtype.kind not in "fiu" or len(shape) < 2:
+            raise ValueError(f"{path}: {key} must be an array of numbers in C order, here are {dtype} of shape {shape}")
+        return shape, dtype
+
+    def rows() -> Iterator[np.ndarray]:
+        with zipfile.ZipFile(path) as z, z.open(f"{key}.npy") as f:
+            shape, dtype = header(f)
+            size = dtype.itemsize * int(np.prod(shape[1:]))
+            for _ in range(shape[0]):
+                yield np.frombuffer(f.read(size), dtype).reshape(shape[1:])
+
+    with zipfile.ZipFile(path) as z, z.open(f"{key}.npy") as f:
+        return header(f)[0], rows()
+
+
 def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """CTR-GCN's NTU60_CS.npz and the like: x_train, x_test (N, T, 150), two bodies of 25 joints; y one-hot. Brings the split `given`."""
     with open_npz(raw) as z:
         if missing := {"x_train", "y_train", "x_test", "y_test"} - set(z.files):
             raise ValueError(f"{raw}: lacks {', '.join(sorted(missing))}; it holds {', '.join(z.files)}")
-        for side, name in enumerate(("train", "test")):
-            x, y = z[f"x_{name}"], z[f"y_{name}"]
-            if x.ndim != 3 or x.shape[2] % 6 or len(x) != len(y):
-                raise ValueError(f"{raw}: x_{name} has shape {x.shape}, y_{name} {y.shape}: expected (clips, frames, 2·V·3) and as many labels")
-            for i in range(len(x)):
+        labels = {name: z[f"y_{name}"] for name in ("train", "test")}
+    for side, (name, y) in enumerate(labels.items()):
+        shape, rows = npz_rows(raw, f"x_{name}")
+        if len(shape) != 3 or shape[2] % 6 or shape[0] != len(y):
+            raise ValueError(f"{raw}: x_{name} has shape {shape}, y_{name} {y.shape}: expected (clips, frames, 2 * joints * 3) and as many labels")
+        i = 0
+        try:
+            for i, x in enumerate(rows):
                 try:
-                    joints = trimmed(x[i].reshape(len(x[i]), 2, -1, 3).transpose(1, 0, 2, 3).astype(np.float32))
+                    if y.ndim == 2 and (np.count_nonzero(y[i]) != 1 or y[i].max() != 1):
+                        raise ValueError(f"y_{name}[{i}] is not one-hot")
+                    joints = trimmed(np.moveaxis(x.reshape(len(x), 2, -1, 3), 1, 0).astype(np.float32))
                     yield Clip(f"{name}_{i:06d}", int(y[i].argmax() if y.ndim == 2 else y[i]), joints, splits={"given": side})
                 except ValueError as e:
                     yield Skip(f"{raw.name}:x_{name}[{i}]", 0, str(e))
+        except (zipfile.BadZipFile, zlib.error, EOFError) as e:
+            yield Skip(f"{raw.name}:x_{name}", 0, f"is damaged ({e}): cannot be read beyond clip {i}")
+
+
+class _PickledType:
+    """Stands in for numpy.dtype in a pickle: a plain number or text type, and the byte order that its state brings."""
+
+    def __init__(self, code, *_):
+        if not re.fullmatch(r"[biufSU]\d{1,6}", str(code)):
+            raise ValueError(f"holds an array of type {code!r}: only numbers and text are read")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state):
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _PickledArray:
+    """Stands in for an ndarray in a pickle; numpy itself would trust the state, and its object arrays are raw pointers."""
+
+    def __init__(self, *_):
+        self.value = np.zeros(0)
+
+    def __setstate__(self, state):
+        _, shape, kind, fortran, raw = state
+        self.value = np.frombuffer(raw, kind.dtype).reshape(shape, order="F" if fortran else "C")
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.value.astype(dtype or self.value.dtype)
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Reads numpy arrays and plain containers, nothing else: a pickle can otherwise run any code."""
-    ALLOWED = {(f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")} | {
-        (f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")} | {("numpy", "ndarray"), ("numpy", "dtype")}
+    """Reads arrays and plain containers of an untrusted pickle. Nothing of any module is ever looked up: the few names that pickles of
+    arrays ask for (numpy 1 and 2 alike) get stand-ins, every other name raises ValueError.
+    """
+    STANDINS = {
+        "numpy.dtype": _PickledType, "numpy.ndarray": _PickledArray, "multiarray._reconstruct": _PickledArray,
+        "multiarray.scalar": lambda kind, raw: np.frombuffer(raw, kind.dtype)[0].item(),
+        "numeric._frombuffer": lambda raw, kind, shape, order: np.frombuffer(raw, kind.dtype).reshape(shape, order=order)}
 
     def find_class(self, module: str, name: str):
-        if (module, name) not in self.ALLOWED and not module.startswith("numpy.dtypes"):
-            raise ValueError(f"the pickle asks for {module}.{name}: only numpy arrays and plain containers are read, nothing was run")
-        return super().find_class(module, name)
+        standin = self.STANDINS.get(f"{re.sub(r'^numpy[.]_?core[.]', '', module)}.{name}")
+        if standin is None:
+            raise ValueError(f"the pickle asks for {module}.{name}: only numpy arrays and plain containers are read; nothing of it was run")
+        return standin
+
+
+def read_annotations(raw: Path) -> dict:
+    """The dictionary {split, annotations} of pyskl's pickle, opened without running any code it may carry."""
+    with open(raw, "rb") as f:
+        try:
+            d = PlainUnpickler(f).load()
+        except Exception as e:  # a hostile or broken pickle can raise nearly anything
+            raise ValueError(f"{raw}: {e}" if isinstance(e, ValueError) else f"{raw}: is no annotation pickle ({type(e).__name__}: {e})") from None
+    if not isinstance(d, dict) or not isinstance(d.get("split"), dict) or not isinstance(d.get("annotations"), (list, tuple)):
+        raise ValueError(f"{raw}: is no annotation pickle: needs a dictionary with split, a dictionary, and annotations, a list")
+    return d
 
 
 def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """pyskl's annotation pickle {split: {name: [frame_dir]}, annotations: [{frame_dir, label, keypoint (M, L, V, C), ...}]}. Brings its splits:
     xsub_train and xsub_val (or _test) become the protocol xsub. The skeleton follows from V: 17 coco17, 25 ntu25.
     """
-    with open(raw, "rb") as f:
-        try:
-            d = PlainUnpickler(f).load()
-        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as e:
-            raise ValueError(f"{raw}: is no annotation pickle ({e})") from None
-    if not isinstance(d, dict) or not {"split", "annotations"} <= d.keys():
-        raise ValueError(f"{raw}: lacks the keys split and annotations")
+    d = read_annotations(raw)
     sides: dict[str, dict[str, int]] = {}
     for name, members in d["split"].items():
-        protocol, _, side = name.rpartition("_")
-        sides.setdefault(protocol or name, {}).update(dict.fromkeys(members, 0 if side == "train" else 1))
-    for a in d["annotations"]:
-        name = str(a.get("frame_dir", "?"))
+        protocol, _, side = str(name).rpartition("_")
+        sides.setdefault(protocol or "given", {}).update(dict.fromkeys(np.asarray(members, str).tolist(), 0 if side == "train" else 1))
+    for i, a in enumerate(d["annotations"]):
+        name = str(a.get("frame_dir", i)) if isinstance(a, dict) else str(i)
         try:
             try:
                 numbers = ntu_fields(name)
@@ -397,7 +478,7 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     "classes": [...]}.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, any of the other columns; beside it x.json like skeleton.json.
     """
-    classes = metadata(raw).get("classes", [])
+    classes = list(map(str, metadata(raw).get("classes") or []))
     if raw.is_dir():
         table = raw / "labels.csv"
         if not table.is_file():
@@ -433,7 +514,7 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     for i in range(N):
         try:
             yield Clip(str(a["names"][i]), int(a["labels"][i]), as_joints(a["data"][a["offsets"][i]:a["offsets"][i + 1]]),
-                       splits={"given": int(a["split"][i])} if "split" in a else {},
+                       splits={"given": ("train", "test").index(str(a["split"][i]))} if "split" in a else {},
                        **{k: int(a[k][i]) for k in ("subject", "camera", "setup", "replication") if k in a})
         except ValueError as e:
             yield Skip(f"{raw.name}:{a['names'][i]}", 0, str(e))
@@ -445,13 +526,16 @@ def metadata(raw: Path) -> dict:
     if not path.is_file():
         raise ValueError(f'{path}: missing; it says {{"skeleton": a name or {{joints, parents, regions}}, "classes": [...]}}')
     try:
-        return json.loads(path.read_text())
+        d = json.loads(path.read_text())
     except ValueError as e:
         raise ValueError(f"{path}: is no JSON ({e})") from None
+    if not isinstance(d, dict) or not isinstance(d.get("classes") or [], list):
+        raise ValueError(f'{path}: must be like {{"skeleton": a name or {{joints, parents, regions}}, "classes": [...]}}')
+    return d
 
 
 def read_clip(path: Path | str) -> np.ndarray:
-    """Joints (M, L, V, 3) of one file: .skeleton, .json (Northwestern-UCLA) or .npy. ValueError says what is wrong with it."""
+    """Joints (M, L, V, 3) of one file: .skeleton, .json (Northwestern-UCLA), .npy or .npz. ValueError says what is wrong with it."""
     path = Path(path)
     if path.suffix == ".skeleton":
         clip = read_ntu_file(path)
@@ -459,9 +543,18 @@ def read_clip(path: Path | str) -> np.ndarray:
             raise ValueError(f"{path}: {f'line {clip.line}: ' if clip.line else ''}{clip.reason}")
         return clip.joints
     try:
-        joints = as_joints(json.loads(path.read_text())["skeletons"] if path.suffix == ".json" else np.load(path, allow_pickle=False))
-    except (ValueError, KeyError, TypeError, EOFError) as e:
-        raise ValueError(f"{path}: {e}") from None
+        if path.suffix == ".json":
+            array = json.loads(path.read_text())["skeletons"]
+        else:
+            array = np.load(path, allow_pickle=False)
+            if isinstance(array, np.lib.npyio.NpzFile):
+                with array:
+                    if len(array.files) != 1 and "joints" not in array.files:
+                        raise ValueError(f"holds {', '.join(array.files)}: needs one array, or one named joints")
+                    array = array["joints" if "joints" in array.files else array.files[0]]
+        joints = as_joints(array)
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
+        raise ValueError(f"{path}: {f'lacks {e}' if isinstance(e, KeyError) else e}") from None
     if not joints.size or not np.isfinite(joints).all():
         raise ValueError(f"{path}: {'no frame' if not joints.size else 'a coordinate is not finite'}")
     return joints
@@ -797,6 +890,8 @@ def write_shard(path: Path, found: list[Clip | Skip], V: int, num_classes: int) 
     for c in found:
         if isinstance(c, Clip) and (why := check(c, V, num_classes)):
             c = Skip(c.name, 0, why)
+        elif isinstance(c, Clip):
+            c.joints = c.joints[c.joints.any((1, 2, 3))]  # without a body that is never seen
         (skips if isinstance(c, Skip) else clips).append(c)
     splits = sorted({s for c in clips for s in c.splits})
     table = {k: np.array([getattr(c, k) for c in clips], np.int64) for k in NUMBERS}
@@ -804,10 +899,16 @@ def write_shard(path: Path, found: list[Clip | Skip], V: int, num_classes: int) 
     table |= {"name": np.array([c.name for c in clips], str), "length": np.array([c.joints.shape[1] for c in clips], np.int64),
               "bodies": np.array([c.joints.shape[0] for c in clips], np.int64)}
     frames = np.concatenate([c.joints.reshape(-1, V, 3) for c in clips]) if clips else np.zeros((0, V, 3), np.float32)
-    part = path.with_suffix(".tmp")
+    part = path.with_suffix(f".{os.getpid()}")  # a process whose parent was killed may still be at the same shard
     with open(part, "wb") as f:
         np.savez(f, frames=frames, skips=np.array(json.dumps([asdict(s) for s in skips])), **table)
     os.replace(part, path)
+
+
+def _worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 def _ntu_shard(job: tuple) -> int:
@@ -835,7 +936,7 @@ def ntu_shards(raw: Path, partial: Path, cfg, V: int) -> int:
         raise ValueError(f"raw = {raw}: no .skeleton file of {cfg.data.name} in it or below")
     jobs = [(partial / f"shard-{i // SHARD:05d}.npz", files[i:i + SHARD], V, cfg.data.num_classes) for i in range(0, len(files), SHARD)]
     stamp = hashlib.sha256("\n".join(f"{f} {os.stat(f).st_size} {os.stat(f).st_mtime_ns}" for f in files).encode()).hexdigest()
-    fresh_partial(partial, stamp + repr(cfg.data))
+    fresh_partial(partial, f"1 {stamp} {cfg.data.name} {cfg.data.num_classes} {V}")
     done = sum(len(j[1]) for j in jobs if j[0].exists())
     todo = [j for j in jobs if not j[0].exists()]
     workers = min(cfg.data.workers or os.cpu_count() or 1, max(1, len(todo)))
@@ -844,9 +945,15 @@ def ntu_shards(raw: Path, partial: Path, cfg, V: int) -> int:
             for job in todo:
                 bar.update(_ntu_shard(job))
         else:
-            with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-                for n in pool.imap_unordered(_ntu_shard, todo):
-                    bar.update(n)
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _worker)
+            try:
+                for done in as_completed([pool.submit(_ntu_shard, job) for job in todo]):
+                    bar.update(done.result())
+            except BrokenProcessPool:
+                raise OSError(f"a parsing process was killed (out of memory?): try data.workers={max(1, workers // 2)}; "
+                              "the same command goes on from here") from None
+            finally:
+                pool.shutdown(cancel_futures=True)
     return left_out
 
 
@@ -886,27 +993,26 @@ def merge(partial: Path, skeleton, cfg, left_out: int) -> dict:
     if not rows:
         raise NothingStored(skips)
     V = skeleton.num_joints
-    frames = np.lib.format.open_memmap(partial / "frames.npy", "w+", np.float32, (rows, V, 3))
     bones = np.array([b for b in skeleton.bones if b[0] != b[1]])
     quality, at, offset = {k: [] for k in ("lengths", "missing", "constant", "digest")}, 0, []
-    for path, t in zip(shards, tables, strict=True):
-        with np.load(path) as z:
-            block = z["frames"]
-        start = np.concatenate([[0], np.cumsum(t["length"] * t["bodies"])])
-        for i in np.flatnonzero(t["keep"]):
-            L, M = int(t["length"][i]), int(t["bodies"][i])
-            x = block[start[i]:start[i + 1]]
-            frames[at:at + len(x)] = x
-            offset.append([at, at + L if M == 2 else -1])
-            at += len(x)
-            body = x[:L]
-            there = (body != 0).any(2)
-            quality["lengths"].append(np.median(np.linalg.norm(body[:, bones[:, 0]] - body[:, bones[:, 1]], axis=2)[there.any(1)], axis=0))
-            quality["missing"].append(int((~there).any(1).sum()))
-            quality["constant"].append(L > 1 and not np.ptp(body, axis=0).any())
-            quality["digest"].append(hashlib.blake2b(x.tobytes(), digest_size=16).digest())
-    frames.flush()
-    del frames
+    with open(partial / "frames.npy", "wb") as f:  # written, not mapped: a full disk is then an error, not a crash
+        np.lib.format.write_array_header_1_0(f, {"descr": "<f4", "fortran_order": False, "shape": (rows, V, 3)})
+        for path, t in zip(shards, tables, strict=True):
+            with np.load(path) as z:
+                block = z["frames"]
+            f.write(block[np.repeat(t["keep"], t["length"] * t["bodies"])].tobytes())
+            start = np.concatenate([[0], np.cumsum(t["length"] * t["bodies"])])
+            for i in np.flatnonzero(t["keep"]):
+                L, M = int(t["length"][i]), int(t["bodies"][i])
+                x = block[start[i]:start[i + 1]]
+                offset.append([at, at + L if M == 2 else -1])
+                at += len(x)
+                body = x[:L]
+                there = (body != 0).any(2)
+                quality["lengths"].append(np.median(np.linalg.norm(body[:, bones[:, 0]] - body[:, bones[:, 1]], axis=2)[there.any(1)], axis=0))
+                quality["missing"].append(int((~there).any(1).sum()))
+                quality["constant"].append(L > 1 and not np.ptp(body, axis=0).any())
+                quality["digest"].append(hashlib.blake2b(x.tobytes(), digest_size=16).digest())
     names = [k for k in tables[0] if k not in ("keep", "bodies")]
     for t in tables:
         names += [k for k in t if k.startswith("split_") and k not in names]
@@ -982,6 +1088,9 @@ def skeleton_of(cfg, raw: Path):
     """The skeleton the recipe names, or the one the recordings bring."""
     from last import SKELETONS, Skeleton, nearest
     brought = metadata(raw).get("skeleton") if cfg.data.reader == "arrays" else None
+    if cfg.data.reader == "pyskl" and not cfg.data.skeleton:
+        joints = {np.shape(a.get("keypoint"))[-2:-1] for a in read_annotations(raw)["annotations"] if isinstance(a, dict)}
+        brought = {((17,),): "coco17", ((25,),): "ntu25"}.get(tuple(joints))
     if isinstance(brought, dict):
         brought = Skeleton.from_dict(brought)
     elif brought is not None:
@@ -1008,9 +1117,8 @@ def class_names(cfg, raw: Path) -> list[str]:
     return list(named) if len(named) == cfg.data.num_classes else [f"A{k + 1:03d}" for k in range(cfg.data.num_classes)]
 
 
-def replace_folder(new: Path, old: Path) -> None:
+def replace_folder(new: Path, old: Path, aside: Path) -> None:
     """Put a complete folder in another's place. The old one is moved aside first: there is no moment with half a store in its place."""
-    aside = old.with_name(f".{old.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     if old.exists():
         os.replace(old, aside)
@@ -1022,6 +1130,7 @@ def main(argv: list[str]) -> int:
     from last import load_config
     cfg = load_config(argv)
     store, partial = cfg.store, cfg.store.with_name(f"{cfg.store.name}.partial")
+    aside = cfg.store.with_name(f".{cfg.store.name}.old")
     if cfg.data.reader == "synthetic":
         raw = Path(cfg.raw or f"{store}-raw")
         write_synthetic(raw, cfg.seed, cfg.data.workers)
@@ -1031,24 +1140,33 @@ def main(argv: list[str]) -> int:
         raw = Path(cfg.raw)
     if not raw.exists():
         raise ValueError(f"raw = {cfg.raw!r}: no such file or folder")
+    if not store.exists() and aside.exists():  # a run that was killed between the two renames
+        os.replace(aside, store)
+    if store.exists() and not (store / "meta.json").exists() and any(store.iterdir()):
+        raise ValueError(f"data.store = {store}: holds something that is no clip store, and would be replaced")
+    check_rules(cfg.data.protocols)
     skeleton, classes = skeleton_of(cfg, raw), class_names(cfg, raw)
-    left_out = 0
-    if cfg.data.reader in ("ntu", "synthetic"):
-        left_out = ntu_shards(raw, partial, cfg, skeleton.num_joints)
-    else:
-        fresh_partial(partial, os.urandom(8).hex())  # quick to read: always anew
-        found = READERS[cfg.data.reader](raw, cfg)
-        while chunk := [c for _, c in zip(range(SHARD), found, strict=False)]:
-            write_shard(partial / f"shard-{sum(1 for _ in partial.glob('shard-*')):05d}.npz", chunk, skeleton.num_joints, cfg.data.num_classes)
+    resumable, left_out = cfg.data.reader in ("ntu", "synthetic"), 0
     try:
+        if resumable:
+            left_out = ntu_shards(raw, partial, cfg, skeleton.num_joints)
+        else:
+            fresh_partial(partial, os.urandom(8).hex())  # quick to read: always anew
+            found, number = READERS[cfg.data.reader](raw, cfg), 0
+            while chunk := list(itertools.islice(found, SHARD)):
+                write_shard(partial / f"shard-{number:05d}.npz", chunk, skeleton.num_joints, cfg.data.num_classes)
+                number += 1
         meta = {**merge(partial, skeleton, cfg, left_out), "classes": classes}
-    except NothingStored:
-        shutil.rmtree(partial)
+        (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+        for path in (*partial.glob("shard-*"), partial / "key"):
+            path.unlink()
+        replace_folder(partial, store, aside)
+    except BaseException as e:
+        if not resumable or isinstance(e, NothingStored):
+            shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(e, OSError) and e.filename is None and e.errno:
+            raise OSError(f"{partial} cannot be written ({e.strerror}); {store} is as it was") from None
         raise
-    for path in (*partial.glob("shard-*"), partial / "key"):
-        path.unlink()
-    (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
-    replace_folder(partial, store)
     show_report(meta, store)
     return 3 if meta["skipped"] else 0
 

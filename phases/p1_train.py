@@ -79,7 +79,7 @@ def commit() -> str:
 
 
 def main(argv: list[str]) -> int:
-    cfg, command = load_config(argv), "just phase1 " + " ".join(argv)
+    cfg, command, code = load_config(argv), "just phase1 " + " ".join(argv), commit()
     store = open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
     recipe = dataclasses.asdict(cfg)
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
     with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
         np.savez(f, name=store.clips["name"][test_clips], logits=logits.numpy(), label=labels.numpy())
     result = {"recipe": cfg.recipe, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed, "command": command,
-              "epochs": cfg.train.epochs, "seconds": round(seconds), "device": device_name(device), "commit": commit(),
+              "epochs": cfg.train.epochs, "seconds": round(seconds), "device": device_name(device), "commit": code,
               **{k: v for k, v in describe(cfg, store.skeleton).items() if k in ("params", "macs")}, **accuracy(logits, labels)}
     if cfg.data.leaked:
         clean = ~torch.isin(labels, torch.tensor(cfg.data.leaked))

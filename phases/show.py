@@ -33,7 +33,7 @@ def project(joints: np.ndarray, skeleton: Skeleton, view: str) -> np.ndarray:
 
     Kinect's x grows to the right of a person who faces it, so it is mirrored to show what the camera saw. Pictures (z = 0) have y downwards.
     """
-    flat = not joints[..., 2].any()
+    flat = joints.any() and not joints[..., 2].any()
     x = joints[..., 2] if view == SIDE else joints[..., 0] * (1 if flat else -1)
     paper = np.stack((x, joints[..., 1]), -1).astype(float)
     paper[~joints.any(-1)] = np.nan
