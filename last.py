@@ -38,6 +38,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+# With two bodies every training batch has a shape of its own; of each, oneDNN keeps compiled kernels, by default enough for gigabytes.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+
 import numpy as np
 import tomli
 import torch

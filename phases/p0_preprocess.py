@@ -96,7 +96,9 @@ def parse_ntu(data: bytes) -> tuple[int, Tracks]:
         plain = None
     frames, ids, times, joints = plain or _parse_careful(data)
     owner, times = np.array(ids), np.array(times, np.int64)
-    return frames, {b.decode(errors="replace"): (times[owner == b], joints[owner == b].astype(np.float32)) for b in dict.fromkeys(ids)}
+    with np.errstate(over="ignore"):  # 1e300 becomes infinite, and the clip is refused for it
+        joints = joints.astype(np.float32)
+    return frames, {b.decode(errors="replace"): (times[owner == b], joints[owner == b]) for b in dict.fromkeys(ids)}
 
 
 def _parse_plain(data: bytes) -> tuple | None:
@@ -117,7 +119,7 @@ def _parse_plain(data: bytes) -> tuple | None:
             return None
         at += 1
         for _ in range(bodies):
-            ids.append(data[end[at] + 1:end[at + 1]].split(b" ", 1)[0])
+            ids.append(data[end[at] + 1:end[at + 1]].split(None, 1)[0])
             if int(data[end[at + 1]:end[at + 2]]) != 25:
                 return None
             times.append(t)
@@ -322,7 +324,8 @@ def read_nw_ucla(raw: Path, cfg) -> Iterator[Clip | Skip]:
 def as_joints(x) -> np.ndarray:
     """(M, L, V, 3) float32 of an array (L, V, C) or (M, L, V, C), C = 2 or 3, where a third coordinate is added as zero."""
     try:
-        x = np.asarray(x, np.float32)
+        with np.errstate(over="ignore"):
+            x = np.asarray(x, np.float32)
     except (ValueError, TypeError):
         raise ValueError("joints are not a full array of numbers") from None
     if x.ndim == 3:
@@ -332,14 +335,18 @@ def as_joints(x) -> np.ndarray:
     return x if x.shape[-1] == 3 else np.pad(x, [(0, 0)] * 3 + [(0, 1)])
 
 
-def open_npz(path: Path):
+def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, except those whose names start with `but`."""
     try:
         z = np.load(path, allow_pickle=False)
-        if isinstance(z, np.lib.npyio.NpzFile):
-            return z
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        pass
-    raise ValueError(f"raw = {path}: is no .npz file of plain arrays")
+        if not isinstance(z, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with z:
+            if lacking := needed - set(z.files):
+                raise ValueError(f"lacks {', '.join(sorted(lacking))}; it holds {', '.join(z.files)}")
+            return {k: z[k] for k in z.files if not k.startswith(but)}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise ValueError(f"raw = {path}: is no .npz file that can be used ({e})") from None
 
 
 def trimmed(joints: np.ndarray) -> np.ndarray:
@@ -372,11 +379,9 @@ def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray
 
 def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """CTR-GCN's NTU60_CS.npz and the like: x_train, x_test (N, T, 150), two bodies of 25 joints; y one-hot. Brings the split `given`."""
-    with open_npz(raw) as z:
-        if missing := {"x_train", "y_train", "x_test", "y_test"} - set(z.files):
-            raise ValueError(f"{raw}: lacks {', '.join(sorted(missing))}; it holds {', '.join(z.files)}")
-        labels = {name: z[f"y_{name}"] for name in ("train", "test")}
-    for side, (name, y) in enumerate(labels.items()):
+    labels = npz_arrays(raw, {"x_train", "y_train", "x_test", "y_test"}, but="x_")
+    for side, name in enumerate(("train", "test")):
+        y = labels[f"y_{name}"]
         shape, rows = npz_rows(raw, f"x_{name}")
         if len(shape) != 3 or shape[2] % 6 or shape[0] != len(y):
             raise ValueError(f"{raw}: x_{name} has shape {shape}, y_{name} {y.shape}: expected (clips, frames, 2 * joints * 3) and as many labels")
@@ -426,6 +431,7 @@ class PlainUnpickler(pickle.Unpickler):
     """
     STANDINS = {
         "numpy.dtype": _PickledType, "numpy.ndarray": _PickledArray, "multiarray._reconstruct": _PickledArray,
+        "_codecs.encode": lambda text, _: text.encode("latin1"),  # how protocol 2, mmcv's, writes bytes
         "multiarray.scalar": lambda kind, raw: np.frombuffer(raw, kind.dtype)[0].item(),
         "numeric._frombuffer": lambda raw, kind, shape, order: np.frombuffer(raw, kind.dtype).reshape(shape, order=order)}
 
@@ -502,10 +508,7 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
             except (ValueError, OSError, EOFError) as e:
                 yield Skip(f"{row['name']}.npy", 0, str(e))
         return
-    with open_npz(raw) as z:
-        if missing := {"data", "offsets", "names", "labels"} - set(z.files):
-            raise ValueError(f"{raw}: lacks {', '.join(sorted(missing))}; it holds {', '.join(z.files)}")
-        a = {k: z[k] for k in z.files}
+    a = npz_arrays(raw, {"data", "offsets", "names", "labels"})
     N = len(a["names"])
     columns = {k: a[k] for k in ("labels", "subject", "camera", "setup", "replication", "split") if k in a}
     if len(a["offsets"]) != N + 1 or a["offsets"][-1] != len(a["data"]) or any(len(c) != N for c in columns.values()):
@@ -571,13 +574,14 @@ ROOT, HIPS, CHEST, HEAD, HAND, HAND2, FOOT, FOOT2 = range(8)
 REST = np.zeros((8, 3))
 REST[HAND] = REST[HAND2] = 0.16, -0.93, 0.08
 SEAT, LAP = (0, -0.46, -0.5), (-0.02, -0.62, 0.48)
+IDLE = ((0, 0, 0), (0, 0, 0), (0, 0, 0), (-0.05, 0.2, 0.12), (-0.5, 0.42, 0.25))  # HAND2 meanwhile: hangs, on the hip, before the belly
 STAY = (2, 2)  # a move that stays until the end
 
 # A move draws `part` to a pose: (part, pose, when it sets out, arrives, lets go and is gone, as shares of the clip); with a sixth number it
 # swings about where the part is, that many times over the whole of its stretch.
-DRINK = [(HAND, (-0.25, 0.10, 0.40), .08, .38, .66, .92), (HEAD, (-0.3, 0, 0), .36, .48, .6, .72)]
-PICK_UP = [(HIPS, (0.95, 0, 0), .08, .45, .55, .92), (CHEST, (0.6, 0, 0), .08, .45, .55, .92), (ROOT, (0, -0.3, -0.2), .08, .45, .55, .92),
-           (HEAD, (-0.3, 0, 0), .1, .4, .55, .9), (HAND, (-0.15, -0.25, 0.93), .12, .43, .55, .9), (HAND2, (0, -0.45, 0.6), .12, .43, .55, .9)]
+DRINK = [(HAND, (-0.32, 0.06, 0.31), .08, .38, .66, .92), (HEAD, (-0.3, 0, 0), .36, .48, .6, .72)]
+PICK_UP = [(HIPS, (0.95, 0, 0), .08, .45, .55, .92), (CHEST, (0.75, 0, 0), .08, .45, .55, .92), (ROOT, (0, -0.52, -0.25), .08, .45, .55, .92),
+           (HEAD, (-0.3, 0, 0), .1, .4, .55, .9), (HAND, (-0.15, -0.1, 0.98), .12, .43, .55, .9), (HAND2, (0, -0.45, 0.6), .12, .43, .55, .9)]
 THROW = [(HAND, (0.42, 0.45, -0.3), .08, .36, .42, .5), (CHEST, (-0.1, 0.5, 0.1), .08, .36, .42, .52), (HAND2, (-0.05, -0.25, 0.7), .1, .36, .42, .6),
          (FOOT2, (0, 0, 0.4), .3, .46, *STAY), (FOOT2, (0, 0.12, 0.25), .28, .38, .4, .47), (ROOT, (0, -0.04, 0.25), .32, .5, *STAY),
          (CHEST, (0.3, -0.5, 0), .42, .54, .62, .9), (HAND, (-0.15, 0.1, 0.97), .44, .53, .56, .75)]
@@ -609,9 +613,9 @@ PUSHED = [(HIPS, (-0.25, 0, 0), .44, .56, .6, .85), (HEAD, (0.3, 0, 0), .44, .52
 # name: (moves, moves of the other person or nothing, metres between the two)
 SYNTHETIC = {"drink water": (DRINK, None, 0), "pick up": (PICK_UP, None, 0), "throw": (THROW, None, 0), "sit down": (SIT_DOWN, None, 0),
              "stand up": (STAND_UP, None, 0), "clapping": (CLAP, None, 0), "hand waving": (WAVE, None, 0), "kicking something": (KICK, None, 0),
-             "jump up": (JUMP, None, 0), "shaking hands": (SHAKE, SHAKE, 0.9), "hugging": (HUG, HUG, 1.0), "pushing": (PUSH, PUSHED, 0.95)}
+             "jump up": (JUMP, None, 0), "shaking hands": (SHAKE, SHAKE, 0.86), "hugging": (HUG, HUG, 1.0), "pushing": (PUSH, PUSHED, 0.95)}
 SYNTHETIC_ACTIONS = tuple(SYNTHETIC)
-SYNTHETIC_VERSION = 1
+SYNTHETIC_VERSION = 2
 SUBJECTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14)  # eight of them train in xsub; odd and even setups on both of its sides
 # metres of a person of 1.65 m: pelvis to mid spine to shoulder line, neck, head, shoulder (out, up), upper arm, forearm, hip (out, up), thigh,
 # shin, ankle above the floor, foot, hand, finger tip, thumb
@@ -663,7 +667,7 @@ def _puppet(pose: np.ndarray, body: np.ndarray, swivel: float) -> np.ndarray:
         own = np.array((side, 1, 1))
         J[:, s] = J[:, 20] + torso @ (side * sh_out, sh_up, 0)
         wrist = J[:, s] + np.einsum("tij,tj->ti", torso, place[:, h[0]] * own * arm)
-        J[:, s + 1], J[:, s + 2], bend = _limb(J[:, s], wrist, upper, fore, torso @ (own * (0.55 + swivel, -1, 0.45)))
+        J[:, s + 1], J[:, s + 2], bend = _limb(J[:, s], wrist, upper, fore, torso @ (own * (0.5 + swivel, -0.7, 0.8)))
         along = (J[:, s + 2] - J[:, s + 1]) / fore
         up = -bend + (bend * along).sum(1, keepdims=True) * along
         J[:, s + 3] = J[:, s + 2] + hand * along
@@ -671,18 +675,19 @@ def _puppet(pose: np.ndarray, body: np.ndarray, swivel: float) -> np.ndarray:
         J[:, e + 1] = J[:, s + 3] + thumb * (0.6 * along + 0.8 * up / np.linalg.norm(up, axis=1, keepdims=True))
         J[:, k] = J[:, 0] + hips @ (side * hip_out, hip_up, 0)
         sole = np.array((side * (hip_out + 0.03), ankle, 0)) + place[:, h[1]] * own * leg
-        J[:, k + 1], J[:, k + 2], _ = _limb(J[:, k], sole, thigh, shin, hips @ (side * 0.15, 0, -1))
+        J[:, k + 1], J[:, k + 2], _ = _limb(J[:, k], sole, thigh, shin, np.array((side * 0.15, 0.2, -1)))
         droop = np.clip(0.5 + 1.2 * pose[:, h[1], 1], 0.5, 1.1)[:, None]  # toes point down as the foot lifts
-        J[:, k + 3] = J[:, k + 2] + foot * np.concatenate((side * 0.2 * np.cos(droop), -np.sin(droop), -np.cos(droop)), 1)
+        J[:, k + 3] = J[:, k + 2] + foot * np.concatenate((side * 0.2 * np.cos(droop), -np.sin(droop), -0.96 ** 0.5 * np.cos(droop)), 1)
     return J
 
 
 def _act(moves: list, rng: np.random.Generator, body: np.ndarray, manner: np.ndarray, T: int, late: float, lefty: bool) -> np.ndarray:
     """Joints (T, 25, 3) of one performance: the moves at this person's pace, reach and manner (8, 3), with idle sway."""
-    u = np.linspace(rng.uniform(-0.1, 0.02), rng.uniform(0.98, 1.1), T) - late
+    u = np.linspace(rng.uniform(-0.35, 0.02), rng.uniform(0.98, 1.3), T) - late
     u = u + 0.03 * np.sin(2 * np.pi * (u * rng.uniform(0.5, 1.2) + rng.random()))
     pose = np.tile(REST + manner, (T, 1, 1))
-    gain, size = rng.normal(1, 0.08, (8, 1)), rng.normal(1, 0.06)
+    pose[:, HAND2] += IDLE[rng.integers(len(IDLE))]
+    gain, size = rng.normal(1, 0.12, (8, 1)), rng.normal(1, 0.08)
     beat, phase, skew = rng.uniform(0.85, 1.2), rng.random(), rng.normal(0, 0.012, 4)
     for part, target, *when in moves:
         if len(when) == 5:  # swing
@@ -691,7 +696,7 @@ def _act(moves: list, rng: np.random.Generator, body: np.ndarray, manner: np.nda
             continue
         w = _bump(u, *(np.array(when) + skew * (abs(np.array(when)) < 1.5)))[:, None]
         if part in (HAND, HAND2):
-            target = np.array(target) * (1, 1, 1) + 0.5 * manner[part] + (gain[part] - 1) * (0.6, 0.6, -0.6)
+            target = np.array(target) + 0.5 * manner[part] + (gain[part] - 1) * (0.4, 0.4, -0.4)
         else:
             target = np.array(target) * (size if part in (ROOT, FOOT, FOOT2) else gain[part])
         pose[:, part] += w * (target - pose[:, part])
@@ -720,12 +725,13 @@ def _perform(seed: int, action: int, subject: int, replication: int) -> list[tup
     moves, reply, apart = SYNTHETIC[SYNTHETIC_ACTIONS[action]]
     rng, setup = np.random.default_rng((seed, 2, action, subject, replication)), 1 + subject % 6
     body, manner, pace = _person(seed, subject)
-    T = int(round(rng.uniform(42, 52) / pace))
-    heading = np.radians((-45, 45)[(replication + 1) % 2] + rng.normal(0, 8))  # the subject faces camera 2, then camera 3
+    T = int(round(rng.uniform(44, 58) / pace))
+    heading = np.radians((-45, 45)[(replication + 1) % 2] + rng.normal(0, 15))  # the subject faces camera 2, then camera 3
     stand = rng.normal(0, 0.15, 3) * (1, 0, 1)
-    cast = [_act(moves, rng, body, manner, T, 0, rng.random() < 0.25)]
+    cast = [_act(moves, rng, body, manner, T, 0, rng.random() < 0.25 and not reply)]  # hands are shaken with the right
     if reply:
         other, theirs, _ = _person(seed, subject + 1000)
+        other = other * body[10:12].sum() / other[10:12].sum() * rng.normal(1, 0.03)  # about as tall
         cast.append(_act(reply, rng, other, theirs, T, rng.uniform(0, 0.03), False))
         side, apart = rng.choice((-1, 1)), apart * rng.normal(1, 0.05) / 2
         cast = [_turn(J + (0, 0, apart), angle) for J, angle in zip(cast, (side * np.pi / 2, -side * np.pi / 2), strict=True)]
@@ -792,7 +798,7 @@ def _blocks(J: np.ndarray, state: np.ndarray, number: int) -> list[str]:
     numbers = np.concatenate((np.stack((x, y, z, *depth, *colour), -1), turn, state[..., None]), -1).reshape(len(J), -1)
     upright = J[:, 20] - J[:, 0]
     lean = np.stack((upright[:, 0], -upright[:, 2]), 1) / np.linalg.norm(upright, axis=1, keepdims=True)
-    form = f"{number} 0 1 1 1 1 0 %.7g %.7g 2\n25\n" + "\n".join(["%.7g " * 11 + "%d"] * 25)
+    form = f"{number} 0 1 1 1 1 0 %.7G %.7G 2\n25\n" + "\n".join(["%.7G " * 11 + "%d"] * 25)
     return [form % tuple(row) for row in np.concatenate((lean, numbers), 1).tolist()]
 
 
