@@ -251,20 +251,22 @@ def clean_bodies(bodies: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray
 
 
 # A001 to A120; the first 60 are NTU-60.
-NTU_CLASSES = """drink water, eat a meal or snack, brush teeth, brush hair, drop, pick up, throw, sit down, stand up, clap, read, write, tear up paper,
-put on jacket, take off jacket, put on a shoe, take off a shoe, put on glasses, take off glasses, put on a hat or cap, take off a hat or cap,
-cheer up, wave a hand, kick something, reach into pocket, hop, jump up, make or answer a phone call, play with phone or tablet, type on a keyboard,
-point to something, take a selfie, check the time, rub two hands together, nod or bow, shake head, wipe face, salute, put palms together,
-cross hands in front, sneeze or cough, stagger, fall, headache, chest pain, back pain, neck pain, nausea or vomiting, fan oneself,
+NTU_CLASSES = """\
+drink water, eat a meal or snack, brush teeth, brush hair, drop, pick up, throw, sit down, stand up, clap, read, write, tear up paper, put
+on jacket, take off jacket, put on a shoe, take off a shoe, put on glasses, take off glasses, put on a hat or cap, take off a hat or cap,
+cheer up, wave a hand, kick something, reach into pocket, hop, jump up, make or answer a phone call, play with phone or tablet, type on a
+keyboard, point to something, take a selfie, check the time, rub two hands together, nod or bow, shake head, wipe face, salute, put palms
+together, cross hands in front, sneeze or cough, stagger, fall, headache, chest pain, back pain, neck pain, nausea or vomiting, fan oneself,
 punch or slap somebody, kick somebody, push somebody, pat somebody on the back, point at somebody, hug somebody, give something to somebody,
-touch somebody's pocket, shake hands, walk towards each other, walk apart, put on headphones, take off headphones, shoot at a basket,
-bounce a ball, swing a tennis racket, juggle table tennis balls, hush, flick hair, thumb up, thumb down, make an ok sign, make a victory sign, staple a book,
-count money, cut nails, cut paper, snap fingers, open a bottle, sniff, squat down, toss a coin, fold paper, ball up paper, play magic cube,
-apply cream on face, apply cream on back of hand, put on a bag, take off a bag, put something into a bag, take something out of a bag, open a box,
-move heavy objects, shake fist, throw up a cap or hat, both hands up, cross arms, circle arms, swing arms, run on the spot, kick backward,
-cross toe touch, kick to the side, yawn, stretch oneself, blow nose, hit somebody with something, wield a knife towards somebody, knock somebody over,
-grab somebody's stuff, shoot at somebody with a gun, step on somebody's foot, high-five, cheers and drink, carry something together,
-take a photo of somebody, follow somebody, whisper in somebody's ear, exchange things, support somebody with a hand, rock paper scissors"""
+touch somebody's pocket, shake hands, walk towards each other, walk apart, put on headphones, take off headphones, shoot at a basket, bounce
+a ball, swing a tennis racket, juggle table tennis balls, hush, flick hair, thumb up, thumb down, make an ok sign, make a victory sign,
+staple a book, count money, cut nails, cut paper, snap fingers, open a bottle, sniff, squat down, toss a coin, fold paper, ball up paper,
+play magic cube, apply cream on face, apply cream on back of hand, put on a bag, take off a bag, put something into a bag, take something
+out of a bag, open a box, move heavy objects, shake fist, throw up a cap or hat, both hands up, cross arms, circle arms, swing arms, run on
+the spot, kick backward, cross toe touch, kick to the side, yawn, stretch oneself, blow nose, hit somebody with something, wield a knife
+towards somebody, knock somebody over, grab somebody's stuff, shoot at somebody with a gun, step on somebody's foot, high-five, cheers and
+drink, carry something together, take a photo of somebody, follow somebody, whisper in somebody's ear, exchange things, support somebody
+with a hand, rock paper scissors"""
 NTU_CLASSES = [name.strip() for name in NTU_CLASSES.split(",")]
 NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
