@@ -92,6 +92,9 @@ class Skeleton:
         if sorted(members) != list(range(V)):
             odd = sorted(set(range(V)) ^ set(members)) or sorted({v for v in members if members.count(v) > 1})
             raise ValueError(f"{where}: every joint must stand in exactly one region; look at joints {odd}")
+        paired = [v for pair in self.pairs for v in pair]
+        if len(set(paired)) != len(paired) or any(not 0 <= v < V for v in paired):
+            raise ValueError(f"{where}: pairs must name different joints in 0..{V - 1}: {self.pairs}")
         if not self.pairs:
             index = {joint: v for v, joint in enumerate(self.joints)}
             pairs = tuple((v, index[j.replace("left", "right")]) for j, v in index.items()
@@ -104,8 +107,14 @@ class Skeleton:
         missing = [k for k in ("joints", "parents", "regions") if k not in d]
         if missing:
             raise ValueError(f"skeleton {d.get('name', '?')!r}: lacks {', '.join(missing)}; it needs joints, parents and regions")
-        return cls(str(d.get("name", "own")), tuple(d["joints"]), tuple(map(int, d["parents"])),
-                   {k: tuple(map(int, v)) for k, v in d["regions"].items()}, tuple((int(a), int(b)) for a, b in d.get("pairs", ())))
+        try:
+            if not all(isinstance(j, str) for j in d["joints"]):
+                raise TypeError
+            return cls(str(d.get("name", "own")), tuple(d["joints"]), tuple(map(int, d["parents"])),
+                       {k: tuple(map(int, v)) for k, v in d["regions"].items()}, tuple((int(a), int(b)) for a, b in d.get("pairs", ())))
+        except (TypeError, AttributeError):
+            raise ValueError(f"skeleton {d.get('name', '?')!r}: joints must be a list of names, parents a list of joint numbers, "
+                             "regions a table of such lists, pairs a list of two joint numbers each") from None
 
     def to_dict(self) -> dict:
         return json.loads(json.dumps(dataclasses.asdict(self)))

@@ -267,7 +267,7 @@ the spot, kick backward, cross toe touch, kick to the side, yawn, stretch onesel
 towards somebody, knock somebody over, grab somebody's stuff, shoot at somebody with a gun, step on somebody's foot, high-five, cheers and
 drink, carry something together, take a photo of somebody, follow somebody, whisper in somebody's ear, exchange things, support somebody
 with a hand, rock paper scissors"""
-NTU_CLASSES = [name.strip() for name in NTU_CLASSES.split(",")]
+NTU_CLASSES = [" ".join(name.split()) for name in NTU_CLASSES.split(",")]
 NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 
