@@ -110,11 +110,13 @@ class Skeleton:
         try:
             if not all(isinstance(j, str) for j in d["joints"]):
                 raise TypeError
-            return cls(str(d.get("name", "own")), tuple(d["joints"]), tuple(map(int, d["parents"])),
-                       {k: tuple(map(int, v)) for k, v in d["regions"].items()}, tuple((int(a), int(b)) for a, b in d.get("pairs", ())))
-        except (TypeError, AttributeError):
+            parents = tuple(map(int, d["parents"]))
+            regions = {k: tuple(map(int, v)) for k, v in d["regions"].items()}
+            pairs = tuple((int(a), int(b)) for a, b in d.get("pairs", ()))
+        except (TypeError, AttributeError, ValueError):
             raise ValueError(f"skeleton {d.get('name', '?')!r}: joints must be a list of names, parents a list of joint numbers, "
                              "regions a table of such lists, pairs a list of two joint numbers each") from None
+        return cls(str(d.get("name", "own")), tuple(d["joints"]), parents, regions, pairs)
 
     def to_dict(self) -> dict:
         return json.loads(json.dumps(dataclasses.asdict(self)))
