@@ -302,19 +302,22 @@ class ClipStore:
             self.frames = np.load(self.path / "frames.npy", mmap_mode="c")  # c: torch wants it writable; the file stays as it is
             with np.load(self.path / "clips.npz") as z:
                 self.clips = {k: z[k] for k in z.files}
+            self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
+            self.classes: list[str] = self.meta["classes"]
+            self.protocols: dict[str, dict] = self.meta["protocols"]
+            if (self.clips["offset"] + self.clips["length"][:, None]).max() > len(self.frames):
+                raise ValueError("a clip lies beyond the end of frames.npy")
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as e:
             raise ValueError(f"clip store {self.path} is damaged ({e}): run phase 0 again") from None
-        self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
-        self.classes: list[str] = self.meta["classes"]
 
     def __len__(self) -> int:
         return len(self.clips["label"])
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Clip numbers of the (training, test) side of a protocol."""
-        if name not in self.meta["protocols"]:
-            raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{nearest(name, self.meta['protocols'])}")
-        rule = self.meta["protocols"][name]
+        if name not in self.protocols:
+            raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{nearest(name, self.protocols)}")
+        rule = self.protocols[name]
         value = self.clips[rule["field"]]
         sides = {side: np.isin(value, rule[side]) for side in ("train", "test") if side in rule}
         train = sides["train"] if "train" in sides else ~sides["test"]
@@ -450,6 +453,7 @@ class TemporalConv(nn.Module):
 
     def __init__(self, cin: int, cout: int, kernel: int = 5, stride: int = 1, dilation: int = 1, groups: int = 1):
         super().__init__()
+        assert kernel % 2, "an even kernel has no middle"
         self.conv = nn.Conv2d(cin, cout, (kernel, 1), (stride, 1), dilation=(dilation, 1), groups=groups, bias=False)
         self.reach, self.causal = (kernel - 1) * dilation, False
 
@@ -465,7 +469,7 @@ class TemporalConv(nn.Module):
 def causal(model: nn.Module, on: bool = True):
     """Inside, every temporal convolution of the model is causal (or not); afterwards each is what it was, whatever happened.
 
-    Only the convolutions: DCT gates, attention and pooling see the whole clip in either mode.
+    Only the convolutions: DCT gates and pooling see the whole clip in either mode, and the velocity streams one frame ahead.
     """
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
     before = [m.causal for m in convs]
@@ -598,7 +602,7 @@ class ShiftFuseBlock(nn.Module):
     """Shift joints -> 1x1, BN, Hardswish -> + joint embedding -> DCT gate -> EpSepTCN (stride) -> frame gate; + residual.
 
     The residual has no parameters: the identity, or the mean of the frames 2t - 1 and 2t (none ahead of 2t, so that causal mode
-    holds) with the new channels zero. The stage hands over what its blocks share: embedding (C, V), mask (C, K), gate (T).
+    holds) with the new channels zero. The stage hands over what its blocks share: embedding (C, V), mask (C, K), gate (C, T).
     """
 
     def __init__(self, table: np.ndarray, cout: int, frames: int, stride: int):
@@ -617,7 +621,7 @@ class ShiftFuseBlock(nn.Module):
             y = self.dct(y, mask)
         y = self.tcn(y)                                                                     # b c t/stride v
         if gate is not None:
-            y = y * rearrange(gate.sigmoid(), "t -> t 1")
+            y = y * rearrange(gate.sigmoid(), "c t -> c t 1")
         if self.stride == 2:
             x = F.avg_pool2d(x, (2, 1), padding=(1, 0), count_include_pad=False)[:, :, :y.shape[2]]
         return y + F.pad(x, (0, 0, 0, 0, 0, self.extra))
@@ -631,7 +635,7 @@ class LiteStage(nn.Module):
         out = math.ceil(frames / stride)
         self.embedding = nn.Parameter(0.02 * torch.randn(cout, skeleton.num_joints)) if cfg.joint_embedding else None
         self.mask = nn.Parameter(torch.zeros(cout, frames)) if cfg.dct_gate else None
-        self.gate = nn.Parameter(torch.zeros(out)) if cfg.frame_gate else None
+        self.gate = nn.Parameter(torch.zeros(cout, out)) if cfg.frame_gate else None
         table = {"region": skeleton.region_shift, "random": skeleton.random_shift}[cfg.shift]
         self.blocks = nn.ModuleList(
             ShiftFuseBlock(table(cin if i == 0 else cout), cout, frames if i == 0 else out, stride if i == 0 else 1) for i in range(blocks))
