@@ -1,0 +1,451 @@
+"""Sections 2 and 3: streams, and the view of a clip."""
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from last import SKELETONS, STREAMS, Batches, ClipStore, ClipView, View, derive_streams, hashed_uniform, rotation, sample_frames
+
+# every random thing that a recipe can switch on
+WILD = View(frames=16, bodies=2, window=0.5, rotate=(30.0, 40.0, 50.0), scale=0.2, stretch=0.1, shear=0.2, noise=0.05, flip=0.5)
+CALM = View(frames=16, bodies=2, rotate=(0.0, 0.0, 0.0), scale=0.0)  # training differs by the choice of frames alone
+EVERY = torch.arange(24)
+
+
+@pytest.fixture
+def store(tmp_path, make_store) -> ClipStore:
+    return ClipStore(make_store(tmp_path / "store"))
+
+
+def turn(degrees: float) -> np.ndarray:
+    """Row vectors about the vertical."""
+    a = math.radians(degrees)
+    return np.array([[math.cos(a), 0, -math.sin(a)], [0, 1, 0], [math.sin(a), 0, math.cos(a)]])
+
+
+def change(store: ClipStore, f) -> ClipStore:
+    """The store with f(x) in place of x in frames that are seen; what is missing stays zero."""
+    x = np.asarray(store.frames)
+    seen = (x != 0).any((1, 2), keepdims=True)
+    store.frames = np.where(seen, f(x.astype(np.float64)), 0).astype(np.float32)
+    return store
+
+
+def trim(store: ClipStore) -> None:
+    """At most 16 frames a clip: a view of 16 then takes frame t of the store at t, in training too."""
+    store.clips["length"] = np.minimum(store.clips["length"], 16)
+
+
+# --- streams ---
+
+@pytest.mark.parametrize("name", SKELETONS)
+@pytest.mark.parametrize("T", [1, 2, 9])
+def test_streams_are_the_differences_of_the_design(name, T):
+    s, J = SKELETONS[name], torch.randn(2, T, SKELETONS[name].num_joints, 3)
+    want = torch.zeros(2, T, s.num_joints, 12)
+    for t in range(T):
+        for v, p in s.bones:
+            want[:, t, v, 0:3] = J[:, t, v]
+            want[:, t, v, 3:6] = J[:, t, v] - J[:, t, p]
+            if t + 1 < T:
+                want[:, t, v, 6:9] = J[:, t + 1, v] - J[:, t, v]
+                want[:, t, v, 9:12] = (J[:, t + 1, v] - J[:, t + 1, p]) - (J[:, t, v] - J[:, t, p])
+    assert torch.allclose(derive_streams(J, torch.tensor(s.parents)), want, atol=1e-6)
+
+
+def test_streams_come_in_the_order_they_are_named():
+    J, parents = torch.randn(5, 25, 3), torch.tensor(SKELETONS["ntu25"].parents)
+    every = dict(zip(STREAMS, derive_streams(J, parents).split(3, -1), strict=True))
+    names = ("bone_velocity", "joint")
+    assert torch.equal(derive_streams(J, parents, names), torch.cat([every[n] for n in names], -1))
+
+
+def test_streams_of_augmented_joints_are_the_augmented_streams():
+    J, A = torch.randn(2, 7, 25, 3, dtype=torch.double), torch.randn(3, 3, dtype=torch.double)
+    parents = torch.tensor(SKELETONS["ntu25"].parents)
+    after = derive_streams(J, parents).unflatten(-1, (4, 3)) @ A
+    assert torch.allclose(derive_streams(J @ A, parents), after.flatten(-2))
+
+
+# --- random numbers ---
+
+def test_hashed_uniform_is_uniform():
+    u = hashed_uniform(7, torch.arange(200_000))
+    assert u.min() >= 0 and u.max() < 1
+    assert abs(u.mean() - 1 / 2) < 4 * 12 ** -0.5 / len(u) ** 0.5
+    assert abs(u.var() - 1 / 12) < 4 * 180 ** -0.5 / len(u) ** 0.5
+    chi2 = ((torch.histc(u, 100, 0, 1) - 2000) ** 2 / 2000).sum()
+    assert abs(chi2 - 99) < 4 * (2 * 99) ** 0.5
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_hashed_uniform_does_not_correlate_between_neighbouring_keys(place):
+    # four places as (seed, epoch, clip, draw); one of them steps, another runs along the sample
+    keys = [torch.tensor(k) for k in (3, 1, 4, 1)]
+    keys[(place + 1) % 4] = torch.arange(50_000)
+    a = hashed_uniform(*keys)
+    keys[place] = keys[place] + 1
+    b = hashed_uniform(*keys)
+    assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 4 / len(a) ** 0.5
+    pairs = torch.histogramdd(torch.stack([a, b], 1), [10, 10], [0, 1, 0, 1]).hist
+    assert abs(((pairs - 500) ** 2 / 500).sum() - 99) < 4 * (2 * 99) ** 0.5
+
+
+def test_hashed_uniform_is_one_number_for_a_key_however_it_is_given():
+    batch = hashed_uniform(1, 2, torch.arange(10)[:, None], torch.arange(5))
+    assert batch.shape == (10, 5)
+    assert all(batch[i, j] == hashed_uniform(1, 2, i, j) for i in range(10) for j in range(5))
+    assert hashed_uniform(1, 2) != hashed_uniform(2, 1)
+
+
+# --- frames ---
+
+@given(length=st.integers(1, 300), T=st.integers(1, 130))
+def test_uniform_sampling_takes_the_middle_of_each_bin_at_test_time(length, T):
+    want = [(2 * t + 1) * length // (2 * T) if length >= T else min(t, length - 1) for t in range(T)]
+    assert sample_frames(torch.tensor([length]), T, "uniform")[0].tolist() == want
+
+
+@given(length=st.integers(1, 300), T=st.integers(1, 130), seed=st.integers(0, 99), data=st.data())
+def test_uniform_sampling_in_training_takes_one_frame_of_each_bin_inside_the_window(length, T, seed, data):
+    count = data.draw(st.integers(1, length))
+    first = data.draw(st.integers(0, length - count))
+    u = hashed_uniform(seed, torch.arange(T))[None]
+    t = sample_frames(torch.tensor([length]), T, "uniform", u, torch.tensor([[first, count, count]]))[0]
+    assert (t.diff() >= 0).all() and t[0] >= first and t[-1] < first + count
+    if count >= T:
+        edges = first + torch.arange(T + 1, dtype=torch.double) * count / T
+        assert (t + 1 > edges[:-1]).all() and (t < edges[1:]).all()
+    else:
+        assert t.tolist() == [first + min(i, count - 1) for i in range(T)]
+
+
+def test_uniform_sampling_reaches_every_frame_in_training():
+    u = hashed_uniform(torch.arange(400)[:, None], torch.arange(8))
+    t = sample_frames(torch.full((400,), 40), 8, "uniform", u, torch.tensor([[0, 40, 40]]).repeat(400, 1))
+    assert set(t.flatten().tolist()) == set(range(40))
+
+
+@given(count=st.integers(1, 300), T=st.integers(1, 130), seed=st.integers(0, 99), data=st.data())
+def test_a_clip_thinned_out_is_sampled_as_one_of_that_many_frames_and_then_stands_still(count, T, seed, data):
+    kept = data.draw(st.integers(1, count))
+    u = hashed_uniform(seed, torch.arange(T))[None]
+    t = sample_frames(torch.tensor([count]), T, "uniform", u, torch.tensor([[0, count, kept]]))[0]
+    bins = min(T, kept)
+    edges = torch.arange(bins + 1, dtype=torch.double) * count / bins
+    assert (t[:bins] + 1 > edges[:-1]).all() and (t[:bins] < edges[1:]).all()
+    assert (t[bins:] == t[bins - 1]).all()
+
+
+def test_speed_plays_clips_up_to_that_many_times_as_fast(store):
+    store.frames = np.zeros_like(store.frames) + np.arange(len(store.frames), dtype=np.float32)[:, None, None] + 1  # joints tell their row
+    view = ClipView(store, View(frames=120, speed=3.0, rotate=(0.0,) * 3, scale=0.0))
+    moving = [int((view(torch.tensor([1]), True, 0, epoch)[0, 0, :, 0, 0].diff() != 0).sum()) + 1 for epoch in range(200)]  # of 80 frames
+    assert 26 <= min(moving) <= 29 and 76 <= max(moving) <= 80 and 36 < np.median(moving) < 44
+
+
+@given(length=st.integers(1, 400), T=st.integers(1, 130), u=st.one_of(st.none(), st.floats(0, 0.9999)))
+def test_crop_takes_frames_in_a_row_of_the_clip_repeated_to_300(length, T, u):
+    clip = [i % length for i in range(max(300, length))]
+    t = sample_frames(torch.tensor([length]), T, "crop", None if u is None else torch.full((1, T), u))[0].tolist()
+    starts = [i for i in range(len(clip) - T + 1) if clip[i:i + T] == t]
+    assert starts
+    if u is None:
+        assert (len(clip) - T + 1) // 2 in starts
+
+
+def test_short_clips_stand_still_after_their_last_frame(store):
+    short = EVERY[store.clips["length"] < 16]
+    for training in (False, True):
+        x = ClipView(store, CALM)(short, training)
+        velocity = derive_streams(x, torch.tensor(store.skeleton.parents), ("velocity",))
+        for v, length in zip(velocity, store.clips["length"][short], strict=True):
+            assert (v[:, length - 1:] == 0).all()
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "crop"])
+@pytest.mark.parametrize("training", [False, True])
+def test_clip_of_one_frame_is_that_frame_held(store, sampling, training):
+    x = ClipView(store, View(frames=7, sampling=sampling))(torch.tensor([0]), training)
+    assert torch.isfinite(x).all() and x.any() and torch.equal(x, x[:, :, :1].expand_as(x))
+
+
+def test_window_limits_training_to_a_stretch_of_the_clip(store):
+    x = np.zeros_like(store.frames) + np.arange(len(store.frames), dtype=np.float32)[:, None, None] + 1  # joints tell their row
+    store.frames = x
+    view, clip, starts, ends = ClipView(store, View(frames=64, window=0.5, rotate=(0.0,) * 3, scale=0.0)), torch.tensor([1]), [], []
+    for epoch in range(200):
+        rows = view(clip, True, 0, epoch)[0, 0, :, 0, 0].round()
+        assert rows.max() - rows.min() < 80 and rows.min() >= 0 and rows.max() < 80
+        starts.append(int(rows.min()))
+        ends.append(int(rows.max()))
+        assert ends[-1] - starts[-1] >= 40 - 3  # half of 80 frames; the outer bins need not give their outer frames
+    assert min(starts) <= 1 and max(starts) > 20 and max(ends) >= 78
+
+
+# --- what a view depends on ---
+
+def test_view_of_a_clip_is_the_same_in_any_batch(store):
+    view = ClipView(store, WILD)
+    whole = view(EVERY, True, seed=3, epoch=2)
+    order = torch.randperm(24)
+    assert torch.allclose(view(EVERY[order], True, 3, 2), whole[order], atol=1e-6)
+    for i in (0, 1, 5, 23):
+        assert torch.allclose(view(torch.tensor([i]), True, 3, 2)[0], whole[i], atol=1e-6)
+
+
+def test_view_in_training_differs_between_epochs_seeds_and_clips(store):
+    view = ClipView(store, WILD)
+    x = view(EVERY, True, seed=3, epoch=2)
+    for other in (view(EVERY, True, 3, 3), view(EVERY, True, 4, 2)):
+        assert all(not torch.allclose(a, b, atol=1e-3) for a, b in zip(x, other, strict=True))
+    maps, flips = view._augment(EVERY, 3, 2)
+    assert len({tuple(m.flatten().tolist()) for m in maps}) == 24 and 0 < flips.sum() < 24
+
+
+def test_view_at_test_time_depends_on_the_clip_alone(store):
+    view = ClipView(store, WILD)
+    assert torch.equal(view(EVERY, False, 0, 0), view(EVERY, False, 5, 9))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_absent_bodies_and_missing_frames_stay_exactly_zero(store, training):
+    trim(store)
+    x = ClipView(store, View(**{**vars(WILD), "window": 1.0}))(EVERY, training)
+    assert (store.clips["offset"][:, 1] < 0).any() and (store.clips["offset"][:, 1] >= 0).any()
+    hidden = 0
+    for clip, offsets, length in zip(x, store.clips["offset"], store.clips["length"], strict=True):
+        for body, offset in zip(clip, offsets, strict=True):
+            for t in range(16):
+                seen = offset >= 0 and np.asarray(store.frames[offset + min(t, length - 1)]).any()
+                hidden += offset >= 0 and not seen
+                assert body[t].any() == seen
+    assert hidden > 10
+
+
+# --- alignment ---
+
+@pytest.mark.parametrize("heading, trunk_scale", [(False, False), (True, False), (False, True), (True, True)])
+def test_centre_of_the_first_seen_frame_is_the_origin(store, heading, trunk_scale):
+    x = ClipView(store, View(frames=80, heading=heading, trunk_scale=trunk_scale))(EVERY[store.clips["length"] < 80])[:, 0]
+    first = (x != 0).any(-1).any(-1).int().argmax(1)
+    assert first.max() > 0  # clip 5 begins unseen
+    centre = x[torch.arange(len(x)), first][:, store.skeleton.centre].mean(1)
+    assert centre.abs().max() < 1e-5
+
+
+def test_both_bodies_move_by_the_same_so_that_their_distance_stays(store):
+    x = ClipView(store, View(frames=80, bodies=2))(torch.tensor([1]))[0]
+    a, b = (np.asarray(store.frames[o:o + 80]) for o in store.clips["offset"][1])
+    assert np.allclose(x[1, 60] - x[0, 60], b[60] - a[60], atol=1e-5)
+
+
+@given(degrees=st.floats(-180, 180))
+def test_heading_undoes_a_turn_about_the_vertical(tmp_path_factory, make_store, degrees):
+    folder, cfg = make_store(tmp_path_factory.mktemp("store"), clips=6), View(frames=16, bodies=2, heading=True)
+    still, turned = ClipStore(folder), change(ClipStore(folder), lambda x: x @ turn(degrees))
+    assert torch.allclose(ClipView(turned, cfg)(EVERY[:6]), ClipView(still, cfg)(EVERY[:6]), atol=2e-4)
+
+
+def test_heading_puts_the_left_side_along_x_and_keeps_the_vertical(store):
+    plain, turned = (ClipView(store, View(frames=80, heading=h))(torch.tensor([1]))[0, 0, 0] for h in (False, True))
+    ls, rs, lh, rh = (turned[j].mean(0) for j in store.skeleton.trunk)
+    across = ls + lh - rs - rh
+    assert across[0] > 0.1 and abs(across[2]) < 1e-5
+    assert torch.allclose(plain[:, 1], turned[:, 1], atol=1e-6)
+
+
+@given(size=st.floats(0.2, 5))
+def test_trunk_scale_undoes_the_size_of_the_body(tmp_path_factory, make_store, size):
+    folder, cfg = make_store(tmp_path_factory.mktemp("store"), clips=6), View(frames=16, bodies=2, trunk_scale=True)
+    still, scaled = ClipStore(folder), change(ClipStore(folder), lambda x: x * size)
+    assert torch.allclose(ClipView(scaled, cfg)(EVERY[:6]), ClipView(still, cfg)(EVERY[:6]), atol=1e-4)
+
+
+def test_trunk_scale_makes_the_first_trunk_half_a_metre(store):
+    x = ClipView(store, View(frames=80, trunk_scale=True))(torch.tensor([1]))[0, 0, 0]
+    ls, rs, lh, rh = (x[j].mean(0) for j in store.skeleton.trunk)
+    assert ((ls + rs - lh - rh) / 2).norm() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_alignment_of_a_skeleton_without_shoulders_is_refused(store):
+    store.skeleton = type(store.skeleton)("own", tuple("abcdefghijklmnopqrstuvwxy"), (0,) * 25, {"all": tuple(range(25))})
+    with pytest.raises(ValueError, match="'own' names no left and right"):
+        ClipView(store, View(heading=True))
+    ClipView(store, View())
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_clip_in_which_nothing_is_ever_seen_is_zero_and_never_nan(store, training):
+    store.frames = np.zeros_like(store.frames)
+    x = ClipView(store, View(**{**vars(WILD), "heading": True, "trunk_scale": True}))(EVERY, training)
+    assert (x == 0).all()
+
+
+@pytest.mark.parametrize("skeleton", ["kinect20", "coco17"])
+def test_view_of_other_skeletons_is_finite_and_flat_ones_stay_flat(tmp_path, make_store, skeleton):
+    store = ClipStore(make_store(tmp_path, skeleton))
+    x = ClipView(store, View(**{**vars(WILD), "trunk_scale": True}))(EVERY, True)
+    assert torch.isfinite(x).all() and x.shape == (24, 2, 16, SKELETONS[skeleton].num_joints, 3)
+    if skeleton == "coco17":
+        assert (ClipView(store, View())(EVERY)[..., 2] == 0).all()
+
+
+def test_a_second_body_that_the_store_has_no_room_for_is_refused(store):
+    store.clips["offset"] = store.clips["offset"][:, :1]
+    with pytest.raises(ValueError, match="view.bodies = 2"):
+        ClipView(store, View(bodies=2))
+
+
+# --- augmentation ---
+
+@given(angles=st.lists(st.floats(-4, 4), min_size=3, max_size=3))
+def test_rotation_is_orthonormal_of_determinant_one_and_turns_about_x_then_y_then_z(angles):
+    R = rotation(torch.tensor([angles], dtype=torch.double))[0]
+    assert torch.allclose(R @ R.T, torch.eye(3, dtype=torch.double)) and torch.linalg.det(R) == pytest.approx(1)
+    p = q = [0.3, -1.2, 0.7]
+    for i, a in enumerate(angles):  # right-handed: about x, y goes to z; about y, z to x; about z, x to y
+        j, k = (i + 1) % 3, (i + 2) % 3
+        q = list(q)
+        q[j], q[k] = math.cos(a) * q[j] - math.sin(a) * q[k], math.sin(a) * q[j] + math.cos(a) * q[k]
+    assert torch.allclose(torch.tensor([p], dtype=torch.double) @ R, torch.tensor([q], dtype=torch.double))
+
+
+def bone_lengths(x: torch.Tensor, skeleton) -> torch.Tensor:
+    return (x - x[..., list(skeleton.parents), :]).norm(dim=-1)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_rotation_alone_keeps_every_bone_length(store, flip):
+    trim(store)
+    view = ClipView(store, View(frames=16, bodies=2, rotate=(90.0, 90.0, 90.0), scale=0.0, flip=flip))
+    plain, turned = view(EVERY), view(EVERY, True)
+    if flip:
+        plain = plain[..., store.skeleton.mirror, :]
+    assert torch.allclose(bone_lengths(turned, store.skeleton), bone_lengths(plain, store.skeleton), atol=1e-5)
+    assert not torch.allclose(turned, plain, atol=0.1)
+
+
+def test_flip_exchanges_left_and_right_and_mirrors_x(store):
+    trim(store)
+    plain, flipped = (ClipView(store, View(**{**vars(CALM), "flip": p}))(EVERY, True) for p in (0.0, 1.0))
+    mirrored = plain[..., store.skeleton.mirror, :] * torch.tensor([-1., 1., 1.])
+    assert torch.allclose(flipped, mirrored, atol=1e-6)
+    ls, rs, *_ = store.skeleton.trunk  # conftest's left is +x before a small turn: it still is
+    assert (flipped[1, 0, 0, ls, 0] > flipped[1, 0, 0, rs, 0]).all()
+
+
+@pytest.mark.parametrize("field, lo, hi", [("scale", 0.7, 1.3), ("stretch", 0.7, 1.3)])
+def test_scale_acts_on_all_axes_alike_and_stretch_on_each(store, field, lo, hi):
+    view = ClipView(store, View(**{**vars(CALM), field: 0.3}))
+    maps, _ = view._augment(torch.arange(2000), 0, 0)
+    axes = torch.diagonal(maps, dim1=1, dim2=2)
+    assert torch.equal(maps, torch.diag_embed(axes))
+    assert lo <= axes.min() < lo + 0.02 and hi - 0.02 < axes.max() <= hi and axes.mean() == pytest.approx(1, abs=0.02)
+    assert ((axes[:, 0] - axes[:, 1]).abs().max() < 1e-6) == (field == "scale")
+
+
+def test_shear_fills_the_six_places_off_the_diagonal(store):
+    maps, _ = ClipView(store, View(**{**vars(CALM), "shear": 0.4}))._augment(torch.arange(2000), 0, 0)
+    off = maps - torch.eye(3)
+    assert torch.equal(torch.diagonal(off, dim1=1, dim2=2), torch.zeros(2000, 3))
+    six = off[:, ~torch.eye(3, dtype=torch.bool)]
+    assert six.abs().max() <= 0.4 and (six.amax(0) > 0.38).all() and (six.amin(0) < -0.38).all()
+    assert (torch.corrcoef(six.T) - torch.eye(6)).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_rotation_stays_within_its_degrees_about_its_axis(store, axis):
+    rotate = [0.0] * 3
+    rotate[axis] = 40.0
+    maps, _ = ClipView(store, View(**{**vars(CALM), "rotate": tuple(rotate)}))._augment(torch.arange(2000), 0, 0)
+    j, k = (axis + 1) % 3, (axis + 2) % 3
+    degrees = torch.rad2deg(torch.atan2(maps[:, j, k], maps[:, j, j]))
+    assert torch.allclose(maps[:, axis, axis], torch.ones(2000)) and 39 < degrees.max() <= 40.01 and -40.01 <= degrees.min() < -39
+
+
+def test_noise_is_normal_and_of_its_deviation_in_metres(store):
+    trim(store)
+    quiet, loud = (ClipView(store, View(**{**vars(CALM), "bodies": 1, "noise": n}))(EVERY, True) for n in (0.0, 0.02))
+    e = (loud - quiet)[quiet.any(-1).any(-1)].flatten() / 0.02
+    assert len(e) > 20_000
+    assert abs(e.mean()) < 0.03 and e.std() == pytest.approx(1, abs=0.02) and (e ** 4).mean() == pytest.approx(3, abs=0.3)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_flip_comes_as_often_as_the_recipe_says(store, p):
+    _, flips = ClipView(store, View(flip=p))._augment(torch.arange(4000), 0, 0)
+    assert flips.float().mean() == pytest.approx(p, abs=0.03 * (0 < p < 1))
+
+
+# --- batches and stores ---
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("size", [1, 5, 8, 100])
+def test_batches_hold_every_clip_exactly_once_the_last_one_partial(store, training, size):
+    index = np.arange(1, 24, 1)
+    batches = Batches(ClipView(store, CALM), index, size, training)
+    got = list(batches(epoch=4))
+    assert len(got) == len(batches) == math.ceil(23 / size)
+    assert [len(b["label"]) for b in got] == [min(size, 23 - i) for i in range(0, 23, size)]
+    order = torch.cat([b["index"] for b in got])
+    assert sorted(order.tolist()) == index.tolist() and (order.tolist() == index.tolist()) == (not training)
+    assert torch.equal(torch.cat([b["label"] for b in got]), torch.from_numpy(store.clips["label"])[order])
+    assert torch.equal(torch.cat([b["joints"] for b in got]).any(2).any(2).any(2)[:, 1], torch.from_numpy(store.clips["offset"])[order, 1] >= 0)
+
+
+def test_batches_come_in_another_order_each_epoch_and_seed(store):
+    view = ClipView(store, CALM)
+    orders = {tuple(torch.cat([b["index"] for b in Batches(view, np.arange(24), 8, True, seed)(epoch)]).tolist())
+              for seed in (0, 1) for epoch in (0, 1, 2)}
+    assert len(orders) == 6
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("k", [0, 1, 4, 5])
+def test_batches_resume_exactly(store, training, k):
+    batches = Batches(ClipView(store, WILD), np.arange(24), 5, training, seed=1)
+    whole, rest = list(batches(2)), list(batches(2, start=k))
+    assert len(rest) == 5 - k
+    for a, b in zip(whole[k:], rest, strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in ("joints", "label", "index"))
+
+
+@pytest.mark.parametrize("name, sides", [("xsub", ("subject", {1, 2})), ("xview", ("camera", {2, 3}))])
+def test_split_is_the_rule_and_leaves_no_clip_on_both_sides(store, name, sides):
+    train, test = store.split(name)
+    assert set(store.clips[sides[0]][train]) == sides[1] and not set(store.clips[sides[0]][test]) & sides[1]
+    assert sorted([*train, *test]) == list(range(24))
+
+
+def test_split_by_test_side_alone_trains_on_the_complement_and_both_sides_may_leave_clips_out(store):
+    store.protocols = {"one": {"field": "subject", "test": [3]}, "two": {"field": "subject", "train": [1], "test": [3]}}
+    assert set(store.clips["subject"][store.split("one")[0]]) == {1, 2, 4} and set(store.clips["subject"][store.split("one")[1]]) == {3}
+    assert [set(store.clips["subject"][side]) for side in store.split("two")] == [{1}, {3}]
+
+
+@pytest.mark.parametrize("name, words", [("xsup", "did you mean 'xsub'"), ("nobody", "no clip .* training side")])
+def test_bad_split_says_what_is_wrong(store, name, words):
+    store.protocols["nobody"] = {"field": "subject", "train": [99]}
+    with pytest.raises(ValueError, match=words):
+        store.split(name)
+
+
+def test_store_that_is_absent_or_cut_short_is_one_clear_error(tmp_path, make_store):
+    with pytest.raises(ValueError, match="no clip store.*just phase0"):
+        ClipStore(tmp_path)
+    for name in ("frames.npy", "clips.npz", "meta.json"):
+        folder = make_store(tmp_path / name)
+        (folder / name).write_bytes((folder / name).read_bytes()[:-40 if name != "frames.npy" else -4000])
+        with pytest.raises(ValueError, match="damaged.*phase 0"):
+            ClipStore(folder)
+
+
+def test_reading_through_a_store_leaves_its_files_as_they_were(tmp_path, make_store):
+    folder = make_store(tmp_path)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    list(Batches(ClipView(ClipStore(folder), WILD), np.arange(24), 5, True)())
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
