@@ -266,19 +266,18 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
 
     uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each.
     crop: the clip repeated to at least 300 frames, then T in a row from the middle, or from u[:, 0] of the way (ST-GCN's view).
-    Shorter clips than T repeat their last frame, so that their velocity there is zero. `window` (B, 3) holds, for training, the
-    first frame, the number of frames that may be seen, and to how many of them the clip is thinned out, which plays it faster.
+    Shorter clips than T repeat their last frame, so that their velocity there is zero. `window` (B, 2) holds, for training, the
+    first frame and the number of frames that may be seen.
     """
     t = torch.arange(T, device=length.device)
     if sampling == "crop":
         total = length.clamp(min=max(300, T))
         start = ((total - T + 1) * (0.5 if u is None else u[:, 0])).long()
         return (start[:, None] + t) % length[:, None]
-    first, count, kept = (torch.zeros_like(length), length, length) if window is None else window.unbind(1)
-    bins = kept.clamp(max=T)[:, None]                                                       # b 1
-    inside = ((torch.minimum(t, bins - 1) + (0.5 if u is None else u)) * count[:, None] / bins).long()
-    last = torch.where(t >= bins, inside.gather(1, bins - 1), inside)  # past the last bin its frame stays
-    return first[:, None] + torch.minimum(last, count[:, None] - 1)
+    first, count = (torch.zeros_like(length), length) if window is None else window.unbind(1)
+    inside = ((t + (0.5 if u is None else u)) * count[:, None] / T).long()
+    inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
+    return first[:, None] + torch.minimum(inside, count[:, None] - 1)
 
 
 def rotation(angles: Tensor) -> Tensor:
@@ -393,10 +392,9 @@ class ClipView:
         u = window = None
         if training:
             u = hashed_uniform(seed, epoch, index[:, None], 100 + torch.arange(cfg.frames, device=self.device))
-            w = hashed_uniform(seed, epoch, index[:, None], 50 + torch.arange(3, device=self.device))
+            w = hashed_uniform(seed, epoch, index[:, None], 50 + torch.arange(2, device=self.device))
             count = (length * (cfg.window + (1 - cfg.window) * w[:, 0])).ceil().long().clamp(min=1)
-            kept = (count / (1 + (cfg.speed - 1) * w[:, 2])).ceil().long()
-            window = torch.stack([((length - count + 1) * w[:, 1]).long(), count, kept], 1)
+            window = torch.stack([((length - count + 1) * w[:, 1]).long(), count], 1)
         t = sample_frames(length, cfg.frames, cfg.sampling, u, window)                      # b t
         offset = self.offset[index]                                                         # b m
         x = self._rows(offset.clamp(min=0)[:, :, None] + t[:, None, :])                     # b m t v 3
@@ -728,7 +726,6 @@ class View:
     heading: bool = False            # turn every body to face one way
     trunk_scale: bool = False        # divide by the length of the trunk
     window: float = 1.0              # training sees a random stretch of at least this share of the clip
-    speed: float = 1.0               # training plays a clip up to this many times as fast
     rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # training: degrees about x, y, z, uniform in +-
     scale: float = 0.1               # training: all axes alike, 1 +- this
     stretch: float = 0.0             # training: each axis apart, 1 +- this
@@ -805,7 +802,7 @@ CHOICES = {
 }
 RANGES = {  # inclusive
     "seed": (0, 2**31 - 1), "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
-    "view.window": (0.01, 1), "view.speed": (1, 100), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1),
+    "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1),
     "view.flip": (0, 1), "model.dropout": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000), "train.accumulate": (1, 10_000),
     "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100), "train.min_lr": (0, 100),
     "train.weight_decay": (0, 10), "train.clip": (0, 1e6), "train.label_smoothing": (0, 0.99), "train.swa_start": (0, 1),
