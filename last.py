@@ -792,7 +792,13 @@ class Config:
 
     @property
     def torch_device(self) -> torch.device:
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError):
+            raise ValueError(f"device = {self.device!r}: not here; give auto, cpu, cuda or cuda:1") from None
+        return torch.device(self.device)
 
 
 CHOICES = {
@@ -830,7 +836,8 @@ def _build(cls: type, table: dict, where: str = ""):
         if kind is tuple and isinstance(value, list):
             value = tuple(float(v) if default and type(v) is int and type(default[0]) is float else v for v in value)
         if type(value) is not kind or kind is tuple and (default and len(value) != len(default)
-                                                         or any(type(v) is not (type(default[0]) if default else int) for v in value)):
+                                                         or any(type(v) is not (type(default[0]) if default else int) or not math.isfinite(v)
+                                                                for v in value)):
             wanted = {tuple: "a list of " + (f"{len(default)} numbers" if default else "integers") if kind is tuple else "", dict: "a table",
                       str: "a string", bool: "true or false", int: "an integer", float: "a number"}[kind]
             raise ValueError(f"{path} = {json.dumps(value, default=str)}: must be {wanted}, like the default {json.dumps(default)}")
@@ -923,7 +930,7 @@ def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
 def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
     """What `just info` prints: parameters, and multiply-adds of one clip with one body."""
     from torch.utils.flop_counter import FlopCounterMode
-    skeleton = skeleton or SKELETONS[cfg.data.skeleton]
+    skeleton = skeleton or (SKELETONS[cfg.data.skeleton] if cfg.data.skeleton else ClipStore(cfg.store).skeleton)
     model = build_model(cfg, skeleton, cfg.data.num_classes).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3))
