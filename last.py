@@ -1101,9 +1101,8 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
         source = batches(at["epoch"], at["step"] * cfg.accumulate)
         while window := [b for _, b in zip(range(cfg.accumulate), source, strict=False)]:
             step = at["epoch"] * steps + at["step"]
-            lr = lr_at(step, cfg, steps)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr_at(step, cfg, steps)
             clips = sum(len(b["label"]) for b in window)
             is_causal = bool(hashed_uniform(seed, step, 31) < cfg.causal)  # a function of the step: resume and ranks agree
             optimizer.zero_grad(set_to_none=True)
@@ -1134,7 +1133,8 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
         check()
         if cfg.average == "swa" and at["epoch"] >= swa_epoch(cfg):
             mean_model.update_parameters(model)
-        entry = {"epoch": at["epoch"], "step": (at["epoch"] + 1) * steps, "lr": lr, "seconds": round(time.monotonic() - started, 2),
+        done = (at["epoch"] + 1) * steps
+        entry = {"epoch": at["epoch"], "step": done, "lr": lr_at(done - 1, cfg, steps), "seconds": round(time.monotonic() - started, 2),
                  **{key: float(value) / at["clips"] for key, value in at["sums"].items()}}
         if score is not None:
             entry["validation"] = score(model)

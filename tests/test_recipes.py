@@ -163,7 +163,8 @@ BAD = {
     "train.epochs=0": "1 to", "train.lr=nan": "must lie in", "train.lr=inf": "must lie in", "train.lr=-0.1": "must lie in",
     "view.bodies=3": "1 to 2", "seed=-1": "must lie in", "view.rotate=[nan, 0, 0]": "view.rotate", "view.rotate=[0, inf, 0]": "view.rotate",
     "train.optimizer=adam": "did you mean 'adamw'?", "model.variant=smal": "did you mean 'small'?", "data.skeleton=ntu52": "did you mean 'ntu25'?",
-    "view.sampling=uniforn": "did you mean 'uniform'?", "model.name=light": "lite", "train.average=sma": "swa", "lite_small": "key=value", "=5": "key=value",
+    "view.sampling=uniforn": "did you mean 'uniform'?", "model.name=light": "lite", "train.average=sma": "swa", "lite_small": "key=value",
+    "=5": "key=value",
 }
 
 
