@@ -29,7 +29,6 @@ import difflib
 import json
 import math
 import os
-import pickle
 import sys
 import time
 import zipfile
@@ -965,12 +964,23 @@ def save_checkpoint(path: Path, state: dict) -> None:
             raise OSError(f"{path} could not be written ({str(e).splitlines()[0]}): is the disk full? the file before it is kept") from None
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
+def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dict:
     """A checkpoint, opened without running any code it may carry."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as e:
-        raise ValueError(f"{path} is damaged or not a checkpoint ({str(e).splitlines()[0][:120]}): move it away to start afresh") from None
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as e:  # damaged bytes make torch raise almost anything
+        raise damaged(path, e) from None
+    if not isinstance(state, dict):
+        raise damaged(path, f"holds a {type(state).__name__}")
+    return state
+
+
+def damaged(path: Path, why: object) -> ValueError:
+    why = " ".join(str(why).split())[:120] or type(why).__name__
+    return ValueError(f"{path} is damaged or not a checkpoint of this program ({why}): move it away to start afresh")
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -1067,18 +1077,20 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
 
     if last.exists():
         state = load_checkpoint(last, device)
-        if state["recipe"] != json.dumps(recipe):
-            changed = differences(json.loads(state["recipe"]), json.loads(json.dumps(recipe)))
-            raise ValueError(f"{last} belongs to another recipe ({changed}): choose another out=, or move it away")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        if mean_model:
-            mean_model.load_state_dict(state["mean_model"])
-        at, best = state["at"], state["best"]
-        torch.set_rng_state(state["rng"]["cpu"].cpu())
-        if "cuda" in state["rng"]:
-            torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), device)
+        try:
+            if changed := differences(json.loads(state["recipe"]), json.loads(json.dumps(recipe))):
+                raise ValueError(f"{last} belongs to another recipe ({changed}): choose another out=, or move it away")
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            scaler.load_state_dict(state["scaler"])
+            if mean_model:
+                mean_model.load_state_dict(state["mean_model"])
+            at, best = state["at"], state["best"]
+            torch.set_rng_state(state["rng"]["cpu"].cpu())
+            if "cuda" in state["rng"]:
+                torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), device)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as e:
+            raise damaged(last, e) from None
     else:
         torch.manual_seed(seed + 1)
     log = folder / "metrics.jsonl"
@@ -1087,66 +1099,67 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
     with atomic(log) as part:
         part.write_text("".join(line + "\n" for line in kept))
     net = torch.compile(model) if cfg.compile else model
-    bar = progress(cfg.epochs * steps, at["epoch"] * steps + at["step"], "train")
     bad = torch.full((), -1, dtype=torch.long, device=device)  # first step with a non-finite loss; read seldom, for it waits for the device
 
     def check() -> None:
         if bad >= 0:
             at_last = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written before"
-            raise ValueError(f"loss is not finite at step {int(bad)} (epoch {int(bad) // steps}): lower train.lr or look at the clips; {at_last}")
+            raise ValueError(f"loss or gradient is not finite at step {int(bad)} (epoch {int(bad) // steps}): "
+                             f"lower train.lr or look at the clips; {at_last}")
 
-    while at["epoch"] < cfg.epochs:
-        started = saved = time.monotonic()
-        model.train()
-        source = batches(at["epoch"], at["step"] * cfg.accumulate)
-        while window := [b for _, b in zip(range(cfg.accumulate), source, strict=False)]:
-            step = at["epoch"] * steps + at["step"]
-            for group in optimizer.param_groups:
-                group["lr"] = lr_at(step, cfg, steps)
-            clips = sum(len(b["label"]) for b in window)
-            is_causal = bool(hashed_uniform(seed, step, 31) < cfg.causal)  # a function of the step: resume and ranks agree
-            optimizer.zero_grad(set_to_none=True)
-            for batch in window:
-                with causal(model, is_causal), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    loss, metrics = loss_fn(net, batch)
-                share = len(batch["label"]) / clips
-                scaler.scale(loss * share).backward()
-                bad = torch.where((bad < 0) & ~torch.isfinite(loss.detach()), step, bad)
-                for key, value in {"loss": loss, **metrics}.items():
-                    at["sums"][key] = at["sums"].get(key, 0.0) + value.detach() * len(batch["label"])
-            scaler.unscale_(optimizer)
-            if cfg.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
-            scaler.step(optimizer)
-            scaler.update()
-            if cfg.average == "ema":
+    with progress(cfg.epochs * steps, at["epoch"] * steps + at["step"], "train") as bar:
+        while at["epoch"] < cfg.epochs:
+            started = saved = time.monotonic()
+            model.train()
+            source = batches(at["epoch"], at["step"] * cfg.accumulate)
+            while window := [b for _, b in zip(range(cfg.accumulate), source, strict=False)]:
+                step = at["epoch"] * steps + at["step"]
+                for group in optimizer.param_groups:
+                    group["lr"] = lr_at(step, cfg, steps)
+                clips = sum(len(b["label"]) for b in window)
+                is_causal = bool(hashed_uniform(seed, step, 31) < cfg.causal)  # a function of the step: resume and ranks agree
+                optimizer.zero_grad(set_to_none=True)
+                for batch in window:
+                    with causal(model, is_causal), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                        loss, metrics = loss_fn(net, batch)
+                    share = len(batch["label"]) / clips
+                    scaler.scale(loss * share).backward()
+                    bad = torch.where((bad < 0) & ~torch.isfinite(loss.detach()), step, bad)
+                    for key, value in {"loss": loss, **metrics}.items():
+                        at["sums"][key] = at["sums"].get(key, 0.0) + value.detach() * len(batch["label"])
+                scaler.unscale_(optimizer)
+                norm = nn.utils.clip_grad_norm_(model.parameters(), cfg.clip or math.inf)
+                if not scaler.is_enabled():  # FP16 overflows now and then, and its scaler skips the step
+                    bad = torch.where((bad < 0) & ~torch.isfinite(norm), step, bad)
+                scaler.step(optimizer)
+                scaler.update()
+                if cfg.average == "ema":
+                    mean_model.update_parameters(model)
+                at["step"] += 1
+                at["clips"] += clips
+                bar.update()
+                if device.type == "cpu" or at["step"] % 50 == 0:
+                    check()
+                if time.monotonic() - saved > cfg.save_seconds:
+                    check()
+                    save()
+                    saved = time.monotonic()
+            check()
+            if cfg.average == "swa" and at["epoch"] >= swa_epoch(cfg):
                 mean_model.update_parameters(model)
-            at["step"] += 1
-            at["clips"] += clips
-            bar.update()
-            if device.type == "cpu" or at["step"] % 50 == 0:
-                check()
-            if time.monotonic() - saved > cfg.save_seconds:
-                check()
-                save()
-                saved = time.monotonic()
-        check()
-        if cfg.average == "swa" and at["epoch"] >= swa_epoch(cfg):
-            mean_model.update_parameters(model)
-        done = (at["epoch"] + 1) * steps
-        entry = {"epoch": at["epoch"], "step": done, "lr": lr_at(done - 1, cfg, steps), "seconds": round(time.monotonic() - started, 2),
-                 **{key: float(value) / at["clips"] for key, value in at["sums"].items()}}
-        if score is not None:
-            entry["validation"] = score(model)
-            if entry["validation"] > at["best"]:
-                at["best"], at["best_epoch"] = entry["validation"], at["epoch"]
-                best = {k: v.clone() for k, v in model.state_dict().items()}
-        with open(log, "a") as f:
-            f.write(json.dumps(entry) + "\n")
-        bar.set_postfix({k: f"{entry[k]:.3f}" for k in ("loss", "top1", "validation") if k in entry})
-        at.update(epoch=at["epoch"] + 1, step=0, sums={}, clips=0)
-        save()
-    bar.close()
+            done = (at["epoch"] + 1) * steps
+            entry = {"epoch": at["epoch"], "step": done, "lr": lr_at(done - 1, cfg, steps), "seconds": round(time.monotonic() - started, 2),
+                     **{key: float(value) / at["clips"] for key, value in at["sums"].items()}}
+            if score is not None:
+                entry["validation"] = score(model)
+                if entry["validation"] > at["best"]:
+                    at["best"], at["best_epoch"] = entry["validation"], at["epoch"]
+                    best = {k: v.clone() for k, v in model.state_dict().items()}
+            with open(log, "a") as f:
+                f.write(json.dumps(entry) + "\n")
+            bar.set_postfix({k: f"{entry[k]:.3f}" for k in ("loss", "top1", "validation") if k in entry})
+            at.update(epoch=at["epoch"] + 1, step=0, sums={}, clips=0)
+            save()
     if best is not None:
         model.load_state_dict(best)
     elif mean_model is not None:

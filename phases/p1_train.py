@@ -83,10 +83,11 @@ def main(argv: list[str]) -> int:
     store = open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
     recipe = dataclasses.asdict(cfg)
-    if (cfg.run / "result.json").exists():
+    if (cfg.run / "recipe.json").exists() and ((cfg.run / "last.pt").exists() or (cfg.run / "result.json").exists()):
         old = json.loads((cfg.run / "recipe.json").read_text())
         if changed := differences(old, json.loads(json.dumps(recipe))):
-            raise ValueError(f"{cfg.run} holds a finished run of another recipe ({changed}): choose another out=, or move it away")
+            raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): choose another out=, or move it away")
+    if (cfg.run / "result.json").exists():
         print(f"{cfg.run}: already done")
         return 0
     device = cfg.torch_device
