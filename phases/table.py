@@ -33,6 +33,8 @@ def gather(runs: Path) -> dict[str, dict]:
     found: dict[str, dict] = {}
     for path in sorted(runs.glob("*/*/seed*/result.json")):
         r = read(path)
+        if path.parts[-4] != r["recipe"]:  # a folder that was moved aside
+            continue
         command = " ".join(w for w in r["command"].split() if not w.startswith(("seed=", "out="))) + " seed=..."
         entry = found.setdefault(f"{r['recipe']}--{r['dataset']}-{r['split']}", {
             **{k: r[k] for k in ("recipe", "dataset", "split", "params", "macs")}, "command": command, "runs": []})
