@@ -1093,6 +1093,8 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
             raise damaged(last, e) from None
     else:
         torch.manual_seed(seed + 1)
+    for torn in folder.glob(".last.pt.*"):  # half-written when a run was killed
+        torn.unlink()
     log = folder / "metrics.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     kept = log.read_text().splitlines()[:at["epoch"]] if log.exists() else []

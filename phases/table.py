@@ -38,6 +38,8 @@ def gather(runs: Path) -> dict[str, dict]:
         command = " ".join(w for w in r["command"].split() if not w.startswith(("seed=", "out="))) + " seed=..."
         entry = found.setdefault(f"{r['recipe']}--{r['dataset']}-{r['split']}", {
             **{k: r[k] for k in ("recipe", "dataset", "split", "params", "macs")}, "command": command, "runs": []})
+        if entry["command"] != command:
+            raise ValueError(f"{path.parent}: was made by {command!r}, other seeds by {entry['command']!r}; move one of them aside")
         entry["runs"].append({k: round(r[k], 3) if isinstance(r.get(k), float) else r.get(k) for k in RUN_KEYS})
     for entry in found.values():
         entry["runs"].sort(key=lambda r: r["seed"])
