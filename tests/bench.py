@@ -95,6 +95,8 @@ def bench_network(variant: str, bodies: int, batch: int, training: bool, compile
     cfg = last.Config(model=last.Model(variant=variant))
     model = last.build_model(cfg, skeleton, 60).train(training)
     optimizer = last.make_optimizer(model, cfg.train)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0  # the same batch again and again would be learned by heart, and denormal gradients are slow
     joints, label = torch.randn(batch, bodies, 64, 25, 3), torch.arange(batch) % 60
     net = torch.compile(model) if compiled else model
 
