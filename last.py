@@ -265,8 +265,9 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
 
     uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each.
     crop: the clip repeated to at least 300 frames, then T in a row from the middle, or from u[:, 0] of the way (ST-GCN's view).
-    Shorter clips than T repeat their last frame, so that their velocity there is zero. `window` (B, 2) holds, for training, the
-    first frame and the number of frames that may be seen.
+    stretch: the bins of uniform, also where the clip has fewer frames than T: each is then repeated, and every clip fills all of T.
+    Under uniform, shorter clips than T repeat their last frame, so that their velocity there is zero. `window` (B, 2) holds, for
+    training, the first frame and the number of frames that may be seen.
     """
     t = torch.arange(T, device=length.device)
     if sampling == "crop":
@@ -275,7 +276,8 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
         return (start[:, None] + t) % length[:, None]
     first, count = (torch.zeros_like(length), length) if window is None else window.unbind(1)
     inside = ((t + (0.5 if u is None else u)) * count[:, None] / T).long()
-    inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
+    if sampling == "uniform":
+        inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
     return first[:, None] + torch.minimum(inside, count[:, None] - 1)
 
 
@@ -406,6 +408,11 @@ class ClipView:
                 x = torch.where(flip[:, None, None, None, None], x[..., self.mirror, :], x)
                 linear = torch.where(flip[:, None, None], linear * linear.new_tensor([-1., 1., 1.]), linear)
         x = rearrange(rearrange(x, "b m t v c -> b (m t v) c") @ linear, "b (m t v) c -> b m t v c", m=x.shape[1], t=x.shape[2])
+        if cfg.extent:  # of what is seen; absent bodies and frames were moved off the origin and must not count
+            low = torch.where(seen, x, math.inf).amin((1, 2, 3))                            # b c
+            high = torch.where(seen, x, -math.inf).amax((1, 2, 3))
+            size = (high - low).amax(1).nan_to_num(0, 0, 0)                                 # -inf where nothing is seen
+            x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
         if training and cfg.noise:
             at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
             a, b = (hashed_uniform(seed, epoch, index[:, None, None, None, None], k, at) for k in (201, 202))
@@ -721,9 +728,10 @@ class View:
     """How a clip becomes (M, T, V, 3)."""
     frames: int = 64                 # T
     bodies: int = 1                  # M, 1 or 2
-    sampling: str = "uniform"        # uniform, crop
+    sampling: str = "uniform"        # uniform, crop, stretch
     heading: bool = False            # turn every body to face one way
     trunk_scale: bool = False        # divide by the length of the trunk
+    extent: bool = False             # scale each clip so that the longest axis of what is seen of it measures 2
     window: float = 1.0              # training sees a random stretch of at least this share of the clip
     rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # training: degrees about x, y, z, uniform in +-
     scale: float = 0.1               # training: all axes alike, 1 +- this
@@ -802,7 +810,7 @@ class Config:
 
 CHOICES = {
     "data.reader": ("ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic"), "data.skeleton": ("", *SKELETONS),
-    "view.sampling": ("uniform", "crop"), "model.name": tuple(MODELS), "model.variant": tuple(LITE), "model.shift": ("region", "random"),
+    "view.sampling": ("uniform", "crop", "stretch"), "model.name": tuple(MODELS), "model.variant": tuple(LITE), "model.shift": ("region", "random"),
     "train.optimizer": ("sgd", "adamw"), "train.amp": ("auto", "bf16", "fp16", "fp32"), "train.average": ("none", "swa", "ema"),
 }
 RANGES = {  # inclusive

@@ -431,3 +431,26 @@ def test_reading_through_a_store_leaves_its_files_as_they_were(tmp_path, make_st
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     list(Batches(ClipView(ClipStore(folder), WILD), np.arange(24), 5, True)())
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("length, T", [(1, 4), (3, 8), (5, 5), (40, 8)])
+def test_stretch_fills_all_frames_in_equal_bins_whatever_the_length(length, T):
+    frames = sample_frames(torch.tensor([length]), T, "stretch")[0]
+    assert frames.tolist() == [int((t + 0.5) * length / T) for t in range(T)]
+    drawn = sample_frames(torch.tensor([length]), T, "stretch", torch.rand(1, T))[0]
+    assert all(int(t * length / T) <= f <= min((t + 1) * length / T, length - 1) for t, f in enumerate(drawn.tolist()))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_extent_makes_the_longest_axis_of_what_is_seen_measure_2(store, training):
+    x = ClipView(store, View(frames=16, bodies=2, extent=True))(EVERY, training)
+    for clip in x:
+        seen = clip[(clip != 0).any(-1).any(-1)].flatten(0, 1)
+        assert (seen.amax(0) - seen.amin(0)).max() == pytest.approx(2, rel=1e-5)
+
+
+def test_extent_leaves_a_clip_in_which_nothing_is_seen_at_zero(tmp_path_factory, make_store):
+    folder = make_store(tmp_path_factory.mktemp("store"), clips=6)
+    frames = np.load(folder / "frames.npy")
+    np.save(folder / "frames.npy", np.zeros_like(frames))
+    assert (ClipView(ClipStore(folder), View(frames=8, bodies=2, extent=True))(torch.arange(6), True) == 0).all()
