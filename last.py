@@ -7,10 +7,12 @@ Three-dimensional joints of a body over time go in, the name of an action comes 
     3. The view       clips of any length -> batches (B, M, T, V, 3), sampled, aligned, augmented on the device
     4. Shared pieces  temporal convolution, causal mode, DCT gate, head
     5. LAST-Lite      ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters
-    6. Losses
-    7. Configuration  every default, recipes, overrides
-    8. Checkpoints    atomic, loadable with weights_only=True
-    9. Trainer        fit(model, batches, loss_fn, ...): knows nothing of skeletons
+    6. LAST-Base      the teacher, 4.2M parameters a stream: adaptive graphs, frequency gate, partitioned attention, body regions
+    7. LAST-E v3      the fallback teacher, 720K parameters
+    8. Losses
+    9. Configuration  every default, recipes, overrides
+    10. Checkpoints   atomic, loadable with weights_only=True
+    11. Trainer       fit(model, batches, loss_fn, ...): knows nothing of skeletons
 
 The axis letters, capital in docstrings, small in einops patterns:
 
@@ -26,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import itertools
 import json
 import math
 import os
@@ -558,6 +561,19 @@ def bodies_present(joints: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1).to(joints.dtype)
 
 
+def classify(model: nn.Module, joints: Tensor):
+    """What `model.head` makes of joints (B, M, T, V, 3): the bodies share `model.features`, the mean is over those present."""
+    present = bodies_present(joints)                                                        # b m
+    bodies = rearrange(joints, "b m t v c -> (b m) t v c")
+    if model.training and joints.shape[1] > 1:  # absent bodies must not enter batch-norm's statistics, nor cost time
+        chosen = present.flatten().nonzero().squeeze(1)
+        pooled = model.head.pool(model.features(bodies[chosen])[-1])
+        pooled = pooled.new_zeros(len(bodies), pooled.shape[1]).index_copy(0, chosen, pooled)
+    else:
+        pooled = model.head.pool(model.features(bodies)[-1])
+    return model.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # 5. LAST-Lite (ShiftFuse-GCN): fixed compute, no operation that adapts to the sample
 # ---------------------------------------------------------------------------------------------------------------------
@@ -660,8 +676,9 @@ class LastLite(nn.Module):
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
         super().__init__()
         width, table = LITE[cfg.variant]
+        self.streams = STREAMS
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
-        self.stem = StreamFusion(len(STREAMS), width)
+        self.stem = StreamFusion(len(self.streams), width)
         self.stages = nn.ModuleList()
         for cout, blocks, stride in table:
             self.stages.append(LiteStage(width, cout, blocks, stride, frames, skeleton, cfg))
@@ -670,41 +687,455 @@ class LastLite(nn.Module):
 
     def features(self, joints: Tensor) -> list[Tensor]:
         """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
-        x = rearrange(derive_streams(joints, self.parents), "n t v c -> n c t v")           # n 12 t v
+        x = rearrange(derive_streams(joints, self.parents, self.streams), "n t v c -> n c t v")  # n 12 t v
         maps = [self.stem(x)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
         return maps[1:]
 
     def forward(self, joints: Tensor) -> Tensor:
-        present = bodies_present(joints)                                                    # b m
-        bodies = rearrange(joints, "b m t v c -> (b m) t v c")
-        if self.training and joints.shape[1] > 1:  # absent bodies must not enter batch-norm's statistics, nor cost time
-            chosen = present.flatten().nonzero().squeeze(1)
-            pooled = self.head.pool(self.features(bodies[chosen])[-1])
-            pooled = pooled.new_zeros(len(bodies), pooled.shape[1]).index_copy(0, chosen, pooled)
-        else:
-            pooled = self.head.pool(self.features(bodies)[-1])
-        return self.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present)
-
-
-MODELS: dict[str, type[nn.Module]] = {"lite": LastLite}
+        return classify(self, joints)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 6. Losses
+# 6. LAST-Base: the teacher, one stream; every piece is a switch
 # ---------------------------------------------------------------------------------------------------------------------
 
-def classification_loss(smoothing: float = 0.0) -> Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]:
-    """loss_fn of phase 1: cross-entropy with label smoothing; metric top1 in [0, 1]."""
+PROTOTYPES = 15  # graphs in the bank that the blocks share
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer with weight and bias 0: what stands behind it starts as if it were not there."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return layer
+
+
+class DropPath(nn.Module):
+    """Leaves the branch out for a random share of the samples while training (Huang et al., ECCV 2016, arXiv:1603.09382)."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
+        return x * keep / (1 - self.rate)
+
+
+class SampleAdjacency(nn.Module):
+    """A(x) (N, V, V): the graph that a clip adds to the body's own. Starts at zero.
+
+    context (HI-GCN's): row v = W2 · mean_t ReLU(b + sum_o W1_o · x[t + o, v]) for o = 0, ±1, ±3, zero beyond the clip. Averaging
+    before the ReLU would leave nothing of the shifts. prototypes: softmax(P · mean x) mixes the K graphs of a bank all blocks share.
+    """
+    OFFSETS, HIDDEN = (0, -1, 1, -3, 3), 32
+
+    def __init__(self, channels: int, joints: int, context: bool, prototypes: int):
+        super().__init__()
+        self.shifted = conv1x1(channels, self.HIDDEN * len(self.OFFSETS)) if context else None
+        self.bias = nn.Parameter(torch.zeros(self.HIDDEN)) if context else None
+        self.rows = zeroed(nn.Linear(self.HIDDEN, joints)) if context else None
+        self.choose = nn.Linear(channels, prototypes, bias=False) if prototypes else None
+
+    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:                            # n c t v
+        A, T = 0, x.shape[2]
+        if self.shifted is not None:  # W1 is applied once, its results are shifted
+            parts = F.pad(self.shifted(x), (0, 0, 3, 3)).split(self.HIDDEN, 1)
+            h = sum(part[:, :, 3 + o:3 + o + T] for part, o in zip(parts, self.OFFSETS, strict=True))
+            h = F.relu(h + rearrange(self.bias, "c -> c 1 1")).mean(2)                      # n c v
+            A = A + self.rows(rearrange(h, "n c v -> n v c"))
+        if self.choose is not None:
+            weights = self.choose(x.mean((2, 3))).float().softmax(1)                        # n k
+            A = A + torch.tensordot(weights, bank.float(), 1)
+        return A                                                                            # n v u: joint v reads joint u
+
+
+def aggregate(x: Tensor, A: Tensor) -> Tensor:
+    """y[n, g, c, t, v] = sum_u A[n, g, v, u] · x[n, g, c, t, u] for x (N, G·C, T, V) and A (N or 1, G, V, V), as (N, G, C·T, V)."""
+    return rearrange(x, "n (g c) t u -> n g (c t) u", g=A.shape[1]) @ A.to(x.dtype).transpose(-1, -2)
+
+
+class SpatialGCN(nn.Module):
+    """y = sum_k W_k x (E_k ⊙ A_k + A(x)): one adjacency for each distance in bones, edge weights E learned (EfficientGCN).
+
+    A_k are the parts of D^-1/2 A D^-1/2 of all pairs at most two bones apart. directed: joints at one distance are told apart by whether
+    they lie nearer to the root (ST-GCN), five subsets instead of three, each with a softmax weight.
+    """
+
+    def __init__(self, cin: int, cout: int, skeleton: Skeleton, directed: bool = False, sample: SampleAdjacency | None = None):
+        super().__init__()
+        hops, root = skeleton.hops, next(v for v, p in skeleton.bones if v == p)
+        degree = (hops <= 2).sum(1) ** -0.5
+        inward = hops[root][:, None] > hops[root][None, :]                                  # v reads u, which is nearer to the root
+        subsets = [hops == 0] + [(hops == k) & side for k in (1, 2) for side in ((inward, ~inward) if directed else (True,))]
+        A = np.stack(subsets) * degree[:, None] * degree[None, :]
+        self.register_buffer("A", torch.from_numpy(A).float(), persistent=False)            # k v u
+        self.edges = nn.Parameter(torch.ones_like(self.A))
+        self.weights = nn.Parameter(torch.zeros(len(A))) if directed else None
+        self.conv = conv1x1(cin, cout * len(A))
+        self.sample = sample
+
+    def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:                     # n c t v
+        A = (self.edges * self.A)[None]                                                     # 1 k v u
+        A = A if self.sample is None else A + self.sample(x, bank)[:, None]                 # n k v u
+        if self.weights is not None:
+            A = A * rearrange(len(self.weights) * self.weights.softmax(0), "k -> k 1 1")
+        return rearrange(aggregate(self.conv(x), A).sum(1), "n (c t) v -> n c t v", t=x.shape[2])
+
+
+class CrossTemporalPrototypeGCN(nn.Module):
+    """y_g = W_g x (A_phys + A_g + A(x)), g = 1..4 channel groups that concatenate; A_g (V, V) learned from zero (CTR-GCN's groups)."""
+    GROUPS = 4
+
+    def __init__(self, cin: int, cout: int, skeleton: Skeleton, sample: SampleAdjacency | None = None):
+        super().__init__()
+        self.register_buffer("A", torch.from_numpy(skeleton.adjacency).float(), persistent=False)
+        self.learned = nn.Parameter(torch.zeros(self.GROUPS, *self.A.shape))
+        self.conv = conv1x1(cin, cout)
+        self.sample = sample
+
+    def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:                     # n c t v
+        A = (self.A + self.learned)[None]                                                   # 1 g v u
+        A = A if self.sample is None else A + self.sample(x, bank)[:, None]                 # n g v u
+        return rearrange(aggregate(self.conv(x), A), "n g (c t) v -> n (g c) t v", t=x.shape[2])
+
+
+class FreqTemporalGate(nn.Module):
+    """y = x + D^T (m ⊙ D x) over time, m (N, K) = sigmoid(MLP(mean of |D x| over bins and joints)): a clip weighs its own frequencies."""
+
+    def __init__(self, channels: int, frames: int):
+        super().__init__()
+        self.register_buffer("D", dct_matrix(frames), persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(channels, channels // 4), nn.GELU(), zeroed(nn.Linear(channels // 4, frames)))
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+        with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
+            X = self.D @ x.float()                                                          # n c k v
+            mask = rearrange(self.mlp(X.abs().mean((2, 3))).sigmoid(), "n k -> n 1 k 1")
+            return x + (self.D.T @ (mask * X)).to(x.dtype)
+
+
+class TemporalMaxPool(nn.Module):
+    """Largest of the frames 2 before to t (strided): none ahead, so that causal mode holds without a switch."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # b c t v
+        return F.max_pool2d(F.pad(x, (0, 0, 2, 0), value=-math.inf), (3, 1), (self.stride, 1))
+
+
+class MultiScaleTCN(nn.Module):
+    """Four views of time side by side, C/4 channels each: k = 5, k = 5 dilated by 2, max-pool, 1x1 (MS-G3D's, as CTR-GCN has it)."""
+
+    def __init__(self, channels: int, stride: int):
+        super().__init__()
+        c = channels // 4
+
+        def reduce() -> list[nn.Module]:
+            return [conv1x1(channels, c), nn.BatchNorm2d(c), nn.GELU()]
+
+        self.branches = nn.ModuleList([
+            nn.Sequential(*reduce(), TemporalConv(c, c, 5, stride, groups=c), nn.BatchNorm2d(c)),
+            nn.Sequential(*reduce(), TemporalConv(c, c, 5, stride, dilation=2, groups=c), nn.BatchNorm2d(c)),
+            nn.Sequential(*reduce(), TemporalMaxPool(stride), nn.BatchNorm2d(c)),
+            nn.Sequential(nn.Conv2d(channels, c, 1, (stride, 1), bias=False), nn.BatchNorm2d(c))])
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+        return torch.cat([branch(x) for branch in self.branches], 1)                        # n c t/stride v
+
+
+class PartitionedTemporalAttention(nn.Module):
+    """x + W · four heads of width C/4, each with its own channels and its own kind of keys (SkateFormer's relations, arXiv:2403.09508).
+
+    A query (t, v) sees joints that are near (at most one bone away, itself among them) or far, in frames that are near (|dt| <= 3) or far:
+    head 0 near joints and frames, 1 near joints, far frames, 2 far joints, near frames, 3 far and far. No such key: zero. W starts at zero.
+    Near frames are a sliding window of 7, near joints a gathered list, far-far takes its queries in blocks: 0.36 of the dense products at
+    (64, 25), and no (T·V)^2 anything is held. All four end in scaled_dot_product_attention: its fused CPU kernel, on a GPU the
+    memory-efficient one (the flash kernel takes no mask), recompute the scores in backward.
+    """
+    REACH, BLOCK = 3, 256  # frames; queries of head 3 at once
+
+    def __init__(self, channels: int, skeleton: Skeleton):
+        super().__init__()
+        near = torch.from_numpy(skeleton.hops <= 1)
+        self.register_buffer("near", near, persistent=False)                                # v u
+        order = torch.argsort((~near).int(), dim=1, stable=True)[:, :int(near.sum(1).max())]  # neighbours first, then padding
+        self.register_buffer("neighbour", order, persistent=False)                          # v p
+        self.register_buffer("real", near.gather(1, order), persistent=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=4, bias=False)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    @staticmethod
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        some = mask.any(-1, keepdim=True)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=(mask | ~some)[None]) * some
+
+    def near_frames(self, q: Tensor, k: Tensor, v: Tensor, joints: Tensor) -> Tensor:       # n t v d
+        T, r = q.shape[1], self.REACH
+        k, v = (rearrange(F.pad(a, (0, 0, 0, 0, r, r)).unfold(1, 2 * r + 1, 1), "n t u d o -> n t (o u) d") for a in (k, v))
+        frame = torch.arange(T, device=q.device)[:, None] + torch.arange(-r, r + 1, device=q.device)
+        mask = ((frame >= 0) & (frame < T))[:, None, :, None] & joints[:, None]             # t v o u
+        return self.attend(q, k, v, mask.flatten(2))
+
+    def near_joints(self, q: Tensor, k: Tensor, v: Tensor, far: Tensor) -> Tensor:          # n t v d
+        k, v = (rearrange(a[:, :, self.neighbour], "n t v p d -> n v (p t) d") for a in (k, v))
+        mask = self.real[:, None, :, None] & far[:, None]                                   # v t p s
+        return self.attend(q.transpose(1, 2), k, v, mask.flatten(2)).transpose(1, 2)
+
+    def far_far(self, q: Tensor, k: Tensor, v: Tensor, far: Tensor) -> Tensor:              # n t v d
+        T, V = q.shape[1:3]
+        frames = max(1, self.BLOCK // V)
+        k, v = (rearrange(a, "n t u d -> n 1 (t u) d") for a in (k, v))
+        blocks = []
+        for i in range(0, T, frames):
+            mask = far[i:i + frames, None, :, None] & ~self.near[:, None]                   # t v s u
+            queries = rearrange(q[:, i:i + frames], "n t v d -> n 1 (t v) d")
+            blocks.append(self.attend(queries, k, v, mask.flatten(2).flatten(0, 1)[None]))
+        return rearrange(torch.cat(blocks, 2), "n 1 (t v) d -> n t v d", v=V)
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+        frame = torch.arange(x.shape[2], device=x.device)
+        far = (frame[:, None] - frame).abs() > self.REACH                                   # t s
+        heads = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> h a n t v d", h=4, a=3)
+        y = torch.cat([self.near_frames(*heads[0], self.near), self.near_joints(*heads[1], far),
+                       self.near_frames(*heads[2], ~self.near), self.far_far(*heads[3], far)], -1)
+        return x + self.out(rearrange(y, "n t v c -> n c t v"))
+
+
+class STJointAtt(nn.Module):
+    """y = x + a · x ⊙ s_t ⊙ s_v: sigmoid gates for frames and joints, from features pooled over the other axis (EfficientGCN); a = 0 at first."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        c = channels // 2
+        self.squeeze = nn.Sequential(nn.Conv1d(channels, c, 1, bias=False), nn.BatchNorm1d(c), nn.Hardswish())
+        self.frame, self.joint = nn.Conv1d(c, channels, 1), nn.Conv1d(c, channels, 1)
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+        t, v = x.shape[2:]
+        frames, joints = self.squeeze(torch.cat([x.mean(3), x.mean(2)], 2)).split((t, v), 2)
+        gate = rearrange(self.frame(frames).sigmoid(), "n c t -> n c t 1") * rearrange(self.joint(joints).sigmoid(), "n c v -> n c 1 v")
+        return x + self.scale * x * gate
+
+
+class HierarchicalBodyRegion(nn.Module):
+    """Attention in each frame, first among the joints of a region, then among the regions; x + W·(joints + w_v · region) (after HD-GCN).
+
+    Width C/8. A learned query pools a region's joints into its token; w (V,) says how much of the token each joint takes back. W starts at zero.
+    """
+
+    def __init__(self, channels: int, skeleton: Skeleton):
+        super().__init__()
+        d, regions = channels // 8, [list(r) for r in skeleton.regions.values() if r]
+        region = torch.zeros(skeleton.num_joints, dtype=torch.long)
+        for r, joints in enumerate(regions):
+            region[joints] = r
+        self.register_buffer("region", region, persistent=False)                            # v -> r
+        self.register_buffer("apart", region[:, None] != region[None, :], persistent=False)
+        self.register_buffer("outside", torch.arange(len(regions))[:, None] != region[None, :], persistent=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.joint_qkv, self.region_qkv = nn.Linear(channels, 3 * d), nn.Linear(d, 3 * d)
+        self.query = nn.Parameter(d ** -0.5 * torch.randn(len(regions), d))
+        self.weight = nn.Parameter(torch.ones(skeleton.num_joints, 1))
+        self.out = zeroed(nn.Linear(d, channels))
+
+    @staticmethod
+    def attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None = None) -> Tensor:
+        score = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+        score = score if hidden is None else score.masked_fill(hidden, -math.inf)
+        return score.softmax(-1).to(v.dtype) @ v
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+        y = rearrange(self.norm(x), "n c t v -> n t v c")
+        joints = self.attend(*self.joint_qkv(y).chunk(3, -1), self.apart)                   # n t v d
+        token = self.attend(self.query.to(joints.dtype), joints, joints, self.outside)      # n t r d
+        token = self.attend(*self.region_qkv(token).chunk(3, -1))
+        return x + rearrange(self.out(joints + self.weight * token[:, :, self.region]), "n t v c -> n c t v")
+
+
+class BaseBlock(nn.Module):
+    """GCN, BN, GELU -> frequency gate -> multi-scale convolution (stride) -> attention -> body regions -> drop path; + residual; GELU."""
+
+    def __init__(self, cin: int, cout: int, frames: int, stride: int, drop: float, skeleton: Skeleton, cfg: Model):
+        super().__init__()
+        sample = None
+        if cfg.temporal_context or cfg.prototypes:
+            sample = SampleAdjacency(cin, skeleton.num_joints, cfg.temporal_context, PROTOTYPES if cfg.prototypes else 0)
+        gcn = {"spatial": SpatialGCN, "grouped": CrossTemporalPrototypeGCN}[cfg.graph]
+        self.gcn = gcn(cin, cout, skeleton, sample=sample)
+        self.norm = nn.BatchNorm2d(cout)
+        attention = {"none": lambda: nn.Identity(), "factorized": lambda: STJointAtt(cout),
+                     "partitioned": lambda: PartitionedTemporalAttention(cout, skeleton)}
+        self.rest = nn.Sequential(
+            FreqTemporalGate(cout, frames) if cfg.frequency_gate else nn.Identity(),
+            MultiScaleTCN(cout, stride),
+            attention[cfg.attention](),
+            HierarchicalBodyRegion(cout, skeleton) if cfg.regions else nn.Identity(),
+            DropPath(drop))
+        self.residual = nn.Identity()
+        if cin != cout or stride != 1:
+            self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1, (stride, 1), bias=False), nn.BatchNorm2d(cout))
+
+    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:                            # n c t v
+        y = F.gelu(self.norm(self.gcn(x, bank)))
+        return F.gelu(self.rest(y) + self.residual(x))                                      # n c t/stride v
+
+
+class InformationBottleneck(nn.Module):
+    """z = mu + sigma · eps classifies (mu when evaluated), as in InfoGCN (Chi et al., CVPR 2022). Training returns (logits, z).
+
+    z (B, L) has at least as many coordinates as there are classes, so that their priors can be orthogonal: see bottleneck_loss.
+    """
+
+    def __init__(self, channels: int, num_classes: int, latent: int = 128):
+        super().__init__()
+        latent = max(latent, num_classes)
+        self.mu, self.log_var = nn.Linear(channels, latent), nn.Linear(channels, latent)
+        self.linear = nn.Linear(latent, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:                         # b c
+        z = self.mu(x)
+        if not self.training:
+            return self.linear(z)
+        z = z + torch.randn_like(z) * (0.5 * self.log_var(x).float().clamp(max=10)).exp().to(z.dtype)
+        return self.linear(z), z
+
+
+class LastBase(nn.Module):
+    """Joints (B, M, T, V, 3) -> logits (B, K) by one stream, `cfg.stream`; four such networks make the teacher. Stages of 3, 4, 3 blocks."""
+
+    def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
+        super().__init__()
+        self.streams = (cfg.stream,)
+        self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
+        self.bank = nn.Parameter(torch.zeros(PROTOTYPES, skeleton.num_joints, skeleton.num_joints)) if cfg.prototypes else None
+        self.stem = nn.Sequential(nn.BatchNorm2d(3), conv1x1(3, cfg.width))
+        self.stages, cin = nn.ModuleList(), cfg.width
+        for i, (blocks, stride) in enumerate(((3, 1), (4, 2), (3, 2))):
+            stage, cout = nn.ModuleList(), (i + 1) * cfg.width
+            for b in range(blocks):
+                drop = cfg.drop_path * (sum(map(len, self.stages)) + b) / 9                 # rises from 0 over the ten blocks
+                stage.append(BaseBlock(cin, cout, frames, stride if b == 0 else 1, drop, skeleton, cfg))
+                frames, cin = math.ceil(frames / stride) if b == 0 else frames, cout
+            self.stages.append(stage)
+        self.head = Head(cin, num_classes, cfg.dropout)
+        if cfg.bottleneck:
+            self.head.linear = InformationBottleneck(cin, num_classes)
+
+    def features(self, joints: Tensor) -> list[Tensor]:
+        """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
+        x = self.stem(rearrange(derive_streams(joints, self.parents, self.streams), "n t v c -> n c t v"))
+        maps = []
+        for stage in self.stages:
+            for block in stage:
+                x = block(x, self.bank)
+            maps.append(x)
+        return maps
+
+    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return classify(self, joints)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 7. LAST-E v3 base: the fallback teacher, of pieces that stand above
+# ---------------------------------------------------------------------------------------------------------------------
+
+class MotionGate(nn.Module):
+    """y[t] = x[t] ⊙ sigmoid(BN(W (x[t] - x[t-1]))), the first frame without motion; constant 1/2 at first, as the norm's scale is 0."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv, self.norm = conv1x1(channels, channels), zeroed(nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+        motion = F.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 1, 0))
+        return x * self.norm(self.conv(motion)).sigmoid()
+
+
+class LastEBlock(nn.Module):
+    """SpatialGCN, BN, Hardswish -> EpSepTCN (stride) -> motion gate -> joint and frame attention -> drop path; + residual."""
+
+    def __init__(self, cin: int, cout: int, stride: int, drop: float, skeleton: Skeleton):
+        super().__init__()
+        self.body = nn.Sequential(SpatialGCN(cin, cout, skeleton, directed=True), nn.BatchNorm2d(cout), nn.Hardswish(),
+                                  EpSepTCN(cout, stride), MotionGate(cout), STJointAtt(cout), DropPath(drop))
+        self.residual = nn.Identity()
+        if cin != cout or stride != 1:
+            self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1, (stride, 1), bias=False), nn.BatchNorm2d(cout))
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+        return self.body(x) + self.residual(x)                                              # n c t/stride v
+
+
+class LastE(nn.Module):
+    """Joints (B, M, T, V, 3) -> logits (B, K): three streams fused early, three stages of two blocks."""
+
+    def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
+        super().__init__()
+        self.streams = ("joint", "velocity", "bone")
+        self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
+        self.stem = StreamFusion(len(self.streams), 48)
+        self.stages, cin = nn.ModuleList(), 48
+        for i, (cout, stride) in enumerate(((64, 1), (96, 2), (128, 2))):
+            drop = [cfg.drop_path * (2 * i + b) / 5 for b in range(2)]
+            self.stages.append(nn.Sequential(LastEBlock(cin, cout, stride, drop[0], skeleton), LastEBlock(cout, cout, 1, drop[1], skeleton)))
+            cin = cout
+        self.head = Head(cin, num_classes, cfg.dropout)
+        if cfg.bottleneck:
+            self.head.linear = InformationBottleneck(cin, num_classes)
+
+    def features(self, joints: Tensor) -> list[Tensor]:
+        """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
+        x = self.stem(rearrange(derive_streams(joints, self.parents, self.streams), "n t v c -> n c t v"))
+        return list(itertools.accumulate(self.stages, lambda x, stage: stage(x), initial=x))[1:]
+
+    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return classify(self, joints)
+
+
+MODELS: dict[str, type[nn.Module]] = {"lite": LastLite, "base": LastBase, "last_e": LastE}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 8. Losses
+# ---------------------------------------------------------------------------------------------------------------------
+
+def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1, gain: float = 3.0) -> Tensor:
+    """InfoGCN's: mean_weight · ‖mean of z (B, L)‖ + class_weight · mean squared distance of each class's mean z to its prior, gain · e_k.
+
+    The priors are orthogonal, and which axes they lie on is free: a linear layer made z. Classes that the batch lacks do not count.
+    """
+    z, member = z.float(), F.one_hot(label, z.shape[1]).to(z.device, torch.float32)         # b l, as many coordinates as priors
+    count = member.sum(0)
+    class_mean = (member.T @ z) / count.clamp(min=1)[:, None]                               # k l
+    distance = (class_mean - gain * torch.eye(z.shape[1], device=z.device)).square().mean(1)
+    present = count > 0
+    return mean_weight * z.mean(0).norm() + class_weight * (distance * present).sum() / present.sum()
+
+
+def classification_loss(cfg: Train) -> Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]:
+    """loss_fn of phase 1: cross-entropy with label smoothing, plus the bottleneck's where the model has one; metric top1 in [0, 1]."""
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, label = model(batch["joints"]).float(), batch["label"]
-        return F.cross_entropy(logits, label, label_smoothing=smoothing), {"top1": (logits.argmax(1) == label).float().mean()}
+        output, label = model(batch["joints"]), batch["label"]
+        logits, z = output if isinstance(output, tuple) else (output, None)
+        loss = F.cross_entropy(logits.float(), label, label_smoothing=cfg.label_smoothing)
+        metrics = {"top1": (logits.argmax(1) == label).float().mean()}
+        if z is not None:
+            metrics["bottleneck"] = bottleneck_loss(z, label, cfg.ib_mean, cfg.ib_class)
+            loss = loss + cfg.ib_weight * metrics["bottleneck"]
+        return loss, metrics
     return loss_fn
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 7. Configuration
+# 9. Configuration
 # ---------------------------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
@@ -744,13 +1175,25 @@ class View:
 @dataclass(frozen=True)
 class Model:
     """Which network, and the switches of its ablation rows."""
-    name: str = "lite"               # lite
+    name: str = "lite"               # lite, base, last_e
+    dropout: float = 0.15            # of the head
+    # LAST-Lite
     variant: str = "small"           # nano, small
     shift: str = "region"            # region, random
     joint_embedding: bool = True
     dct_gate: bool = True
     frame_gate: bool = True
-    dropout: float = 0.15
+    # LAST-Base; the last two also LAST-E
+    stream: str = "joint"            # joint, bone, velocity, bone_velocity
+    width: int = 128                 # of the first stage; the others have two and three times as much
+    graph: str = "grouped"           # grouped (CrossTemporalPrototypeGCN), spatial (SpatialGCN)
+    temporal_context: bool = True    # A(x) from the features of neighbouring frames
+    prototypes: bool = True          # A(x) from the bank of action prototypes
+    frequency_gate: bool = True
+    attention: str = "partitioned"   # partitioned, factorized (STJointAtt), none
+    regions: bool = True
+    bottleneck: bool = True          # InformationBottleneck in the head
+    drop_path: float = 0.2           # of the last block, rising from 0
 
 
 @dataclass(frozen=True)
@@ -764,9 +1207,13 @@ class Train:
     warmup_epochs: int = 5
     warmup_lr: float = 0.01
     min_lr: float = 1e-4
-    weight_decay: float = 1e-4       # of weight matrices and kernels alone
+    weight_decay: float = 1e-4       # of weight matrices and kernels alone, with SGD
+    adamw_decay: float = 0.05        # the same with AdamW, which decouples it: another quantity
     clip: float = 1.0                # gradient norm; 0: off
     label_smoothing: float = 0.0
+    ib_weight: float = 0.01          # information bottleneck: ib_weight * (ib_mean * |mean z| + ib_class * distance to the priors)
+    ib_mean: float = 1e-4
+    ib_class: float = 0.1
     amp: str = "auto"                # auto, bf16, fp16, fp32
     average: str = "none"            # none, swa, ema
     swa_start: float = 0.75          # share of the epochs after which SWA averages, at a constant rate
@@ -811,15 +1258,17 @@ class Config:
 CHOICES = {
     "data.reader": ("ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic"), "data.skeleton": ("", *SKELETONS),
     "view.sampling": ("uniform", "crop", "stretch"), "model.name": tuple(MODELS), "model.variant": tuple(LITE), "model.shift": ("region", "random"),
+    "model.stream": STREAMS, "model.graph": ("grouped", "spatial"), "model.attention": ("partitioned", "factorized", "none"),
     "train.optimizer": ("sgd", "adamw"), "train.amp": ("auto", "bf16", "fp16", "fp32"), "train.average": ("none", "swa", "ema"),
 }
 RANGES = {  # inclusive
     "seed": (0, 2**31 - 1), "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
-    "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1),
-    "view.flip": (0, 1), "model.dropout": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000), "train.accumulate": (1, 10_000),
-    "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100), "train.min_lr": (0, 100),
-    "train.weight_decay": (0, 10), "train.clip": (0, 1e6), "train.label_smoothing": (0, 0.99), "train.swa_start": (0, 1),
-    "train.swa_lr": (1e-12, 100), "train.ema_decay": (0, 1), "train.causal": (0, 1), "train.save_seconds": (0, 1e9),
+    "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1), "view.flip": (0, 1),
+    "model.dropout": (0, 0.99), "model.width": (8, 4096), "model.drop_path": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000),
+    "train.accumulate": (1, 10_000), "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100),
+    "train.min_lr": (0, 100), "train.weight_decay": (0, 10), "train.adamw_decay": (0, 10), "train.ib_weight": (0, 100), "train.ib_mean": (0, 100),
+    "train.ib_class": (0, 100), "train.clip": (0, 1e6), "train.label_smoothing": (0, 0.99), "train.swa_start": (0, 1), "train.swa_lr": (1e-12, 100),
+    "train.ema_decay": (0, 1), "train.causal": (0, 1), "train.save_seconds": (0, 1e9),
 }
 
 
@@ -936,18 +1385,19 @@ def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
 
 def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
     """What `just info` prints: parameters, and multiply-adds of one clip with one body."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
     skeleton = skeleton or (SKELETONS[cfg.data.skeleton] if cfg.data.skeleton else ClipStore(cfg.store).skeleton)
     model = build_model(cfg, skeleton, cfg.data.num_classes).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # fused kernels are not counted
         model(torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3))
     return {"recipe": cfg.recipe, "model": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
-            "macs": counter.get_total_flops() // 2, "streams": len(STREAMS), "T": cfg.view.frames, "V": skeleton.num_joints,
+            "macs": counter.get_total_flops() // 2, "streams": len(model.streams), "T": cfg.view.frames, "V": skeleton.num_joints,
             "classes": cfg.data.num_classes}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 8. Checkpoints
+# 10. Checkpoints
 # ---------------------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
@@ -997,7 +1447,7 @@ def write_json(path: Path, value: dict) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 9. Trainer
+# 11. Trainer
 # ---------------------------------------------------------------------------------------------------------------------
 
 def lr_at(step: int, cfg: Train, steps: int) -> float:
@@ -1018,7 +1468,8 @@ def swa_epoch(cfg: Train) -> int:
 def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
     """Weight decay on convolution kernels and linear weights alone: norms, biases, gates, adjacencies, embeddings go without."""
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
-    groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": cfg.weight_decay},
+    decay = cfg.adamw_decay if cfg.optimizer == "adamw" else cfg.weight_decay
+    groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": decay},
               {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0}]
     if cfg.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=cfg.lr, betas=(0.9, 0.999))

@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
     plain = Batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
-    fit(model, batches, classification_loss(cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
+    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
     seconds = sum(json.loads(line)["seconds"] for line in (cfg.run / "metrics.jsonl").read_text().splitlines())
     save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
                                           "classes": store.classes, "model": model.state_dict()})

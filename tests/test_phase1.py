@@ -141,7 +141,7 @@ def test_a_run_cut_after_training_is_reported_without_training_again(phase1, mon
     want, before = np.load(f"{RUN}/scores.npz")["logits"], Path(RUN, "metrics.jsonl").read_text()
     for name in ("final.pt", "scores.npz", "result.json"):
         Path(RUN, name).unlink()
-    monkeypatch.setattr(p1_train, "classification_loss", lambda smoothing: lambda model, batch: 1 // 0)
+    monkeypatch.setattr(p1_train, "classification_loss", lambda cfg: lambda model, batch: 1 // 0)
     assert phase1("train.average=swa") == 0
     assert np.array_equal(np.load(f"{RUN}/scores.npz")["logits"], want) and Path(RUN, "metrics.jsonl").read_text() == before
 
@@ -256,7 +256,7 @@ def test_every_row_builds_and_takes_a_step(row, store, tmp_path):
     clips = ClipStore(store)
     view, model = ClipView(clips, cfg.view), build_model(cfg, clips.skeleton, 3)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    last.fit(model, Batches(view, np.arange(6), 6, training=True), last.classification_loss(), cfg.train, tmp_path, {"row": row})
+    last.fit(model, Batches(view, np.arange(6), 6, training=True), last.classification_loss(cfg.train), cfg.train, tmp_path, {"row": row})
     after = model.state_dict()
     assert all(v.isfinite().all() for v in after.values()) and not torch.equal(before["head.linear.weight"], after["head.linear.weight"])
     logits, _ = last.predict(model, Batches(view, np.arange(8), 4))

@@ -599,7 +599,7 @@ def test_a_random_batch_of_unit_variance_is_learned_by_heart(tmp_path):
     model, g = last.build_model(cfg, last.SKELETONS["ntu25"], 8), torch.Generator().manual_seed(1)
     batch = {"joints": torch.randn(16, 1, 8, 25, 3, generator=g), "label": torch.arange(16) % 8}
     data = type("One", (), {"__len__": lambda s: 1, "__call__": lambda s, epoch=0, start=0: iter([batch][start:])})()
-    fit(model, data, last.classification_loss(), cfg.train, tmp_path, RECIPE)
+    fit(model, data, last.classification_loss(cfg.train), cfg.train, tmp_path, RECIPE)
     assert accuracy(*predict(model, data))["top1"] == 100
     assert log(tmp_path)[0]["loss"] > 1.5 and log(tmp_path)[-1]["loss"] < 0.1
 
