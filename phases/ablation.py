@@ -120,7 +120,7 @@ def main(argv: list[str]) -> int:
             failed.append((row, seed, error))
         else:
             done += 1
-        print(f"    {error or f'top-1 {top1:.1f}'}, {(time.monotonic() - started) / 60:.1f} min", flush=True)
+        print(f"    {error or (f'top-1 {top1:.1f}' if top1 is not None else 'done')}, {(time.monotonic() - started) / 60:.1f} min", flush=True)
     for row, seed, error in failed:
         print(f"failed: {row} seed{seed}: {error}")
     if not dry:

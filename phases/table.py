@@ -207,7 +207,7 @@ def results_table(title: str, listed: list[tuple[str, tuple]], columns: list[tup
             row |= {heading[c]: mean_sd(e, "top1"), f"{heading[c]} clean": mean_sd(e, "top1_clean")}
         for form in ("FP32", "INT8", "w8"):
             x = export.get(form.lower(), {})
-            row |= {f"{form} bytes": str(x.get("bytes", "")), f"{form} top-1": f"{x['top1']:.1f}" if "top1" in x else "", f"{form} drop": drop(x)}
+            row |= {f"{form} bytes": str(x.get("bytes") or ""), f"{form} top-1": mean_sd({"runs": [x]}, "top1"), f"{form} drop": drop(x)}
         rows.append(row)
     accuracies = [f"{heading[c]}{clean}" for c in columns for clean in ("", " clean")]
     files = ["FP32 bytes", "INT8 bytes", "INT8 top-1", "INT8 drop", "w8 bytes", "w8 drop"] if listed is LITE else []
@@ -255,7 +255,8 @@ def as_csv(entries: dict, exports: dict) -> str:
         for key in ("top1", "top1_clean", "top5"):
             v = values(e, key)
             row |= {key: statistics.mean(v) if v else None, f"{key} sd": statistics.stdev(v) if len(v) > 1 else None}
-        row |= {f"{key} by seed": "; ".join(map(str, values(e, key))) for key in RUN_KEYS if values(e, "seed")}
+        row |= {f"{key} by seed": "; ".join("" if r.get(key) is None else str(r[key]) for r in e["runs"]) for key in RUN_KEYS if values(e, key)
+                and "kind" not in e}
         export = exports.get((e["recipe"], e["dataset"], e["split"]), {})
         row |= {f"{form} {k}": v for form in ("fp32", "int8", "w8", "latency") for k, v in export.get(form, {}).items()}
         rows.append(row)

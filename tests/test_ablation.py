@@ -40,12 +40,13 @@ def told(tmp_path_factory):
         m.chdir(tmp_path_factory.mktemp("ablation"))
         store = write_store(Path("stores/tiny"), clips=12, bodies=1)
         argv = [ROWS, *OVER, f"data.store={store}"]
-        calls = []
+        calls, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background would pass on its deafness
         with subprocess.Popen([sys.executable, str(ROOT / "phases" / "ablation.py"), *argv], stdout=subprocess.PIPE, text=True) as p:
             while not (folder("L0") / "last.pt").exists() and p.poll() is None:
                 time.sleep(0.02)
             os.kill(p.pid, signal.SIGTERM)
             calls.append((p.wait(60), p.stdout.read()))
+        signal.signal(signal.SIGINT, before)
         cut, log = ((folder("L0") / name).read_text() for name in ("metrics.jsonl", "log.txt"))
         folder("L1").mkdir(parents=True)
         (folder("L1") / "last.pt").write_bytes(b"torn")
