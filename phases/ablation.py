@@ -82,7 +82,7 @@ def run(command: list[str], log: Path) -> str:
         except KeyboardInterrupt:
             os.killpg(child.pid, signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(20)
+                child.wait(60)
             raise
         finally:
             if child.poll() is None:  # deaf, or we were interrupted twice; what it had saved is whole

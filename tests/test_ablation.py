@@ -16,7 +16,7 @@ from conftest import write_store
 
 from last import ROOT, Config, load_config
 
-OVER = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "model.variant=nano", "train.batch=12", "train.epochs=60",
+OVER = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "model.variant=nano", "train.batch=12", "train.epochs=40",
         "train.warmup_epochs=1", "train.lr=0.02"]
 ROWS = "rows=L0,L1,L2"
 
@@ -45,7 +45,7 @@ def told(tmp_path_factory):
             while not (folder("L0") / "last.pt").exists() and p.poll() is None:
                 time.sleep(0.02)
             os.kill(p.pid, signal.SIGTERM)
-            calls.append((p.wait(60), p.stdout.read()))
+            calls.append((p.wait(120), p.stdout.read()))
         signal.signal(signal.SIGINT, before)
         cut, log = ((folder("L0") / name).read_text() for name in ("metrics.jsonl", "log.txt"))
         folder("L1").mkdir(parents=True)
@@ -64,9 +64,9 @@ def test_an_interrupt_ends_the_run_under_way_and_the_exit_code_is_130(told):
 
 
 def test_a_row_that_was_cut_goes_on_where_it_was(told):
-    assert 0 < len(told.cut.splitlines()) < 60 and "[1/3] L0 seed0: resume" in told.calls[1][1]
+    assert 0 < len(told.cut.splitlines()) < 40 and "[1/3] L0 seed0: resume" in told.calls[1][1]
     lines = (folder("L0") / "metrics.jsonl").read_text()
-    assert lines.startswith("".join(told.cut.splitlines(keepends=True)[:-1])) and len(lines.splitlines()) == 60  # seconds included: never run again
+    assert lines.startswith("".join(told.cut.splitlines(keepends=True)[:-1])) and len(lines.splitlines()) == 40  # seconds included: never run again
     assert (folder("L0") / "log.txt").read_text().count("p1_train.py recipe=L0") == 2
 
 
