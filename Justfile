@@ -28,7 +28,12 @@ info *args:
 show *args:
     @{{python}} phases/show.py "$@"
 
-# table of what was trained, as Markdown: just table [runs=runs] [results=results]
+# every ablation row that is missing, one after another: just ablation rows=B (L, P, all, B0,L5) [seeds=0,1,2] [dry=true] [key.sub=value ...]
+[no-exit-message]
+ablation *args:
+    @{{python}} phases/ablation.py "$@"
+
+# the plan's tables from runs/ and results/, as Markdown or CSV: just table [data=nw_ucla] [show=L,rest] [format=csv] [out=FILE]
 [no-exit-message]
 table *args:
     @{{python}} phases/table.py table "$@"
@@ -42,7 +47,7 @@ collect *args:
 demo:
     @{{python}} phases/p0_preprocess.py recipe=synthetic
     @{{python}} phases/p1_train.py recipe=lite_small data=synthetic out=runs/demo
-    @{{python}} phases/table.py table runs=runs/demo results=
+    @{{python}} phases/table.py table runs=runs/demo results= show=rest
     @{{python}} phases/show.py clip=@each store=stores/synthetic out=runs/demo/clips.png
 
 # measure parsing, view and network rates as ratios in one run, into results/bench.json

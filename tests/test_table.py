@@ -1,0 +1,232 @@
+"""`just table` on result files written by hand: every cell is a number that was put in, or empty."""
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import table
+
+from last import ROOT
+
+
+def result(recipe: str, top1: float, seed: int = 0, data: str = "nw_ucla", split: str = "xview", folder: str = "", **more) -> None:
+    """runs/<recipe>/<data>-<split>/seed<k>/result.json, as phase 1 leaves it."""
+    path = Path("runs", folder or recipe, f"{data}-{split}", f"seed{seed}")
+    path.mkdir(parents=True)
+    r = {"recipe": recipe, "dataset": data, "split": split, "seed": seed, "command": f"just phase1 recipe={recipe} data={data} seed={seed}",
+         "epochs": 5, "seconds": 9, "device": "a CPU", "commit": "abc", "params": 173826, "macs": 53976000, "top1": top1, "top5": 99.0}
+    (path / "result.json").write_text(json.dumps({k: v for k, v in {**r, **more}.items() if v is not None}))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tables(capsys, *argv: str) -> dict[str, list[dict[str, str]]]:
+    """The rows, by heading, of every table that is printed, by its title."""
+    assert table.main(["table", *argv]) == 0
+    out: dict[str, list] = {}
+    for part in capsys.readouterr().out.split("## ")[1:]:
+        title, _, *lines = part.strip().splitlines()
+        head, rule, *rows = [[c.strip() for c in line[1:-1].split("|")] for line in lines]
+        assert rule == ["---"] * len(head) and all(len(row) == len(head) for row in rows)
+        out[title] = [dict(zip(head, row, strict=True)) for row in rows]
+    return out
+
+
+def row(rows: list[dict], name: str) -> dict[str, str]:
+    return next(r for r in rows if name in (r.get("row"), r.get("model"), r.get("recipe")))
+
+
+# --- ablation tables ---
+
+def test_differences_are_of_the_means_to_the_baseline_and_to_full_where_both_were_measured(here, capsys):
+    for seed, (base, one, full) in enumerate([(80.0, 82.5, 90.0), (84.0, 83.5, 91.0)]):
+        result("L0", base, seed)
+        result("L2", one, seed, top1_clean=one - 2)
+        result("L5", full, seed)
+    rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
+    assert row(rows, "L0")["top-1"] == f"82.0 ± {math.sqrt(8):.1f}" and (row(rows, "L0")["to L0"], row(rows, "L0")["to L5"]) == ("", "-8.5")
+    assert row(rows, "L2")["top-1"] == "83.0 ± 0.7" and (row(rows, "L2")["to L0"], row(rows, "L2")["to L5"]) == ("+1.0", "-7.5")
+    assert row(rows, "L2")["top-1 clean"] == "81.0 ± 0.7" and row(rows, "L0")["top-1 clean"] == ""
+    assert (row(rows, "L5")["to L0"], row(rows, "L5")["to L5"]) == ("+8.5", "") and row(rows, "L5")["epochs"] == "5"
+
+
+def test_a_difference_to_a_row_that_was_not_measured_is_empty(here, capsys):
+    result("L2", 83.0)
+    cells = row(tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"], "L2")
+    assert cells["top-1"] == "83.0" and cells["to L0"] == cells["to L5"] == "" and "top-1 clean" not in cells
+
+
+def test_every_row_of_the_plan_is_listed_with_its_purpose_and_empty_cells_stay_empty(here, capsys):
+    result("L2", 83.0)
+    shown = tables(capsys)  # NTU-60, where nothing was measured
+    for letter, last in (("B", 14), ("L", 12), ("P", 3)):
+        rows = shown[f"Rows {letter}, NTU-60 xsub"]
+        assert [r["row"] for r in rows] == [f"{letter}{i}" for i in range(last + 1)]
+        for r in rows:
+            path = ROOT / "recipes" / f"{r['row']}.toml"
+            assert bool(r["purpose"]) == path.exists() and r["purpose"] in (path.read_text().splitlines()[0] if path.exists() else "")
+            assert set(v for k, v in r.items() if k not in ("row", "purpose")) == {""}
+
+
+def test_a_recipe_of_a_further_row_appears_by_itself(here, capsys, monkeypatch):
+    (here / "recipes").mkdir()
+    (here / "recipes" / "L13.toml").write_text('# L13: L5 + something.\nextends = "L5"\n')
+    monkeypatch.setattr(table, "ROOT", here)
+    result("L13", 70.0)
+    rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
+    assert rows[-1]["row"] == "L13" and rows[-1]["purpose"] == "L5 + something" and rows[-1]["top-1"] == "70.0" and rows[0]["purpose"] == ""
+
+
+def test_synthetic_rows_are_marked_as_a_demonstration_everywhere(here, capsys):
+    result("L0", 99.0, data="synthetic", split="xsub")
+    result("lite_small", 98.0, data="synthetic", split="xsub")
+    shown = tables(capsys, "data=synthetic")
+    assert row(shown["Rows L, synthetic xsub"], "L0 (demonstration)")["top-1"] == "99.0"
+    assert row(shown["LAST-Lite"], "LAST-Lite small (demonstration)")["synthetic xsub"] == "98.0"
+    assert not any(r["source"].startswith("published") for r in shown["LAST-Lite"] + shown["LAST-Base"])  # nothing to compare with
+    assert all("(demonstration)" in r["data set"] for r in tables(capsys)["Measured besides"])
+
+
+# --- results tables ---
+
+def test_streams_and_their_ensemble_count_parameters_once_or_all(here, capsys):
+    result("base", 95.0, params=4_200_000, streams=1, macs=6_700_000_000)
+    result("base", 94.0, folder="base-bone", params=4_200_000, macs=6_700_000_000)
+    result("base", 97.0, folder="base-all", params=16_800_000, params_per_stream=4_200_000, streams=4, macs=26_800_000_000)
+    result("lite_small", 90.0, streams=4)
+    shown = tables(capsys, "data=nw_ucla")
+    one, four = (row(shown["LAST-Base"], f"LAST-Base ({n}s)") for n in (1, 4))
+    lite = row(shown["LAST-Lite"], "LAST-Lite small")
+    cells = ("NW-UCLA xview", *table.SIZES, "source")
+    assert [one[c] for c in cells] == ["95.0", "1", "4.2M", "4.2M", "6.7G", "1", "recipe base"]
+    assert [four[c] for c in cells] == ["97.0", "4", "4.2M", "16.8M", "26.8G", "1", "recipe base-all"]
+    assert [lite[c] for c in cells] == ["90.0", "4 in one network", "173.8K", "173.8K", "53.98M", "1", "recipe lite_small"]
+    assert [r["recipe"] for r in shown["Measured besides"]] == ["base-bone"]
+
+
+def test_a_lite_result_that_names_no_streams_has_four_in_one_network(here, capsys):
+    result("lite_small", 90.0)
+    assert row(tables(capsys, "data=nw_ucla")["LAST-Lite"], "LAST-Lite small")["streams"] == "4 in one network"
+
+
+def test_the_row_b14_stands_for_the_ensemble_where_base_was_not_run(here, capsys):
+    result("B14", 96.0, params=16_800_000, params_per_stream=4_200_000, streams=4)
+    shown = tables(capsys, "data=nw_ucla")
+    assert row(shown["LAST-Base"], "LAST-Base (4s)")["source"] == "recipe B14"
+    assert row(shown["Rows B, NW-UCLA xview"], "B14")["top-1"] == "96.0" and "Measured besides" not in shown
+
+
+def test_published_rows_name_their_source_and_only_measure_what_was_published(here, capsys):
+    result("L0", 80.0)
+    shown = tables(capsys)
+    ctr = row(shown["LAST-Base"], "CTR-GCN (4s)")
+    assert ctr["source"].startswith("published: ") and "arXiv:2107.12213" in ctr["source"] and ctr["seeds"] == ctr["MACs per clip"] == ""
+    assert [ctr[c] for c in ("NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset")] == ["92.4", "96.8", "88.9", "90.6"]
+    assert (ctr["parameters per stream"], ctr["parameters in total"]) == ("1.45M", "5.8M")
+    b0 = row(shown["LAST-Lite"], "EfficientGCN-B0")
+    assert b0["NTU-60 xsub"] == "90.2" and b0["parameters in total"] == "290K"
+    assert row(shown["LAST-Base"], "HI-GCN")["NTU-60 xview"] == ""
+    ucla = tables(capsys, "data=nw_ucla")
+    assert row(ucla["LAST-Base"], "CTR-GCN (4s)")["NW-UCLA xview"] == "96.5"
+    assert "EfficientGCN-B0" not in [r["model"] for r in ucla["LAST-Lite"]]  # it publishes nothing for this data set
+
+
+def test_all_four_ntu_splits_stand_in_one_row_and_split_picks_one(here, capsys):
+    for data, split, top1 in (("ntu60", "xsub", 91.0), ("ntu60", "xview", 95.0), ("ntu120", "xset", 88.0)):
+        result("base", top1, data=data, split=split)
+    result("base", 92.0, seed=1, data="ntu60", split="xsub")
+    base = row(tables(capsys)["LAST-Base"], "LAST-Base (1s)")
+    assert [base[c] for c in ("NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset", "seeds")] == ["91.5 ± 0.7", "95.0", "", "88.0", "2, 1"]
+    only = row(tables(capsys, "split=xview")["LAST-Base"], "LAST-Base (1s)")
+    assert only["NTU-60 xview"] == "95.0" and "NTU-60 xsub" not in only
+
+
+def test_real_file_sizes_and_int8_accuracy_come_from_the_export_report(here, capsys):
+    result("lite_small", 95.0)
+    (here / "results").mkdir()
+    export = {"recipe": "lite_small", "dataset": "nw_ucla", "params": 173826, "command": "just phase4 …", "device": "a CPU", "commit": "abc",
+              "fp32": {"top1": 95.04, "bytes": 820123}, "latency": {"int8": 1.1},
+              "int8": {"top1": 94.83, "bytes": 383001, "drop": 0.21, "drop_ci95": [-0.2, 0.6], "agreement": 98.9, "max_diff": 0.3},
+              "w8": {"top1": 95.04, "bytes": 285002, "drop": 0.0, "drop_ci95": None, "agreement": 99.8, "max_diff": 0.1}}
+    (here / "results" / "lite_small--nw_ucla-export.json").write_text(json.dumps(export))
+    lite = row(tables(capsys, "data=nw_ucla")["LAST-Lite"], "LAST-Lite small")
+    assert (lite["FP32 bytes"], lite["INT8 bytes"], lite["INT8 top-1"], lite["INT8 drop"]) == ("820123", "383001", "94.8", "0.2 (-0.2 to 0.6)")
+    assert (lite["w8 bytes"], lite["w8 drop"]) == ("285002", "0.0")
+    assert row(tables(capsys)["LAST-Lite"], "LAST-Lite small")["INT8 bytes"] == ""  # nothing exported for NTU-60
+    assert table.main(["table", "format=csv"]) == 0
+    measured = next(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [measured[c] for c in ("int8 bytes", "int8 drop_ci95", "w8 agreement", "latency int8")] == ["383001", "[-0.2, 0.6]", "99.8", "1.1"]
+
+
+# --- forms ---
+
+def test_csv_parses_back_to_every_number(here):
+    for seed, top1 in enumerate((90.0, 94.0, 92.5)):
+        result("lite_small", top1, seed, top1_clean=top1 - 1)
+    result("L0", 99.0, data="synthetic", split="xsub", params=None)
+    assert table.main(["table", "format=csv", "out=all.csv"]) == 0
+    with open("all.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
+    ours = {r["kind"]: r for r in rows}
+    got = ours["measured"]
+    mean = (90 + 94 + 92.5) / 3
+    sd = math.sqrt(((90 - mean) ** 2 + (94 - mean) ** 2 + (92.5 - mean) ** 2) / 2)
+    assert float(got["top1"]) == pytest.approx(mean) and float(got["top1 sd"]) == pytest.approx(sd)
+    assert float(got["top1_clean"]) == pytest.approx(mean - 1) and got["top1 by seed"] == "90.0; 94.0; 92.5" and got["seeds"] == "3"
+    assert (got["params"], got["params_per_stream"], got["streams"], got["macs"]) == ("173826", "173826", "4", "53976000")
+    assert ours["demonstration"]["recipe"] == "L0" and ours["demonstration"]["params"] == ours["demonstration"]["top1_clean"] == ""
+    papers = {(r["recipe"], r["dataset"], r["split"]): r for r in rows if r["kind"] == "published"}
+    assert float(papers["HD-GCN (6s)", "ntu120", "xset"]["top1"]) == 91.6 and ("HI-GCN", "ntu60", "xview") not in papers
+    assert len(rows) == len({(r["recipe"], r["dataset"], r["split"]) for r in rows})
+
+
+def test_a_file_takes_the_place_of_standard_output_whole(here, capsys):
+    result("L0", 80.0)
+    table.main(["table", "data=nw_ucla"])
+    printed = capsys.readouterr().out
+    assert table.main(["table", "data=nw_ucla", "out=made/tables.md"]) == 0 and capsys.readouterr().out == ""
+    assert (here / "made/tables.md").read_text() == printed and [p.name for p in (here / "made").iterdir()] == ["tables.md"]
+
+
+def test_show_picks_tables_and_the_rest_is_what_they_leave(here, capsys):
+    result("L0", 80.0)
+    assert list(tables(capsys, "data=nw_ucla", "show=P,L")) == ["Rows P, NW-UCLA xview", "Rows L, NW-UCLA xview"]
+    assert row(tables(capsys, "data=nw_ucla", "show=P,rest")["Measured besides"], "L0")["top-1"] == "80.0"
+    assert "Measured besides" not in tables(capsys, "data=nw_ucla")
+
+
+def test_ensembles_are_collected_with_their_streams_and_shown_from_the_file(here, capsys):
+    result("base", 97.0, folder="base-all", params=16_800_000, params_per_stream=4_200_000, streams=4)
+    before = tables(capsys, "data=nw_ucla")
+    table.main(["collect"])
+    stored = json.loads((here / "results/base-all--nw_ucla-xview.json").read_text())
+    assert stored["recipe"] == "base-all" and stored["streams"] == 4 and stored["params_per_stream"] == 4_200_000
+    capsys.readouterr()
+    assert tables(capsys, "data=nw_ucla", "runs=gone") == before
+
+
+def test_a_run_folder_that_was_moved_aside_is_left_out(here, capsys):
+    result("L0", 80.0)
+    result("L0", 10.0, folder="L0-old")
+    assert [r for rows in tables(capsys, "data=nw_ucla").values() for r in rows if "10.0" in r.values()] == []
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["data=nw_ulca"], "did you mean 'nw_ucla'?"), (["show=bas"], "did you mean 'base'?"), (["format=cvs"], "did you mean 'csv'?"),
+    (["splt=x"], "did you mean 'split'?")])
+def test_bad_input_is_one_line_with_the_nearest_right_thing(argv, words, here):
+    result("L0", 80.0)
+    with pytest.raises(ValueError) as e:
+        table.main(["table", *argv])
+    assert words in str(e.value) and "\n" not in str(e.value)
+
+
+def test_a_result_without_what_names_it_is_reported(here):
+    result("L0", 80.0, split="xview", dataset=None)
+    with pytest.raises(ValueError, match="result.json: lacks dataset"):
+        table.main(["table"])
