@@ -1231,6 +1231,9 @@ class Config:
     raw: str = ""                    # phase 0: the recordings
     out: str = "runs"
     device: str = "auto"             # auto, cpu, cuda, cuda:1
+    streams: str = ""                # LAST-Base: all trains the four streams in turn and averages them
+    members: str = ""                # the recipe whose four runs are averaged; empty: this one
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)  # of joint, bone, velocity, bone_velocity in that average
     data: Data = Data()
     view: View = View()
     model: Model = Model()
@@ -1241,8 +1244,15 @@ class Config:
         return Path(self.data.store or f"stores/{self.data.name}")
 
     @property
+    def run_name(self) -> str:
+        """The recipe, with the stream of a LAST-Base that has another than joint, or -all for the average of its own four."""
+        if self.streams:
+            return self.recipe if self.members else f"{self.recipe}-all"
+        return self.recipe if self.model.name != "base" or self.model.stream == "joint" else f"{self.recipe}-{self.model.stream}"
+
+    @property
     def run(self) -> Path:
-        return Path(self.out) / self.recipe / f"{self.data.name}-{self.data.split}" / f"seed{self.seed}"
+        return Path(self.out) / self.run_name / f"{self.data.name}-{self.data.split}" / f"seed{self.seed}"
 
     @property
     def torch_device(self) -> torch.device:
@@ -1256,6 +1266,7 @@ class Config:
 
 
 CHOICES = {
+    "streams": ("", "all"),
     "data.reader": ("ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic"), "data.skeleton": ("", *SKELETONS),
     "view.sampling": ("uniform", "crop", "stretch"), "model.name": tuple(MODELS), "model.variant": tuple(LITE), "model.shift": ("region", "random"),
     "model.stream": STREAMS, "model.graph": ("grouped", "spatial"), "model.attention": ("partitioned", "factorized", "none"),

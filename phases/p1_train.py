@@ -3,9 +3,10 @@
     just phase1 recipe=lite_small                              NTU-60 xsub, the default
     just phase1 recipe=lite_small data=nw_ucla seed=1          another data set: one override
     just phase1 recipe=L3 data.split=xview train.epochs=5      any field of a recipe
+    just phase1 recipe=base streams=all                        LAST-Base: its four streams in turn, then their average
 
 In:  the clip store of phase 0 (stores/<dataset>).
-Out: runs/<recipe>/<dataset>-<split>/seed<k>/
+Out: runs/<recipe>/<dataset>-<split>/seed<k>/, <recipe>-bone and so on for the other streams of LAST-Base, <recipe>-all for the average
          recipe.json     the resolved recipe             metrics.jsonl   one line per epoch
          last.pt         all it takes to go on           final.pt        the weights reported
          scores.npz      name, logits, label per clip    result.json     top-1, top-5, per class, confusion
@@ -24,6 +25,7 @@ import torch
 
 from last import (
     ROOT,
+    STREAMS,
     Batches,
     ClipStore,
     ClipView,
@@ -78,19 +80,43 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def main(argv: list[str]) -> int:
-    cfg, command, code = load_config(argv), "just phase1 " + " ".join(argv), commit()
-    store = open_store(cfg)
-    train_clips, held_clips, test_clips = splits(store, cfg)
-    recipe = dataclasses.asdict(cfg)
+def report(cfg: Config, store: ClipStore, clips: np.ndarray, logits: torch.Tensor, labels: torch.Tensor) -> dict:
+    """Accuracies of the test clips, after their scores were written to the run folder."""
+    with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
+        np.savez(f, name=store.clips["name"][clips], logits=logits.numpy(), label=labels.numpy())
+    result = accuracy(logits, labels)
+    if cfg.data.leaked:
+        clean = ~torch.isin(labels, torch.tensor(cfg.data.leaked))
+        result["clips_clean"], result["top1_clean"] = int(clean.sum()), accuracy(logits[clean], labels[clean])["top1"]
+    return result
+
+
+def finished(cfg: Config) -> bool:
+    """Whether the run is done; ValueError if its folder holds a run of another recipe."""
+    recipe = json.loads(json.dumps(dataclasses.asdict(cfg)))
     if (cfg.run / "recipe.json").exists() and ((cfg.run / "last.pt").exists() or (cfg.run / "result.json").exists()):
-        old = json.loads((cfg.run / "recipe.json").read_text())
-        if changed := differences(old, json.loads(json.dumps(recipe))):
+        if changed := differences(json.loads((cfg.run / "recipe.json").read_text()), recipe):
             raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): choose another out=, or move it away")
     if (cfg.run / "result.json").exists():
         print(f"{cfg.run}: already done")
-        return 0
-    device = cfg.torch_device
+        return True
+    return False
+
+
+def write_result(cfg: Config, command: str, code: str, result: dict) -> None:
+    head = {"recipe": cfg.run_name, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed, "command": command,
+            "epochs": cfg.train.epochs, "commit": code}
+    write_json(cfg.run / "result.json", head | result)
+    print(json.dumps({k: v for k, v in (head | result).items() if k not in ("per_class", "confusion")}))
+
+
+def train(cfg: Config, command: str) -> None:
+    """Train one network and report it; nothing to do where that was done."""
+    code, store = commit(), open_store(cfg)
+    train_clips, held_clips, test_clips = splits(store, cfg)
+    if finished(cfg):
+        return
+    recipe, device = dataclasses.asdict(cfg), cfg.torch_device
     view = ClipView(store, cfg.view, device)
     model = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     write_json(cfg.run / "recipe.json", recipe)
@@ -107,19 +133,53 @@ def main(argv: list[str]) -> int:
                                           "classes": store.classes, "model": model.state_dict()})
 
     test = Batches(view, test_clips, cfg.train.batch)
-    logits, labels = predict(model, test)
-    with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
-        np.savez(f, name=store.clips["name"][test_clips], logits=logits.numpy(), label=labels.numpy())
-    result = {"recipe": cfg.recipe, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed, "command": command,
-              "epochs": cfg.train.epochs, "seconds": round(seconds), "device": device_name(device), "commit": code,
-              **{k: v for k, v in describe(cfg, store.skeleton).items() if k in ("params", "macs")}, **accuracy(logits, labels)}
-    if cfg.data.leaked:
-        clean = ~torch.isin(labels, torch.tensor(cfg.data.leaked))
-        result["clips_clean"], result["top1_clean"] = int(clean.sum()), accuracy(logits[clean], labels[clean])["top1"]
+    result = {"seconds": round(seconds), "device": device_name(device),
+              **{k: v for k, v in describe(cfg, store.skeleton).items() if k in ("params", "macs")},
+              **report(cfg, store, test_clips, *predict(model, test))}
     if cfg.train.causal:
         result["top1_causal"] = accuracy(*predict(model, test, is_causal=True))["top1"]
-    write_json(cfg.run / "result.json", result)
-    print(json.dumps({k: v for k, v in result.items() if k not in ("per_class", "confusion")}))
+    write_result(cfg, command, code, result)
+
+
+def ensemble(cfg: Config, argv: list[str]) -> None:
+    """Train the four streams of a LAST-Base in turn, each a run of its own, and average their probabilities clip by clip."""
+    if cfg.model.name != "base":
+        raise ValueError(f"streams = {cfg.streams!r}: only LAST-Base has a network for each stream, {cfg.recipe} fuses them in one")
+    if min(cfg.weights) < 0 or sum(cfg.weights) == 0:
+        raise ValueError(f"weights = {list(cfg.weights)}: none may be negative, nor all 0")
+    name, rest = cfg.members or cfg.recipe, [a for a in argv if a.partition("=")[0] not in ("recipe", "streams", "members", "weights")]
+    code, members = commit(), []
+    for stream in STREAMS:
+        member = dataclasses.replace(cfg, recipe=name, streams="", members="", weights=Config.weights,
+                                     model=dataclasses.replace(cfg.model, stream=stream))
+        chosen = [] if stream == "joint" else [f"model.stream={stream}"]
+        train(member, " ".join(["just phase1", f"recipe={name}", *chosen, *rest]))
+        members.append(member.run)
+    if finished(cfg):
+        return
+    store = open_store(cfg)
+    test_clips = splits(store, cfg)[2]
+    names, mean = store.clips["name"][test_clips], 0.0
+    for run, weight in zip(members, cfg.weights, strict=True):
+        with np.load(run / "scores.npz") as z:
+            place = {n: i for i, n in enumerate(z["name"])}
+            if set(place) != set(names):
+                raise ValueError(f"{run}: its scores are of other clips than {cfg.store} has on the test side; train it again")
+            mean = mean + weight / sum(cfg.weights) * torch.from_numpy(z["logits"])[[place[n] for n in names]].softmax(1)
+    runs = [json.loads((run / "result.json").read_text()) for run in members]
+    write_json(cfg.run / "recipe.json", dataclasses.asdict(cfg))
+    write_result(cfg, " ".join(["just phase1", *argv]), code, {
+        "seconds": sum(r["seconds"] for r in runs), "device": runs[0]["device"], "streams": len(runs), "params": sum(r["params"] for r in runs),
+        "params_per_stream": runs[0]["params"], "macs": sum(r["macs"] for r in runs), "weights": list(cfg.weights),
+        **report(cfg, store, test_clips, mean.log(), torch.from_numpy(store.clips["label"][test_clips]).long())})
+
+
+def main(argv: list[str]) -> int:
+    cfg = load_config(argv)
+    if cfg.streams:
+        ensemble(cfg, argv)
+    else:
+        train(cfg, "just phase1 " + " ".join(argv))
     return 0
 
 

@@ -315,3 +315,32 @@ def test_every_row_trains_an_epoch_and_is_evaluated(row, make_store, tmp_path, t
     assert 0 <= result["top1"] <= 100 and ("top1_causal" in result) == (row == "B12")
     logged = last.json.loads(next(tmp_path.glob("*/*/seed0/metrics.jsonl")).read_text())
     assert ("bottleneck" in logged) == dataclasses.asdict(load_config([f"recipe={row}"]))["model"]["bottleneck"]
+
+
+def test_the_ensemble_averages_the_four_streams_by_clip_and_takes_what_was_trained(make_store, tmp_path, capsys):
+    import p1_train
+    store = make_store(tmp_path / "store", clips=18)
+    tiny = [f"data.store={store}", "data.num_classes=3", "model.width=16", "view.frames=8", "train.epochs=1", "train.batch=6", "train.accumulate=1",
+            f"out={tmp_path / 'runs'}"]
+    assert p1_train.main(["recipe=B7", *tiny]) == 0
+    joint = tmp_path / "runs/B7/ntu60-xsub/seed0"
+    before = (joint / "final.pt").stat().st_mtime_ns
+    assert p1_train.main(["recipe=B14", "weights=[2, 1, 0, 1]", *tiny]) == 0
+    assert (joint / "final.pt").stat().st_mtime_ns == before and "already done" in capsys.readouterr().out
+    mean = 0
+    for name, weight in (("B7", 2), ("B7-bone", 1), ("B7-bone_velocity", 1)):
+        z = np.load(tmp_path / f"runs/{name}/ntu60-xsub/seed0/scores.npz")
+        mean = mean + weight / 4 * torch.from_numpy(z["logits"]).softmax(1)
+    folder = tmp_path / "runs/B14/ntu60-xsub/seed0"
+    torch.testing.assert_close(torch.from_numpy(np.load(folder / "scores.npz")["logits"]).exp(), mean)
+    result = last.json.loads((folder / "result.json").read_text())
+    assert result["streams"] == 4 and result["params"] == 4 * result["params_per_stream"] and result["recipe"] == "B14"
+    assert result["top1"] == pytest.approx(100 * (mean.argmax(1) == torch.from_numpy(z["label"])).float().mean().item())
+    bone = last.json.loads((tmp_path / "runs/B7-bone/ntu60-xsub/seed0/result.json").read_text())
+    assert bone["recipe"] == "B7-bone" and "model.stream=bone" in bone["command"]
+
+
+def test_streams_of_a_network_that_fuses_them_are_refused():
+    import p1_train
+    with pytest.raises(ValueError, match="only LAST-Base"):
+        p1_train.main(["recipe=lite_small", "streams=all"])

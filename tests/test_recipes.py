@@ -77,7 +77,8 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "B3": ("B0", {"model.frequency_gate": True}), "B4": ("B0", {"model.attention": "partitioned"}), "B5": ("B0", {"model.regions": True}),
     "B6": ("B0", {"model.bottleneck": True}), "B7": ("base", {}), "B8": ("B7", {"model.frequency_gate": False}),
     "B9": ("B7", {"model.prototypes": False}), "B10": ("B7", {"model.regions": False}), "B11": ("B7", {"model.attention": "factorized"}),
-    "B12": ("B7", {"train.causal": 0.5}), "B13": ("B7", {"train.average": "swa", "train.swa_lr": 1e-4}),
+    "B12": ("B7", {"train.causal": 0.5}), "B14": ("B7", {"streams": "all", "members": "B7"}),
+    "B13": ("B7", {"train.average": "swa", "train.swa_lr": 1e-4}),
 }
 
 
@@ -208,7 +209,7 @@ def test_a_choice_takes_each_of_its_words_bare_or_quoted(name):
 
 
 def test_every_string_with_few_sensible_values_has_choices():
-    free = {"recipe", "raw", "out", "device", "data.name", "data.store", "data.split", "data.missing"}
+    free = {"recipe", "raw", "out", "device", "data.name", "data.store", "data.split", "data.missing", "members"}
     assert {k for k, v in FIELDS.items() if isinstance(v, str)} == free | set(CHOICES)
 
 
