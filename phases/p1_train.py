@@ -36,11 +36,13 @@ from last import (
     cli,
     describe,
     differences,
+    find_runs,
     fit,
     load_config,
     nearest,
     predict,
     save_checkpoint,
+    start_from,
     write_json,
 )
 
@@ -78,21 +80,30 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def main(argv: list[str]) -> int:
-    cfg, command, code = load_config(argv), "just phase1 " + " ".join(argv), commit()
-    store = open_store(cfg)
-    train_clips, held_clips, test_clips = splits(store, cfg)
-    recipe = dataclasses.asdict(cfg)
+def already_done(cfg: Config, recipe: dict) -> bool:
+    """Whether the run's folder holds its result; ValueError where it holds a run of another recipe."""
     if (cfg.run / "recipe.json").exists() and ((cfg.run / "last.pt").exists() or (cfg.run / "result.json").exists()):
         old = json.loads((cfg.run / "recipe.json").read_text())
         if changed := differences(old, json.loads(json.dumps(recipe))):
             raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): choose another out=, or move it away")
     if (cfg.run / "result.json").exists():
         print(f"{cfg.run}: already done")
+        return True
+    return False
+
+
+def main(argv: list[str]) -> int:
+    cfg, command, code = load_config(argv), "just phase1 " + " ".join(argv), commit()
+    store = open_store(cfg)
+    train_clips, held_clips, test_clips = splits(store, cfg)
+    recipe = dataclasses.asdict(cfg)
+    if already_done(cfg, recipe):
         return 0
     device = cfg.torch_device
     view = ClipView(store, cfg.view, device)
     model = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
+    if cfg.init:
+        start_from(model, find_runs(cfg.init, cfg, cfg.seed)[0])
     write_json(cfg.run / "recipe.json", recipe)
     print(f"{cfg.run}: {len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips on {device}, "
           f"{amp_dtype(cfg.train, device)}".replace("torch.", ""), file=sys.stderr)
@@ -102,6 +113,12 @@ def main(argv: list[str]) -> int:
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, classification_loss(cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
+    return finish(cfg, recipe, command, code, store, view, model, test_clips)
+
+
+def finish(cfg: Config, recipe: dict, command: str, code: str, store: ClipStore, view: ClipView, model: torch.nn.Module, test_clips: np.ndarray,
+           more: dict | None = None) -> int:
+    """Write the final weights, evaluate them once on the test side, write scores and result (and `more` into it); exit code."""
     seconds = sum(json.loads(line)["seconds"] for line in (cfg.run / "metrics.jsonl").read_text().splitlines())
     save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
                                           "classes": store.classes, "model": model.state_dict()})
@@ -111,14 +128,14 @@ def main(argv: list[str]) -> int:
     with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
         np.savez(f, name=store.clips["name"][test_clips], logits=logits.numpy(), label=labels.numpy())
     result = {"recipe": cfg.recipe, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed, "command": command,
-              "epochs": cfg.train.epochs, "seconds": round(seconds), "device": device_name(device), "commit": code,
+              "epochs": cfg.train.epochs, "seconds": round(seconds), "device": device_name(view.device), "commit": code,
               **{k: v for k, v in describe(cfg, store.skeleton).items() if k in ("params", "macs")}, **accuracy(logits, labels)}
     if cfg.data.leaked:
         clean = ~torch.isin(labels, torch.tensor(cfg.data.leaked))
         result["clips_clean"], result["top1_clean"] = int(clean.sum()), accuracy(logits[clean], labels[clean])["top1"]
     if cfg.train.causal:
         result["top1_causal"] = accuracy(*predict(model, test, is_causal=True))["top1"]
-    write_json(cfg.run / "result.json", result)
+    write_json(cfg.run / "result.json", result | (more or {}))
     print(json.dumps({k: v for k, v in result.items() if k not in ("per_class", "confusion")}))
     return 0
 
