@@ -18,6 +18,21 @@ phase0 *args:
 phase1 *args:
     @{{python}} phases/p1_train.py "$@"
 
+# distil a trained teacher into LAST-Lite: just phase2 recipe=lite_small_base [distil.teacher=RECIPE_OR_FOLDER,...]
+[no-exit-message]
+phase2 *args:
+    @{{python}} phases/p2_distill.py "$@"
+
+# pretrain LAST-Lite's encoder without labels: just phase3 recipe=maskclr_small [force=true]
+[no-exit-message]
+phase3 *args:
+    @{{python}} phases/p3_maskclr.py "$@"
+
+# judge a pretrained encoder: just probe recipe=probe_linear|probe_finetune|probe_10|probe_1 init=RECIPE_OR_FOLDER
+[no-exit-message]
+probe *args:
+    @{{python}} phases/probe.py "$@"
+
 # describe a recipe's network in one JSON line: just info recipe=lite_small
 [no-exit-message]
 info *args:
@@ -43,10 +58,12 @@ table *args:
 collect *args:
     @{{python}} phases/table.py collect "$@"
 
-# the whole job on clips it makes itself, in minutes: phase 0, phase 1, a table and pictures under runs/demo
+# the whole job on clips it makes itself, in minutes: phase 0, a teacher, a student alone and distilled, a table and pictures under runs/demo
 demo:
     @{{python}} phases/p0_preprocess.py recipe=synthetic
     @{{python}} phases/p1_train.py recipe=lite_small data=synthetic out=runs/demo
+    @{{python}} phases/p1_train.py recipe=lite_nano data=synthetic out=runs/demo
+    @{{python}} phases/p2_distill.py recipe=lite_nano_small data=synthetic out=runs/demo
     @{{python}} phases/table.py table runs=runs/demo results= show=rest
     @{{python}} phases/show.py clip=@each store=stores/synthetic out=runs/demo/clips.png
 

@@ -561,17 +561,22 @@ def bodies_present(joints: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1).to(joints.dtype)
 
 
-def classify(model: nn.Module, joints: Tensor):
-    """What `model.head` makes of joints (B, M, T, V, 3): the bodies share `model.features`, the mean is over those present."""
+def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tensor, list[Tensor]]:
+    """What `model.head` makes of joints (B, M, T, V, 3), and the stage maps behind it: of all bodies (B M), or of those present alone.
+
+    The bodies share `model.features`; the head takes the mean over those present.
+    """
     present = bodies_present(joints)                                                        # b m
     bodies = rearrange(joints, "b m t v c -> (b m) t v c")
-    if model.training and joints.shape[1] > 1:  # absent bodies must not enter batch-norm's statistics, nor cost time
+    if drop_absent and joints.shape[1] > 1:  # in training: absent bodies must not enter batch-norm's statistics, nor cost time
         chosen = present.flatten().nonzero().squeeze(1)
-        pooled = model.head.pool(model.features(bodies[chosen])[-1])
+        maps = model.features(bodies[chosen])
+        pooled = model.head.pool(maps[-1])
         pooled = pooled.new_zeros(len(bodies), pooled.shape[1]).index_copy(0, chosen, pooled)
     else:
-        pooled = model.head.pool(model.features(bodies)[-1])
-    return model.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present)
+        maps = model.features(bodies)
+        pooled = model.head.pool(maps[-1])
+    return model.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present), maps
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -694,7 +699,7 @@ class LastLite(nn.Module):
         return maps[1:]
 
     def forward(self, joints: Tensor) -> Tensor:
-        return classify(self, joints)
+        return classify(self, joints, self.training)[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1040,7 +1045,7 @@ class LastBase(nn.Module):
         return maps
 
     def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return classify(self, joints)
+        return classify(self, joints, self.training)[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1097,7 +1102,7 @@ class LastE(nn.Module):
         return list(itertools.accumulate(self.stages, lambda x, stage: stage(x), initial=x))[1:]
 
     def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return classify(self, joints)
+        return classify(self, joints, self.training)[0]
 
 
 MODELS: dict[str, type[nn.Module]] = {"lite": LastLite, "base": LastBase, "last_e": LastE}
@@ -1132,6 +1137,40 @@ def classification_loss(cfg: Train) -> Callable[[nn.Module, dict], tuple[Tensor,
             loss = loss + cfg.ib_weight * metrics["bottleneck"]
         return loss, metrics
     return loss_fn
+
+
+def kd_loss(logits: Tensor, teacher: Tensor, tau: float) -> Tensor:
+    """tau^2 · KL(teacher ‖ student), mean over the batch (Hinton et al., arXiv:1503.02531). `teacher` (B, K): probabilities at tau."""
+    return tau ** 2 * F.kl_div((logits.float() / tau).log_softmax(1), teacher.float(), reduction="batchmean")
+
+
+def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: float, beta: float | Tensor) -> Tensor:
+    """Decoupled KD (Zhao et al., CVPR 2022, arXiv:2203.08679): tau^2 · (alpha · KL(b ‖ b_student) + beta · KL(q ‖ q_student)).
+
+    b = (p[label], 1 - p[label]); q = the probabilities of the other classes among themselves. KD is alpha = 1, beta = 1 - p[label]
+    of each clip: a teacher that is sure silences there what it knows of the other classes.
+    """
+    own, teacher = F.one_hot(label, logits.shape[1]).bool(), teacher.float()
+    s = (logits.float() / tau).log_softmax(1)                                               # b k
+    rest = s.masked_fill(own, -math.inf).logsumexp(1)                                       # b, log(1 - p[label]) of the student
+    t_rest = teacher.masked_fill(own, 0).sum(1)
+    target = F.kl_div(torch.stack([s[own], rest], 1), torch.stack([teacher[own], t_rest], 1), reduction="none").sum(1)
+    q = (teacher / t_rest.clamp(min=1e-30)[:, None]).masked_fill(own, 0)
+    others = F.kl_div((s - rest[:, None]).masked_fill(own, 0), q, reduction="none").sum(1)
+    return tau ** 2 * (alpha * target + beta * others).mean()
+
+
+def mimicry_loss(projected: list[Tensor], maps: list[Tensor]) -> Tensor:
+    """Sum over the stages of MSE(projected student map, teacher map) (FitNets, Romero et al., arXiv:1412.6550)."""
+    return torch.stack([F.mse_loss(p.float(), m.float()) for p, m in zip(projected, maps, strict=True)]).sum()
+
+
+def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07) -> Tensor:
+    """Each row of a (B, C) finds its own among the rows of b by cosine, and the reverse (van den Oord et al., arXiv:1807.03748)."""
+    with torch.autocast(a.device.type, enabled=False):
+        cosine = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T
+        own = torch.arange(len(a), device=a.device)
+        return (F.cross_entropy(cosine / temperature, own) + F.cross_entropy(cosine.T / temperature, own)) / 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1225,9 +1264,42 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Distil:
+    """Phase 2: loss = alpha * cross-entropy + beta * (KD or DKD) + gamma * feature mimicry."""
+    teacher: str = ""                # runs, by folder or by recipe (its seed 0), with commas between; the first is mimicked
+    kind: str = "kd"                 # kd, dkd
+    alpha: float = 0.5
+    beta: float = 0.5
+    gamma: float = 0.1
+    tau: float = 4.0                 # temperature
+    dkd_alpha: float = 1.0           # weights of DKD's two parts
+    dkd_beta: float = 8.0
+    shared_causal: bool = True       # where a batch is causal for the student, it is for the teacher
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Phase 3: loss = reconstruction + contrast * InfoNCE."""
+    mask: float = 0.6                # share of the joints that is hidden
+    temperature: float = 0.07
+    contrast: float = 0.5
+    projection: int = 128            # width in which two views are compared
+    after: str = ""                  # the recipe of phase 2 whose accuracy says whether pretraining is called for
+    gate: float = 88.0               # it is below this, percent
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a pretrained encoder (init) is judged."""
+    frozen: bool = True              # the head learns alone
+    labels: float = 1.0              # share of the training clips of each class, at least one
+
+
+@dataclass(frozen=True)
 class Config:
     recipe: str = ""                 # name of the recipe, and of the run folder
     seed: int = 0
+    init: str = ""                   # a run, by folder or by recipe (its same seed), whose encoder is the start
     raw: str = ""                    # phase 0: the recordings
     out: str = "runs"
     device: str = "auto"             # auto, cpu, cuda, cuda:1
@@ -1238,6 +1310,9 @@ class Config:
     view: View = View()
     model: Model = Model()
     train: Train = Train()
+    distil: Distil = Distil()
+    pretrain: Pretrain = Pretrain()
+    probe: Probe = Probe()
 
     @property
     def store(self) -> Path:
@@ -1271,6 +1346,7 @@ CHOICES = {
     "view.sampling": ("uniform", "crop", "stretch"), "model.name": tuple(MODELS), "model.variant": tuple(LITE), "model.shift": ("region", "random"),
     "model.stream": STREAMS, "model.graph": ("grouped", "spatial"), "model.attention": ("partitioned", "factorized", "none"),
     "train.optimizer": ("sgd", "adamw"), "train.amp": ("auto", "bf16", "fp16", "fp32"), "train.average": ("none", "swa", "ema"),
+    "distil.kind": ("kd", "dkd"),
 }
 RANGES = {  # inclusive
     "seed": (0, 2**31 - 1), "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
@@ -1280,6 +1356,9 @@ RANGES = {  # inclusive
     "train.min_lr": (0, 100), "train.weight_decay": (0, 10), "train.adamw_decay": (0, 10), "train.ib_weight": (0, 100), "train.ib_mean": (0, 100),
     "train.ib_class": (0, 100), "train.clip": (0, 1e6), "train.label_smoothing": (0, 0.99), "train.swa_start": (0, 1), "train.swa_lr": (1e-12, 100),
     "train.ema_decay": (0, 1), "train.causal": (0, 1), "train.save_seconds": (0, 1e9),
+    "distil.alpha": (0, 1000), "distil.beta": (0, 1000), "distil.gamma": (0, 1000), "distil.tau": (0.01, 1000), "distil.dkd_alpha": (0, 1000),
+    "distil.dkd_beta": (0, 1000), "pretrain.mask": (0.01, 0.99), "pretrain.temperature": (1e-3, 100), "pretrain.contrast": (0, 1000),
+    "pretrain.projection": (1, 100_000), "pretrain.gate": (0, 100), "probe.labels": (1e-4, 1),
 }
 
 
@@ -1452,6 +1531,40 @@ def damaged(path: Path, why: object) -> ValueError:
     return ValueError(f"{path} is damaged or not a checkpoint of this program ({why}): move it away to start afresh")
 
 
+def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
+    """Folders of finished runs: the given one, or a recipe's on the same data set; if it holds one run for each stream, all of those."""
+    folder = Path(name) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
+    if (folder / "final.pt").is_file():
+        return [folder]
+    streams = {p.parent.name: p.parent for p in folder.glob("*/final.pt")}
+    if not streams or not set(streams) <= set(STREAMS):
+        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt): train it first, or give the folder of one that is")
+    return [streams[s] for s in STREAMS if s in streams]
+
+
+def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
+    """The network of a finished run in eval mode, its recipe, skeleton and class names."""
+    state = load_checkpoint(folder / "final.pt", device)
+    try:
+        cfg, skeleton = _build(Config, json.loads(state["recipe"])), Skeleton.from_dict(json.loads(state["skeleton"]))
+        model = build_model(cfg, skeleton, cfg.data.num_classes)
+        model.load_state_dict(state["model"])
+        return model.to(device).eval(), cfg, skeleton, list(state["classes"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise damaged(folder / "final.pt", e) from None
+
+
+def start_from(model: nn.Module, folder: Path) -> None:
+    """Give `model` every tensor of a finished run that fits by name and shape, and say which; the rest stays as it was."""
+    own, old = model.state_dict(), load_checkpoint(folder / "final.pt").get("model", {})
+    taken = {k: old[k] for k, v in own.items() if k in old and old[k].shape == v.shape}
+    left = [k for k in own if k not in taken]
+    if 2 * sum(v.numel() for v in taken.values()) < sum(v.numel() for v in own.values()):
+        raise ValueError(f"init: {folder} holds another network: most tensors do not fit, such as {left[0]}; is model.variant the same?")
+    model.load_state_dict(taken, strict=False)
+    print(f"init: {len(taken)} of {len(own)} tensors taken from {folder}; left as they were: {', '.join(left) or 'none'}", file=sys.stderr)
+
+
 def write_json(path: Path, value: dict) -> None:
     with atomic(path) as part:
         part.write_text(json.dumps(value, indent=1) + "\n")
@@ -1497,9 +1610,11 @@ def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
 
 
 def refresh_batchnorm(model: nn.Module, batches) -> None:
-    """Give batch-norm layers the statistics of `batches`, the mean over them; dropout stays off, all else untouched."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta, was_training = [m.momentum for m in norms], model.training
+    """Give batch-norm layers the statistics of `batches`, the mean over them; dropout stays off, all else untouched, frozen parts too."""
+    was_training = model.training
+    model.train()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    momenta = [m.momentum for m in norms]
     model.eval()
     model.training = True  # the outermost module alone, which leaves absent bodies out of the statistics
     for m in norms:

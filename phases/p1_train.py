@@ -38,11 +38,13 @@ from last import (
     cli,
     describe,
     differences,
+    find_runs,
     fit,
     load_config,
     nearest,
     predict,
     save_checkpoint,
+    start_from,
     write_json,
 )
 
@@ -91,8 +93,8 @@ def report(cfg: Config, store: ClipStore, clips: np.ndarray, logits: torch.Tenso
     return result
 
 
-def finished(cfg: Config) -> bool:
-    """Whether the run is done; ValueError if its folder holds a run of another recipe."""
+def already_done(cfg: Config) -> bool:
+    """Whether the run's folder holds its result; ValueError where it holds a run of another recipe."""
     recipe = json.loads(json.dumps(dataclasses.asdict(cfg)))
     if (cfg.run / "recipe.json").exists() and ((cfg.run / "last.pt").exists() or (cfg.run / "result.json").exists()):
         if changed := differences(json.loads((cfg.run / "recipe.json").read_text()), recipe):
@@ -114,11 +116,13 @@ def train(cfg: Config, command: str) -> None:
     """Train one network and report it; nothing to do where that was done."""
     code, store = commit(), open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
-    if finished(cfg):
+    if already_done(cfg):
         return
     recipe, device = dataclasses.asdict(cfg), cfg.torch_device
     view = ClipView(store, cfg.view, device)
     model = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
+    if cfg.init:
+        start_from(model, find_runs(cfg.init, cfg, cfg.seed)[0])
     write_json(cfg.run / "recipe.json", recipe)
     print(f"{cfg.run}: {len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips on {device}, "
           f"{amp_dtype(cfg.train, device)}".replace("torch.", ""), file=sys.stderr)
@@ -128,17 +132,23 @@ def train(cfg: Config, command: str) -> None:
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
+    finish(cfg, command, code, store, view, model, test_clips)
+
+
+def finish(cfg: Config, command: str, code: str, store: ClipStore, view: ClipView, model: torch.nn.Module, test_clips: np.ndarray,
+           more: dict | None = None) -> None:
+    """Write the final weights, evaluate them once on the test side, write scores and result (and `more` into it)."""
     seconds = sum(json.loads(line)["seconds"] for line in (cfg.run / "metrics.jsonl").read_text().splitlines())
-    save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
+    save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(dataclasses.asdict(cfg)), "skeleton": json.dumps(store.skeleton.to_dict()),
                                           "classes": store.classes, "model": model.state_dict()})
 
     test = Batches(view, test_clips, cfg.train.batch)
-    result = {"seconds": round(seconds), "device": device_name(device),
+    result = {"seconds": round(seconds), "device": device_name(view.device),
               **{k: v for k, v in describe(cfg, store.skeleton).items() if k in ("params", "macs")},
               **report(cfg, store, test_clips, *predict(model, test))}
     if cfg.train.causal:
         result["top1_causal"] = accuracy(*predict(model, test, is_causal=True))["top1"]
-    write_result(cfg, command, code, result)
+    write_result(cfg, command, code, result | (more or {}))
 
 
 def ensemble(cfg: Config, argv: list[str]) -> None:
@@ -155,7 +165,7 @@ def ensemble(cfg: Config, argv: list[str]) -> None:
         chosen = [] if stream == "joint" else [f"model.stream={stream}"]
         train(member, " ".join(["just phase1", f"recipe={name}", *chosen, *rest]))
         members.append(member.run)
-    if finished(cfg):
+    if already_done(cfg):
         return
     store = open_store(cfg)
     test_clips = splits(store, cfg)[2]

@@ -73,6 +73,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "L6": ("L5", {"model.dct_gate": False}), "L7": ("L5", {"model.joint_embedding": False}), "L8": ("L5", {"model.shift": "random"}),
     "L9": ("L5", {"train.causal": 0.5}), "P0": ("L5", {}), "P1": ("P0", {"view.sampling": "crop"}), "P2": ("P0", {"view.frames": 120}),
     "P3": ("P0", {"view.bodies": 2}), "lite_nano": ("lite_small", {"model.variant": "nano", "model.dropout": 0.10}),
+    "L10": ("lite_small_laste", {}), "L11": ("lite_small_base", {}), "L12": ("L11", {"init": "maskclr_small"}),
     "B0": ("B7", BARE), "B1": ("B0", {"model.temporal_context": True}), "B2": ("B0", {"model.prototypes": True}),
     "B3": ("B0", {"model.frequency_gate": True}), "B4": ("B0", {"model.attention": "partitioned"}), "B5": ("B0", {"model.regions": True}),
     "B6": ("B0", {"model.bottleneck": True}), "B7": ("base", {}), "B8": ("B7", {"model.frequency_gate": False}),
@@ -83,7 +84,9 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
 
 
 def test_every_row_of_the_plan_is_in_the_table_of_this_test():
-    assert {p.stem for p in FILES} - set(DATA_SETS) - {"lite_small", "base", "last_e"} == set(ROWS)
+    prefixes = ("lite_small_", "lite_nano_", "maskclr_", "probe_", "L12_")
+    named = {"lite_small", "base", "last_e", *(p.stem for p in FILES if p.stem.startswith(prefixes))}
+    assert {p.stem for p in FILES} - set(DATA_SETS) - named == set(ROWS)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -209,7 +212,8 @@ def test_a_choice_takes_each_of_its_words_bare_or_quoted(name):
 
 
 def test_every_string_with_few_sensible_values_has_choices():
-    free = {"recipe", "raw", "out", "device", "data.name", "data.store", "data.split", "data.missing", "members"}
+    free = {"recipe", "raw", "out", "device", "data.name", "data.store", "data.split", "data.missing", "members", "init", "distil.teacher",
+            "pretrain.after"}
     assert {k for k, v in FIELDS.items() if isinstance(v, str)} == free | set(CHOICES)
 
 

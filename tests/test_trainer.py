@@ -132,7 +132,7 @@ def test_every_step_is_made_at_the_rate_of_the_schedule(tmp_path, monkeypatch):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("row", ["L5", "lite_nano"])
 def test_weight_decay_falls_on_kernels_and_linear_weights_alone(optimizer, row):
-    cfg = last.load_config([f"recipe={row}", f"train.optimizer={optimizer}", "train.weight_decay=0.03"])
+    cfg = last.load_config([f"recipe={row}", f"train.optimizer={optimizer}", "train.weight_decay=0.03", "train.adamw_decay=0.03"])
     model = last.build_model(cfg, last.SKELETONS["ntu25"], 10)
     opt = make_optimizer(model, cfg.train)
     name = {id(p): n for n, p in model.named_parameters()}

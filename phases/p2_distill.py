@@ -1,0 +1,176 @@
+"""Phase 2: distil a trained teacher into LAST-Lite.
+
+    just phase2 recipe=lite_small_base                          teacher: the finished run of recipe `base` on the same data set
+    just phase2 recipe=lite_nano_small data=nw_ucla seed=1      teacher: lite_small there
+    just phase2 recipe=lite_small_base distil.teacher=runs/base/ntu60-xsub/seed0,runs/base/ntu60-xsub/seed1
+    just phase2 recipe=L12                                      the student starts from phase 3's encoder
+
+    loss = alpha · CE + beta · tau² KL(teacher ‖ student) + gamma · sum over stages of MSE(proj(student map), teacher map)
+
+Several teachers give their mean probabilities, the first one (the joint stream) the maps. They are frozen, see the very same augmented
+batch as the student, and, with distil.shared_causal, in the same causal mode. distil.kind=dkd takes decoupled KD instead.
+
+In:  the clip store of phase 0; the teachers' folders, made on the same clips, view and classes.
+Out: runs/<recipe>/<dataset>-<split>/seed<k>/ as in phase 1; last.pt also holds the projections, final.pt the student alone.
+Cut off at any moment, the same command goes on. Exit codes: 0 done (or already done), 2 bad input, 130 interrupted.
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from p1_train import already_done, commit, finish, open_store, splits
+from torch import Tensor, nn
+
+from last import (
+    Batches,
+    ClipStore,
+    ClipView,
+    Config,
+    Distil,
+    TemporalConv,
+    accuracy,
+    amp_dtype,
+    bodies_present,
+    build_model,
+    causal,
+    classify,
+    cli,
+    conv1x1,
+    dkd_loss,
+    find_runs,
+    fit,
+    kd_loss,
+    load_config,
+    load_run,
+    mimicry_loss,
+    predict,
+    start_from,
+    write_json,
+)
+
+SEEN = ("frames", "bodies", "sampling", "heading", "trunk_scale", "extent")  # of a view: what teacher and student must agree on
+
+
+class Teacher:
+    """Frozen networks: the mean over them of softmax(logits / tau), and the stage maps of the first, of all bodies (B M)."""
+
+    def __init__(self, nets: list[nn.Module], tau: float):
+        self.nets, self.tau = [net.eval().requires_grad_(False) for net in nets], tau
+
+    def __call__(self, joints: Tensor, is_causal: bool = False) -> tuple[Tensor, list[Tensor]]:
+        with torch.inference_mode(), contextlib.ExitStack() as stack:
+            for net in self.nets:
+                stack.enter_context(causal(net, is_causal))
+            outputs = [classify(net, joints, drop_absent=False) for net in self.nets]
+            mean = torch.stack([(logits.float() / self.tau).softmax(1) for logits, _ in outputs]).mean(0)
+        return mean.clone(), [m.clone() for m in outputs[0][1]]  # copies, for no inference tensor can be saved for a backward pass
+
+
+class Distilled(nn.Module):
+    """The student, and bias-free 1x1 projections of its stage maps to the teacher's widths: trained along, dropped at the end."""
+
+    def __init__(self, student: nn.Module, widths: list[tuple[int, int]]):
+        super().__init__()
+        self.student, self.projections = student, nn.ModuleList(conv1x1(a, b) for a, b in widths)
+
+    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
+        if not self.training:
+            return self.student(joints)
+        logits, maps = classify(self.student, joints, drop_absent=True)
+        return logits, [project(m) for project, m in zip(self.projections, maps, strict=False)]
+
+
+def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callable:
+    """loss_fn of phase 2, for a Distilled student."""
+    def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        joints, label = batch["joints"], batch["label"]
+        is_causal = cfg.shared_causal and any(m.causal for m in model.modules() if isinstance(m, TemporalConv))
+        target, maps = teacher(joints, is_causal)
+        logits, projected = model(joints)
+        logits = logits.float()
+        ce = F.cross_entropy(logits, label, label_smoothing=smoothing)
+        kd = kd_loss(logits, target, cfg.tau) if cfg.kind == "kd" else dkd_loss(logits, target, label, cfg.tau, cfg.dkd_alpha, cfg.dkd_beta)
+        loss, parts = cfg.alpha * ce + cfg.beta * kd, {"ce": ce, "kd": kd}
+        if projected:
+            present = bodies_present(joints).flatten().nonzero().squeeze(1)
+            parts["mimicry"] = mimicry_loss(projected, [m[present] for m in maps])
+            loss = loss + cfg.gamma * parts["mimicry"]
+        hit = lambda scores: (scores.argmax(1) == label).float().mean()  # noqa: E731
+        return loss, {"top1": hit(logits), "teacher_top1": hit(target), **parts}
+    return loss_fn
+
+
+def load_teachers(cfg: Config, store: ClipStore, device: torch.device) -> tuple[list[nn.Module], list[Path]]:
+    """The networks of distil.teacher, each checked against the clips and the view that the student will see, and their folders."""
+    names = [n.strip() for n in cfg.distil.teacher.split(",") if n.strip()]
+    if not names:
+        raise ValueError("distil.teacher is empty: give a recipe that was trained on this data set, or the folders of runs with commas between")
+    folders = [folder for name in names for folder in find_runs(name, cfg)]
+    nets = []
+    for folder in folders:
+        net, theirs, skeleton, classes = load_run(folder, device)
+        where = f"distil.teacher: {folder}"
+        if (skeleton.joints, skeleton.parents) != (store.skeleton.joints, store.skeleton.parents):
+            raise ValueError(f"{where} knows the skeleton {skeleton.name!r}, the store {cfg.store} has {store.skeleton.name!r}")
+        if classes != store.classes or theirs.data.num_classes != cfg.data.num_classes:
+            odd = next((f"class {k} is {a!r} there, {b!r} here" for k, (a, b) in enumerate(zip(classes, store.classes, strict=False)) if a != b),
+                       f"{theirs.data.num_classes} classes there, {cfg.data.num_classes} here")
+            raise ValueError(f"{where} was trained on other classes than {cfg.store} has: {odd}")
+        for key in SEEN:
+            if (a := getattr(theirs.view, key)) != (b := getattr(cfg.view, key)):
+                raise ValueError(f"{where} was trained with view.{key} = {a!r}, the student has {b!r}: both must see the same batch")
+        nets.append(net)
+    return nets, folders
+
+
+def make_distilled(student: nn.Module, teacher: Teacher, gamma: float, joints: Tensor) -> Distilled:
+    """The student with the projections that the teacher's maps of an example batch ask for; none where gamma is 0."""
+    with torch.no_grad():
+        own = classify(student.eval(), joints, drop_absent=False)[1]
+    theirs = teacher(joints)[1]
+    if gamma and [m.shape[2:] for m in own] != [m.shape[2:] for m in theirs]:
+        shapes = [" ".join("x".join(map(str, m.shape[1:])) for m in maps) for maps in (theirs, own)]
+        raise ValueError(f"distil.gamma = {gamma}: the teacher's stages (C x T x V) {shapes[0]} do not match the student's {shapes[1]} "
+                         "in frames and joints; give gamma=0, or another teacher")
+    return Distilled(student, [(a.shape[1], b.shape[1]) for a, b in zip(own, theirs, strict=True)] if gamma else [])
+
+
+def main(argv: list[str]) -> int:
+    cfg, command, code = load_config(argv), "just phase2 " + " ".join(argv), commit()
+    store = open_store(cfg)
+    train_clips, held_clips, test_clips = splits(store, cfg)
+    recipe = dataclasses.asdict(cfg)
+    if cfg.model.name != "lite":
+        raise ValueError(f"model.name = {cfg.model.name!r}: phase 2 distils into LAST-Lite; give model.name=lite")
+    if already_done(cfg):
+        return 0
+    device = cfg.torch_device
+    nets, folders = load_teachers(cfg, store, device)
+    view, teacher = ClipView(store, cfg.view, device), Teacher(nets, cfg.distil.tau)
+    student = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
+    if cfg.init:
+        start_from(student, find_runs(cfg.init, cfg, cfg.seed)[0])
+    model = make_distilled(student, teacher, cfg.distil.gamma, view(torch.as_tensor(train_clips[:1], device=device))).to(device)
+    projections = sum(p.numel() for p in model.projections.parameters())
+    write_json(cfg.run / "recipe.json", recipe)
+    print(f"{cfg.run}: {len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips on {device}, "
+          f"{amp_dtype(cfg.train, device)}; teacher {', '.join(map(str, folders))}; {projections:,} parameters of projections, dropped at the end"
+          .replace("torch.", ""), file=sys.stderr)
+
+    batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
+    plain = Batches(view, train_clips, cfg.train.batch)
+    held = Batches(view, held_clips, cfg.train.batch)
+    score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
+    fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
+    finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders]})
+    return 0
+
+
+if __name__ == "__main__":
+    cli(main)
