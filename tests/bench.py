@@ -6,7 +6,7 @@
 
 Parsing: a real NTU file (../shared/data or LAST_TEST_DATA; a synthetic one otherwise) against the field's line-by-line parser.
 View: a batch of 16 clips, sampled, normalised, augmented. Networks: LAST-Lite's training step (forward, backward, SGD) and forward
-at T = 64, V = 25, each in a fresh process so that its peak memory is its own.
+at T = 64, V = 25, each in a fresh process so that its peak memory is its own. Attention: LAST-Base's partitioned form against dense masks.
 """
 from __future__ import annotations
 
@@ -114,6 +114,49 @@ def bench_network(variant: str, bodies: int, batch: int, training: bool, compile
     return {"clips_per_cpu_s": batch / seconds, "peak_MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
 
 
+def bench_attention(form: str, channels: int, training: bool) -> dict:
+    """The same of one PartitionedTemporalAttention, B = 4: `ours`, or `dense` (one mask over all pairs); in a process of its own."""
+    import torch
+    from reference import dense_attention
+
+    import last
+    torch.set_num_threads(1)
+    skeleton = last.SKELETONS["ntu25"]
+    block, x = last.PartitionedTemporalAttention(channels, skeleton), torch.randn(4, channels, 64, 25)
+
+    def step() -> None:
+        with torch.set_grad_enabled(training):
+            y = block(x) if form == "ours" else dense_attention(block, x, skeleton.hops)
+            if training:
+                y.sum().backward()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = cpu_seconds(step, 1.0, 3)
+    return {"clips_per_cpu_s": len(x) / seconds, "peak_MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def alone(call: str) -> dict:
+    """The result of a function of this file, called in a fresh process."""
+    done = subprocess.run([sys.executable, "-c", f"import bench, json; print(json.dumps(bench.{call}))"], capture_output=True, text=True,
+                          cwd=ROOT / "tests", env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["?"])[-1][:100])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def attention_table() -> list[dict]:
+    cases = []
+    print("| attention | C | mode | dense: clips / CPU s | ours | ratio | dense: peak MB | ours |\n|---|---|---|---|---|---|---|---|", flush=True)
+    for channels in (128, 256):
+        for training in (True, False):
+            dense, ours = (alone(f"bench_attention({form!r}, {channels}, {training})") for form in ("dense", "ours"))
+            ratio = ours["clips_per_cpu_s"] / dense["clips_per_cpu_s"]
+            cases.append({"channels": channels, "training": training, "dense": dense, "ours": ours, "ratio": ratio})
+            print(f"| partitioned | {channels} | {'step' if training else 'forward'} | {dense['clips_per_cpu_s']:.2f} "
+                  f"| {ours['clips_per_cpu_s']:.2f} | {ratio:.2f} | {dense['peak_MB']:.0f} | {ours['peak_MB']:.0f} |", flush=True)
+    return cases
+
+
 def main(argv: list[str]) -> None:
     given = {"compile": "true", "out": "results/bench.json"}
     for arg in argv:
@@ -124,19 +167,18 @@ def main(argv: list[str]) -> None:
     report = {"command": "just bench " + " ".join(argv), "parse": bench_parse(), "view": bench_view(), "networks": []}
     print(f"parsing: {report['parse']['ratio']:.1f} times the field's parser (median of {len(report['parse']['files'])} files)", flush=True)
     print("\n".join(f"view, {k}: {v:.0f} clips per CPU second" for k, v in report["view"].items()), flush=True)
+    report["attention"] = attention_table()
     print("| LAST-Lite | M | batch | mode | compiled | clips / CPU s | of small's step | peak MB |\n|---|---|---|---|---|---|---|---|", flush=True)
     base = None
     for compiled in (False, True)[:2 if given["compile"] == "true" else 1]:
         for variant in ("small", "nano"):
             for bodies, batch, training in ((2, 16, True), (1, 16, True), (2, 16, False), (1, 16, False), (1, 1, True), (1, 1, False)):
                 case = {"variant": variant, "bodies": bodies, "batch": batch, "training": training, "compiled": compiled}
-                code = f"import bench, json; print(json.dumps(bench.bench_network(**{case!r})))"
-                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "tests",
-                                      env={**os.environ, "OMP_NUM_THREADS": "1"})
-                if done.returncode:
-                    print(f"| {variant} | {bodies} | {batch} | failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:100]} |", flush=True)
+                try:
+                    case |= alone(f"bench_network(**{case!r})")
+                except RuntimeError as e:
+                    print(f"| {variant} | {bodies} | {batch} | failed: {e} |", flush=True)
                     continue
-                case |= json.loads(done.stdout.splitlines()[-1])
                 base = base or case["clips_per_cpu_s"]
                 case["ratio"] = case["clips_per_cpu_s"] / base
                 report["networks"].append(case)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import dense_attention
 from torch import nn
 
 import last
@@ -48,22 +49,6 @@ def stir(module: nn.Module, scale: float = 0.3) -> nn.Module:
 def small(recipe: str, *overrides: str, skeleton=NTU, frames: int = 8) -> nn.Module:
     cfg = load_config([f"recipe={recipe}", "model.width=16", f"view.frames={frames}", *overrides])
     return build_model(cfg, skeleton, 5)
-
-
-def dense_attention(block: PartitionedTemporalAttention, x: torch.Tensor, hops: np.ndarray) -> torch.Tensor:
-    """The definition: for each head one (T·V, T·V) mask over pairs of (frame, joint)."""
-    n, c, T, V = x.shape
-    qkv = block.qkv(block.norm(x)).reshape(n, 4, 3, c // 4, T * V)
-    frame, joint = torch.arange(T).repeat_interleave(V), torch.arange(V).repeat(T)
-    near_frame = (frame[:, None] - frame).abs() <= 3
-    near_joint = torch.from_numpy(hops)[joint][:, joint] <= 1
-    out = []
-    for h, (a, b) in enumerate(((near_joint, near_frame), (near_joint, ~near_frame), (~near_joint, near_frame), (~near_joint, ~near_frame))):
-        q, k, v = qkv[:, h].unbind(1)                                                       # n d (t v)
-        mask = a & b
-        score = (q.transpose(1, 2) @ k / math.sqrt(c // 4)).masked_fill(~mask, -1e30).softmax(-1) * mask
-        out.append(v @ score.transpose(1, 2))
-    return x + block.out(torch.cat(out, 1).reshape(n, c, T, V))
 
 
 @given(T=st.integers(1, 13), name=st.sampled_from(sorted(SKELETONS)), seed=st.integers(0, 99))
