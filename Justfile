@@ -28,6 +28,16 @@ phase2 *args:
 phase3 *args:
     @{{python}} phases/p3_maskclr.py "$@"
 
+# export a finished run as ONNX (FP32, INT8, weights in 8 bits) and verify each file: just phase4 recipe=lite_small_base [opset=13] [format=tflite] [causal=true]
+[no-exit-message]
+phase4 *args:
+    @{{python}} phases/p4_export.py "$@"
+
+# name the action in a clip with an exported file: just predict model=FILE.onnx clip=FILE_OR_FOLDER [format=csv] | stream=true
+[no-exit-message]
+predict *args:
+    @{{python}} phases/predict.py "$@"
+
 # judge a pretrained encoder: just probe recipe=probe_linear|probe_finetune|probe_10|probe_1 init=RECIPE_OR_FOLDER
 [no-exit-message]
 probe *args:
@@ -58,7 +68,7 @@ table *args:
 collect *args:
     @{{python}} phases/table.py collect "$@"
 
-# the whole job on clips it makes itself, in minutes: phase 0, a teacher, a student alone and distilled, a table and pictures under runs/demo
+# the whole job on clips it makes itself, in minutes: a teacher, a student alone and distilled, a table, INT8, a prediction, pictures under runs/demo
 demo:
     @{{python}} phases/p0_preprocess.py recipe=synthetic
     @{{python}} phases/p1_train.py recipe=lite_small data=synthetic out=runs/demo
@@ -66,6 +76,8 @@ demo:
     @{{python}} phases/p2_distill.py recipe=lite_nano_small data=synthetic out=runs/demo
     @{{python}} phases/table.py table runs=runs/demo results= show=rest
     @{{python}} phases/show.py clip=@each store=stores/synthetic out=runs/demo/clips.png
+    @{{python}} phases/p4_export.py recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports
+    @{{python}} phases/predict.py model=runs/demo/exports/lite_nano_small/model.int8.onnx clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
 
 # measure parsing, view and network rates as ratios in one run, into results/bench.json
 bench *args:

@@ -468,7 +468,7 @@ class TemporalConv(nn.Module):
         frames = math.ceil(x.shape[2] / self.conv.stride[0])
         pad = self.reach if self.causal else self.reach // 2
         c = self.conv
-        y = F.conv2d(x, c.weight, None, c.stride, (pad, 0), c.dilation, c.groups)  # both sides alike, the surplus is cut
+        y = F.conv2d(x, c.weight, c.bias, c.stride, (pad, 0), c.dilation, c.groups)  # both sides alike, the surplus is cut
         return y[:, :, :frames]                                                             # b c t v
 
 

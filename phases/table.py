@@ -5,7 +5,8 @@
     just table show=L,rest            some of base, lite, B, L, P, rest
     just table out=tables.md          into a file instead of standard output
     just table format=csv             every number: one row per (recipe, data set, split), then the published ones
-    just collect                      runs/ -> results/<recipe>--<dataset>-<split>.json, all seeds of a run in one file
+    just collect                      runs/ -> results/<recipe>--<dataset>-<split>.json, all seeds of a run in one file, and
+                                      exports/*/report.json -> results/<recipe>--<dataset>-export.json
 
 In:  finished runs below runs=runs, files in results=results (a run wins over the file of its name; results= reads none). A results
      file: {"recipe", "dataset", "split", "params", "macs", "command", "runs": [{"seed", "top1", "top5", "top1_clean", "epochs",
@@ -267,10 +268,12 @@ def as_csv(entries: dict, exports: dict) -> str:
     return text.getvalue()
 
 
-def collect(measured: dict[str, dict], results: Path, runs: str) -> int:
-    real = {k: v for k, v in measured.items() if v["dataset"] != "synthetic"}
+def collect(measured: dict[str, dict], results: Path, runs: str, exports: str) -> int:
+    reports = [read(path, "recipe", "dataset") for path in sorted(Path(exports).glob("*/report.json"))]
+    real = measured | {f"{x['recipe']}--{x['dataset']}-export": x for x in reports}
+    real = {k: v for k, v in real.items() if v["dataset"] != "synthetic"}
     if not real:
-        raise ValueError(f"no finished run of a real data set below {runs}: train one with `just phase1`")
+        raise ValueError(f"no finished run of a real data set below {runs}, no export below {exports}: train one with `just phase1`")
     for name, entry in real.items():
         write_json(results / f"{name}.json", entry)
         print(results / f"{name}.json")
@@ -281,7 +284,7 @@ def main(argv: list[str]) -> int:
     action, *rest = argv or [""]
     if action not in ("table", "collect"):
         raise ValueError(f"unknown action {action!r}{nearest(action, ('table', 'collect'))}")
-    given = {"runs": "runs", "results": "results"}
+    given = {"runs": "runs", "results": "results"} | ({"exports": "exports"} if action == "collect" else {})
     if action == "table":
         given |= {"data": "ntu60", "split": "", "show": ",".join(SHOW), "format": "markdown", "out": ""}
     for arg in rest:
@@ -291,7 +294,7 @@ def main(argv: list[str]) -> int:
         given[key] = value
     measured = gather(Path(given["runs"]))
     if action == "collect":
-        return collect(measured, Path(given["results"]), given["runs"])
+        return collect(measured, Path(given["results"]), given["runs"], given["exports"])
     show = given["show"].split(",")
     for key, word, known in (*(("show", s, SHOW) for s in show), ("format", given["format"], ("markdown", "csv"))):
         if word not in known:

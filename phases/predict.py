@@ -1,0 +1,237 @@
+"""Name the action in a clip with an exported file. Needs onnxruntime and numpy, nothing else of this project's stack: no torch.
+
+    just predict model=exports/lite_small/model.onnx clip=S001C001P001R001A001.skeleton
+    just predict model=exports/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
+    camera | just predict model=exports/lite_small/model.onnx stream=true
+
+clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3), or a folder of them.
+Skeleton, class names and view come from the file's metadata; a clip of another skeleton is refused. format: text, csv or json; top=5 names.
+
+stream=true reads one frame a line from standard input, as JSON: joints [[x, y, z], ...], or several bodies [[[x, y, z], ...], ...]; an empty
+list is a frame without a body. The newest window=T frames are classified at each frame. A line is printed as soon as one class has led for
+hold=5 frames with a probability of at least sure=0.8, and again when another does. At the end: the milliseconds that a frame took.
+A file made with `just phase4 ... causal=true` suits this best: it was trained to make do without the frames ahead.
+Exit codes: 0 done, 2 bad input, 3 some files of a folder were skipped, each named with its reason, 130 interrupted.
+"""
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from p0_preprocess import metadata, read_clip
+
+READABLE = (".skeleton", ".json", ".npy", ".npz")
+OF_FORMAT = {".skeleton": "ntu25", ".json": "kinect20"}  # these two formats know one skeleton each
+
+
+class Model:
+    """An exported file: its session and its metadata."""
+
+    def __init__(self, path: Path):
+        import onnxruntime
+        if not path.is_file():
+            raise ValueError(f"model = {path}: no such file; make one with `just phase4 recipe=...`")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3  # one thread is the fastest for one clip
+        options.add_session_config_entry("session.disable_quant_qdq", str(int(path.name.endswith(".w8.onnx"))))
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+            about = self.session.get_modelmeta().custom_metadata_map
+        except Exception as e:  # onnxruntime has exceptions of its own for damaged files
+            raise ValueError(f"model = {path}: is no ONNX file that can be used ({' '.join(str(e).split())[:120]})") from None
+        if about.get("format") != "LAST 1":
+            raise ValueError(f"model = {path}: carries no metadata of this project; export it with `just phase4 recipe=...`")
+        self.skeleton, self.classes, self.view = (json.loads(about[k]) for k in ("skeleton", "classes", "view"))
+
+    def __call__(self, joints: np.ndarray) -> np.ndarray:
+        """Probabilities (K,) for joints (M, L, V, 3) in metres, as phase 0 reads them."""
+        logits = self.session.run(["logits"], {"joints": as_seen(joints, self.view, self.skeleton)[None]})[0][0]
+        p = np.exp(logits - logits.max())
+        return p / p.sum()
+
+
+def frames_seen(length: int, T: int, sampling: str) -> np.ndarray:
+    """Frame numbers (T,) of the test view: last.sample_frames without its random part."""
+    t = np.arange(T)
+    if sampling == "crop":
+        return (int((max(length, 300, T) - T + 1) * 0.5) + t) % length
+    if sampling == "uniform" and length < T:
+        return np.minimum(t, length - 1)
+    return ((t + np.float32(0.5)) * np.float32(length) / np.float32(T)).astype(int)
+
+
+def as_seen(joints: np.ndarray, view: dict, skeleton: dict) -> np.ndarray:
+    """The test view (M, T, V, 3) of a clip (any number of bodies, L, V, 3): what last.ClipView makes of it, in numpy."""
+    joints = np.asarray(joints, np.float32)[:view["bodies"]]
+    bodies, length = joints.shape[:2]
+    seen = joints.any((2, 3))                                                               # m l
+    start = joints[0, seen[0].argmax() if seen[0].any() else length - 1]                    # v 3, the main body's first frame
+    centre, linear = start[skeleton["centre"]].mean(0), np.eye(3, dtype=np.float32)
+    if view["heading"] or view["trunk_scale"]:
+        ls, rs, lh, rh = (start[j].mean(0) for j in skeleton["trunk"])
+        if view["heading"]:
+            across = ls + lh - rs - rh
+            a = np.arctan2(across[2], across[0])
+            linear = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]], np.float32)
+        if view["trunk_scale"]:
+            size = np.linalg.norm((ls + rs - lh - rh) / 2)
+            linear = linear * np.float32(0.5 / (size if size > 1e-3 else 1))
+    at = frames_seen(length, view["frames"], view["sampling"])
+    x, seen = (joints[:, at] - centre) @ linear, seen[:, at]                                # m t v 3
+    if view["extent"] and seen.any():
+        size = np.ptp(x[seen].reshape(-1, 3), axis=0).max()
+        x = x * np.float32(2 / (size if size > 1e-3 else 2))
+    out = np.zeros((view["bodies"], *x.shape[1:]), np.float32)
+    out[:bodies] = x * seen[:, :, None, None]
+    return out
+
+
+def read(path: Path, model: Model) -> np.ndarray:
+    """Joints (M, L, V, 3) of a file; ValueError where it is not of the model's skeleton."""
+    name, V = model.skeleton["name"], len(model.skeleton["joints"])
+    theirs = OF_FORMAT.get(path.suffix)
+    if theirs is None and (path.parent / "skeleton.json").is_file():
+        theirs = metadata(path.parent).get("skeleton")
+        theirs = theirs.get("name", "own") if isinstance(theirs, dict) else theirs
+    if theirs not in (None, name):
+        raise ValueError(f"{path}: is of skeleton {theirs!r}, the model knows {name!r} ({V} joints)")
+    joints = read_clip(path)
+    if joints.shape[2] != V:
+        raise ValueError(f"{path}: has {joints.shape[2]} joints, the model's skeleton {name!r} has {V}")
+    if not joints.any():
+        raise ValueError(f"{path}: no body in any frame")
+    return joints
+
+
+def report(found: list[tuple[str, np.ndarray]], classes: list[str], top: int, form: str) -> str:
+    """The `top` likeliest names of each clip as text, CSV (clip, rank, label, probability) or JSON."""
+    best = [(clip, [(classes[k], float(p[k])) for k in np.argsort(-p, kind="stable")[:top]]) for clip, p in found]
+    if form == "json":
+        rows = [{"clip": clip, "top": [{"label": n, "probability": round(p, 6)} for n, p in names]} for clip, names in best]
+        return json.dumps(rows, indent=1) + "\n"
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("clip", "rank", "label", "probability"))
+        writer.writerows((clip, i + 1, n, f"{p:.6f}") for clip, names in best for i, (n, p) in enumerate(names))
+        return text.getvalue()
+    return "".join(f"{clip}\n" + "".join(f"  {100 * p:5.1f} %  {n}\n" for n, p in names) for clip, names in best)
+
+
+def frames(lines: Iterable[str], V: int) -> Iterator[np.ndarray]:
+    """Joints (M, V, 3) of each line, M = 0 where no body was seen; ValueError names a bad line."""
+    for number, line in enumerate(lines, 1):
+        try:
+            x = np.asarray(json.loads(line), np.float32)
+        except (ValueError, TypeError):
+            raise ValueError(f"standard input, line {number}: is no JSON list of joints") from None
+        x = x[None] if x.ndim == 2 else x
+        if x.size == 0:
+            yield np.zeros((0, V, 3), np.float32)
+        elif x.ndim != 3 or x.shape[1:] != (V, 3) or not np.isfinite(x).all():
+            raise ValueError(f"standard input, line {number}: has shape {x.shape[-2:] if x.ndim else x.shape}, "
+                             f"must be {V} joints of three finite coordinates")
+        else:
+            yield x
+
+
+def stream(model: Model, lines: Iterable[str], sure: float, hold: int, window: int) -> None:
+    """Print a label as soon as one class has led for `hold` frames with probability `sure`, and whenever another does."""
+    V, bodies = len(model.skeleton["joints"]), model.view["bodies"]
+    kept, leads, said, took, number = deque(maxlen=window), deque(maxlen=hold), None, [], 0
+    for number, x in enumerate(frames(lines, V), 1):
+        started = time.perf_counter()
+        frame = np.zeros((bodies, V, 3), np.float32)
+        frame[:len(x)] = x[:bodies]
+        kept.append(frame)
+        clip = np.stack(kept, 1)                                                            # m l v 3
+        if not clip[0].any():
+            continue
+        p = model(clip)
+        leads.append(int(p.argmax()) if p.max() >= sure else -1)
+        took.append(1000 * (time.perf_counter() - started))
+        if len(leads) == hold and len(set(leads)) == 1 and leads[0] not in (-1, said):
+            said = leads[0]
+            print(f"frame {number}: {model.classes[said]} ({100 * p[said]:.0f} %)", flush=True)
+    if not took:
+        raise ValueError("standard input: no frame with a body")
+    if said is None:
+        print(f"frame {number}: not sure; {model.classes[int(p.argmax())]} is likeliest ({100 * p.max():.0f} %)")
+    print(f"{number} frames, {np.median(took):.2f} ms each (median; 95 of 100 within {np.percentile(took, 95):.2f} ms)", file=sys.stderr)
+
+
+def options(argv: list[str]) -> dict:
+    given = {"model": "", "clip": "", "stream": "false", "format": "text", "out": "", "top": "5", "sure": "0.8", "hold": "5", "window": ""}
+    for arg in argv:
+        key, eq, value = arg.partition("=")
+        if not eq or key not in given:
+            close = difflib.get_close_matches(key, given, n=1)
+            raise ValueError(f"unknown argument {arg!r}{f', did you mean {close[0]!r}?' if close else ''} (known: {', '.join(given)})")
+        given[key] = value
+    for key, known in (("format", ("text", "csv", "json")), ("stream", ("true", "false"))):
+        if given[key] not in known:
+            raise ValueError(f"{key} = {given[key]!r}: must be {' or '.join(known)}")
+    try:
+        given |= {"top": int(given["top"]), "hold": int(given["hold"]), "sure": float(given["sure"]), "window": int(given["window"] or 0)}
+    except ValueError:
+        raise ValueError("top, hold, window and sure must be numbers") from None
+    if min(given["top"], given["hold"]) < 1 or given["window"] < 0 or not 0 <= given["sure"] <= 1:
+        raise ValueError("top, hold and window must be at least 1, sure must lie in 0 to 1")
+    if not given["model"]:
+        raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it")
+    if bool(given["clip"]) == (given["stream"] == "true"):
+        raise ValueError("give clip=FILE or FOLDER, or stream=true for frames on standard input")
+    return given
+
+
+def main(argv: list[str]) -> int:
+    given = options(argv)
+    model = Model(Path(given["model"]))
+    if given["stream"] == "true":
+        stream(model, sys.stdin, given["sure"], given["hold"], given["window"] or model.view["frames"])
+        return 0
+    clip, found, skipped = Path(given["clip"]), [], 0
+    if not clip.exists():
+        raise ValueError(f"clip = {clip}: no such file or folder")
+    files = sorted(p for p in clip.rglob("*") if p.suffix in READABLE and p.name != "skeleton.json") if clip.is_dir() else [clip]
+    for path in files:
+        try:
+            found.append((str(path.relative_to(clip) if clip.is_dir() else path), model(read(path, model))))
+        except ValueError as e:
+            if not clip.is_dir():
+                raise
+            skipped += 1
+            print("skipped:", " ".join(str(e).split()), file=sys.stderr)
+    if not found:
+        raise ValueError(f"clip = {clip}: " + (f"none of its {skipped} files could be used" if skipped else f"holds no {', '.join(READABLE)} file"))
+    text = report(found, model.classes, given["top"], given["format"])
+    if given["out"]:
+        part = Path(f"{given['out']}.{os.getpid()}")
+        try:
+            part.write_text(text)
+            os.replace(part, given["out"])
+        finally:
+            part.unlink(missing_ok=True)
+    else:
+        print(text, end="")
+    return 3 if skipped else 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main(sys.argv[1:])
+    except (ValueError, OSError) as e:
+        print("error:", " ".join(str(e).split()), file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
