@@ -12,7 +12,8 @@ Three-dimensional joints of a body over time go in, the name of an action comes 
     8. Losses
     9. Configuration  every default, recipes, overrides
     10. Checkpoints   atomic, loadable with weights_only=True
-    11. Trainer       fit(model, batches, loss_fn, ...): knows nothing of skeletons
+    11. Several GPUs  one process each, the same numbers as one
+    12. Trainer       fit(model, batches, loss_fn, ...): knows nothing of skeletons
 
 The axis letters, capital in docstrings, small in einops patterns:
 
@@ -32,8 +33,10 @@ import itertools
 import json
 import math
 import os
+import signal
 import sys
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -46,9 +49,15 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 import numpy as np
 import tomli
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+try:
+    import fcntl
+except ImportError:  # Windows: no locks
+    fcntl = None
 
 ROOT = Path(__file__).resolve().parent
 
@@ -424,24 +433,32 @@ class ClipView:
 
 
 class Batches:
-    """Batches of some clips of a view: in a new order each epoch when training, in order and each exactly once otherwise."""
+    """Batches of some clips of a view: in a new order each epoch when training, in order and each exactly once otherwise.
+
+    In training, the processes of one run take every `ranks`-th clip of a batch each: `own` of its `clips`. One for which none is
+    left, own = 0, still gets a clip to compute with, for it must keep step with the others.
+    """
 
     def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0):
         self.view, self.size, self.training, self.seed = view, size, training, seed
         self.index = torch.as_tensor(index, device=view.device)
+        self.rank, self.ranks = rank_of() if training else (0, 1)
 
     def __len__(self) -> int:
         return math.ceil(len(self.index) / self.size)
 
     def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        """Batches {joints (B, M, T, V, 3), label (B,), index (B,)} of an epoch from batch `start` on."""
+        """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch from batch `start` on."""
         index = self.index
         if self.training:
             order = torch.randperm(len(index), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
             index = index[order.to(index.device)]
         for at in range(start * self.size, len(index), self.size):
-            part = index[at:at + self.size]
-            yield {"joints": self.view(part, self.training, self.seed, epoch), "label": self.view.label[part], "index": part}
+            whole = index[at:at + self.size]
+            own = len(part := whole[self.rank::self.ranks])
+            part = part if own else whole[:1]
+            yield {"joints": self.view(part, self.training, self.seed, epoch), "label": self.view.label[part], "index": part, "own": own,
+                   "clips": len(whole)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -548,7 +565,7 @@ class Head(nn.Module):
     def forward(self, pooled: Tensor, present: Tensor) -> Tensor:                           # b m c, b m
         mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)          # b c
         n = self.norm
-        if len(mean) == 1:  # one clip has no variance: the running statistics serve, in training too
+        if len(mean) == 1 and not isinstance(n, GlobalBatchNorm):  # one clip has no variance: the running statistics serve, in training too
             x = F.batch_norm(mean, n.running_mean, n.running_var, n.weight, n.bias, eps=n.eps)
         else:
             x = n(mean)
@@ -1303,6 +1320,7 @@ class Config:
     raw: str = ""                    # phase 0: the recordings
     out: str = "runs"
     device: str = "auto"             # auto, cpu, cuda, cuda:1
+    gpus: int = 1                    # training processes, each with a GPU of its own (or, with device=cpu, without)
     streams: str = ""                # LAST-Base: all trains the four streams in turn and averages them
     members: str = ""                # the recipe whose four runs are averaged; empty: this one
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)  # of joint, bone, velocity, bone_velocity in that average
@@ -1331,8 +1349,10 @@ class Config:
 
     @property
     def torch_device(self) -> torch.device:
+        if self.device in ("auto", "cuda") and torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            return torch.device("cpu")
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError):
@@ -1349,7 +1369,8 @@ CHOICES = {
     "distil.kind": ("kd", "dkd"),
 }
 RANGES = {  # inclusive
-    "seed": (0, 2**31 - 1), "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
+    "seed": (0, 2**31 - 1), "gpus": (1, 1024),
+    "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
     "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1), "view.flip": (0, 1),
     "model.dropout": (0, 0.99), "model.width": (8, 4096), "model.drop_path": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000),
     "train.accumulate": (1, 10_000), "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100),
@@ -1459,11 +1480,15 @@ def cli(main: Callable[[list[str]], int | None]) -> None:
     try:
         code = main(sys.argv[1:])
     except (ValueError, OSError) as e:
-        print("error:", " ".join(str(e).split()), file=sys.stderr)
+        if rank_of()[0] == 0:
+            print("error:", " ".join(str(e).split()), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        if rank_of()[0] == 0:
+            print("interrupted: the same command goes on from here", file=sys.stderr)
         code = 130
+    if dist.is_initialized() and not code:
+        dist.destroy_process_group()
     sys.exit(code or 0)
 
 
@@ -1571,7 +1596,113 @@ def write_json(path: Path, value: dict) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 11. Trainer
+# 11. Several GPUs: one process each, DistributedDataParallel between them, the same numbers as one process
+# ---------------------------------------------------------------------------------------------------------------------
+
+def rank_of() -> tuple[int, int]:
+    """(number of this process, how many train together), as torchrun says."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def together(cfg: Config, argv: list[str]) -> int | None:
+    """Join the other processes of this run, which torchrun started; or, for gpus=N, start N of them and return the exit code."""
+    rank, ranks = rank_of()
+    if ranks > 1:
+        device = cfg.torch_device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # of depthwise kernels: costs a copy, changes nothing
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return None
+    if cfg.gpus == 1:
+        return None
+    if cfg.torch_device.type == "cuda" and cfg.gpus > torch.cuda.device_count():
+        raise ValueError(f"gpus = {cfg.gpus}: this machine has {torch.cuda.device_count()}")
+    if cfg.torch_device.type == "cpu" and cfg.device != "cpu":
+        raise ValueError(f"gpus = {cfg.gpus}: this machine has none; give device=cpu as well to train in {cfg.gpus} processes without")
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    launch = LaunchConfig(1, 1, cfg.gpus, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
+    try:
+        elastic_launch(launch, sys.executable)(sys.argv[0], *argv)
+    except ChildFailedError as e:
+        number, failure = min(e.failures.items(), key=lambda f: f[1].timestamp)
+        if failure.exitcode in (2, 130):  # it has said why
+            return failure.exitcode
+        how = f"killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        print(f"error: process {number} of {cfg.gpus} ended ({how}), and with it the run: the same command goes on from {cfg.run / 'last.pt'}",
+              file=sys.stderr)
+        return 1
+    return 0
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of every process's tensor; backward sums their gradients alike."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    backward = forward
+
+
+class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the clips of all processes, on a CPU too (torch's SyncBatchNorm is for GPUs alone)."""
+    counted = True  # whether this process has a clip of its own in the batch
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c ...
+        if not self.training:
+            return super().forward(x)
+        axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+        z = x.float()
+        total = SumOverProcesses.apply(self.counted * torch.cat([z.sum(axes), z.new_tensor([x.numel() / x.shape[1]])]))
+        mean, n = total[:-1] / total[-1], total[-1].detach()
+        if n > 1:
+            var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * n / (n - 1), self.momentum)
+        else:  # see Head
+            mean, var = self.running_mean, self.running_var
+        y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape) * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
+
+
+@contextlib.contextmanager
+def global_norms(model: nn.Module):
+    """Inside, the model's batch norms see the clips of all processes; afterwards they are what they were."""
+    norms = [(m, type(m)) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    try:
+        for m, _ in norms if rank_of()[1] > 1 else ():
+            m.__class__ = GlobalBatchNorm
+        yield
+    finally:
+        for m, kind in norms:
+            m.__class__ = kind
+
+
+@contextlib.contextmanager
+def locked(folder: Path):
+    """Inside, no other process may train in this folder: ValueError for the second one. The operating system frees what a killed one held."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as f:
+        if fcntl is not None:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{folder}: another process is at work there; wait for it, or choose another out= or seed=") from None
+        yield
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 12. Trainer
 # ---------------------------------------------------------------------------------------------------------------------
 
 def lr_at(step: int, cfg: Train, steps: int) -> float:
@@ -1641,8 +1772,22 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
     (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights. `score`, higher is
     better, chooses the epoch whose weights are kept, on clips held out of training. folder/last.pt holds everything: a run that was
     cut goes on from it, and on a CPU in FP32 ends with the weights it would have had. ValueError for a loss that is not finite.
+    Under torchrun every process calls fit with its own share of each batch; the first alone writes.
     """
-    device = next(model.parameters()).device
+    rank, ranks = rank_of()
+    with locked(folder) if rank == 0 else contextlib.nullcontext(), global_norms(model):
+        best, mean_model = _fit(model, batches, loss_fn, cfg, folder, recipe, seed, score)
+    if best is not None:
+        model.load_state_dict(best)
+    elif mean_model is not None:
+        model.load_state_dict(mean_model.module.state_dict())
+        refresh_batchnorm(model, plain or batches)
+    return model.eval()
+
+
+def _fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, score: Callable | None) -> tuple:
+    """The loop of fit: (weights of the best-scoring epoch or None, averaged model or None)."""
+    (rank, ranks), device = rank_of(), next(model.parameters()).device
     dtype = amp_dtype(cfg, device)
     optimizer = make_optimizer(model, cfg)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -1656,9 +1801,10 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
     best = None
 
     def save() -> None:
-        save_checkpoint(last, {
-            "recipe": json.dumps(recipe), "model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(),
-            "mean_model": mean_model.state_dict() if mean_model else None, "best": best, "at": at, "rng": rng_state(device)})
+        if rank == 0:
+            save_checkpoint(last, {
+                "recipe": json.dumps(recipe), "model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(),
+                "mean_model": mean_model.state_dict() if mean_model else None, "best": best, "at": at, "rng": rng_state(device)})
 
     if last.exists():
         state = load_checkpoint(last, device)
@@ -1678,14 +1824,15 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
             raise damaged(last, e) from None
     else:
         torch.manual_seed(seed + 1)
-    for torn in folder.glob(".last.pt.*"):  # half-written when a run was killed
+    for torn in folder.glob(".last.pt.*") if rank == 0 else ():  # half-written when a run was killed
         torn.unlink()
     log = folder / "metrics.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    kept = log.read_text().splitlines()[:at["epoch"]] if log.exists() else []
-    with atomic(log) as part:
-        part.write_text("".join(line + "\n" for line in kept))
-    net = torch.compile(model) if cfg.compile else model
+    if rank == 0:
+        kept = log.read_text().splitlines()[:at["epoch"]] if log.exists() else []
+        with atomic(log) as part:
+            part.write_text("".join(line + "\n" for line in kept))
+    net = nn.parallel.DistributedDataParallel(model) if ranks > 1 else model
+    net = torch.compile(net) if cfg.compile else net
     bad = torch.full((), -1, dtype=torch.long, device=device)  # first step with a non-finite loss; read seldom, for it waits for the device
 
     def check() -> None:
@@ -1703,17 +1850,25 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
                 step = at["epoch"] * steps + at["step"]
                 for group in optimizer.param_groups:
                     group["lr"] = lr_at(step, cfg, steps)
-                clips = sum(len(b["label"]) for b in window)
+                clips = sum(b.get("clips", len(b["label"])) for b in window)                # of all processes
+                if ranks > 1:  # dropout of its own in each process, a function of the step: nothing to save
+                    torch.manual_seed(int(hashed_uniform(seed, step, 32, rank) * 2**24))
                 is_causal = bool(hashed_uniform(seed, step, 31) < cfg.causal)  # a function of the step: resume and ranks agree
                 optimizer.zero_grad(set_to_none=True)
-                for batch in window:
-                    with causal(model, is_causal), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                        loss, metrics = loss_fn(net, batch)
-                    share = len(batch["label"]) / clips
-                    scaler.scale(loss * share).backward()
-                    bad = torch.where((bad < 0) & ~torch.isfinite(loss.detach()), step, bad)
-                    for key, value in {"loss": loss, **metrics}.items():
-                        at["sums"][key] = at["sums"].get(key, 0.0) + value.detach() * len(batch["label"])
+                for i, batch in enumerate(window):
+                    wait = net.no_sync() if ranks > 1 and i + 1 < len(window) else contextlib.nullcontext()
+                    own = batch.get("own", len(batch["label"]))
+                    GlobalBatchNorm.counted = own > 0
+                    with wait:
+                        with causal(model, is_causal), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                            loss, metrics = loss_fn(net, batch)
+                        scaler.scale(loss * (own * ranks / clips)).backward()  # the mean over processes is then the mean over clips
+                    values = torch.stack([v.detach().float() for v in (loss, *metrics.values())]) * own
+                    if ranks > 1:
+                        dist.all_reduce(values)
+                    bad = torch.where((bad < 0) & ~torch.isfinite(values[0]), step, bad)
+                    for key, value in zip(("loss", *metrics), values.unbind(), strict=True):
+                        at["sums"][key] = at["sums"].get(key, 0.0) + value
                 scaler.unscale_(optimizer)
                 norm = nn.utils.clip_grad_norm_(model.parameters(), cfg.clip or math.inf)
                 if not scaler.is_enabled():  # FP16 overflows now and then, and its scaler skips the step
@@ -1742,24 +1897,25 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
                 if entry["validation"] > at["best"]:
                     at["best"], at["best_epoch"] = entry["validation"], at["epoch"]
                     best = {k: v.clone() for k, v in model.state_dict().items()}
-            with open(log, "a") as f:
-                f.write(json.dumps(entry) + "\n")
+            if rank == 0:
+                with open(log, "a") as f:
+                    f.write(json.dumps(entry) + "\n")
             bar.set_postfix({k: f"{entry[k]:.3f}" for k in ("loss", "top1", "validation") if k in entry})
             at.update(epoch=at["epoch"] + 1, step=0, sums={}, clips=0)
             save()
-    if best is not None:
-        model.load_state_dict(best)
-    elif mean_model is not None:
-        model.load_state_dict(mean_model.module.state_dict())
-        refresh_batchnorm(model, plain or batches)
-    return model.eval()
+    return best, mean_model
+
+
+WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")  # where and how, not what
 
 
 def differences(old: dict, new: dict, where: str = "") -> str:
-    """The fields in which two resolved recipes differ, as text."""
+    """The fields in which two resolved recipes differ, as text; those that do not change what is computed are left out."""
     out = []
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)
+        if where + key in WHERE:
+            continue
         if isinstance(a, dict) and isinstance(b, dict):
             out += filter(None, [differences(a, b, f"{where}{key}.")])
         elif a != b:
@@ -1770,7 +1926,8 @@ def differences(old: dict, new: dict, where: str = "") -> str:
 def progress(total: int, done: int, what: str):
     """A tqdm bar on standard error, seldom redrawn where nobody watches."""
     from tqdm import tqdm
-    return tqdm(total=total, initial=done, desc=what, unit="step", mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True)
+    return tqdm(total=total, initial=done, desc=what, unit="step", disable=rank_of()[0] > 0,
+                mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True)
 
 
 @torch.no_grad()

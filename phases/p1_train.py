@@ -4,6 +4,7 @@
     just phase1 recipe=lite_small data=nw_ucla seed=1          another data set: one override
     just phase1 recipe=L3 data.split=xview train.epochs=5      any field of a recipe
     just phase1 recipe=base streams=all                        LAST-Base: its four streams in turn, then their average
+    just phase1 recipe=base gpus=4                             four processes, a GPU each; or under torchrun, on several machines
 
 In:  the clip store of phase 0 (stores/<dataset>).
 Out: runs/<recipe>/<dataset>-<split>/seed<k>/, <recipe>-bone and so on for the other streams of LAST-Base, <recipe>-all for the average
@@ -43,8 +44,10 @@ from last import (
     load_config,
     nearest,
     predict,
+    rank_of,
     save_checkpoint,
     start_from,
+    together,
     write_json,
 )
 
@@ -100,7 +103,8 @@ def already_done(cfg: Config) -> bool:
         if changed := differences(json.loads((cfg.run / "recipe.json").read_text()), recipe):
             raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): choose another out=, or move it away")
     if (cfg.run / "result.json").exists():
-        print(f"{cfg.run}: already done")
+        if rank_of()[0] == 0:
+            print(f"{cfg.run}: already done")
         return True
     return False
 
@@ -123,16 +127,24 @@ def train(cfg: Config, command: str) -> None:
     model = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
         start_from(model, find_runs(cfg.init, cfg, cfg.seed)[0])
-    write_json(cfg.run / "recipe.json", recipe)
-    print(f"{cfg.run}: {len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips on {device}, "
-          f"{amp_dtype(cfg.train, device)}".replace("torch.", ""), file=sys.stderr)
+    begin(cfg, f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips", device)
 
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
     plain = Batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
-    finish(cfg, command, code, store, view, model, test_clips)
+    if rank_of()[0] == 0:
+        finish(cfg, command, code, store, view, model, test_clips)
+
+
+def begin(cfg: Config, what: str, device: torch.device, more: str = "") -> None:
+    """Write the resolved recipe and say what is about to be done; of several processes, the first does."""
+    rank, ranks = rank_of()
+    if rank == 0:
+        write_json(cfg.run / "recipe.json", dataclasses.asdict(cfg))
+        dtype, ranks = str(amp_dtype(cfg.train, device)).removeprefix("torch."), f", {ranks} processes" if ranks > 1 else ""
+        print(f"{cfg.run}: {what} on {device}, {dtype}{ranks}{more}", file=sys.stderr)
 
 
 def finish(cfg: Config, command: str, code: str, store: ClipStore, view: ClipView, model: torch.nn.Module, test_clips: np.ndarray,
@@ -165,7 +177,7 @@ def ensemble(cfg: Config, argv: list[str]) -> None:
         chosen = [] if stream == "joint" else [f"model.stream={stream}"]
         train(member, " ".join(["just phase1", f"recipe={name}", *chosen, *rest]))
         members.append(member.run)
-    if already_done(cfg):
+    if already_done(cfg) or rank_of()[0] > 0:
         return
     store = open_store(cfg)
     test_clips = splits(store, cfg)[2]
@@ -186,6 +198,8 @@ def ensemble(cfg: Config, argv: list[str]) -> None:
 
 def main(argv: list[str]) -> int:
     cfg = load_config(argv)
+    if (code := together(cfg, argv)) is not None:
+        return code
     if cfg.streams:
         ensemble(cfg, argv)
     else:

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from p1_train import already_done, commit, finish, open_store, splits
+from p1_train import already_done, begin, commit, finish, open_store, splits
 from torch import Tensor, nn
 
 from last import (
@@ -35,7 +34,6 @@ from last import (
     Distil,
     TemporalConv,
     accuracy,
-    amp_dtype,
     bodies_present,
     build_model,
     causal,
@@ -50,8 +48,9 @@ from last import (
     load_run,
     mimicry_loss,
     predict,
+    rank_of,
     start_from,
-    write_json,
+    together,
 )
 
 SEEN = ("frames", "bodies", "sampling", "heading", "trunk_scale", "extent")  # of a view: what teacher and student must agree on
@@ -143,6 +142,8 @@ def make_distilled(student: nn.Module, teacher: Teacher, gamma: float, joints: T
 
 def main(argv: list[str]) -> int:
     cfg, command, code = load_config(argv), "just phase2 " + " ".join(argv), commit()
+    if (exit_code := together(cfg, argv)) is not None:
+        return exit_code
     store = open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
     recipe = dataclasses.asdict(cfg)
@@ -158,17 +159,16 @@ def main(argv: list[str]) -> int:
         start_from(student, find_runs(cfg.init, cfg, cfg.seed)[0])
     model = make_distilled(student, teacher, cfg.distil.gamma, view(torch.as_tensor(train_clips[:1], device=device))).to(device)
     projections = sum(p.numel() for p in model.projections.parameters())
-    write_json(cfg.run / "recipe.json", recipe)
-    print(f"{cfg.run}: {len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips on {device}, "
-          f"{amp_dtype(cfg.train, device)}; teacher {', '.join(map(str, folders))}; {projections:,} parameters of projections, dropped at the end"
-          .replace("torch.", ""), file=sys.stderr)
+    begin(cfg, f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips", device,
+          f"; teacher {', '.join(map(str, folders))}; {projections:,} parameters of projections, dropped at the end")
 
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
     plain = Batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
-    finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders]})
+    if rank_of()[0] == 0:
+        finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders]})
     return 0
 
 

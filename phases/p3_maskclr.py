@@ -20,12 +20,11 @@ import dataclasses
 import json
 import math
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 
 import torch
 from einops import rearrange
-from p1_train import already_done, open_store, splits
+from p1_train import already_done, begin, open_store, splits
 from torch import Tensor, nn
 
 from last import (
@@ -34,7 +33,6 @@ from last import (
     Config,
     Pretrain,
     Skeleton,
-    amp_dtype,
     bodies_present,
     build_model,
     cli,
@@ -43,9 +41,10 @@ from last import (
     hashed_uniform,
     info_nce,
     load_config,
+    rank_of,
     save_checkpoint,
     start_from,
-    write_json,
+    together,
 )
 
 
@@ -138,6 +137,8 @@ def check_gate(cfg: Config) -> None:
 def main(argv: list[str]) -> int:
     force = "force=true" in argv
     cfg = load_config([a for a in argv if a not in ("force=true", "force=false")])
+    if (code := together(cfg, argv)) is not None:
+        return code
     store = open_store(cfg)
     train_clips, _, _ = splits(store, cfg)
     recipe = dataclasses.asdict(cfg)
@@ -156,11 +157,12 @@ def main(argv: list[str]) -> int:
     if cfg.init:
         start_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0])
     model = MaskCLR(encoder, encoder.head.linear.in_features, store.skeleton.num_joints, cfg.pretrain.projection).to(device)
-    write_json(cfg.run / "recipe.json", recipe)
-    print(f"{cfg.run}: {len(train_clips)} training clips on {device}, {amp_dtype(cfg.train, device)}".replace("torch.", ""), file=sys.stderr)
+    begin(cfg, f"{len(train_clips)} training clips", device)
     batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
     plain = Batches(view, train_clips, cfg.train.batch)
     fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain)
+    if rank_of()[0]:
+        return 0
     save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
                                           "classes": store.classes, "model": encoder.state_dict()})
     print((cfg.run / "metrics.jsonl").read_text().splitlines()[-1])

@@ -424,7 +424,8 @@ def markdown(report: dict) -> str:
     ratios = ", ".join(f"{k} {v:.2f}" for k, v in report["latency"].items())
     layers = "".join(f"\n- {x['layer']}: {x['saves']:.1f} % of the logit error" for x in report.get("layers", [])[:5])
     return (f"# {report['recipe']} on {report['dataset']} {report['split']}, exported\n\n"
-            f"{report['params']:,} parameters, {report['clips']} test clips; `{report['command']}`, commit {report['commit']}, {report['device']}.\n\n"
+            f"{report['params']:,} parameters, {report['clips']} test clips; `{report['command']}`, commit {report['commit']}, "
+            f"{report['device']}.\n\n"
             "| form | file | bytes | top-1 | points lost to FP32 (paired 95 %) | agreement | largest logit difference |\n" + "|---" * 7 + "|\n"
             + "\n".join(rows) + f"\n\nTime of one clip, one thread, as a ratio to the FP32 deploy form: {ratios}.\n"
             + (f"\n**INT8 lost {report['int8']['drop']:.2f} points, 1 or more: do not ship it.** Layers that cost most:{layers}\n"

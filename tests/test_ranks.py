@@ -1,0 +1,160 @@
+"""Several processes train as one: the same losses and weights, batches split and put together, a death told and survived."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, write_store
+from torch import nn
+
+import last
+from last import Batches, ClipStore, ClipView, GlobalBatchNorm, global_norms, load_config, together
+
+ARGV = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=9", "train.warmup_epochs=1", "train.lr=0.02",
+        "view.frames=8", "model.dropout=0", "train.accumulate=2"]
+
+
+def command(*argv: str, phase: str = "p1_train") -> list[str]:
+    return [sys.executable, str(ROOT / "phases" / f"{phase}.py"), *argv]
+
+
+def run(folder: Path, *argv: str, **more) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*argv, **more), cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def losses(folder: Path) -> np.ndarray:
+    return np.array([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
+
+
+def final(folder: Path) -> dict:
+    return torch.load(folder / "final.pt", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A store with 25 training clips: batches of 9, 9 and 7; with batch=8 the last one has a single clip, and one process none."""
+    folder = tmp_path_factory.mktemp("ranks")
+    write_store(folder / "stores" / "tiny", clips=49)
+    assert len(ClipStore(folder / "stores" / "tiny").split("xsub")[0]) == 25
+    return folder
+
+
+@pytest.mark.parametrize("argv", [
+    ["recipe=lite_nano", "view.bodies=2"],
+    ["recipe=lite_nano", "train.batch=8", "train.accumulate=1", "train.average=swa"],
+    ["recipe=base", "model.width=8", "model.drop_path=0", "model.bottleneck=false", "train.epochs=1", "train.lr=0.002"]])
+def test_two_processes_are_one_with_the_same_batches(folder, argv):
+    name = "-".join(argv).replace("=", "")
+    one = run(folder, *ARGV, *argv, f"out=one/{name}")
+    two = run(folder, *ARGV, *argv, f"out=two/{name}", "gpus=2")
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    a, b = (folder / side / name / argv[0].removeprefix("recipe=") / "tiny-xsub" / "seed0" for side in ("one", "two"))
+    np.testing.assert_allclose(losses(b), losses(a), rtol=2e-3)
+    assert losses(b)[0] == pytest.approx(losses(a)[0], rel=1e-4)
+    ours, theirs = final(a), final(b)
+    for key, value in ours.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(theirs[key], value, rtol=2e-2, atol=2e-2, msg=lambda m, key=key: f"{key}: {m}")
+    assert two.stdout.count('"recipe"') == 1, "one process reports"
+    assert "2 processes" in two.stderr
+
+
+def test_torchrun_itself_will_do(folder):
+    argv = [*ARGV, "recipe=lite_nano", "train.epochs=1", "out=torchrun"]
+    script = command(*argv)
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script[1:]], cwd=folder,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "torchrun" / "lite_nano" / "tiny-xsub" / "seed0" / "result.json").exists()
+
+
+def test_a_killed_process_ends_the_run_with_a_message_and_the_same_command_goes_on(folder):
+    argv = [*ARGV, "recipe=lite_nano", "train.epochs=12", "train.save_seconds=0"]
+    here = folder / "killed" / "lite_nano" / "tiny-xsub" / "seed0"
+    process = subprocess.Popen(command(*argv, "out=killed", "gpus=2"), cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not (here / "last.pt").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(max(map(int, children)), signal.SIGKILL)
+    stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert re.search(r"error: process \d of 2 ended \(killed by SIGKILL\).*goes on from .*last.pt", stderr), stderr
+    assert len(losses(here)) < 12 and not (here / "result.json").exists()
+    done = run(folder, *argv, "out=killed", "gpus=2")
+    assert done.returncode == 0, done.stderr
+    whole = run(folder, *argv, "out=whole", "gpus=2")
+    assert whole.returncode == 0, whole.stderr
+    np.testing.assert_allclose(losses(here), losses(folder / "whole" / "lite_nano" / "tiny-xsub" / "seed0"), rtol=1e-4)
+
+
+def test_bad_input_is_one_line_with_several_processes_too(folder):
+    done = run(folder, *ARGV, "recipe=lite_nano", "gpus=2", "data.split=xsubject", "out=bad")
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("error:")] == [
+        line for line in done.stderr.splitlines() if "no such protocol, did you mean 'xsub'?" in line]
+
+
+@pytest.mark.parametrize("argv,message", [(["gpus=2"], "gpus = 2: this machine has none; give device=cpu"), (["gpus=0"], "gpus = 0: must lie in")])
+def test_gpus_that_are_not_there_are_named(argv, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        together(load_config(["recipe=lite_nano", *argv]), argv)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_the_shares_of_a_batch_make_it_up(folder, monkeypatch, ranks):
+    view = ClipView(ClipStore(folder / "stores" / "tiny"), load_config(["recipe=lite_nano", "view.frames=4"]).view)
+    whole = [b["index"].tolist() for b in Batches(view, np.arange(13), 4, training=True, seed=1)(2)]
+    shares = []
+    for rank in range(ranks):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(ranks))
+        batches = list(Batches(view, np.arange(13), 4, training=True, seed=1)(2))
+        assert [b["clips"] for b in batches] == [4, 4, 4, 1]
+        assert all(len(b["label"]) == max(b["own"], 1) for b in batches), "a process without a clip has a stand-in"
+        shares.append([b["index"][:b["own"]].tolist() for b in batches])
+        assert [b["index"].tolist() for b in Batches(view, np.arange(5), 4)(0)] == [[0, 1, 2, 3], [4]], "tests are not shared"
+    for number, batch in enumerate(whole):
+        assert sorted(sum((share[number] for share in shares), [])) == sorted(batch)
+
+
+def test_norms_of_all_processes_are_batch_norms_of_the_whole_batch(monkeypatch):
+    """One process stands for all: the sum over processes is the identity."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(last.SumOverProcesses, "apply", staticmethod(lambda x: x))
+    for plain, x in ((nn.BatchNorm2d(5), torch.randn(4, 5, 3, 2)), (nn.BatchNorm1d(5), torch.randn(6, 5)), (nn.BatchNorm1d(5), torch.randn(3, 5, 7))):
+        ours = type(plain)(5)
+        for p in (*plain.parameters(), *ours.parameters()):
+            p.data.uniform_(0.5, 2, generator=torch.Generator().manual_seed(p.numel()))
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        want = plain(a)
+        with global_norms(ours):
+            assert isinstance(ours, GlobalBatchNorm)
+            got = ours(b)
+        assert type(ours) is type(plain)
+        weight = torch.randn_like(want)
+        (want * weight).sum().backward()
+        (got * weight).sum().backward()
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
+        for (name, u), v in zip(plain.state_dict().items(), ours.state_dict().values(), strict=True):
+            torch.testing.assert_close(v, u, msg=name)
+
+
+def test_a_second_process_in_the_same_folder_is_turned_away(tmp_path):
+    with last.locked(tmp_path):
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import last\nwith last.locked(last.Path({str(tmp_path)!r})): pass"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "another process is at work there" in done.stderr
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
