@@ -47,8 +47,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("argv", [
-    ["recipe=lite_nano", "view.bodies=2"],
-    ["recipe=lite_nano", "train.batch=8", "train.accumulate=1", "train.average=swa"],
+    ["recipe=lite_nano", "view.bodies=2", "train.batch=8", "train.average=swa"],
     ["recipe=base", "model.width=8", "model.drop_path=0", "model.bottleneck=false", "train.epochs=1", "train.lr=0.002"]])
 def test_two_processes_are_one_with_the_same_batches(folder, argv):
     name = "-".join(argv).replace("=", "")
