@@ -418,9 +418,10 @@ def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.M
 
 
 def markdown(report: dict) -> str:
-    rows = [f"| {form} | {FILES[form]} | {x['bytes']:,} | {x['top1']:.1f} | " + (
+    files = FILES | {"tflite": "model.tflite", "tflite_w8": "model.w8.tflite"}
+    rows = [f"| {form} | {files[form]} | {x['bytes']:,} | {x['top1']:.1f} | " + (
             f"{x['drop']:.2f} ({x['drop_ci95'][0]:.2f} to {x['drop_ci95'][1]:.2f}) | {x['agreement']:.1f} | {x['max_diff']:.2g} |"
-            if "drop" in x else " | | |") for form, x in ((f, report[f]) for f in FILES)]
+            if "drop" in x else " | | |") for form, x in ((f, report[f]) for f in files if f in report)]
     ratios = ", ".join(f"{k} {v:.2f}" for k, v in report["latency"].items())
     layers = "".join(f"\n- {x['layer']}: {x['saves']:.1f} % of the logit error" for x in report.get("layers", [])[:5])
     return (f"# {report['recipe']} on {report['dataset']} {report['split']}, exported\n\n"

@@ -1,0 +1,229 @@
+"""Phase 3 and the probe: what is hidden stays hidden, what learns learns, resume, the gate, and what is refused."""
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import p1_train
+import p3_maskclr
+import probe
+import pytest
+import torch
+from conftest import write_store
+from hypothesis import given
+from hypothesis import strategies as st
+from p3_maskclr import MaskCLR, Pairs, pretrain_loss, region_masks
+from test_trainer import Cut, cut_after
+from torch import nn
+
+import last
+from last import SKELETONS, ClipStore, ClipView, Pretrain, build_model, load_checkpoint, load_config
+
+QUICK = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2", "train.batch=8", "train.warmup_epochs=1"]
+
+
+def maskclr(skeleton: str = "ntu25", *argv: str, projection: int = 16) -> MaskCLR:
+    encoder = build_model(load_config(["recipe=maskclr_nano", "view.frames=8", *argv]), SKELETONS[skeleton], 3)
+    return MaskCLR(encoder, encoder.head.linear.in_features, SKELETONS[skeleton].num_joints, projection)
+
+
+# --- what is hidden ---
+
+@given(st.sampled_from(sorted(SKELETONS)), st.floats(0.1, 0.9), st.integers(0, 999))
+def test_masks_cover_the_share_to_a_joint_by_whole_regions_but_one(name, share, seed):
+    skeleton = SKELETONS[name]
+    masks = region_masks(skeleton, share, seed, torch.arange(40))
+    assert masks.shape == (40, skeleton.num_joints) and masks.dtype == torch.bool
+    assert (masks.sum(1) == round(share * skeleton.num_joints)).all()
+    assert abs(masks.sum(1) - share * skeleton.num_joints).max() <= 1
+    for mask in masks:
+        parts = [mask[list(joints)] for joints in skeleton.regions.values()]
+        assert sum(bool(p.any() and not p.all()) for p in parts) <= 1, "only the last region may be hidden in part"
+
+
+def test_masks_favour_no_side_and_differ_from_clip_to_clip():
+    skeleton = SKELETONS["ntu25"]
+    masks = torch.cat([region_masks(skeleton, 0.6, seed, torch.arange(1000)) for seed in range(20)]).float()
+    left, right = (masks[:, list(skeleton.regions[f"{side}_arm"])].mean() for side in ("left", "right"))
+    assert abs(left - right) < 0.02
+    assert (masks.mean(0) - 0.6).abs().max() < 0.03, "every joint is hidden equally often"
+    assert len(masks.unique(dim=0)) > 100
+    assert torch.equal(region_masks(skeleton, 0.6, 0, torch.tensor([7])), region_masks(skeleton, 0.6, 0, torch.arange(9))[7:8])
+
+
+@pytest.mark.parametrize("M", [1, 2])
+def test_no_hidden_value_reaches_the_encoder_by_any_stream(M):
+    """Whatever stands at hidden joints, every output is the same; and what stands elsewhere is seen."""
+    model = maskclr().eval()
+    x = torch.randn(4, M, 8, 25, 3)
+    hidden = region_masks(SKELETONS["ntu25"], 0.6, 3, torch.arange(4 * M)).view(4, M, 25)
+    other = torch.where(hidden[:, :, None, :, None], 100 * torch.randn_like(x), x)
+    with torch.no_grad():
+        for a, b in zip(model(x, hidden), model(other, hidden), strict=True):
+            assert torch.equal(a, b)
+        seen = torch.where(hidden[:, :, None, :, None], x, x + 1)
+        assert not torch.allclose(model(x, hidden)[0], model(seen, hidden)[0])
+        assert not torch.allclose(model(x, hidden)[0], model(x)[0]), "without a mask everything is seen"
+
+
+def test_the_loss_asks_for_the_hidden_joints_alone_at_the_encoder_s_stride():
+    model, cfg = maskclr().eval(), Pretrain(contrast=0.0)
+    x = torch.randn(6, 1, 8, 25, 3)
+    hidden = region_masks(SKELETONS["ntu25"], 0.6, 3, torch.arange(6)).view(6, 1, 25)
+    batch = {"joints": x, "hidden": hidden}
+    assert model.stride == 4
+    with torch.no_grad():
+        loss, metrics = pretrain_loss(cfg, 4)(model, batch)
+        rebuilt = model(x, hidden)[0]
+        want = [(rebuilt[n, t, v] - x[n, 0, 4 * t, v]).square() for n in range(6) for t in range(2) for v in range(25) if hidden[n, 0, v]]
+    assert loss.item() == pytest.approx(torch.stack(want).mean().item(), rel=1e-5) == metrics["rebuild"].item()
+
+
+def test_a_frame_that_is_not_decoded_and_a_body_that_is_absent_cost_nothing():
+    model, cfg = maskclr().eval(), Pretrain()
+    x = torch.randn(4, 2, 8, 25, 3)
+    x[1::2, 1] = 0
+    hidden = region_masks(SKELETONS["ntu25"], 0.6, 3, torch.arange(8)).view(4, 2, 25)
+    with torch.no_grad():
+        rebuilt, embedding = model(x, hidden)
+        assert rebuilt.shape == (6, 2, 25, 3) and embedding.shape == (4, 16)
+        alone = model(x[1:2, :1], hidden[1:2, :1])[1]
+        torch.testing.assert_close(embedding[1:2], alone, rtol=1e-4, atol=1e-5)
+        loss = pretrain_loss(cfg, 4)(model, {"joints": x, "hidden": hidden})[0]
+        again = hidden.clone()
+        again[1::2, 1] = ~again[1::2, 1]
+        assert pretrain_loss(cfg, 4)(model, {"joints": x, "hidden": again})[0] == loss
+
+
+def test_a_gradient_reaches_every_parameter_that_pretraining_has():
+    model = maskclr()
+    x = torch.randn(8, 2, 8, 25, 3)
+    hidden = region_masks(SKELETONS["ntu25"], 0.6, 1, torch.arange(16)).view(8, 2, 25)
+    pretrain_loss(Pretrain(), 4)(model.train(), {"joints": x, "hidden": hidden})[0].backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+    assert model.token.grad.any()
+
+
+# --- pairs ---
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("maskclr")
+    write_store(folder / "stores" / "tiny", clips=32)
+    return folder
+
+
+def test_two_views_of_a_clip_are_its_own_augmentations_and_a_function_of_the_epoch(here):
+    cfg = load_config(["recipe=maskclr_nano", "view.frames=8", "view.bodies=2"])
+    view = ClipView(ClipStore(here / "stores" / "tiny"), cfg.view)
+    pairs = Pairs(view, np.arange(12), 5, 7, 0.6)
+    batches = list(pairs(3))
+    assert [len(b["joints"]) for b in batches] == [10, 10, 4] and batches[0]["hidden"].shape == (10, 2, 25)
+    for b in batches:
+        index, half = b["index"], len(b["index"])
+        assert torch.equal(b["joints"][:half], view(index, True, 7, 3)), "the first view is phase 1's"
+        assert not torch.allclose(b["joints"][:half], b["joints"][half:])
+        assert not torch.equal(b["hidden"][:half], b["hidden"][half:])
+        assert (b["hidden"].sum(2) == 15).all()
+    again = list(Pairs(view, np.arange(12), 5, 7, 0.6)(3, 1))
+    assert all(torch.equal(a[k], b[k]) for a, b in zip(again, batches[1:], strict=True) for k in ("joints", "hidden"))
+    assert not torch.equal(next(pairs(4))["hidden"], batches[0]["hidden"])
+
+
+# --- the program ---
+
+def pretrain(folder: Path, monkeypatch, *argv: str, recipe: str = "maskclr_nano") -> Path:
+    monkeypatch.chdir(folder)
+    argv = [f"recipe={recipe}", *QUICK, *argv]
+    assert p3_maskclr.main([*argv, "force=true"]) == 0
+    return load_config(argv).run
+
+
+def test_pretraining_learns_and_hands_over_an_encoder(here, monkeypatch, capsys):
+    run = pretrain(here, monkeypatch, "train.epochs=12", "train.lr=0.003")
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert log[-1]["rebuild"] < 0.8 * log[0]["rebuild"] and log[-1]["contrast"] < log[0]["contrast"]
+    state = load_checkpoint(run / "final.pt")["model"]
+    assert not any(k.startswith(("token", "decoder", "projector", "head.linear", "head.norm")) for k in state)
+    monkeypatch.chdir(here)
+    argv = ["recipe=lite_nano", *QUICK, f"init={run.resolve()}", "out=started"]
+    capsys.readouterr()
+    p1_train.main(argv)
+    said = capsys.readouterr().err
+    assert f"init: {len(state)} of" in said and "head.linear.weight" in said.split("left as they were:")[1]
+    fresh = build_model(load_config(argv), SKELETONS["ntu25"], 3)
+    last.start_from(fresh, run)
+    assert all(torch.equal(fresh.state_dict()[k], v) for k, v in state.items())
+    assert p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "train.epochs=12", "train.lr=0.003", "force=true"]) == 0
+    assert "already done" in capsys.readouterr().out
+
+
+def test_a_cut_pretraining_ends_as_an_uncut_one(here, monkeypatch):
+    whole = pretrain(here, monkeypatch, "out=whole", "train.save_seconds=0")
+    with monkeypatch.context() as m:
+        cut_after(m, 3)
+        with pytest.raises(Cut):
+            pretrain(here, m, "out=cut", "train.save_seconds=0")
+    cut = pretrain(here, monkeypatch, "out=cut", "train.save_seconds=0")
+    a, b = load_checkpoint(here / whole / "final.pt")["model"], load_checkpoint(here / cut / "final.pt")["model"]
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_gate_asks_for_phase_2_and_lets_a_weak_one_through(here, monkeypatch):
+    monkeypatch.chdir(here)
+    argv = ["recipe=maskclr_nano", *QUICK, "out=gate"]
+    with pytest.raises(ValueError, match="has no result yet: run `just phase2 recipe=lite_nano_base` first, or give force=true"):
+        p3_maskclr.main(argv)
+    result = dataclasses.replace(load_config(argv), recipe="lite_nano_base").run / "result.json"
+    result.parent.mkdir(parents=True)
+    result.write_text('{"top1": 91.5}')
+    with pytest.raises(ValueError, match="below 88 %, and .* reached 91.5 %: give force=true"):
+        p3_maskclr.main(argv)
+    assert not load_config(argv).run.exists(), "nothing is written before the gate"
+    result.write_text('{"top1": 70.0}')
+    assert p3_maskclr.main(argv) == 0
+
+
+def test_what_cannot_be_pretrained_is_refused(here, monkeypatch):
+    monkeypatch.chdir(here)
+    with pytest.raises(ValueError, match="phase 3 pretrains LAST-Lite"):
+        p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "model.name=last_e", "force=true"])
+    with pytest.raises(ValueError, match="pretrain.mask = 1.5: must lie in"):
+        p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "pretrain.mask=1.5", "force=true"])
+
+
+# --- the probe ---
+
+def test_labels_are_drawn_by_class_and_shares_nest():
+    label = np.repeat([0, 1, 2], [100, 40, 3])
+    clips = np.arange(len(label))[::-1][5:]
+    shares = [probe.labelled(clips, label, share, 4) for share in (0.01, 0.1, 0.5, 1.0)]
+    for small, large in zip(shares, shares[1:], strict=False):
+        assert set(small) <= set(large)
+    assert np.array_equal(shares[-1], np.sort(clips)) and np.array_equal(np.unique(label[shares[0]]), np.unique(label[clips]))
+    assert [np.bincount(label[s], minlength=3).tolist() for s in shares[:2]] == [[1, 1, 0], [10, 4, 0]]
+    assert not np.array_equal(shares[1], probe.labelled(clips, label, 0.1, 5))
+
+
+@pytest.mark.parametrize("recipe,frozen", [("probe_linear", True), ("probe_finetune", False), ("probe_10", False), ("probe_1", False)])
+def test_a_linear_probe_moves_the_head_alone_and_fine_tuning_everything(here, monkeypatch, recipe, frozen):
+    run = pretrain(here, monkeypatch, "out=for-probe")
+    argv = [f"recipe={recipe}", *QUICK, "model.variant=nano", f"init={run.resolve()}", "out=probes"]
+    assert probe.main(argv) == 0
+    before, after = load_checkpoint(run / "final.pt")["model"], load_checkpoint(load_config(argv).run / "final.pt")["model"]
+    moved = {k for k, v in before.items() if v.is_floating_point() and not torch.equal(v, after[k])}
+    assert all(k.startswith("head.") for k in moved) if frozen else any(k.startswith("stages.") for k in moved)
+    result = json.loads((load_config(argv).run / "result.json").read_text())
+    assert result["frozen"] == frozen and result["labelled"] == {"probe_10": 3, "probe_1": 3}.get(recipe, 18)
+
+
+def test_a_frozen_encoder_keeps_its_statistics_in_training():
+    net = build_model(load_config(["recipe=lite_nano", "view.frames=8"]), SKELETONS["ntu25"], 3)
+    model = probe.Frozen(net).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    model(torch.randn(4, 1, 8, 25, 3)).sum().backward()
+    changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed <= {"head.norm.running_mean", "head.norm.running_var", "head.norm.num_batches_tracked"}
+    assert {n for n, p in net.named_parameters() if p.grad is not None} == {n for n, _ in net.named_parameters() if n.startswith("head.")}
+    assert isinstance(net.head.norm, nn.BatchNorm1d)
