@@ -1283,7 +1283,7 @@ class Train:
 @dataclass(frozen=True)
 class Distil:
     """Phase 2: loss = alpha * cross-entropy + beta * (KD or DKD) + gamma * feature mimicry."""
-    teacher: str = ""                # runs, by folder or by recipe (its seed 0), with commas between; the first is mimicked
+    teacher: str = ""                # runs with commas between, each a folder, a recipe (its seed 0) or recipe:seed; the first is mimicked
     kind: str = "kd"                 # kd, dkd
     alpha: float = 0.5
     beta: float = 0.5

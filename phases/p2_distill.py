@@ -2,7 +2,7 @@
 
     just phase2 recipe=lite_small_base                          teacher: the finished run of recipe `base` on the same data set
     just phase2 recipe=lite_nano_small data=nw_ucla seed=1      teacher: lite_small there
-    just phase2 recipe=lite_small_base distil.teacher=runs/base/ntu60-xsub/seed0,runs/base/ntu60-xsub/seed1
+    just phase2 recipe=lite_small_base distil.teacher=base:0,base:1     seeds 0 and 1 of base; or folders, runs/base/ntu60-xsub/seed0
     just phase2 recipe=L12                                      the student starts from phase 3's encoder
 
     loss = alpha · CE + beta · tau² KL(teacher ‖ student) + gamma · sum over stages of MSE(proj(student map), teacher map)
@@ -110,7 +110,10 @@ def load_teachers(cfg: Config, store: ClipStore, device: torch.device) -> tuple[
     names = [n.strip() for n in cfg.distil.teacher.split(",") if n.strip()]
     if not names:
         raise ValueError("distil.teacher is empty: give a recipe that was trained on this data set, or the folders of runs with commas between")
-    folders = [folder for name in names for folder in find_runs(name, cfg)]
+    folders = []
+    for name in names:
+        recipe, _, seed = name.rpartition(":")
+        folders += find_runs(recipe, cfg, int(seed)) if recipe and seed.isdigit() else find_runs(name, cfg)
     nets = []
     for folder in folders:
         net, theirs, skeleton, classes = load_run(folder, device)

@@ -330,6 +330,16 @@ def test_a_cut_distillation_continued_equals_an_uninterrupted_one_bit_for_bit(cu
     assert equal(*(load_checkpoint(f / "final.pt")["model"] for f in (whole, again)))
 
 
+def test_teachers_are_named_by_recipe_and_seed(teacher_run, tmp_path, monkeypatch):
+    import shutil
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config(["recipe=lite_nano_small", *QUICK, "distil.teacher=lite_small:0,lite_small:3"])
+    store = last.ClipStore(json.loads((teacher_run / "recipe.json").read_text())["data"]["store"])
+    for seed in (0, 3):
+        shutil.copytree(teacher_run, f"runs/lite_small/tiny-xsub/seed{seed}")
+    assert [f.name for f in p2_distill.load_teachers(cfg, store, torch.device("cpu"))[1]] == ["seed0", "seed3"]
+
+
 def test_a_student_learns_from_its_teachers_word_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     large = f"data.store={write_store(tmp_path / 'large', clips=72, bodies=1)}"

@@ -67,6 +67,7 @@ PIECES = {"model.shift": "region", "model.joint_embedding": True, "model.dct_gat
 OFF = {"model.shift": "random", "model.joint_embedding": False, "model.dct_gate": False, "model.frame_gate": False}
 BARE = {"model.graph": "spatial", "model.temporal_context": False, "model.prototypes": False, "model.frequency_gate": False,
         "model.attention": "none", "model.regions": False, "model.bottleneck": False}
+LEANING, SMALLS = {"distil.alpha": 0.3, "distil.beta": 0.7}, "lite_small:0,lite_small:1,lite_small:2"
 ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes there)
     "L0": ("L5", OFF), "L1": ("L0", {"model.joint_embedding": True}), "L2": ("L0", {"model.frame_gate": True}),
     "L3": ("L0", {"model.shift": "region"}), "L4": ("L0", {"model.dct_gate": True}), "L5": ("lite_small", {}),
@@ -80,12 +81,19 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "B9": ("B7", {"model.prototypes": False}), "B10": ("B7", {"model.regions": False}), "B11": ("B7", {"model.attention": "factorized"}),
     "B12": ("B7", {"train.causal": 0.5}), "B14": ("B7", {"streams": "all", "members": "B7"}),
     "B13": ("B7", {"train.average": "swa", "train.swa_lr": 1e-4}),
+    "lite_small_base": ("lite_small", {"distil.teacher": "base"}), "lite_small_laste": ("lite_small", {"distil.teacher": "last_e"}),
+    "lite_nano_base": ("lite_nano", {"distil.teacher": "base", **LEANING}),
+    "lite_nano_small": ("lite_nano", {"distil.teacher": "lite_small", **LEANING}),
+    "lite_small_smalls": ("lite_small", {"distil.teacher": SMALLS}), "lite_nano_smalls": ("lite_nano_small", {"distil.teacher": SMALLS}),
+    "lite_small_base_dkd": ("lite_small_base", {"distil.kind": "dkd"}), "lite_small_base_logits": ("lite_small_base", {"distil.gamma": 0.0}),
+    "lite_small_base_tau1": ("lite_small_base", {"distil.tau": 1.0}), "lite_small_base_tau2": ("lite_small_base", {"distil.tau": 2.0}),
+    "L12_scratch": ("L11", {"train.epochs": 220}),
+    "maskclr_nano": ("maskclr_small", {"model.variant": "nano", "pretrain.after": "lite_nano_base"}),
 }
 
 
 def test_every_row_of_the_plan_is_in_the_table_of_this_test():
-    prefixes = ("lite_small_", "lite_nano_", "maskclr_", "probe_", "L12_")
-    named = {"lite_small", "base", "last_e", *(p.stem for p in FILES if p.stem.startswith(prefixes))}
+    named = {"lite_small", "base", "last_e", "maskclr_small", *(p.stem for p in FILES if p.stem.startswith("probe_"))}
     assert {p.stem for p in FILES} - set(DATA_SETS) - named == set(ROWS)
 
 
