@@ -6,7 +6,8 @@
 
 Parsing: a real NTU file (../shared/data or LAST_TEST_DATA; a synthetic one otherwise) against the field's line-by-line parser.
 View: a batch of 16 clips, sampled, normalised, augmented. Networks: LAST-Lite's training step (forward, backward, SGD) and forward
-at T = 64, V = 25, each in a fresh process so that its peak memory is its own. Attention: LAST-Base's partitioned form against dense masks.
+at T = 64, V = 25, each in a fresh process so that its peak memory is its own. Attention: LAST-Base's partitioned form against dense masks,
+as one block and in the whole network. Distillation: what share of a training step of LAST-Lite small its teacher takes.
 """
 from __future__ import annotations
 
@@ -135,10 +136,52 @@ def bench_attention(form: str, channels: int, training: bool) -> dict:
     return {"clips_per_cpu_s": len(x) / seconds, "peak_MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
 
 
+def bench_base(form: str, training: bool) -> dict:
+    """The same of the whole LAST-Base, one stream, M = 1, B = 2."""
+    import torch
+    from reference import dense_attention
+
+    import last
+    torch.set_num_threads(1)
+    skeleton, cfg = last.SKELETONS["ntu25"], last.load_config(["recipe=base"])
+    if form == "dense":
+        last.PartitionedTemporalAttention.forward = lambda block, x: dense_attention(block, x, skeleton.hops)
+    model, x = last.build_model(cfg, skeleton, 60).train(training), torch.randn(2, 1, 64, 25, 3)
+    loss_fn, label = last.classification_loss(cfg.train), torch.arange(2)
+
+    def step() -> None:
+        with torch.set_grad_enabled(training):
+            if training:
+                loss_fn(model, {"joints": x, "label": label})[0].backward()
+            else:
+                model(x)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = cpu_seconds(step, 1.0, 3)
+    return {"clips_per_cpu_s": len(x) / seconds, "peak_MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def bench_distil(teachers: list[str]) -> dict:
+    """CPU seconds a clip of phase 2's step for LAST-Lite small, M = 1, B = 8, and the share of it that the teacher's forward takes."""
+    import torch
+    from p2_distill import Teacher, distil_loss, make_distilled
+
+    import last
+    torch.set_num_threads(1)
+    skeleton = last.SKELETONS["ntu25"]
+    make = lambda *argv: last.build_model(last.load_config(list(argv)), skeleton, 60)  # noqa: E731
+    teacher = Teacher([make(*argv.split()) for argv in teachers], 4.0)
+    joints, label = torch.randn(8, 1, 64, 25, 3), torch.arange(8)
+    model = make_distilled(make("recipe=lite_small"), teacher, 0.1, joints).train()
+    loss_fn = distil_loss(teacher, last.Distil())
+    whole = cpu_seconds(lambda: loss_fn(model, {"joints": joints, "label": label})[0].backward(), 1.0, 3)
+    return {"seconds_a_clip": whole / 8, "teacher_share": cpu_seconds(lambda: teacher(joints), 1.0, 3) / whole}
+
+
 def alone(call: str) -> dict:
     """The result of a function of this file, called in a fresh process."""
     done = subprocess.run([sys.executable, "-c", f"import bench, json; print(json.dumps(bench.{call}))"], capture_output=True, text=True,
-                          cwd=ROOT / "tests", env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+                          cwd=ROOT / "tests", env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'phases'}"})
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["?"])[-1][:100])
     return json.loads(done.stdout.splitlines()[-1])
@@ -146,14 +189,25 @@ def alone(call: str) -> dict:
 
 def attention_table() -> list[dict]:
     cases = []
-    print("| attention | C | mode | dense: clips / CPU s | ours | ratio | dense: peak MB | ours |\n|---|---|---|---|---|---|---|---|", flush=True)
-    for channels in (128, 256):
+    print("| partitioned attention | C | mode | dense: clips / CPU s | ours | ratio | dense: peak MB | ours |\n" + "|---" * 8 + "|", flush=True)
+    for channels in (128, 256, None):
         for training in (True, False):
-            dense, ours = (alone(f"bench_attention({form!r}, {channels}, {training})") for form in ("dense", "ours"))
+            call = f"bench_attention(form, {channels}, {training})" if channels else f"bench_base(form, {training})"
+            dense, ours = (alone(call.replace("form", repr(form))) for form in ("dense", "ours"))
             ratio = ours["clips_per_cpu_s"] / dense["clips_per_cpu_s"]
-            cases.append({"channels": channels, "training": training, "dense": dense, "ours": ours, "ratio": ratio})
-            print(f"| partitioned | {channels} | {'step' if training else 'forward'} | {dense['clips_per_cpu_s']:.2f} "
+            what = "one block" if channels else "LAST-Base"
+            cases.append({"what": what, "channels": channels, "training": training, "dense": dense, "ours": ours, "ratio": ratio})
+            print(f"| {what} | {channels or ''} | {'step' if training else 'forward'} | {dense['clips_per_cpu_s']:.2f} "
                   f"| {ours['clips_per_cpu_s']:.2f} | {ratio:.2f} | {dense['peak_MB']:.0f} | {ours['peak_MB']:.0f} |", flush=True)
+    return cases
+
+
+def distil_table() -> list[dict]:
+    cases = []
+    base = [f"recipe=base model.stream={s}" for s in ("joint", "bone", "velocity", "bone_velocity")]
+    for name, teachers in (("LAST-Lite small", ["recipe=lite_small"]), ("LAST-E v3", ["recipe=last_e"]), ("LAST-Base, four streams", base)):
+        cases.append({"teacher": name, **alone(f"bench_distil({teachers!r})")})
+        print(f"distilling {name} into LAST-Lite small: {100 * cases[-1]['teacher_share']:.0f} % of a step is the teacher's", flush=True)
     return cases
 
 
@@ -168,6 +222,7 @@ def main(argv: list[str]) -> None:
     print(f"parsing: {report['parse']['ratio']:.1f} times the field's parser (median of {len(report['parse']['files'])} files)", flush=True)
     print("\n".join(f"view, {k}: {v:.0f} clips per CPU second" for k, v in report["view"].items()), flush=True)
     report["attention"] = attention_table()
+    report["distil"] = distil_table()
     print("| LAST-Lite | M | batch | mode | compiled | clips / CPU s | of small's step | peak MB |\n|---|---|---|---|---|---|---|---|", flush=True)
     base = None
     for compiled in (False, True)[:2 if given["compile"] == "true" else 1]:
