@@ -1949,7 +1949,7 @@ def predict(model: nn.Module, batches, is_causal: bool = False) -> tuple[Tensor,
 def accuracy(logits: Tensor, labels: Tensor) -> dict:
     """top1, top5 and per-class recall in percent, and the confusion matrix (rows: true class)."""
     K = logits.shape[1]
-    rank = (logits > logits.gather(1, labels[:, None])).sum(1)  # classes that score above the true one
+    rank = (~(logits < logits.gather(1, labels[:, None]))).sum(1) - 1  # of the true class: ties and NaN count against it
     confusion = torch.zeros(K, K, dtype=torch.long).index_put_((labels, logits.argmax(1)), torch.ones_like(labels), accumulate=True)
     total = confusion.sum(1)
     return {"clips": len(labels), "top1": 100 * (logits.argmax(1) == labels).float().mean().item(), "top5": 100 * (rank < 5).float().mean().item(),

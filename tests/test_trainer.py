@@ -617,6 +617,12 @@ def test_accuracy_equals_a_naive_count(n, K, seed):
     assert got["per_class"] == [pytest.approx(100 * table[k][k] / sum(table[k])) if sum(table[k]) else None for k in range(K)]
 
 
+def test_a_network_that_cannot_tell_gets_no_credit_in_top_5():
+    label = torch.zeros(3, dtype=torch.long)
+    assert accuracy(torch.zeros(3, 9), label)["top5"] == 0 and accuracy(torch.full((3, 9), math.nan), label)["top5"] == 0
+    assert accuracy(torch.eye(9)[label], label)["top5"] == 100
+
+
 def test_predict_sees_every_clip_once_in_order_without_dropout():
     model, data = Toy(dropout=0.9), Clips(10, 4, shuffle=False)
     logits, labels = predict(model.train(), data)
