@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import importlib.util
 import io
 import json
@@ -500,7 +501,8 @@ def main(argv: list[str]) -> int:
     folder, command, code = Path(given["exports"]) / cfg.run_name, "just phase4 " + " ".join(argv), commit()
     if not (cfg.run / "final.pt").is_file():
         raise ValueError(f"no finished run in {cfg.run} (it lacks final.pt): train it first, or give the out=, data= and seed= it was made with")
-    model, cfg, skeleton, classes = load_run(cfg.run)
+    model, trained, skeleton, classes = load_run(cfg.run)
+    cfg = dataclasses.replace(trained, out=cfg.out, data=dataclasses.replace(trained.data, store=cfg.data.store))
     if (folder / "report.json").exists():
         old = json.loads((folder / "report.json").read_text())
         if (old["dataset"], old["split"]) != (cfg.data.name, cfg.data.split):
