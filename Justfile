@@ -63,7 +63,7 @@ ablation *args:
 table *args:
     @{{python}} phases/table.py table "$@"
 
-# gather finished runs into results/<recipe>--<dataset>-<split>.json
+# gather finished runs into results/<recipe>--<dataset>-<split>.json, and exports into <recipe>--<dataset>-export.json
 [no-exit-message]
 collect *args:
     @{{python}} phases/table.py collect "$@"

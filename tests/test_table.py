@@ -200,6 +200,18 @@ def test_show_picks_tables_and_the_rest_is_what_they_leave(here, capsys):
     assert "Measured besides" not in tables(capsys, "data=nw_ucla")
 
 
+def test_exports_are_collected_into_the_file_the_table_reads(here, capsys):
+    report = {"recipe": "lite_nano", "dataset": "nw_ucla", "split": "xview", "params": 48042, "fp32": {"top1": 92.5, "bytes": 226915},
+              "int8": {"top1": 92.2, "bytes": 144708, "drop": 0.3, "drop_ci95": [-1.0, 1.5]}, "w8": {"top1": 92.5, "bytes": 122719, "drop": 0.0}}
+    for folder, data in (("a", "nw_ucla"), ("b", "synthetic")):
+        (here / "exports" / folder).mkdir(parents=True)
+        (here / "exports" / folder / "report.json").write_text(json.dumps({**report, "dataset": data}))
+    assert table.main(["collect"]) == 0
+    assert [p.name for p in (here / "results").iterdir()] == ["lite_nano--nw_ucla-export.json"]
+    assert json.loads((here / "results" / "lite_nano--nw_ucla-export.json").read_text()) == report
+    capsys.readouterr()
+
+
 def test_ensembles_are_collected_with_their_streams_and_shown_from_the_file(here, capsys):
     result("base", 97.0, folder="base-all", params=16_800_000, params_per_stream=4_200_000, streams=4)
     before = tables(capsys, "data=nw_ucla")
