@@ -92,7 +92,9 @@ class Skeleton:
             raise ValueError(f"{where}: {len(self.parents)} parents for {V} joints; one each, the root is its own")
         roots = [v for v in range(V) if self.parents[v] == v]
         if len(roots) != 1 or any(not 0 <= p < V for p in self.parents):
-            raise ValueError(f"{where}: parents must lie in 0..{V - 1} with exactly one root, its own parent; roots {roots}")
+            outside = [f"{self.parents[v]} of {self.joints[v]}" for v in range(V) if not 0 <= self.parents[v] < V]
+            raise ValueError(f"{where}: parents must lie in 0..{V - 1} with exactly one root, its own parent; "
+                             + (f"outside lies {outside[0]}" if outside else f"roots {roots}"))
         for v in range(V):
             u, steps = v, 0
             while self.parents[u] != u:
@@ -125,8 +127,8 @@ class Skeleton:
             regions = {k: tuple(map(int, v)) for k, v in d["regions"].items()}
             pairs = tuple((int(a), int(b)) for a, b in d.get("pairs", ()))
         except (TypeError, AttributeError, ValueError):
-            raise ValueError(f"skeleton {d.get('name', '?')!r}: joints must be a list of names, parents a list of joint numbers, "
-                             "regions a table of such lists, pairs a list of two joint numbers each") from None
+            raise ValueError(f"skeleton {d.get('name', '?')!r}: joints must be a list of names, parents a list of joint numbers (from 0), "
+                             "regions a table of lists of joint numbers, pairs a list of two joint numbers each") from None
         return cls(str(d.get("name", "own")), tuple(d["joints"]), parents, regions, pairs)
 
     def to_dict(self) -> dict:
@@ -1390,7 +1392,9 @@ def _build(cls: type, table: dict, where: str = ""):
     for key, value in table.items():
         path = where + key
         if key not in known:
-            raise ValueError(f"unknown key {path}{nearest(key, known)}")
+            tables = {name: getattr(cls(), name) for name in known}
+            within = [f"{name}.{key}" for name, table in tables.items() if dataclasses.is_dataclass(table) and hasattr(table, key)]
+            raise ValueError(f"unknown key {path}" + (f", did you mean {' or '.join(within)}?" if within else nearest(key, known)))
         default = getattr(cls(), key)
         if dataclasses.is_dataclass(default):
             if not isinstance(value, dict):
@@ -1459,11 +1463,10 @@ def load_config(argv: list[str]) -> Config:
             raise ValueError(f"recipe {name!r}: extends a chain of more than three recipes")
     if "data" in given:
         dataset = str(given.pop("data"))
-        found, table = read_recipe(dataset)
-        if "reader" not in table.get("data", {}):
-            sets = [p.stem for p in (ROOT / "recipes").glob("*.toml") if "reader" in read_recipe(p.stem)[1].get("data", {})]
-            raise ValueError(f"data = {dataset!r}: is no data set{nearest(dataset, sets)}")
-        chain.insert(1, table)
+        sets = [p.stem for p in (ROOT / "recipes").glob("*.toml") if "reader" in read_recipe(p.stem)[1].get("data", {})]
+        if dataset not in sets and not dataset.endswith(".toml"):
+            raise ValueError(f"data = {dataset!r}: is no data set, a recipe that says which data.reader{nearest(dataset, sets)}")
+        chain.insert(1, read_recipe(dataset)[1])
     merged: dict = {"recipe": name}
     for table in chain:
         merged = _merge(merged, table)
@@ -1477,6 +1480,9 @@ def load_config(argv: list[str]) -> Config:
 
 def cli(main: Callable[[list[str]], int | None]) -> None:
     """Run a program: bad input is one line on standard error and exit code 2, Ctrl-C exit code 130."""
+    if {"-h", "--help", "help"} & set(sys.argv[1:]):
+        print((sys.modules["__main__"].__doc__ or "").strip())
+        sys.exit(0)
     try:
         code = main(sys.argv[1:])
     except (ValueError, OSError) as e:

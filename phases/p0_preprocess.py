@@ -343,9 +343,11 @@ def as_joints(x) -> np.ndarray:
     """(M, L, V, 3) float32 of an array (L, V, C) or (M, L, V, C), C = 2 or 3, where a third coordinate is added as zero."""
     try:
         with np.errstate(over="ignore"):
+            if np.iscomplexobj(x):
+                raise TypeError
             x = np.asarray(x, np.float32)
     except (ValueError, TypeError):
-        raise ValueError("joints are not a full array of numbers") from None
+        raise ValueError("joints are not a full array of real numbers") from None
     if x.ndim == 3:
         x = x[None]
     if x.ndim != 4 or x.shape[-1] not in (2, 3):
@@ -494,6 +496,28 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else str(e))
 
 
+LABELS_HEADER = "name,label[,subject,camera,setup,replication,split]"
+COLUMNS = {"name", "label", "subject", "camera", "setup", "replication", "split"}
+
+
+def labels_line(row: dict[str, str | None], classes: list[str]) -> tuple[int, dict, dict]:
+    """(label, splits, numbers) of a line of labels.csv; ValueError says which field is wrong."""
+    def number(key: str) -> int:
+        if not re.fullmatch(r"-?\d{1,9}", row[key] or ""):
+            raise ValueError(f"{key} {row[key] or ''!r} is no whole number")
+        return int(row[key])
+
+    if row["label"] not in classes and not re.fullmatch(r"\d{1,9}", row["label"] or ""):
+        from last import nearest
+        word = row["label"] or ""
+        raise ValueError(f"label {word!r} is neither a class nor the number of one{nearest(word, classes) if classes else ''}")
+    if row.get("split", "") not in ("", "train", "test"):
+        raise ValueError(f"split {row['split']!r} is neither train nor test")
+    label = classes.index(row["label"]) if row["label"] in classes else int(row["label"])
+    split = {"given": ("train", "test").index(row["split"])} if row.get("split") else {}
+    return label, split, {k: number(k) for k in ("subject", "camera", "setup", "replication") if k in row}
+
+
 def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """Anyone's own clips, in one of two forms.
 
@@ -506,19 +530,22 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     if raw.is_dir():
         table = raw / "labels.csv"
         if not table.is_file():
-            raise ValueError(f"{table}: missing; it lists the clips under the header name,label[,subject,camera,setup,replication,split]")
-        with open(table, newline="") as f:
-            rows = list(csv.DictReader(f))
-        if not rows or not {"name", "label"} <= rows[0].keys():
-            raise ValueError(f"{table}: needs a header with name and label, and a line per clip")
+            raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
+        try:
+            with open(table, newline="", encoding="utf-8-sig") as f:  # Excel begins a file with a byte order mark
+                rows = list(csv.DictReader(f, skipinitialspace=True))
+        except UnicodeDecodeError as e:
+            raise ValueError(f"{table}: is not in UTF-8 ({e})") from None
+        if not rows or not {"name", "label"} <= rows[0].keys() or not rows[0].keys() <= COLUMNS:
+            header = ",".join(map(str, rows[0])) if rows else ""
+            raise ValueError(f"{table}: needs the header {LABELS_HEADER} with commas between, and a line per clip; its header is {header!r}")
+        for unlisted in sorted({p.stem for p in raw.glob("*.npy")} - {str(row["name"]).removesuffix(".npy") for row in rows}):
+            yield Skip(f"{unlisted}.npy", 0, f"is not listed in {table.name}")
         for number, row in enumerate(rows, 2):
             try:
-                label = classes.index(row["label"]) if row["label"] in classes else int(row["label"])
-                split = {"given": ("train", "test").index(row["split"])} if row.get("split") else {}
-                numbers = {k: int(row[k]) for k in ("subject", "camera", "setup", "replication") if row.get(k)}
-            except (ValueError, TypeError):
-                yield Skip(table.name, number, f"{','.join(map(str, row.values()))!r}: label must be a class name or a number, split train or test, "
-                                               "all others whole numbers")
+                label, split, numbers = labels_line(row, classes)
+            except ValueError as e:
+                yield Skip(table.name, number, f"{row['name']}: {e}")
                 continue
             try:
                 joints = as_joints(np.load(raw / f"{row['name'].removesuffix('.npy')}.npy", allow_pickle=False))
@@ -552,6 +579,8 @@ def metadata(raw: Path) -> dict:
         raise ValueError(f"{path}: is no JSON ({e})") from None
     if not isinstance(d, dict) or not isinstance(d.get("classes") or [], list):
         raise ValueError(f'{path}: must be like {{"skeleton": a name or {{joints, parents, regions}}, "classes": [...]}}')
+    if twice := [c for c, n in Counter(map(str, d.get("classes") or [])).items() if n > 1]:
+        raise ValueError(f"{path}: names the class {twice[0]!r} twice")
     return d
 
 
@@ -566,7 +595,11 @@ def read_clip(path: Path | str) -> np.ndarray:
     try:
         if path.suffix == ".json":
             array = json.loads(path.read_text())["skeletons"]
+        elif path.suffix not in (".npy", ".npz"):
+            raise ValueError("is none of .skeleton, .json, .npy and .npz")
         else:
+            if path.read_bytes()[:2] not in (b"\x93N", b"PK"):
+                raise ValueError("is no numpy file, whatever its name says")
             array = np.load(path, allow_pickle=False)
             if isinstance(array, np.lib.npyio.NpzFile):
                 with array:
@@ -884,6 +917,11 @@ def check_rules(protocols: dict) -> dict:
             raise ValueError(f'data.protocols.{name} = {rule}: must look like {{ field = "subject", train = [1, 2] }}, with train, test or both')
         if rule.get("field") not in ("subject", "camera", "setup", "replication"):
             raise ValueError(f"data.protocols.{name}.field = {rule.get('field')!r}: must be subject, camera, setup or replication")
+        for side in {"train", "test"} & set(rule):
+            if not isinstance(rule[side], list) or not all(type(v) is int for v in rule[side]):
+                raise ValueError(f"data.protocols.{name}.{side} = {rule[side]!r}: must be a list of whole numbers, such as [1, 2]")
+        if both := sorted(set(rule.get("train", ())) & set(rule.get("test", ()))):
+            raise ValueError(f"data.protocols.{name}: {rule['field']} {both[0]} stands on both sides")
     return protocols
 
 
@@ -1018,7 +1056,7 @@ def merge(partial: Path, skeleton, cfg, left_out: int) -> dict:
         raise NothingStored(skips)
     V = skeleton.num_joints
     bones = np.array([b for b in skeleton.bones if b[0] != b[1]])
-    quality, at, offset = {k: [] for k in ("lengths", "missing", "constant", "digest")}, 0, []
+    quality, at, offset = {k: [] for k in ("lengths", "missing", "constant", "digest", "flat")}, 0, []
     with open(partial / "frames.npy", "wb") as f:  # written, not mapped: a full disk is then an error, not a crash
         np.lib.format.write_array_header_1_0(f, {"descr": "<f4", "fortran_order": False, "shape": (rows, V, 3)})
         for path, t in zip(shards, tables, strict=True):
@@ -1035,6 +1073,7 @@ def merge(partial: Path, skeleton, cfg, left_out: int) -> dict:
                 there = (body != 0).any(2)
                 quality["lengths"].append(np.median(np.linalg.norm(body[:, bones[:, 0]] - body[:, bones[:, 1]], axis=2)[there.any(1)], axis=0))
                 quality["missing"].append(int((~there).any(1).sum()))
+                quality["flat"].append(not body[..., 2].any())
                 quality["constant"].append(L > 1 and not np.ptp(body, axis=0).any())
                 quality["digest"].append(hashlib.blake2b(x.tobytes(), digest_size=16).digest())
     names = [k for k in tables[0] if k not in ("keep", "bodies")]
@@ -1083,7 +1122,7 @@ def report(clips: dict, quality: dict, protocols: dict, skeleton, bones: np.ndar
     return {
         "clips": len(length), "frames": [int(length.min()), float(np.median(length)), int(length.max())],
         "two_bodies": int((clips["offset"][:, 1] >= 0).sum()), "missing_joints": int((np.array(quality["missing"]) > 0).sum()),
-        "constant": [str(n) for n in names[np.array(quality["constant"])]],
+        "longest_bone": float(usual.max()), "flat": all(quality["flat"]), "constant": [str(n) for n in names[np.array(quality["constant"])]],
         "odd_bones": [f"{names[i]}: {skeleton.joints[bones[int(np.argmax(np.abs(np.log((bone[i] + 1e-6) / (usual + 1e-6)))))][0]]}" for i in odd],
         "copies": [[str(names[i]) for i in g] for g in doubles], "test_clips_in_training": across,
         **{f"per_{k}": {str(v): int(n) for v, n in sorted(Counter(clips[k].tolist()).items())} for k in ("label", "subject", "camera", "setup")}}
@@ -1102,6 +1141,8 @@ def show_report(meta: dict, store: Path, show: int = 20) -> None:
         print(f"  {name}: {n['train']} training, {n['test']} test{note}" + ("" if n["train"] and n["test"] else "  <- one side is empty"))
     print(f"  {q['missing_joints']} clips with missing joints, {len(q['constant'])} constant, {len(q['odd_bones'])} with bones out of range, "
           f"{sum(len(g) - 1 for g in q['copies'])} exact copies; {meta['left_out']} left out by the list of unusable samples")
+    if q["longest_bone"] > 5 and not q["flat"]:
+        print(f"  the longest bone usually measures {q['longest_bone']:.4g}: are the joints in metres?", file=sys.stderr)
     for s in meta["skipped"][:show]:
         print(f"  skipped {told(s)}", file=sys.stderr)
     if len(meta["skipped"]) > show:
@@ -1116,7 +1157,10 @@ def skeleton_of(cfg, raw: Path):
         joints = {np.shape(a.get("keypoint"))[-2:-1] for a in read_annotations(raw)["annotations"] if isinstance(a, dict)}
         brought = {((17,),): "coco17", ((25,),): "ntu25"}.get(tuple(joints))
     if isinstance(brought, dict):
-        brought = Skeleton.from_dict(brought)
+        try:
+            brought = Skeleton.from_dict(brought)
+        except ValueError as e:
+            raise ValueError(f"{raw / 'skeleton.json' if raw.is_dir() else raw.with_suffix('.json')}: {e}") from None
     elif brought is not None:
         if brought not in SKELETONS:
             raise ValueError(f"skeleton {brought!r} of {raw} is unknown{nearest(brought, SKELETONS)}; or write it out in full")
@@ -1151,7 +1195,7 @@ def replace_folder(new: Path, old: Path, aside: Path) -> None:
 
 
 def main(argv: list[str]) -> int:
-    from last import load_config
+    from last import Data, load_config
     cfg = load_config(argv)
     store, partial = cfg.store, cfg.store.with_name(f"{cfg.store.name}.partial")
     aside = cfg.store.with_name(f".{cfg.store.name}.old")
@@ -1169,6 +1213,8 @@ def main(argv: list[str]) -> int:
     if store.exists() and not (store / "meta.json").exists() and any(store.iterdir()):
         raise ValueError(f"data.store = {store}: holds something that is no clip store, and would be replaced")
     check_rules(cfg.data.protocols)
+    if cfg.data.reader == "arrays" and cfg.data.name == Data.name:
+        raise ValueError(f"data.name = {cfg.data.name!r} is the default: give your recordings a name of their own in the recipe")
     skeleton, classes = skeleton_of(cfg, raw), class_names(cfg, raw)
     resumable, left_out = cfg.data.reader in ("ntu", "synthetic"), 0
     try:

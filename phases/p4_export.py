@@ -511,6 +511,9 @@ def main(argv: list[str]) -> int:
     store = open_store(cfg)
     train_clips, _, test_clips = splits(store, cfg)
     view = ClipView(store, cfg.view)
+    with np.load(cfg.run / "scores.npz") as z:
+        if sorted(z["name"]) != sorted(store.clips["name"][test_clips]):
+            raise ValueError(f"{cfg.store} holds other test clips than {cfg.run} was tested on: train again, with another out= or seed=")
     clips, label = arrays(view, test_clips), store.clips["label"][test_clips]
     chosen = np.random.default_rng(0).permutation(train_clips)[:int(given["calibration"])]
     module, one = deploy(model, causal), torch.from_numpy(clips[:2])

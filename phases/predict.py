@@ -39,7 +39,8 @@ class Model:
     def __init__(self, path: Path):
         import onnxruntime
         if not path.is_file():
-            raise ValueError(f"model = {path}: no such file; make one with `just phase4 recipe=...`")
+            raise ValueError(f"model = {path}: " + ("is a folder; give a file in it, such as model.onnx" if path.is_dir() else
+                                                    "no such file; make one with `just phase4 recipe=...`"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 3  # one thread is the fastest for one clip
         options.add_session_config_entry("session.disable_quant_qdq", str(int(path.name.endswith(".w8.onnx"))))
@@ -130,16 +131,19 @@ def report(found: list[tuple[str, np.ndarray]], classes: list[str], top: int, fo
 def frames(lines: Iterable[str], V: int) -> Iterator[np.ndarray]:
     """Joints (M, V, 3) of each line, M = 0 where no body was seen; ValueError names a bad line."""
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             x = np.asarray(json.loads(line), np.float32)
-        except (ValueError, TypeError):
-            raise ValueError(f"standard input, line {number}: is no JSON list of joints") from None
+        except (ValueError, TypeError, RecursionError):
+            raise ValueError(f"standard input, line {number}: is no JSON list of {V} joints, [[x, y, z], ...]") from None
         x = x[None] if x.ndim == 2 else x
         if x.size == 0:
             yield np.zeros((0, V, 3), np.float32)
-        elif x.ndim != 3 or x.shape[1:] != (V, 3) or not np.isfinite(x).all():
-            raise ValueError(f"standard input, line {number}: has shape {x.shape[-2:] if x.ndim else x.shape}, "
-                             f"must be {V} joints of three finite coordinates")
+        elif x.ndim != 3 or x.shape[1:] != (V, 3):
+            raise ValueError(f"standard input, line {number}: has shape {x.shape[-2:] if x.ndim else x.shape}, must be {V} joints [x, y, z]")
+        elif not np.isfinite(x).all():
+            raise ValueError(f"standard input, line {number}: a coordinate is not finite; a missing joint is [0, 0, 0]")
         else:
             yield x
 
@@ -171,11 +175,15 @@ def stream(model: Model, lines: Iterable[str], sure: float, hold: int, window: i
 
 def options(argv: list[str]) -> dict:
     given = {"model": "", "clip": "", "stream": "false", "format": "text", "out": "", "top": "5", "sure": "0.8", "hold": "5", "window": ""}
+    seen: set[str] = set()
     for arg in argv:
         key, eq, value = arg.partition("=")
         if not eq or key not in given:
             close = difflib.get_close_matches(key, given, n=1)
             raise ValueError(f"unknown argument {arg!r}{f', did you mean {close[0]!r}?' if close else ''} (known: {', '.join(given)})")
+        if key in seen:
+            raise ValueError(f"{key}= is given twice: one {'file or folder' if key == 'clip' else 'value'} at a time")
+        seen.add(key)
         given[key] = value
     for key, known in (("format", ("text", "csv", "json")), ("stream", ("true", "false"))):
         if given[key] not in known:
@@ -189,7 +197,11 @@ def options(argv: list[str]) -> dict:
     if not given["model"]:
         raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it")
     if bool(given["clip"]) == (given["stream"] == "true"):
-        raise ValueError("give clip=FILE or FOLDER, or stream=true for frames on standard input")
+        raise ValueError("give clip=FILE or FOLDER, or stream=true for frames on standard input" + (", not both" if given["clip"] else ""))
+    if given["stream"] == "true" and (given["format"] != "text" or given["out"]):
+        raise ValueError("stream=true prints lines of text: it takes no format= and no out=")
+    if given["out"] and not Path(given["out"]).absolute().parent.is_dir():
+        raise ValueError(f"out = {given['out']}: there is no folder {Path(given['out']).absolute().parent}")
     return given
 
 
@@ -227,8 +239,13 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help", "help"} & set(sys.argv[1:]):
+        print(__doc__.strip())
+        sys.exit(0)
     try:
         code = main(sys.argv[1:])
+    except BrokenPipeError:  # the reader has seen enough
+        os._exit(0)
     except (ValueError, OSError) as e:
         print("error:", " ".join(str(e).split()), file=sys.stderr)
         code = 2

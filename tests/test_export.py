@@ -251,6 +251,12 @@ def test_bad_arguments_are_named(exported, argument, message):
         p4_export.main([*argv, argument])
 
 
+def test_a_store_that_was_replaced_since_is_noticed(exported, tmp_path):
+    other = write_store(tmp_path / "other", clips=36)
+    with pytest.raises(ValueError, match="holds other test clips than .* was tested on"):
+        p4_export.main([*exported[3], f"data.store={other}", f"exports={tmp_path / 'e'}"])
+
+
 def test_without_the_extra_tflite_a_line_says_how_to_get_it(exported, monkeypatch):
     monkeypatch.setattr(p4_export.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install -e '.\[tflite\]'"):
@@ -345,8 +351,9 @@ def test_the_last_window_alone_decides(exported, clips, capsys):
     assert capsys.readouterr().out == "frame 3: swing 0 (100 %)\n", "one line as soon as it is sure, none after"
 
 
-@pytest.mark.parametrize("text,message", [("", "no frame with a body"), ("[[1, 2, 3]]\n", "line 1: has shape"), ("[]\nhello\n", "line 2: is no JSON"),
-                                          ("[[[NaN, 0, 0]]]\n", "line 1: has shape")])
+@pytest.mark.parametrize("text,message", [
+    ("", "no frame with a body"), ("[[1, 2, 3]]\n", "line 1: has shape"), ("[]\nhello\n", "line 2: is no JSON"), ("[" * 5000, "is no JSON"),
+    ("[[[NaN, 0, 0]]]\n", "line 1: has shape"), (f"\n[{', '.join(['[NaN, 0, 0]'] * 25)}]\n", "line 2: a coordinate is not finite")])
 def test_bad_frames_are_named(exported, text, message):
     with pytest.raises(ValueError, match=message):
         predict.stream(predict.Model(exported[2] / "model.onnx"), io.StringIO(text), 0.8, 5, 12)
@@ -387,9 +394,12 @@ def test_a_folder_that_names_another_skeleton_is_refused(exported, tmp_path):
         predict.main([f"model={exported[2] / 'model.onnx'}", f"clip={tmp_path / 'x.npy'}"])
 
 
-@pytest.mark.parametrize("argv,message", [(["clip=x"], "no model"), (["model=x"], "give clip="), (["model=x", "clip=y", "stream=true"], "give clip="),
-                                          (["modle=x"], "did you mean 'model'"), (["model=x", "clip=y", "format=xml"], "format = 'xml'"),
-                                          (["model=x", "clip=y", "top=many"], "must be numbers"), (["model=x", "clip=y", "top=0"], "at least 1")])
+@pytest.mark.parametrize("argv,message", [
+    (["clip=x"], "no model"), (["model=x"], "give clip="), (["model=x", "clip=y", "stream=true"], "not both"), (["modle=x"], "did you mean 'model'"),
+    (["model=x", "clip=y", "clip=z"], "given twice"), (["model=x", "stream=true", "format=csv"], "lines of text"),
+    (["model=x", "clip=y", "out=/no/such/f.csv"], "there is no folder"), ([f"model={ROOT}", "clip=y"], "is a folder"),
+    (["model=x", "clip=y", "format=xml"], "format = 'xml'"), (["model=x", "clip=y", "top=many"], "must be numbers"),
+    (["model=x", "clip=y", "top=0"], "at least 1")])
 def test_bad_arguments_of_predict_are_named(argv, message):
     with pytest.raises(ValueError, match=message):
         predict.main(argv)

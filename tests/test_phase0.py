@@ -825,12 +825,45 @@ def test_every_fault_of_ones_own_clips_is_named(tmp_path):
     (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": "kinekt20"}'), "kinect20"),
     (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": {"joints": ["a", "b"]}}'), "parents"),
     (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": "kinect20", "classes": ["a", "b", "c"]}'), "num_classes"),
+    (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": "kinect20", "classes": ["a", "a"]}'), "names the class 'a' twice"),
+    (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": {"joints": ["a", "b"], "parents": [0, 9], "regions": {"r": [0, 1]}}}'), "9 of b"),
+    (lambda raw: (raw / "labels.csv").write_text("name,label,person\na,wave,1\n"), "its header is 'name,label,person'"),
+    (lambda raw: (raw / "labels.csv").write_text("name;label\na;wave\n"), "with commas between"),
+    (lambda raw: (raw / "labels.csv").write_bytes(b"name,label\na,w\xe4ve\n"), "labels.csv: is not in UTF-8"),
 ])
 def test_a_folder_of_ones_own_that_lacks_something_is_one_line(tmp_path, spoil, expected):
     raw = own_folder(tmp_path / "raw", "name,label\na,wave\n", a=np.ones((4, 20, 3)))
     spoil(raw)
     code, message = phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")
     assert code == 2 and expected in message and sorted(p.name for p in tmp_path.iterdir()) == ["raw"]
+
+
+def test_labels_are_read_as_spreadsheets_write_them_and_told_where_they_are_wrong(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 20, 3))
+    labels = "\ufeffname, label, subject\na, wave, 1\nb,wvae,1\nc,sit,anna\nd,sit,\ne,sit,99999999999999999999\n"
+    raw = own_folder(tmp_path / "raw", labels, a=x, b=x, c=x, d=x, e=x, f=x)
+    assert phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 3
+    told = [f"{s['file']} line {s['line']}: {s['reason']}" for s in contents(tmp_path / "store")[2]["skipped"]]
+    assert list(clips(tmp_path / "store")) == ["a"] and len(told) == 5
+    for words in ("f.npy line 0: is not listed", "line 3: b: label 'wvae' is neither a class nor the number of one, did you mean 'wave'?",
+                  "line 4: c: subject 'anna' is no whole number", "line 5: d: subject '' is no", "line 6: e: subject '9999"):
+        assert any(words in t for t in told), (words, told)
+
+
+@pytest.mark.parametrize("argument, expected", [
+    ('data.protocols={xsub={field="subject",train=["1"]}}', "must be a list of whole numbers"),
+    ('data.protocols={xsub={field="subject",train=[1,2],test=[2,3]}}', "subject 2 stands on both sides"), ("data.name=ntu60", "is the default: give your")])
+def test_a_protocol_or_a_name_that_would_mislead_is_refused(tmp_path, argument, expected):
+    raw = own_folder(tmp_path / "raw", "name,label\na,wave\n", a=np.ones((4, 20, 3)))
+    code, message = phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}", argument)
+    assert code == 2 and expected in message
+
+
+def test_joints_in_millimetres_are_asked_about(tmp_path, capsys):
+    x = 1000 * np.random.default_rng(0).normal(size=(4, 20, 3))
+    raw = own_folder(tmp_path / "raw", "name,label\na,wave\n", a=x)
+    assert phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 0
+    assert "are the joints in metres?" in capsys.readouterr().err
 
 
 def test_a_skeleton_that_is_not_the_recipes_is_refused(tmp_path):

@@ -124,6 +124,13 @@ def test_a_row_keeps_what_it_measures_on_another_data_set():
     assert resolved("recipe=P1", "data=nw_ucla")["view.sampling"] == "crop"
 
 
+def test_a_field_without_its_table_and_a_data_set_of_another_name_are_found():
+    assert "unknown key epochs, did you mean train.epochs?" in complaint("recipe=lite_small", "epochs=3")
+    assert "did you mean data.name or model.name?" in complaint("recipe=lite_small", "name=mine")
+    line = complaint("recipe=lite_small", "data=utd_mhda")
+    assert "did you mean 'utd_mhad'?" in line and "lite_small" not in line
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An own recipes folder: call it with name=text."""
