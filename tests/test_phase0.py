@@ -852,7 +852,8 @@ def test_labels_are_read_as_spreadsheets_write_them_and_told_where_they_are_wron
 
 @pytest.mark.parametrize("argument, expected", [
     ('data.protocols={xsub={field="subject",train=["1"]}}', "must be a list of whole numbers"),
-    ('data.protocols={xsub={field="subject",train=[1,2],test=[2,3]}}', "subject 2 stands on both sides"), ("data.name=ntu60", "is the default: give your")])
+    ('data.protocols={xsub={field="subject",train=[1,2],test=[2,3]}}', "subject 2 stands on both sides"),
+    ("data.name=ntu60", "is the default: give your")])
 def test_a_protocol_or_a_name_that_would_mislead_is_refused(tmp_path, argument, expected):
     raw = own_folder(tmp_path / "raw", "name,label\na,wave\n", a=np.ones((4, 20, 3)))
     code, message = phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}", argument)
