@@ -81,6 +81,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "B9": ("B7", {"model.prototypes": False}), "B10": ("B7", {"model.regions": False}), "B11": ("B7", {"model.attention": "factorized"}),
     "B12": ("B7", {"train.causal": 0.5}), "B14": ("B7", {"streams": "all", "members": "B7"}),
     "B13": ("B7", {"train.average": "swa", "train.swa_lr": 1e-4}),
+    "base_narrow": ("base", {"model.width": 32, "train.accumulate": 1}),
     "lite_small_base": ("lite_small", {"distil.teacher": "base"}), "lite_small_laste": ("lite_small", {"distil.teacher": "last_e"}),
     "lite_nano_base": ("lite_nano", {"distil.teacher": "base", **LEANING}),
     "lite_nano_small": ("lite_nano", {"distil.teacher": "lite_small", **LEANING}),
