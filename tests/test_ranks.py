@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import p1_train
 import pytest
 import torch
 from conftest import ROOT, write_store
@@ -46,16 +47,18 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("argv", [
-    ["recipe=lite_nano", "view.bodies=2", "train.batch=8", "train.average=swa"],
-    ["recipe=base", "model.width=8", "model.drop_path=0", "model.bottleneck=false", "train.epochs=1", "train.lr=0.002"]])
-def test_two_processes_are_one_with_the_same_batches(folder, argv):
-    name = "-".join(argv).replace("=", "")
-    one = run(folder, *ARGV, *argv, f"out=one/{name}")
-    two = run(folder, *ARGV, *argv, f"out=two/{name}", "gpus=2")
-    assert one.returncode == 0, one.stderr
+@pytest.mark.parametrize("launcher, argv", [
+    ([], ["recipe=lite_nano", "view.bodies=2", "train.batch=8", "train.average=swa"]),
+    (["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+     ["recipe=base", "model.width=8", "model.drop_path=0", "model.bottleneck=false", "train.epochs=1", "train.lr=0.002"])])
+def test_two_processes_are_one_with_the_same_batches(folder, monkeypatch, launcher, argv):
+    """Once by gpus=2, once by torchrun itself."""
+    a, b = (folder / side / argv[0].removeprefix("recipe=") / "tiny-xsub" / "seed0" for side in ("one", "two"))
+    monkeypatch.chdir(folder)
+    assert p1_train.main([*ARGV, *argv, "out=one"]) == 0
+    python, *script = command(*ARGV, *argv, "out=two", *([] if launcher else ["gpus=2"]))
+    two = subprocess.run([python, *launcher, *script], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert two.returncode == 0, two.stderr
-    a, b = (folder / side / name / argv[0].removeprefix("recipe=") / "tiny-xsub" / "seed0" for side in ("one", "two"))
     np.testing.assert_allclose(losses(b), losses(a), rtol=2e-3)
     assert losses(b)[0] == pytest.approx(losses(a)[0], rel=1e-4)
     ours, theirs = final(a), final(b)
@@ -64,15 +67,6 @@ def test_two_processes_are_one_with_the_same_batches(folder, argv):
             torch.testing.assert_close(theirs[key], value, rtol=2e-2, atol=2e-2, msg=lambda m, key=key: f"{key}: {m}")
     assert two.stdout.count('"recipe"') == 1, "one process reports"
     assert "2 processes" in two.stderr
-
-
-def test_torchrun_itself_will_do(folder):
-    argv = [*ARGV, "recipe=lite_nano", "train.epochs=1", "out=torchrun"]
-    script = command(*argv)
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script[1:]], cwd=folder,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (folder / "torchrun" / "lite_nano" / "tiny-xsub" / "seed0" / "result.json").exists()
 
 
 def test_a_killed_process_ends_the_run_with_a_message_and_the_same_command_goes_on(folder):
