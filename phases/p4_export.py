@@ -402,6 +402,7 @@ def latencies(runs: dict[str, Callable[[], object]], rounds: int = 60) -> dict[s
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(rounds + 5):
         for name, call in runs.items():
+            call()  # into the caches, where the one before has left its own data
             start = time.perf_counter()
             call()
             if i >= 5:
