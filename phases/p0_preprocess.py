@@ -898,7 +898,9 @@ XSUB120 = [*XSUB60, 45, 46, 47, 49, 50, *range(52, 60), 70, 74, 78, *range(80, 8
 PROTOCOLS = {  # training side; the rest tests
     "ntu60": {"xsub": {"field": "subject", "train": XSUB60}, "xview": {"field": "camera", "train": [2, 3], "test": [1]}},
     "ntu120": {"xsub": {"field": "subject", "train": XSUB120}, "xset": {"field": "setup", "train": list(range(2, 33, 2))}},
-    "nw_ucla": {"xview": {"field": "camera", "train": [1, 2], "test": [3]}},
+    "nw_ucla": {"xview": {"field": "camera", "train": [1, 2], "test": [3]},
+                "view12": {"field": "camera", "train": [1], "test": [2]},  # to choose hyper-parameters without a look at camera 3
+                "view21": {"field": "camera", "train": [2], "test": [1]}},
 }
 PROTOCOLS["synthetic"] = {**PROTOCOLS["ntu60"], "xset": PROTOCOLS["ntu120"]["xset"]}
 WITHIN = {"ntu60": {"setup": 17, "subject": 40, "label": 59}, "ntu120": {"setup": 32, "subject": 106, "label": 119}}

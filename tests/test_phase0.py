@@ -544,7 +544,8 @@ def test_northwestern_ucla_gives_1020_training_and_464_test_clips_and_finds_the_
     store = tmp_path / "store"
     assert phase0("recipe=nw_ucla", f"raw={data_folder / 'nw-ucla.tar.xz'}", f"data.store={store}") == (0, "")
     _, table, meta = contents(store)
-    assert meta["counts"] == {"xview": {"train": 1020, "test": 464}} and meta["skipped"] == [] and meta["classes"][6:8] == ["donning", "doffing"]
+    assert meta["counts"] == {"xview": {"train": 1020, "test": 464}, "view12": {"train": 516, "test": 504}, "view21": {"train": 504, "test": 516}}
+    assert meta["skipped"] == [] and meta["classes"][6:8] == ["donning", "doffing"]
     length = np.array(table["length"])
     assert (len(length), length.min(), np.median(length), length.max()) == (1484, 1, 31, 201) and set(table["subject"]) == set(range(1, 11))
     assert set(table["label"]) == set(range(10)) and max(o for _, o in table["offset"]) == -1
