@@ -67,6 +67,8 @@ PIECES = {"model.shift": "region", "model.joint_embedding": True, "model.dct_gat
 OFF = {"model.shift": "random", "model.joint_embedding": False, "model.dct_gate": False, "model.frame_gate": False}
 BARE = {"model.graph": "spatial", "model.temporal_context": False, "model.prototypes": False, "model.frequency_gate": False,
         "model.attention": "none", "model.regions": False, "model.bottleneck": False}
+NARROW = {"model.width": 32, "model.drop_path": 0.05, "train.optimizer": "sgd", "train.lr": 0.1, "train.warmup_epochs": 3, "train.epochs": 40,
+          "train.warmup_lr": 0.01, "train.min_lr": 1e-4, "train.batch": 16, "train.accumulate": 1, "train.average": "ema"}
 LEANING, SMALLS = {"distil.alpha": 0.3, "distil.beta": 0.7}, "lite_small:0,lite_small:1,lite_small:2"
 ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes there)
     "L0": ("L5", OFF), "L1": ("L0", {"model.joint_embedding": True}), "L2": ("L0", {"model.frame_gate": True}),
@@ -81,7 +83,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "B9": ("B7", {"model.prototypes": False}), "B10": ("B7", {"model.regions": False}), "B11": ("B7", {"model.attention": "factorized"}),
     "B12": ("B7", {"train.causal": 0.5}), "B14": ("B7", {"streams": "all", "members": "B7"}),
     "B13": ("B7", {"train.average": "swa", "train.swa_lr": 1e-4}),
-    "base_narrow": ("base", {"model.width": 32, "train.accumulate": 1}),
+    "base_narrow": ("base", NARROW), "B0_narrow": ("B0", NARROW),
     "lite_small_base": ("lite_small", {"distil.teacher": "base"}), "lite_small_laste": ("lite_small", {"distil.teacher": "last_e"}),
     "lite_nano_base": ("lite_nano", {"distil.teacher": "base", **LEANING}),
     "lite_nano_small": ("lite_nano", {"distil.teacher": "lite_small", **LEANING}),
