@@ -1209,7 +1209,7 @@ class Data:
     missing: str = ""                # list of unusable samples, a file beside the recipes
     workers: int = 0                 # parsing processes; 0: one per core
     leaked: tuple[int, ...] = ()     # classes whose test clips also stand in the training split: left out of top1_clean
-    validate: dict = field(default_factory=dict)    # hold out training clips, {subject = [3, 7]}, and keep the epoch best on them
+    validate: dict = field(default_factory=dict)    # hold out training clips, {subject = [3, 7]}, and keep what is best on them
 
 
 @dataclass(frozen=True)
@@ -1780,23 +1780,23 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
 
     batches(epoch, start) yields the batches of an epoch from number `start` on and has a length. loss_fn(model, batch) returns
     (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights. `score`, higher is
-    better, chooses the epoch whose weights are kept, on clips held out of training. folder/last.pt holds everything: a run that was
+    better, chooses on clips held out of training: the epoch whose weights are kept, or their average where it does as well. folder/last.pt holds everything: a run that was
     cut goes on from it, and on a CPU in FP32 ends with the weights it would have had. ValueError for a loss that is not finite.
     Under torchrun every process calls fit with its own share of each batch; the first alone writes.
     """
     rank, ranks = rank_of()
     with locked(folder) if rank == 0 else contextlib.nullcontext(), global_norms(model):
-        best, mean_model = _fit(model, batches, loss_fn, cfg, folder, recipe, seed, score)
-    if best is not None:
-        model.load_state_dict(best)
-    elif mean_model is not None:
+        best, best_score, mean_model = _fit(model, batches, loss_fn, cfg, folder, recipe, seed, score)
+    if mean_model is not None:
         model.load_state_dict(mean_model.module.state_dict())
         refresh_batchnorm(model, plain or batches)
+    if best is not None and (mean_model is None or score(model) < best_score):
+        model.load_state_dict(best)
     return model.eval()
 
 
 def _fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, score: Callable | None) -> tuple:
-    """The loop of fit: (weights of the best-scoring epoch or None, averaged model or None)."""
+    """The loop of fit: (weights of the best-scoring epoch or None, their score, averaged model or None)."""
     (rank, ranks), device = rank_of(), next(model.parameters()).device
     dtype = amp_dtype(cfg, device)
     optimizer = make_optimizer(model, cfg)
@@ -1913,7 +1913,7 @@ def _fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path,
             bar.set_postfix({k: f"{entry[k]:.3f}" for k in ("loss", "top1", "validation") if k in entry})
             at.update(epoch=at["epoch"] + 1, step=0, sums={}, clips=0)
             save()
-    return best, mean_model
+    return best, at["best"], mean_model
 
 
 WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")  # where and how, not what

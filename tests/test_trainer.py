@@ -642,6 +642,19 @@ def test_validation_keeps_the_weights_of_the_best_epoch(tmp_path):
     assert [e["validation"] for e in log(tmp_path)] == [10.0, 30.0, 20.0, 30.0]
 
 
+@pytest.mark.parametrize("average", ["swa", "ema"])
+@pytest.mark.parametrize("last_score, keeps", [(29.0, "epoch"), (30.0, "average"), (31.0, "average")])
+def test_validation_chooses_between_the_best_epoch_and_the_average(average, last_score, keeps, tmp_path):
+    seen, scores = [], iter([10.0, 30.0, 20.0, last_score])
+
+    def score(model):
+        seen.append(weights(model))
+        return next(scores)
+    model = fit(Toy(), Clips(), loss_fn, with_(epochs=3, average=average), tmp_path / "a", RECIPE, score=score)
+    mean = weights(fit(Toy(), Clips(), loss_fn, with_(epochs=3, average=average), tmp_path / "b", RECIPE))
+    assert not equal(seen[1], mean) and equal(weights(model), {"epoch": seen[1], "average": mean}[keeps])
+
+
 def test_metrics_hold_one_line_an_epoch_with_means_over_clips(tmp_path):
     losses = []
 
