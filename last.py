@@ -1780,8 +1780,9 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
 
     batches(epoch, start) yields the batches of an epoch from number `start` on and has a length. loss_fn(model, batch) returns
     (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights. `score`, higher is
-    better, chooses on clips held out of training: the epoch whose weights are kept, or their average where it does as well. folder/last.pt holds everything: a run that was
-    cut goes on from it, and on a CPU in FP32 ends with the weights it would have had. ValueError for a loss that is not finite.
+    better, chooses on clips held out of training: the epoch whose weights are kept, or the average where it does as well.
+    folder/last.pt holds everything: a run that was cut goes on from it, and on a CPU in FP32 ends with the weights it would have had.
+    ValueError for a loss that is not finite.
     Under torchrun every process calls fit with its own share of each batch; the first alone writes.
     """
     rank, ranks = rank_of()
