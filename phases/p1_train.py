@@ -85,15 +85,20 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def report(cfg: Config, store: ClipStore, clips: np.ndarray, logits: torch.Tensor, labels: torch.Tensor) -> dict:
-    """Accuracies of the test clips, after their scores were written to the run folder."""
-    with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
-        np.savez(f, name=store.clips["name"][clips], logits=logits.numpy(), label=labels.numpy())
+def accuracies(cfg: Config, logits: torch.Tensor, labels: torch.Tensor) -> dict:
+    """`accuracy` of test clips, and of those among them that are no copies of training clips."""
     result = accuracy(logits, labels)
     if cfg.data.leaked:
         clean = ~torch.isin(labels, torch.tensor(cfg.data.leaked))
         result["clips_clean"], result["top1_clean"] = int(clean.sum()), accuracy(logits[clean], labels[clean])["top1"]
     return result
+
+
+def report(cfg: Config, store: ClipStore, clips: np.ndarray, logits: torch.Tensor, labels: torch.Tensor) -> dict:
+    """Accuracies of the test clips, after their scores were written to the run folder."""
+    with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
+        np.savez(f, name=store.clips["name"][clips], logits=logits.numpy(), label=labels.numpy())
+    return accuracies(cfg, logits, labels)
 
 
 def already_done(cfg: Config) -> bool:

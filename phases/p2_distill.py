@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from p1_train import already_done, begin, commit, finish, open_store, splits
+from p1_train import accuracies, already_done, begin, commit, finish, open_store, splits
 from torch import Tensor, nn
 
 from last import (
@@ -143,6 +143,13 @@ def make_distilled(student: nn.Module, teacher: Teacher, gamma: float, joints: T
     return Distilled(student, [(a.shape[1], b.shape[1]) for a, b in zip(own, theirs, strict=True)] if gamma else [])
 
 
+def judge(teacher: Teacher, cfg: Config, test: Batches) -> dict:
+    """The accuracy of what the student is shown, {teacher_top1, teacher_top1_clean where clips leak}, percent of the test clips."""
+    shown, labels = zip(*((teacher(b["joints"])[0].cpu(), b["label"].cpu()) for b in test()), strict=True)
+    of = accuracies(cfg, torch.cat(shown), torch.cat(labels))
+    return {f"teacher_{key}": of[key] for key in ("top1", "top1_clean") if key in of}
+
+
 def main(argv: list[str]) -> int:
     cfg, command, code = load_config(argv), "just phase2 " + " ".join(argv), commit()
     if (exit_code := together(cfg, argv)) is not None:
@@ -171,7 +178,8 @@ def main(argv: list[str]) -> int:
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
     if rank_of()[0] == 0:
-        finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders]})
+        own = judge(teacher, cfg, Batches(view, test_clips, cfg.train.batch))
+        finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders], **own})
     return 0
 
 

@@ -301,7 +301,8 @@ def test_the_exported_student_is_a_plain_lite_and_the_projections_are_kept_for_r
     final, kept = load_checkpoint(folder / "final.pt")["model"], load_checkpoint(folder / "last.pt")["model"]
     assert final.keys() == nano().state_dict().keys() and sum("projections" in k for k in kept) == 3
     result, alone = json.loads((folder / "result.json").read_text()), json.loads((teacher_run / "result.json").read_text())
-    assert result.keys() - alone.keys() == {"teacher"} and alone.keys() <= result.keys() and result["teacher"] == [str(teacher_run)]
+    assert result.keys() - alone.keys() == {"teacher", "teacher_top1"} and alone.keys() <= result.keys()
+    assert result["teacher"] == [str(teacher_run)] and result["teacher_top1"] == alone["top1"]
     assert result["params"] == sum(p.numel() for p in nano().parameters()) and result["command"].startswith("just phase2 recipe=lite_nano_small")
     net, cfg, skeleton, classes = last.load_run(folder)
     view = last.ClipView(last.ClipStore(cfg.store), cfg.view)
