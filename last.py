@@ -752,8 +752,9 @@ class DropPath(nn.Module):
 class SampleAdjacency(nn.Module):
     """A(x) (N, V, V): the graph that a clip adds to the body's own. Starts at zero.
 
-    context (HI-GCN's): row v = W2 · mean_t ReLU(b + sum_o W1_o · x[t + o, v]) for o = 0, ±1, ±3, zero beyond the clip. Averaging
-    before the ReLU would leave nothing of the shifts. prototypes: softmax(P · mean x) mixes the K graphs of a bank all blocks share.
+    context (HI-GCN's): row v = W2 · LN(mean_t ReLU(b + sum_o W1_o · x[t + o, v])) / V for o = 0, ±1, ±3, zero beyond the clip.
+    Averaging before the ReLU would leave nothing of the shifts. Without the layer norm A(x) grows with x, so A(x) x with its square, and SGD
+    learns nothing; / V, as a row is a mean over the joints. prototypes: softmax(P · mean x) mixes the K graphs of a bank all blocks share.
     """
     OFFSETS, HIDDEN = (0, -1, 1, -3, 3), 32
 
@@ -761,7 +762,7 @@ class SampleAdjacency(nn.Module):
         super().__init__()
         self.shifted = conv1x1(channels, self.HIDDEN * len(self.OFFSETS)) if context else None
         self.bias = nn.Parameter(torch.zeros(self.HIDDEN)) if context else None
-        self.rows = zeroed(nn.Linear(self.HIDDEN, joints)) if context else None
+        self.rows = nn.Sequential(nn.LayerNorm(self.HIDDEN), zeroed(nn.Linear(self.HIDDEN, joints))) if context else None
         self.choose = nn.Linear(channels, prototypes, bias=False) if prototypes else None
 
     def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:                            # n c t v
@@ -770,7 +771,7 @@ class SampleAdjacency(nn.Module):
             parts = F.pad(self.shifted(x), (0, 0, 3, 3)).split(self.HIDDEN, 1)
             h = sum(part[:, :, 3 + o:3 + o + T] for part, o in zip(parts, self.OFFSETS, strict=True))
             h = F.relu(h + rearrange(self.bias, "c -> c 1 1")).mean(2)                      # n c v
-            A = A + self.rows(rearrange(h, "n c v -> n v c"))
+            A = A + self.rows(rearrange(h, "n c v -> n v c")) / x.shape[3]
         if self.choose is not None:
             weights = self.choose(x.mean((2, 3))).float().softmax(1)                        # n k
             A = A + torch.tensordot(weights, bank.float(), 1)

@@ -112,7 +112,23 @@ def test_temporal_context_is_the_mean_of_relu_over_shifted_frames_that_do_not_wr
                     if 0 <= t + offset < 7:
                         h += W[o].detach() @ x[n, :, t + offset, v]
                 hidden[n, v] += h.relu() / 7
-    torch.testing.assert_close(A(x, None), A.rows(hidden), rtol=1e-4, atol=1e-4)
+    norm, linear = A.rows
+    z = (hidden - hidden.mean(2, keepdim=True)) / (hidden.var(2, correction=0, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(A(x, None), (z @ linear.weight.T + linear.bias) / 25, rtol=1e-4, atol=1e-4)
+
+
+def test_temporal_context_does_not_grow_with_the_features():
+    A, x = stir(SampleAdjacency(6, 25, True, 0)), 10 * torch.randn(2, 6, 7, 25)
+    nn.init.zeros_(A.bias)  # it alone has a scale of its own
+    torch.testing.assert_close(A(100 * x, None), A(x, None), rtol=1e-4, atol=1e-4)
+
+
+def test_temporal_context_takes_no_larger_part_of_the_gradient_than_the_rest():
+    torch.manual_seed(0)
+    model, x = small("B1").train(), 5 * torch.randn(16, 1, 8, 25, 3)
+    F.cross_entropy(model(x), torch.arange(16) % 5).backward()
+    own = sum(p.grad.square().sum() for n, p in model.named_parameters() if ".sample." in n)
+    assert 0 < own < sum(p.grad.square().sum() for n, p in model.named_parameters() if ".sample." not in n)
 
 
 def test_prototypes_mix_the_bank_by_a_softmax_of_the_pooled_features():
