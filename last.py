@@ -345,8 +345,8 @@ class ClipStore:
 class ClipView:
     """Batches of a store as the models want them: (B, M, T, V, 3), an absent body all zeros, made on the device.
 
-    Every clip is centred on the spine of its main body's first frame, then, if the recipe says so, turned to a common heading
-    and scaled by the length of the trunk. In training it is flipped, turned, scaled, sheared and made noisy at random; what is
+    Every clip is centred on the spine of its main body's first frame, then, if the recipe says so, smoothed over time, turned to a common
+    heading and scaled by the length of the trunk. In training it is flipped, turned, scaled, sheared and made noisy at random; what is
     drawn is a pure function of (seed, epoch, clip), so that a resumed run and every rank agree.
     """
 
@@ -367,8 +367,20 @@ class ClipView:
     def _rows(self, index: Tensor) -> Tensor:
         return self.frames[index.to(self.frames.device)].to(self.device)
 
+    def _near(self, offset: Tensor, t: Tensor, length: Tensor) -> Tensor:
+        """Joints (B, M, T, V, 3) at the frames t (B, T) of clips: as recorded, or means over the frames around, joints that are missing left out."""
+        if not self.cfg.smooth:
+            return self._rows(offset[:, :, None] + t[:, None])
+        reach = math.ceil(3 * self.cfg.smooth)
+        o = torch.arange(-reach, reach + 1, device=self.device)
+        at = (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)             # b t o
+        x = self._rows(offset[:, :, None, None] + at[:, None])                              # b m t o v 3
+        weight = rearrange((-0.5 * (o / self.cfg.smooth) ** 2).exp(), "o -> o 1 1") * (x != 0).any(-1, keepdim=True)
+        mean = (weight * x).sum(3) / weight.sum(3).clamp(min=1e-12)
+        return mean * (weight[:, :, :, reach] > 0)                                          # b m t v 3
+
     def _normalise(self) -> tuple[Tensor, Tensor]:
-        """Centre (N, 3) and linear map (N, 3, 3) of every clip, from the first frame in which its main body is seen."""
+        """Centre (N, 3) and linear map (N, 3, 3) of every clip, by the first frame in which its main body is seen; the heading by all frames."""
         N, s = len(self.length), self.skeleton
         row = self.offset[:, 0].clone()
         last = row + self.length - 1
@@ -378,9 +390,12 @@ class ClipView:
         pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
         if (self.cfg.heading or self.cfg.trunk_scale) and s.trunk is None:
             raise ValueError(f"view.heading, view.trunk_scale: skeleton {s.name!r} names no left and right shoulder and hip; set both false")
-        if self.cfg.heading:
-            ls, rs, lh, rh = (body[:, j].mean(1) for j in s.trunk)
-            across = ls + lh - rs - rh
+        if self.cfg.heading:  # one frame's shoulders and hips are too noisy where the body is seen from its side
+            clip = torch.arange(N, device=self.device).repeat_interleave(self.length)
+            row = self.offset[clip, :1] + (torch.arange(len(clip), device=self.device) - (self.length.cumsum(0) - self.length)[clip])[:, None]
+            joint = lambda v: self.frames[row.to(self.frames.device), v].to(self.device)[:, 0]  # noqa: E731
+            ls, rs, lh, rh = (sum(map(joint, j)) / len(j) for j in s.trunk)
+            across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, ls + lh - rs - rh)
             angle = torch.atan2(across[:, 2], across[:, 0])  # about y, the vertical of a levelled camera
             pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
         if self.cfg.trunk_scale:
@@ -412,7 +427,7 @@ class ClipView:
             window = torch.stack([((length - count + 1) * w[:, 1]).long(), count], 1)
         t = sample_frames(length, cfg.frames, cfg.sampling, u, window)                      # b t
         offset = self.offset[index]                                                         # b m
-        x = self._rows(offset.clamp(min=0)[:, :, None] + t[:, None, :])                     # b m t v 3
+        x = self._near(offset.clamp(min=0), t, length)                                      # b m t v 3
         seen = ((x != 0).any(-1).any(-1) & (offset >= 0)[:, :, None])[..., None, None]      # b m t 1 1
         x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
         if training:
@@ -1219,7 +1234,8 @@ class View:
     frames: int = 64                 # T
     bodies: int = 1                  # M, 1 or 2
     sampling: str = "uniform"        # uniform, crop, stretch
-    heading: bool = False            # turn every body to face one way
+    smooth: float = 0.0              # standard deviation, in recorded frames, of a Gaussian over time: sensors' joints jitter
+    heading: bool = False            # turn the main body, on the mean over its clip, to face one way
     trunk_scale: bool = False        # divide by the length of the trunk
     extent: bool = False             # scale each clip so that the longest axis of what is seen of it measures 2
     window: float = 1.0              # training sees a random stretch of at least this share of the clip
@@ -1374,6 +1390,7 @@ CHOICES = {
 RANGES = {  # inclusive
     "seed": (0, 2**31 - 1), "gpus": (1, 1024),
     "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
+    "view.smooth": (0, 100),
     "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1), "view.flip": (0, 1),
     "model.dropout": (0, 0.99), "model.width": (8, 4096), "model.drop_path": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000),
     "train.accumulate": (1, 10_000), "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100),

@@ -53,7 +53,7 @@ from last import (
     together,
 )
 
-SEEN = ("frames", "bodies", "sampling", "heading", "trunk_scale", "extent")  # of a view: what teacher and student must agree on
+SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")  # of a view: what teacher and student must agree on
 
 
 class Teacher:

@@ -418,7 +418,7 @@ def arrays(view: ClipView, clips: np.ndarray) -> np.ndarray:
 
 def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.Module, causal: bool) -> dict:
     """The metadata that `just predict` reads. `centre` and `trunk` are joints of the skeleton, for the view."""
-    view = {k: getattr(cfg.view, k) for k in ("frames", "bodies", "sampling", "heading", "trunk_scale", "extent")}
+    view = {k: getattr(cfg.view, k) for k in ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")}
     return {"format": "LAST 1", "recipe": cfg.run_name, "seed": cfg.seed, "dataset": cfg.data.name, "split": cfg.data.split,
             "network": cfg.model.name, "params": sum(p.numel() for p in model.parameters()), "streams": list(model.streams), "causal": causal,
             "skeleton": {**skeleton.to_dict(), "centre": skeleton.centre, "trunk": skeleton.trunk}, "classes": classes, "view": view}

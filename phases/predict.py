@@ -19,6 +19,7 @@ import csv
 import difflib
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -70,24 +71,37 @@ def frames_seen(length: int, T: int, sampling: str) -> np.ndarray:
     return ((t + np.float32(0.5)) * np.float32(length) / np.float32(T)).astype(int)
 
 
+def smoothed(joints: np.ndarray, std: float) -> np.ndarray:
+    """Joints (M, L, V, 3) as Gaussian means over time; joints that are missing, 0, count nowhere and stay missing."""
+    if not std:
+        return joints
+    reach, t = math.ceil(3 * std), np.arange(joints.shape[1])
+    total, weights, there = np.zeros_like(joints), 0.0, joints.any(-1, keepdims=True)
+    for o in range(-reach, reach + 1):
+        at = np.clip(t + o, 0, len(t) - 1)
+        weight = np.float32(math.exp(-0.5 * (o / std) ** 2)) * there[:, at]
+        total, weights = total + weight * joints[:, at], weights + weight
+    return total / np.maximum(weights, 1e-12) * there
+
+
 def as_seen(joints: np.ndarray, view: dict, skeleton: dict) -> np.ndarray:
     """The test view (M, T, V, 3) of a clip (any number of bodies, L, V, 3): what last.ClipView makes of it, in numpy."""
     joints = np.asarray(joints, np.float32)[:view["bodies"]]
     bodies, length = joints.shape[:2]
     seen = joints.any((2, 3))                                                               # m l
-    start = joints[0, seen[0].argmax() if seen[0].any() else length - 1]                    # v 3, the main body's first frame
-    centre, linear = start[skeleton["centre"]].mean(0), np.eye(3, dtype=np.float32)
+    first = seen[0].argmax() if seen[0].any() else length - 1                               # of the main body
+    centre, linear = joints[0, first, skeleton["centre"]].mean(0), np.eye(3, dtype=np.float32)
     if view["heading"] or view["trunk_scale"]:
-        ls, rs, lh, rh = (start[j].mean(0) for j in skeleton["trunk"])
+        ls, rs, lh, rh = (joints[0][:, j].mean(1) for j in skeleton["trunk"])               # l 3
         if view["heading"]:
-            across = ls + lh - rs - rh
+            across = (ls + lh - rs - rh).sum(0)
             a = np.arctan2(across[2], across[0])
             linear = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]], np.float32)
         if view["trunk_scale"]:
-            size = np.linalg.norm((ls + rs - lh - rh) / 2)
+            size = np.linalg.norm((ls + rs - lh - rh)[first] / 2)
             linear = linear * np.float32(0.5 / (size if size > 1e-3 else 1))
     at = frames_seen(length, view["frames"], view["sampling"])
-    x, seen = (joints[:, at] - centre) @ linear, seen[:, at]                                # m t v 3
+    x, seen = (smoothed(joints, view.get("smooth", 0))[:, at] - centre) @ linear, seen[:, at]  # m t v 3
     if view["extent"] and seen.any():
         size = np.ptp(x[seen].reshape(-1, 3), axis=0).max()
         x = x * np.float32(2 / (size if size > 1e-3 else 2))

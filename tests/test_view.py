@@ -232,12 +232,48 @@ def test_heading_undoes_a_turn_about_the_vertical(tmp_path_factory, make_store, 
     assert torch.allclose(ClipView(turned, cfg)(EVERY[:6]), ClipView(still, cfg)(EVERY[:6]), atol=2e-4)
 
 
-def test_heading_puts_the_left_side_along_x_and_keeps_the_vertical(store):
-    plain, turned = (ClipView(store, View(frames=80, heading=h))(torch.tensor([1]))[0, 0, 0] for h in (False, True))
-    ls, rs, lh, rh = (turned[j].mean(0) for j in store.skeleton.trunk)
-    across = ls + lh - rs - rh
+def test_heading_puts_the_left_side_along_x_on_the_mean_over_the_clip_and_keeps_the_vertical(store):
+    plain, turned = (ClipView(store, View(frames=80, heading=h))(torch.tensor([1]))[0, 0] for h in (False, True))
+    ls, rs, lh, rh = (turned[:, j].mean(1) for j in store.skeleton.trunk)
+    across = (ls + lh - rs - rh).mean(0)
     assert across[0] > 0.1 and abs(across[2]) < 1e-5
-    assert torch.allclose(plain[:, 1], turned[:, 1], atol=1e-6)
+    assert torch.allclose(plain[..., 1], turned[..., 1], atol=1e-6)
+
+
+def test_heading_is_hardly_moved_by_one_wild_frame(store):
+    before = ClipView(store, View(heading=True)).pose[1]
+    store.frames = np.array(store.frames)
+    first = store.clips["offset"][1, 0]
+    store.frames[first] = store.frames[first] @ turn(90)
+    after = ClipView(store, View(heading=True)).pose[1]
+    assert math.degrees(math.acos(min(1, ((after.T @ before).trace().item() - 1) / 2))) < 3
+
+
+# --- smoothing ---
+
+@given(std=st.floats(0.2, 2), joint=st.integers(0, 24))
+def test_smoothing_is_the_gaussian_mean_of_the_frames_in_which_a_joint_is_seen(tmp_path_factory, make_store, std, joint):
+    folder = tmp_path_factory.getbasetemp() / "smooth"
+    store = ClipStore(folder if folder.exists() else make_store(folder, clips=6))
+    store.frames = np.array(store.frames)
+    (offset, _), length = store.clips["offset"][1], int(store.clips["length"][1])
+    store.frames[offset + 4, joint] = 0  # a missing joint
+    x = store.frames[offset:offset + length].astype(np.float64)
+    want = np.zeros_like(x)
+    for t in range(length):
+        for v in range(25):
+            near = [(math.exp(-0.5 * (o / std) ** 2), x[min(max(t + o, 0), length - 1), v]) for o in range(-math.ceil(3 * std), math.ceil(3 * std) + 1)]
+            near = [(w, p) for w, p in near if p.any()]
+            if x[t, v].any():
+                want[t, v] = sum(w * p for w, p in near) / sum(w for w, _ in near)
+    view = ClipView(store, View(frames=length, smooth=std))
+    got = view(torch.tensor([1]))[0, 0]
+    np.testing.assert_allclose(got, (want - view.centre[1].numpy()) * x.any((1, 2))[:, None, None], atol=1e-5)
+
+
+def test_smoothing_brings_no_body_where_none_was_seen(store):
+    plain, smooth = (ClipView(store, View(frames=80, bodies=2, smooth=s))(EVERY) for s in (0.0, 2.0))
+    assert torch.equal((plain != 0).any(-1).any(-1), (smooth != 0).any(-1).any(-1))
 
 
 @given(size=st.floats(0.2, 5))
