@@ -453,7 +453,8 @@ class Batches:
     """Batches of some clips of a view: in a new order each epoch when training, in order and each exactly once otherwise.
 
     In training, the processes of one run take every `ranks`-th clip of a batch each: `own` of its `clips`. One for which none is
-    left, own = 0, still gets a clip to compute with, for it must keep step with the others.
+    left, own = 0, still gets a clip to compute with, for it must keep step with the others. With view.mix, clips are blended in pairs,
+    a · clip + (1 - a) · other with a uniform in 0.5 to 1 (mixup, Zhang et al., arXiv:1710.09412): `share` is a, `other` the other's label.
     """
 
     def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0):
@@ -474,8 +475,16 @@ class Batches:
             whole = index[at:at + self.size]
             own = len(part := whole[self.rank::self.ranks])
             part = part if own else whole[:1]
-            yield {"joints": self.view(part, self.training, self.seed, epoch), "label": self.view.label[part], "index": part, "own": own,
-                   "clips": len(whole)}
+            batch = {"joints": self.view(part, self.training, self.seed, epoch), "label": self.view.label[part], "index": part, "own": own,
+                     "clips": len(whole)}
+            if self.training and self.view.cfg.mix:
+                u = hashed_uniform(self.seed, epoch, part[:, None], 60 + torch.arange(2, device=part.device))
+                share = torch.where(u[:, 0] < self.view.cfg.mix, 0.5 + 0.5 * u[:, 1], 1.0)
+                other = whole.roll(1)[self.rank::self.ranks] if own else part
+                a = rearrange(share, "b -> b 1 1 1 1")
+                batch["joints"] = a * batch["joints"] + (1 - a) * self.view(other, True, self.seed, epoch)
+                batch |= {"share": share, "other": self.view.label[other]}
+            yield batch
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1160,12 +1169,21 @@ def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_w
     return mean_weight * z.mean(0).norm() + class_weight * (distance * present).sum() / present.sum()
 
 
+def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
+    """Mean over the clips in FP32; a blended clip counts for both of its labels, by their shares."""
+    of = lambda label: F.cross_entropy(logits.float(), label, label_smoothing=smoothing, reduction="none")  # noqa: E731
+    loss = of(batch["label"])                                                               # b
+    if "share" in batch:
+        loss = batch["share"] * loss + (1 - batch["share"]) * of(batch["other"])
+    return loss.mean()
+
+
 def classification_loss(cfg: Train) -> Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]:
     """loss_fn of phase 1: cross-entropy with label smoothing, plus the bottleneck's where the model has one; metric top1 in [0, 1]."""
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         output, label = model(batch["joints"]), batch["label"]
         logits, z = output if isinstance(output, tuple) else (output, None)
-        loss = F.cross_entropy(logits.float(), label, label_smoothing=cfg.label_smoothing)
+        loss = cross_entropy(logits, batch, cfg.label_smoothing)
         metrics = {"top1": (logits.argmax(1) == label).float().mean()}
         if z is not None:
             metrics["bottleneck"] = bottleneck_loss(z, label, cfg.ib_mean, cfg.ib_class)
@@ -1245,6 +1263,7 @@ class View:
     shear: float = 0.0               # training: off-diagonal entries, +- this
     noise: float = 0.0               # training: standard deviation, metres, of each coordinate
     flip: float = 0.0                # training: probability of exchanging left and right
+    mix: float = 0.0                 # training: probability that a clip is blended with another of its batch, both labels counting by share
 
 
 @dataclass(frozen=True)
@@ -1390,7 +1409,7 @@ CHOICES = {
 RANGES = {  # inclusive
     "seed": (0, 2**31 - 1), "gpus": (1, 1024),
     "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
-    "view.smooth": (0, 100),
+    "view.smooth": (0, 100), "view.mix": (0, 1),
     "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1), "view.flip": (0, 1),
     "model.dropout": (0, 0.99), "model.width": (8, 4096), "model.drop_path": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000),
     "train.accumulate": (1, 10_000), "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100),

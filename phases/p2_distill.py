@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from p1_train import accuracies, already_done, begin, commit, finish, open_store, splits
 from torch import Tensor, nn
 
@@ -40,6 +39,7 @@ from last import (
     classify,
     cli,
     conv1x1,
+    cross_entropy,
     dkd_loss,
     find_runs,
     fit,
@@ -93,7 +93,7 @@ def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callab
         target, maps = teacher(joints, is_causal)
         logits, projected = model(joints)
         logits = logits.float()
-        ce = F.cross_entropy(logits, label, label_smoothing=smoothing)
+        ce = cross_entropy(logits, batch, smoothing)
         kd = kd_loss(logits, target, cfg.tau) if cfg.kind == "kd" else dkd_loss(logits, target, label, cfg.tau, cfg.dkd_alpha, cfg.dkd_beta)
         loss, parts = cfg.alpha * ce + cfg.beta * kd, {"ce": ce, "kd": kd}
         if projected:

@@ -19,7 +19,7 @@ from test_trainer import Cut, cut_after
 from torch import nn
 
 import last
-from last import SKELETONS, Distil, build_model, conv1x1, dkd_loss, info_nce, kd_loss, load_checkpoint, load_config, mimicry_loss
+from last import SKELETONS, Distil, build_model, conv1x1, cross_entropy, dkd_loss, info_nce, kd_loss, load_checkpoint, load_config, mimicry_loss
 
 QUICK = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2", "train.batch=8", "train.warmup_epochs=1",
          "train.lr=0.05"]
@@ -115,6 +115,16 @@ def test_mimicry_is_the_sum_of_the_mean_squares():
     a, b = ([torch.randn(2, c, 4, 5) for c in (3, 7)] for _ in range(2))
     want = sum(((x - y) ** 2).sum() / x.numel() for x, y in zip(a, b, strict=True))
     torch.testing.assert_close(mimicry_loss(a, b), want)
+
+
+@given(st.integers(1, 6), st.integers(2, 7), st.sampled_from([0.0, 0.1]), st.integers(0, 999))
+def test_cross_entropy_of_a_blend_is_that_of_the_blended_labels(B, K, smoothing, seed):
+    logits, _, label = rows(B, K, seed)
+    batch = {"label": label, "other": label.flip(0), "share": 0.5 + 0.5 * torch.rand(B)}
+    a, hot = batch["share"][:, None], lambda k: (1 - smoothing) * F.one_hot(k, K) + smoothing / K
+    want = -((a * hot(label) + (1 - a) * hot(batch["other"])) * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(cross_entropy(logits, batch, smoothing), want)
+    torch.testing.assert_close(cross_entropy(logits, {"label": label}, smoothing), F.cross_entropy(logits, label, label_smoothing=smoothing))
 
 
 @given(st.integers(1, 6), st.integers(2, 9), st.sampled_from([0.07, 0.5]), st.integers(0, 999))

@@ -107,8 +107,9 @@ def test_gpus_that_are_not_there_are_named(argv, message, monkeypatch):
 
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_the_shares_of_a_batch_make_it_up(folder, monkeypatch, ranks):
-    view = ClipView(ClipStore(folder / "stores" / "tiny"), load_config(["recipe=lite_nano", "view.frames=4"]).view)
-    whole = [b["index"].tolist() for b in Batches(view, np.arange(13), 4, training=True, seed=1)(2)]
+    view = ClipView(ClipStore(folder / "stores" / "tiny"), load_config(["recipe=lite_nano", "view.frames=4", "view.mix=0.5"]).view)
+    one = list(Batches(view, np.arange(13), 4, training=True, seed=1)(2))
+    whole = [b["index"].tolist() for b in one]
     shares = []
     for rank in range(ranks):
         monkeypatch.setenv("RANK", str(rank))
@@ -117,6 +118,9 @@ def test_the_shares_of_a_batch_make_it_up(folder, monkeypatch, ranks):
         assert [b["clips"] for b in batches] == [4, 4, 4, 1]
         assert all(len(b["label"]) == max(b["own"], 1) for b in batches), "a process without a clip has a stand-in"
         shares.append([b["index"][:b["own"]].tolist() for b in batches])
+        for a, b in zip(one, batches, strict=True):  # blended with the same clip by the same share as in one process
+            mine = a["joints"][rank::ranks]
+            assert not len(mine) or torch.equal(mine, b["joints"])
         assert [b["index"].tolist() for b in Batches(view, np.arange(5), 4)(0)] == [[0, 1, 2, 3], [4]], "tests are not shared"
     for number, batch in enumerate(whole):
         assert sorted(sum((share[number] for share in shares), [])) == sorted(batch)

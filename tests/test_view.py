@@ -1,4 +1,5 @@
 """Sections 2 and 3: streams, and the view of a clip."""
+import dataclasses
 import math
 
 import numpy as np
@@ -259,10 +260,10 @@ def test_smoothing_is_the_gaussian_mean_of_the_frames_in_which_a_joint_is_seen(t
     (offset, _), length = store.clips["offset"][1], int(store.clips["length"][1])
     store.frames[offset + 4, joint] = 0  # a missing joint
     x = store.frames[offset:offset + length].astype(np.float64)
-    want = np.zeros_like(x)
+    want, reach = np.zeros_like(x), math.ceil(3 * std)
     for t in range(length):
         for v in range(25):
-            near = [(math.exp(-0.5 * (o / std) ** 2), x[min(max(t + o, 0), length - 1), v]) for o in range(-math.ceil(3 * std), math.ceil(3 * std) + 1)]
+            near = [(math.exp(-0.5 * (o / std) ** 2), x[min(max(t + o, 0), length - 1), v]) for o in range(-reach, reach + 1)]
             near = [(w, p) for w, p in near if p.any()]
             if x[t, v].any():
                 want[t, v] = sum(w * p for w, p in near) / sum(w for w, _ in near)
@@ -430,6 +431,18 @@ def test_batches_resume_exactly(store, training, k):
     assert len(rest) == 5 - k
     for a, b in zip(whole[k:], rest, strict=True):
         assert all(torch.equal(a[key], b[key]) for key in ("joints", "label", "index"))
+
+
+def test_blended_clips_are_the_two_clips_by_their_shares_with_both_labels(store):
+    plain, mixed = (ClipView(store, dataclasses.replace(WILD, mix=p)) for p in (0.0, 0.5))
+    shares = []
+    for a, b in zip(Batches(plain, np.arange(24), 5, True, 1)(2), Batches(mixed, np.arange(24), 5, True, 1)(2), strict=True):
+        share = b["share"][:, None, None, None, None]
+        torch.testing.assert_close(b["joints"], share * a["joints"] + (1 - share) * a["joints"].roll(1, 0))
+        assert torch.equal(b["other"], b["label"].roll(1)) and torch.equal(a["label"], b["label"]) and "share" not in a
+        shares += b["share"].tolist()
+    assert all(0.5 <= s <= 1 for s in shares) and 6 <= sum(s == 1 for s in shares) <= 18
+    assert "share" not in next(Batches(mixed, np.arange(24), 5)(0))  # the test view is never blended
 
 
 @pytest.mark.parametrize("name, sides", [("xsub", ("subject", {1, 2})), ("xview", ("camera", {2, 3}))])
