@@ -951,7 +951,8 @@ class PartitionedTemporalAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
         frame = torch.arange(x.shape[2], device=x.device)
         far = (frame[:, None] - frame).abs() > self.REACH                                   # t s
-        heads = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> h a n t v d", h=4, a=3)
+        qkv = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> h a n t v d", h=4, a=3)
+        heads = [head.unbind() for head in qkv.unbind()]  # indexing would give each of the twelve a gradient as large as all of them
         y = torch.cat([self.near_frames(*heads[0], self.near), self.near_joints(*heads[1], far),
                        self.near_frames(*heads[2], ~self.near), self.far_far(*heads[3], far)], -1)
         return x + self.out(rearrange(y, "n t v c -> n c t v"))
