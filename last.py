@@ -405,8 +405,8 @@ class ClipView:
             pose = pose * (0.5 / size)[:, None, None]  # an adult's trunk measures about half a metre
         return body[:, s.centre].mean(1), pose
 
-    def _augment(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
-        """Random linear map (B, 3, 3) and whether to exchange left and right (B,)."""
+    def _augment(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Random linear map (B, 3, 3), whether to mirror the body (B,), and whether to take its left for its right (B,)."""
         cfg = self.cfg
         u = 2 * hashed_uniform(seed, epoch, index[:, None], torch.arange(16, device=self.device)) - 1     # b 16 in [-1, 1)
         turn = rotation(u[:, :3] * torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device))
@@ -414,7 +414,7 @@ class ClipView:
         off = u.new_zeros(len(u), 9)
         off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
         shear = torch.eye(3, device=self.device) + off.unflatten(1, (3, 3))
-        return turn @ scale @ shear, u[:, 13] < 2 * cfg.flip - 1
+        return turn @ scale @ shear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
 
     def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
         """Joints (B, M, T, V, 3) of the clips `index` (B,), in metres about the body's centre."""
@@ -431,11 +431,11 @@ class ClipView:
         seen = ((x != 0).any(-1).any(-1) & (offset >= 0)[:, :, None])[..., None, None]      # b m t 1 1
         x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
         if training:
-            augment, flip = self._augment(index, seed, epoch)
-            linear = linear @ augment
-            if cfg.flip:  # exchange the joints and mirror x: a left-handed clip, not an impossible body
-                x = torch.where(flip[:, None, None, None, None], x[..., self.mirror, :], x)
-                linear = torch.where(flip[:, None, None], linear * linear.new_tensor([-1., 1., 1.]), linear)
+            augment, flip, swap = self._augment(index, seed, epoch)
+            x = torch.where((flip ^ swap)[:, None, None, None, None], x[..., self.mirror, :], x)
+            # a mirrored body is a left-handed one; one whose sides were mistaken stays where it was, but seems to face the other way
+            signs = torch.stack([1 - 2 * (flip ^ (swap & cfg.heading)), torch.ones_like(index), 1 - 2 * (swap & cfg.heading)], 1)
+            linear = linear @ torch.diag_embed(signs.float()) @ augment
         x = rearrange(rearrange(x, "b m t v c -> b (m t v) c") @ linear, "b (m t v) c -> b m t v c", m=x.shape[1], t=x.shape[2])
         if cfg.extent:  # of what is seen; absent bodies and frames were moved off the origin and must not count
             low = torch.where(seen, x, math.inf).amin((1, 2, 3))                            # b c
@@ -1263,7 +1263,8 @@ class View:
     stretch: float = 0.0             # training: each axis apart, 1 +- this
     shear: float = 0.0               # training: off-diagonal entries, +- this
     noise: float = 0.0               # training: standard deviation, metres, of each coordinate
-    flip: float = 0.0                # training: probability of exchanging left and right
+    flip: float = 0.0                # training: probability of mirroring the body
+    swap: float = 0.0                # training: probability of calling left right, as sensors do that see a body from its back
     mix: float = 0.0                 # training: probability that a clip is blended with another of its batch, both labels counting by share
 
 
@@ -1410,7 +1411,7 @@ CHOICES = {
 RANGES = {  # inclusive
     "seed": (0, 2**31 - 1), "gpus": (1, 1024),
     "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
-    "view.smooth": (0, 100), "view.mix": (0, 1),
+    "view.smooth": (0, 100), "view.swap": (0, 1), "view.mix": (0, 1),
     "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1), "view.flip": (0, 1),
     "model.dropout": (0, 0.99), "model.width": (8, 4096), "model.drop_path": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000),
     "train.accumulate": (1, 10_000), "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100),

@@ -185,7 +185,7 @@ def test_view_in_training_differs_between_epochs_seeds_and_clips(store):
     x = view(EVERY, True, seed=3, epoch=2)
     for other in (view(EVERY, True, 3, 3), view(EVERY, True, 4, 2)):
         assert all(not torch.allclose(a, b, atol=1e-3) for a, b in zip(x, other, strict=True))
-    maps, flips = view._augment(EVERY, 3, 2)
+    maps, flips, _ = view._augment(EVERY, 3, 2)
     assert len({tuple(m.flatten().tolist()) for m in maps}) == 24 and 0 < flips.sum() < 24
 
 
@@ -357,10 +357,20 @@ def test_flip_exchanges_left_and_right_and_mirrors_x(store):
     assert (flipped[1, 0, 0, ls, 0] > flipped[1, 0, 0, rs, 0]).all()
 
 
+@pytest.mark.parametrize("heading", [False, True])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_swap_is_the_view_of_a_recording_whose_sides_were_mistaken(tmp_path, make_store, heading, flip):
+    store = ClipStore(make_store(tmp_path))
+    cfg = View(**{**vars(CALM), "heading": heading, "flip": flip})
+    swapped = ClipView(store, dataclasses.replace(cfg, swap=1.0))(EVERY, True)
+    store.frames = np.ascontiguousarray(store.frames[:, store.skeleton.mirror])
+    torch.testing.assert_close(swapped, ClipView(store, cfg)(EVERY, True), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("field, lo, hi", [("scale", 0.7, 1.3), ("stretch", 0.7, 1.3)])
 def test_scale_acts_on_all_axes_alike_and_stretch_on_each(store, field, lo, hi):
     view = ClipView(store, View(**{**vars(CALM), field: 0.3}))
-    maps, _ = view._augment(torch.arange(2000), 0, 0)
+    maps, _, _ = view._augment(torch.arange(2000), 0, 0)
     axes = torch.diagonal(maps, dim1=1, dim2=2)
     assert torch.equal(maps, torch.diag_embed(axes))
     assert lo <= axes.min() < lo + 0.02 and hi - 0.02 < axes.max() <= hi and axes.mean() == pytest.approx(1, abs=0.02)
@@ -368,7 +378,7 @@ def test_scale_acts_on_all_axes_alike_and_stretch_on_each(store, field, lo, hi):
 
 
 def test_shear_fills_the_six_places_off_the_diagonal(store):
-    maps, _ = ClipView(store, View(**{**vars(CALM), "shear": 0.4}))._augment(torch.arange(2000), 0, 0)
+    maps, _, _ = ClipView(store, View(**{**vars(CALM), "shear": 0.4}))._augment(torch.arange(2000), 0, 0)
     off = maps - torch.eye(3)
     assert torch.equal(torch.diagonal(off, dim1=1, dim2=2), torch.zeros(2000, 3))
     six = off[:, ~torch.eye(3, dtype=torch.bool)]
@@ -395,9 +405,9 @@ def test_noise_is_normal_and_of_its_deviation_in_metres(store):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
-def test_flip_comes_as_often_as_the_recipe_says(store, p):
-    _, flips = ClipView(store, View(flip=p))._augment(torch.arange(4000), 0, 0)
-    assert flips.float().mean() == pytest.approx(p, abs=0.03 * (0 < p < 1))
+def test_flip_and_swap_come_as_often_as_the_recipe_says(store, p):
+    _, flips, swaps = ClipView(store, View(flip=p, swap=1 - p))._augment(torch.arange(4000), 0, 0)
+    assert flips.float().mean() == pytest.approx(p, abs=0.03 * (0 < p < 1)) and swaps.float().mean() == pytest.approx(1 - p, abs=0.03 * (0 < p < 1))
 
 
 # --- batches and stores ---
