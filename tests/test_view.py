@@ -390,7 +390,7 @@ def test_shear_fills_the_six_places_off_the_diagonal(store):
 def test_rotation_stays_within_its_degrees_about_its_axis(store, axis):
     rotate = [0.0] * 3
     rotate[axis] = 40.0
-    maps, _ = ClipView(store, View(**{**vars(CALM), "rotate": tuple(rotate)}))._augment(torch.arange(2000), 0, 0)
+    maps, _, _ = ClipView(store, View(**{**vars(CALM), "rotate": tuple(rotate)}))._augment(torch.arange(2000), 0, 0)
     j, k = (axis + 1) % 3, (axis + 2) % 3
     degrees = torch.rad2deg(torch.atan2(maps[:, j, k], maps[:, j, j]))
     assert torch.allclose(maps[:, axis, axis], torch.ones(2000)) and 39 < degrees.max() <= 40.01 and -40.01 <= degrees.min() < -39
