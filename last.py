@@ -435,7 +435,7 @@ class ClipView:
             x = torch.where((flip ^ swap)[:, None, None, None, None], x[..., self.mirror, :], x)
             # a mirrored body is a left-handed one; one whose sides were mistaken stays where it was, but seems to face the other way
             signs = torch.stack([1 - 2 * (flip ^ (swap & cfg.heading)), torch.ones_like(index), 1 - 2 * (swap & cfg.heading)], 1)
-            linear = linear @ torch.diag_embed(signs.float()) @ augment
+            linear = (linear * signs[:, None]) @ augment
         x = rearrange(rearrange(x, "b m t v c -> b (m t v) c") @ linear, "b (m t v) c -> b m t v c", m=x.shape[1], t=x.shape[2])
         if cfg.extent:  # of what is seen; absent bodies and frames were moved off the origin and must not count
             low = torch.where(seen, x, math.inf).amin((1, 2, 3))                            # b c
