@@ -91,6 +91,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_small_base_dkd": ("lite_small_base", {"distil.kind": "dkd"}), "lite_small_base_logits": ("lite_small_base", {"distil.gamma": 0.0}),
     "lite_small_base_tau1": ("lite_small_base", {"distil.tau": 1.0}), "lite_small_base_tau2": ("lite_small_base", {"distil.tau": 2.0}),
     "lite_nano_dkd": ("lite_nano_small", {"distil.kind": "dkd"}), "lite_nano_logits": ("lite_nano_small", {"distil.gamma": 0.0}),
+    "lite_small_faced": ("lite_small", {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25}),
     "L12_scratch": ("L11", {"train.epochs": 220}),
     "maskclr_nano": ("maskclr_small", {"model.variant": "nano", "pretrain.after": "lite_nano_base"}),
 }
