@@ -8,7 +8,8 @@
     loss = alpha · CE + beta · tau² KL(teacher ‖ student) + gamma · sum over stages of MSE(proj(student map), teacher map)
 
 Several teachers give their mean probabilities, the first one (the joint stream) the maps. They are frozen, see the very same augmented
-batch as the student, and, with distil.shared_causal, in the same causal mode. distil.kind=dkd takes decoupled KD instead.
+batch as the student, and, with distil.shared_causal, in the same causal mode. distil.kind=dkd takes decoupled KD instead,
+view.mix=0.5 blends half of the clips in pairs (Beyer et al., CVPR 2022, arXiv:2106.05237: a teacher is a function to match, also between clips).
 
 In:  the clip store of phase 0; the teachers' folders, made on the same clips, view and classes.
 Out: runs/<recipe>/<dataset>-<split>/seed<k>/ as in phase 1; last.pt also holds the projections, final.pt the student alone.
