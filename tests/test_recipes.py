@@ -92,6 +92,11 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_small_base_tau1": ("lite_small_base", {"distil.tau": 1.0}), "lite_small_base_tau2": ("lite_small_base", {"distil.tau": 2.0}),
     "lite_nano_dkd": ("lite_nano_small", {"distil.kind": "dkd"}), "lite_nano_logits": ("lite_nano_small", {"distil.gamma": 0.0}),
     "lite_small_faced": ("lite_small", {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25}),
+    "lite_nano_faced": ("lite_nano", {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25}),
+    "lite_nano_faced_more": ("lite_nano_faced", {"init": "lite_nano_faced", "train.epochs": 60, "train.lr": 0.05}),
+    "lite_nano_faced_kd": ("lite_nano_faced_more", {"distil.teacher": "lite_small_faced:0,lite_small_faced:1", "distil.gamma": 0.0,
+                                                    "distil.tau": 2.0, **LEANING}),
+    "lite_nano_faced_pretrained": ("lite_nano_faced", {"init": "maskclr_nano", "train.epochs": 60}),
     "L12_scratch": ("L11", {"train.epochs": 220}),
     "maskclr_nano": ("maskclr_small", {"model.variant": "nano", "pretrain.after": "lite_nano_base"}),
 }
