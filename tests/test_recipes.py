@@ -96,6 +96,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_nano_faced_more": ("lite_nano_faced", {"init": "lite_nano_faced", "train.epochs": 60, "train.lr": 0.05}),
     "lite_nano_faced_kd": ("lite_nano_faced_more", {"distil.teacher": "lite_small_faced:0,lite_small_faced:1", "distil.gamma": 0.0,
                                                     "distil.tau": 2.0, **LEANING}),
+    "lite_nano_faced_mimic": ("lite_nano_faced_kd", {"distil.gamma": 0.1}), "lite_nano_faced_dkd": ("lite_nano_faced_kd", {"distil.kind": "dkd"}),
     "lite_nano_faced_pretrained": ("lite_nano_faced", {"init": "maskclr_nano", "train.epochs": 60}),
     "L12_scratch": ("L11", {"train.epochs": 220}),
     "maskclr_nano": ("maskclr_small", {"model.variant": "nano", "pretrain.after": "lite_nano_base"}),
