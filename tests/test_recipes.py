@@ -92,7 +92,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_small_base_tau1": ("lite_small_base", {"distil.tau": 1.0}), "lite_small_base_tau2": ("lite_small_base", {"distil.tau": 2.0}),
     "lite_nano_dkd": ("lite_nano_small", {"distil.kind": "dkd"}), "lite_nano_logits": ("lite_nano_small", {"distil.gamma": 0.0}),
     "lite_small_faced": ("lite_small", {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25}),
-    "lite_nano_unsmoothed": ("lite_nano", {}),  # 0 by default; a data set's smoothing does not reach it
+    "lite_nano_unsmoothed": ("lite_nano", {}),
     "lite_nano_faced": ("lite_nano", {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25}),
     "lite_nano_faced_kd": ("lite_nano_faced", {"init": "lite_nano_faced", "train.epochs": 60, "train.lr": 0.05, "distil.gamma": 0.0,
                                                "distil.teacher": "lite_small_faced:0,lite_small_faced:1", "distil.tau": 2.0, **LEANING}),
@@ -132,6 +132,7 @@ def test_a_row_keeps_what_it_measures_on_another_data_set():
         cfg = resolved(f"recipe={row}", "data=nw_ucla")
         assert {k: cfg[k] for k in differs} == differs and cfg["data.skeleton"] == "kinect20" and cfg["data.num_classes"] == 10
     assert resolved("recipe=P1", "data=nw_ucla")["view.sampling"] == "crop"
+    assert [resolved(f"recipe={r}", "data=utd_mhad")["train.label_smoothing"] for r in ("lite_nano", "lite_nano_unsmoothed")] == [0.1, 0.0]
 
 
 def test_a_field_without_its_table_and_a_data_set_of_another_name_are_found():
