@@ -1313,7 +1313,7 @@ class Train:
     amp: str = "auto"                # auto, bf16, fp16, fp32
     average: str = "none"            # none, swa, ema
     swa_start: float = 0.75          # share of the epochs after which SWA averages, at a constant rate
-    swa_lr: float = 0.01
+    swa_lr: float = 0.0              # that rate; 0: the one the cosine has come down to by then
     ema_decay: float = 0.999         # per optimiser step
     causal: float = 0.0              # probability that a batch is causal
     compile: bool = False
@@ -1416,7 +1416,7 @@ RANGES = {  # inclusive
     "model.dropout": (0, 0.99), "model.width": (8, 4096), "model.drop_path": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000),
     "train.accumulate": (1, 10_000), "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100),
     "train.min_lr": (0, 100), "train.weight_decay": (0, 10), "train.adamw_decay": (0, 10), "train.ib_weight": (0, 100), "train.ib_mean": (0, 100),
-    "train.ib_class": (0, 100), "train.clip": (0, 1e6), "train.label_smoothing": (0, 0.99), "train.swa_start": (0, 1), "train.swa_lr": (1e-12, 100),
+    "train.ib_class": (0, 100), "train.clip": (0, 1e6), "train.label_smoothing": (0, 0.99), "train.swa_start": (0, 1), "train.swa_lr": (0, 100),
     "train.ema_decay": (0, 1), "train.causal": (0, 1), "train.save_seconds": (0, 1e9),
     "distil.alpha": (0, 1000), "distil.beta": (0, 1000), "distil.gamma": (0, 1000), "distil.tau": (0.01, 1000), "distil.dkd_alpha": (0, 1000),
     "distil.dkd_beta": (0, 1000), "pretrain.mask": (0.01, 0.99), "pretrain.temperature": (1e-3, 100), "pretrain.contrast": (0, 1000),
@@ -1759,8 +1759,10 @@ def lr_at(step: int, cfg: Train, steps: int) -> float:
     warm, total = cfg.warmup_epochs * steps, cfg.epochs * steps
     if step < warm:
         return cfg.warmup_lr + (cfg.lr - cfg.warmup_lr) * (step + 1) / warm
-    if cfg.average == "swa" and step >= swa_epoch(cfg) * steps:
-        return cfg.swa_lr
+    if cfg.average == "swa" and step >= (start := swa_epoch(cfg) * steps):
+        if cfg.swa_lr:
+            return cfg.swa_lr
+        step = max(start, warm)
     return cfg.min_lr + (cfg.lr - cfg.min_lr) * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 

@@ -69,6 +69,7 @@ BARE = {"model.graph": "spatial", "model.temporal_context": False, "model.protot
         "model.attention": "none", "model.regions": False, "model.bottleneck": False}
 NARROW = {"model.width": 32, "model.drop_path": 0.05, "train.optimizer": "sgd", "train.lr": 0.1, "train.warmup_epochs": 3, "train.epochs": 40,
           "train.warmup_lr": 0.01, "train.min_lr": 1e-4, "train.batch": 16, "train.accumulate": 1, "train.average": "ema"}
+FACED = {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25, "train.average": "ema"}
 LEANING, SMALLS = {"distil.alpha": 0.3, "distil.beta": 0.7}, "lite_small:0,lite_small:1,lite_small:2"
 ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes there)
     "L0": ("L5", OFF), "L1": ("L0", {"model.joint_embedding": True}), "L2": ("L0", {"model.frame_gate": True}),
@@ -91,9 +92,9 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_small_base_dkd": ("lite_small_base", {"distil.kind": "dkd"}), "lite_small_base_logits": ("lite_small_base", {"distil.gamma": 0.0}),
     "lite_small_base_tau1": ("lite_small_base", {"distil.tau": 1.0}), "lite_small_base_tau2": ("lite_small_base", {"distil.tau": 2.0}),
     "lite_nano_dkd": ("lite_nano_small", {"distil.kind": "dkd"}), "lite_nano_logits": ("lite_nano_small", {"distil.gamma": 0.0}),
-    "lite_small_faced": ("lite_small", {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25}),
+    "lite_small_faced": ("lite_small", FACED),
     "lite_nano_unsmoothed": ("lite_nano", {}),
-    "lite_nano_faced": ("lite_nano", {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25}),
+    "lite_nano_faced": ("lite_nano", FACED),
     "lite_nano_faced_kd": ("lite_nano_faced", {"init": "lite_nano_faced", "train.epochs": 60, "train.lr": 0.05, "distil.gamma": 0.0,
                                                "distil.teacher": "lite_small_faced:0,lite_small_faced:1", "distil.tau": 2.0, **LEANING}),
     "lite_nano_faced_mimic": ("lite_nano_faced_kd", {"distil.gamma": 0.1}),

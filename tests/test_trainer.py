@@ -98,17 +98,19 @@ def with_(**changes) -> Train:
 # --- schedule and optimiser ---
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 12), st.integers(0, 14), st.integers(1, 9), st.sampled_from(["none", "swa", "ema"]), st.floats(0, 1), st.data())
-def test_lr_is_warm_up_then_cosine_to_the_floor_or_the_swa_constant(epochs, warm, steps, average, start, data):
-    cfg = with_(epochs=epochs, warmup_epochs=warm, average=average, swa_start=start, lr=0.5, warmup_lr=0.02, min_lr=0.003, swa_lr=0.07)
+@given(st.integers(1, 12), st.integers(0, 14), st.integers(1, 9), st.sampled_from(["none", "swa", "ema"]), st.floats(0, 1), st.sampled_from([0.0, 0.07]),
+       st.data())
+def test_lr_is_warm_up_then_cosine_to_the_floor_or_constant_under_swa(epochs, warm, steps, average, start, swa_lr, data):
+    cfg = with_(epochs=epochs, warmup_epochs=warm, average=average, swa_start=start, lr=0.5, warmup_lr=0.02, min_lr=0.003, swa_lr=swa_lr)
     step = data.draw(st.integers(0, epochs * steps - 1))
     if step // steps < warm:
         share = (step + 1) / (warm * steps)
         want = 0.02 * (1 - share) + 0.5 * share
-    elif average == "swa" and (step // steps >= math.floor(start * epochs) or step // steps == epochs - 1):
+    elif swa_lr and average == "swa" and (step // steps >= math.floor(start * epochs) or step // steps == epochs - 1):
         want = 0.07
     else:
-        turn = (step - warm * steps) / ((epochs - warm) * steps)
+        first = min(math.floor(start * epochs), epochs - 1) if average == "swa" else epochs  # epoch from which the cosine stands still
+        turn = (min(step, max(first, warm) * steps) - warm * steps) / ((epochs - warm) * steps)
         want = 0.5 * 0.5 * (1 + math.cos(math.pi * turn)) + 0.003 * 0.5 * (1 - math.cos(math.pi * turn))
     assert lr_at(step, cfg, steps) == pytest.approx(want) == pytest.approx(lr_at(step, cfg, steps))
 
