@@ -1815,6 +1815,134 @@ def rng_state(device: torch.device) -> dict:
     return {"cpu": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})}
 
 
+class Training:
+    """A training under way: its state, which folder/last.pt holds whole, and how it takes a step, an epoch, and all of them."""
+
+    def __init__(self, model: nn.Module, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, steps: int):
+        self.model, self.loss_fn, self.cfg, self.recipe, self.seed, self.steps = model, loss_fn, cfg, recipe, seed, steps
+        self.last, self.log = folder / "last.pt", folder / "metrics.jsonl"
+        (self.rank, self.ranks), self.device = rank_of(), next(model.parameters()).device
+        self.dtype = amp_dtype(cfg, self.device)
+        self.optimizer = make_optimizer(model, cfg)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.mean_model = self.best = None  # the averaged model, and the weights of the best-scoring epoch
+        if cfg.average != "none":
+            ema = torch.optim.swa_utils.get_ema_multi_avg_fn(cfg.ema_decay) if cfg.average == "ema" else None
+            self.mean_model = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)  # parameters alone: integer tables stay whole
+        self.at = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -1.0, "best_epoch": -1}
+        self.bad = torch.full((), -1, dtype=torch.long, device=self.device)  # first step with a non-finite loss; read seldom: that waits
+        if self.last.exists():
+            self._restore()
+        else:
+            torch.manual_seed(seed + 1)
+        if self.rank == 0:
+            for torn in folder.glob(".last.pt.*"):  # half-written when a run was killed
+                torn.unlink()
+            kept = self.log.read_text().splitlines()[:self.at["epoch"]] if self.log.exists() else []
+            with atomic(self.log) as part:
+                part.write_text("".join(line + "\n" for line in kept))
+        net = nn.parallel.DistributedDataParallel(model) if self.ranks > 1 else model
+        self.net = torch.compile(net) if cfg.compile else net
+
+    def _restore(self) -> None:
+        state = load_checkpoint(self.last, self.device)
+        try:
+            if changed := differences(json.loads(state["recipe"]), json.loads(json.dumps(self.recipe))):
+                raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it away")
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            if self.mean_model:
+                self.mean_model.load_state_dict(state["mean_model"])
+            self.at, self.best = state["at"], state["best"]
+            torch.set_rng_state(state["rng"]["cpu"].cpu())
+            if "cuda" in state["rng"]:
+                torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), self.device)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as e:
+            raise damaged(self.last, e) from None
+
+    def save(self) -> None:
+        """Write last.pt, unless a loss was not finite: then ValueError, and the last good one stays."""
+        self._check()
+        if self.rank == 0:
+            mean = self.mean_model.state_dict() if self.mean_model else None
+            save_checkpoint(self.last, {
+                "recipe": json.dumps(self.recipe), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(), "mean_model": mean, "best": self.best, "at": self.at, "rng": rng_state(self.device)})
+
+    def _check(self) -> None:
+        if self.bad >= 0:
+            at_last = f"the last good checkpoint is {self.last}" if self.last.exists() else "no checkpoint was written before"
+            raise ValueError(f"loss or gradient is not finite at step {int(self.bad)} (epoch {int(self.bad) // self.steps}): "
+                             f"lower train.lr or look at the clips; {at_last}")
+
+    def step(self, window: list[dict]) -> None:
+        """One optimiser step over the batches of `window`, whose gradients add up to those of one batch."""
+        step = self.at["epoch"] * self.steps + self.at["step"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr_at(step, self.cfg, self.steps)
+        clips = sum(b.get("clips", len(b["label"])) for b in window)                        # of all processes
+        if self.ranks > 1:  # dropout of its own in each process, a function of the step: nothing to save
+            torch.manual_seed(int(hashed_uniform(self.seed, step, 32, self.rank) * 2**24))
+        is_causal = bool(hashed_uniform(self.seed, step, 31) < self.cfg.causal)  # a function of the step: resume and ranks agree
+        self.optimizer.zero_grad(set_to_none=True)
+        for i, batch in enumerate(window):
+            wait = self.net.no_sync() if self.ranks > 1 and i + 1 < len(window) else contextlib.nullcontext()
+            own = batch.get("own", len(batch["label"]))
+            GlobalBatchNorm.counted = own > 0
+            with wait:
+                with causal(self.model, is_causal), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                    loss, metrics = self.loss_fn(self.net, batch)
+                self.scaler.scale(loss * (own * self.ranks / clips)).backward()  # the mean over processes is then the mean over clips
+            values = torch.stack([v.detach().float() for v in (loss, *metrics.values())]) * own
+            if self.ranks > 1:
+                dist.all_reduce(values)
+            self.bad = torch.where((self.bad < 0) & ~torch.isfinite(values[0]), step, self.bad)
+            for key, value in zip(("loss", *metrics), values.unbind(), strict=True):
+                self.at["sums"][key] = self.at["sums"].get(key, 0.0) + value
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip or math.inf)
+        if not self.scaler.is_enabled():  # FP16 overflows now and then, and its scaler skips the step
+            self.bad = torch.where((self.bad < 0) & ~torch.isfinite(norm), step, self.bad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.cfg.average == "ema":
+            self.mean_model.update_parameters(self.model)
+        self.at["step"] += 1
+        self.at["clips"] += clips
+        if self.device.type == "cpu" or self.at["step"] % 50 == 0:
+            self._check()
+
+    def epoch(self, batches, score: Callable | None, bar) -> None:
+        """The rest of the epoch that `at` stands in; a line in metrics.jsonl, and last.pt."""
+        started = saved = time.monotonic()
+        self.model.train()
+        source = batches(self.at["epoch"], self.at["step"] * self.cfg.accumulate)
+        while window := [b for _, b in zip(range(self.cfg.accumulate), source, strict=False)]:
+            self.step(window)
+            bar.update()
+            if time.monotonic() - saved > self.cfg.save_seconds:
+                self.save()
+                saved = time.monotonic()
+        self._check()
+        if self.cfg.average == "swa" and self.at["epoch"] >= swa_epoch(self.cfg):
+            self.mean_model.update_parameters(self.model)
+        done = (self.at["epoch"] + 1) * self.steps
+        entry = {"epoch": self.at["epoch"], "step": done, "lr": lr_at(done - 1, self.cfg, self.steps),
+                 "seconds": round(time.monotonic() - started, 2), **{k: float(v) / self.at["clips"] for k, v in self.at["sums"].items()}}
+        if score is not None:
+            entry["validation"] = score(self.model)
+            if entry["validation"] > self.at["best"]:
+                self.at["best"], self.at["best_epoch"] = entry["validation"], self.at["epoch"]
+                self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
+        if self.rank == 0:
+            with open(self.log, "a") as f:
+                f.write(json.dumps(entry) + "\n")
+        bar.set_postfix({k: f"{entry[k]:.3f}" for k in ("loss", "top1", "validation") if k in entry})
+        self.at.update(epoch=self.at["epoch"] + 1, step=0, sums={}, clips=0)
+        self.save()
+
+
 def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
         plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None) -> nn.Module:
     """Train `model` in place and return it with its final (or averaged, or best-scoring) weights.
@@ -1826,136 +1954,18 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
     ValueError for a loss that is not finite.
     Under torchrun every process calls fit with its own share of each batch; the first alone writes.
     """
-    rank, ranks = rank_of()
-    with locked(folder) if rank == 0 else contextlib.nullcontext(), global_norms(model):
-        best, best_score, mean_model = _fit(model, batches, loss_fn, cfg, folder, recipe, seed, score)
-    if mean_model is not None:
-        model.load_state_dict(mean_model.module.state_dict())
-        refresh_batchnorm(model, plain or batches)
-    if best is not None and (mean_model is None or score(model) < best_score):
-        model.load_state_dict(best)
-    return model.eval()
-
-
-def _fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, score: Callable | None) -> tuple:
-    """The loop of fit: (weights of the best-scoring epoch or None, their score, averaged model or None)."""
-    (rank, ranks), device = rank_of(), next(model.parameters()).device
-    dtype = amp_dtype(cfg, device)
-    optimizer = make_optimizer(model, cfg)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    mean_model = None
-    if cfg.average != "none":
-        ema = torch.optim.swa_utils.get_ema_multi_avg_fn(cfg.ema_decay) if cfg.average == "ema" else None
-        mean_model = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)  # parameters alone: integer tables stay whole
     steps = math.ceil(len(batches) / cfg.accumulate)
-    last = folder / "last.pt"
-    at = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -1.0, "best_epoch": -1}
-    best = None
-
-    def save() -> None:
-        if rank == 0:
-            save_checkpoint(last, {
-                "recipe": json.dumps(recipe), "model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(),
-                "mean_model": mean_model.state_dict() if mean_model else None, "best": best, "at": at, "rng": rng_state(device)})
-
-    if last.exists():
-        state = load_checkpoint(last, device)
-        try:
-            if changed := differences(json.loads(state["recipe"]), json.loads(json.dumps(recipe))):
-                raise ValueError(f"{last} belongs to another recipe ({changed}): choose another out=, or move it away")
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            scaler.load_state_dict(state["scaler"])
-            if mean_model:
-                mean_model.load_state_dict(state["mean_model"])
-            at, best = state["at"], state["best"]
-            torch.set_rng_state(state["rng"]["cpu"].cpu())
-            if "cuda" in state["rng"]:
-                torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), device)
-        except (KeyError, TypeError, AttributeError, RuntimeError) as e:
-            raise damaged(last, e) from None
-    else:
-        torch.manual_seed(seed + 1)
-    for torn in folder.glob(".last.pt.*") if rank == 0 else ():  # half-written when a run was killed
-        torn.unlink()
-    log = folder / "metrics.jsonl"
-    if rank == 0:
-        kept = log.read_text().splitlines()[:at["epoch"]] if log.exists() else []
-        with atomic(log) as part:
-            part.write_text("".join(line + "\n" for line in kept))
-    net = nn.parallel.DistributedDataParallel(model) if ranks > 1 else model
-    net = torch.compile(net) if cfg.compile else net
-    bad = torch.full((), -1, dtype=torch.long, device=device)  # first step with a non-finite loss; read seldom, for it waits for the device
-
-    def check() -> None:
-        if bad >= 0:
-            at_last = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written before"
-            raise ValueError(f"loss or gradient is not finite at step {int(bad)} (epoch {int(bad) // steps}): "
-                             f"lower train.lr or look at the clips; {at_last}")
-
-    with progress(cfg.epochs * steps, at["epoch"] * steps + at["step"], "train") as bar:
-        while at["epoch"] < cfg.epochs:
-            started = saved = time.monotonic()
-            model.train()
-            source = batches(at["epoch"], at["step"] * cfg.accumulate)
-            while window := [b for _, b in zip(range(cfg.accumulate), source, strict=False)]:
-                step = at["epoch"] * steps + at["step"]
-                for group in optimizer.param_groups:
-                    group["lr"] = lr_at(step, cfg, steps)
-                clips = sum(b.get("clips", len(b["label"])) for b in window)                # of all processes
-                if ranks > 1:  # dropout of its own in each process, a function of the step: nothing to save
-                    torch.manual_seed(int(hashed_uniform(seed, step, 32, rank) * 2**24))
-                is_causal = bool(hashed_uniform(seed, step, 31) < cfg.causal)  # a function of the step: resume and ranks agree
-                optimizer.zero_grad(set_to_none=True)
-                for i, batch in enumerate(window):
-                    wait = net.no_sync() if ranks > 1 and i + 1 < len(window) else contextlib.nullcontext()
-                    own = batch.get("own", len(batch["label"]))
-                    GlobalBatchNorm.counted = own > 0
-                    with wait:
-                        with causal(model, is_causal), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                            loss, metrics = loss_fn(net, batch)
-                        scaler.scale(loss * (own * ranks / clips)).backward()  # the mean over processes is then the mean over clips
-                    values = torch.stack([v.detach().float() for v in (loss, *metrics.values())]) * own
-                    if ranks > 1:
-                        dist.all_reduce(values)
-                    bad = torch.where((bad < 0) & ~torch.isfinite(values[0]), step, bad)
-                    for key, value in zip(("loss", *metrics), values.unbind(), strict=True):
-                        at["sums"][key] = at["sums"].get(key, 0.0) + value
-                scaler.unscale_(optimizer)
-                norm = nn.utils.clip_grad_norm_(model.parameters(), cfg.clip or math.inf)
-                if not scaler.is_enabled():  # FP16 overflows now and then, and its scaler skips the step
-                    bad = torch.where((bad < 0) & ~torch.isfinite(norm), step, bad)
-                scaler.step(optimizer)
-                scaler.update()
-                if cfg.average == "ema":
-                    mean_model.update_parameters(model)
-                at["step"] += 1
-                at["clips"] += clips
-                bar.update()
-                if device.type == "cpu" or at["step"] % 50 == 0:
-                    check()
-                if time.monotonic() - saved > cfg.save_seconds:
-                    check()
-                    save()
-                    saved = time.monotonic()
-            check()
-            if cfg.average == "swa" and at["epoch"] >= swa_epoch(cfg):
-                mean_model.update_parameters(model)
-            done = (at["epoch"] + 1) * steps
-            entry = {"epoch": at["epoch"], "step": done, "lr": lr_at(done - 1, cfg, steps), "seconds": round(time.monotonic() - started, 2),
-                     **{key: float(value) / at["clips"] for key, value in at["sums"].items()}}
-            if score is not None:
-                entry["validation"] = score(model)
-                if entry["validation"] > at["best"]:
-                    at["best"], at["best_epoch"] = entry["validation"], at["epoch"]
-                    best = {k: v.clone() for k, v in model.state_dict().items()}
-            if rank == 0:
-                with open(log, "a") as f:
-                    f.write(json.dumps(entry) + "\n")
-            bar.set_postfix({k: f"{entry[k]:.3f}" for k in ("loss", "top1", "validation") if k in entry})
-            at.update(epoch=at["epoch"] + 1, step=0, sums={}, clips=0)
-            save()
-    return best, at["best"], mean_model
+    with locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext(), global_norms(model):
+        run = Training(model, loss_fn, cfg, folder, recipe, seed, steps)
+        with progress(cfg.epochs * steps, run.at["epoch"] * steps + run.at["step"], "train") as bar:
+            while run.at["epoch"] < cfg.epochs:
+                run.epoch(batches, score, bar)
+    if run.mean_model is not None:
+        model.load_state_dict(run.mean_model.module.state_dict())
+        refresh_batchnorm(model, plain or batches)
+    if run.best is not None and (run.mean_model is None or score(model) < run.at["best"]):
+        model.load_state_dict(run.best)
+    return model.eval()
 
 
 WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")  # where and how, not what

@@ -98,8 +98,8 @@ def with_(**changes) -> Train:
 # --- schedule and optimiser ---
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 12), st.integers(0, 14), st.integers(1, 9), st.sampled_from(["none", "swa", "ema"]), st.floats(0, 1), st.sampled_from([0.0, 0.07]),
-       st.data())
+@given(st.integers(1, 12), st.integers(0, 14), st.integers(1, 9), st.sampled_from(["none", "swa", "ema"]), st.floats(0, 1),
+       st.sampled_from([0.0, 0.07]), st.data())
 def test_lr_is_warm_up_then_cosine_to_the_floor_or_constant_under_swa(epochs, warm, steps, average, start, swa_lr, data):
     cfg = with_(epochs=epochs, warmup_epochs=warm, average=average, swa_start=start, lr=0.5, warmup_lr=0.02, min_lr=0.003, swa_lr=swa_lr)
     step = data.draw(st.integers(0, epochs * steps - 1))
