@@ -1735,7 +1735,7 @@ def global_norms(model: nn.Module):
 
 @contextlib.contextmanager
 def locked(folder: Path):
-    """Inside, no other process may train in this folder: ValueError for the second one. The operating system frees what a killed one held."""
+    """Inside, no other process may work in this folder: ValueError for the second one. The operating system frees what a killed one held."""
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         yield
@@ -1745,7 +1745,7 @@ def locked(folder: Path):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise ValueError(f"{folder}: another process is at work there; wait for it, or choose another out= or seed=") from None
+        raise ValueError(f"{folder}: another process is at work there; wait for it, or choose another folder or seed") from None
     finally:
         os.close(handle)
 

@@ -1034,8 +1034,8 @@ def unusable_samples(cfg) -> set[str]:
 def fresh_partial(partial: Path, key: str) -> None:
     """Shards of an interrupted run are kept only where recordings and recipe are still the same."""
     if not (partial / "key").exists() or (partial / "key").read_text() != key:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        for path in partial.iterdir():  # not the folder itself, which is locked
+            path.unlink()
         (partial / "key").write_text(key)
 
 
@@ -1196,11 +1196,42 @@ def replace_folder(new: Path, old: Path, aside: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: list[str]) -> dict:
+    """Read, merge and put in place; returns meta. On an error the old store stays, and of NTU text the shards that are done."""
+    resumable, left_out = cfg.data.reader in ("ntu", "synthetic"), 0
+    try:
+        if resumable:
+            left_out = ntu_shards(raw, partial, cfg, skeleton.num_joints)
+        else:
+            fresh_partial(partial, os.urandom(8).hex())  # quick to read: always anew
+            found, number = READERS[cfg.data.reader](raw, cfg), 0
+            while chunk := list(itertools.islice(found, SHARD)):
+                write_shard(partial / f"shard-{number:05d}.npz", chunk, skeleton.num_joints, cfg.data.num_classes)
+                number += 1
+        meta = {**merge(partial, skeleton, cfg, left_out), "classes": classes}
+        (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+        for path in (*partial.glob("shard-*"), partial / "key"):
+            path.unlink()
+        replace_folder(partial, store, old_store(store))
+    except BaseException as e:
+        if not resumable or isinstance(e, NothingStored) or not list(partial.glob("*")):
+            shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(e, OSError) and e.filename is None and e.errno:
+            raise OSError(f"{partial} cannot be written ({e.strerror}); {store} is as it was") from None
+        raise
+    return meta
+
+
+def old_store(store: Path) -> Path:
+    """Where a store waits while another takes its place."""
+    return store.with_name(f".{store.name}.old")
+
+
 def main(argv: list[str]) -> int:
-    from last import Data, load_config
+    from last import Data, load_config, locked
     cfg = load_config(argv)
     store, partial = cfg.store, cfg.store.with_name(f"{cfg.store.name}.partial")
-    aside = cfg.store.with_name(f".{cfg.store.name}.old")
+    aside = old_store(store)
     if cfg.data.reader == "synthetic":
         raw = Path(cfg.raw or f"{store}-raw")
         write_synthetic(raw, cfg.seed, cfg.data.workers)
@@ -1218,27 +1249,8 @@ def main(argv: list[str]) -> int:
     if cfg.data.reader == "arrays" and cfg.data.name == Data.name:
         raise ValueError(f"data.name = {cfg.data.name!r} is the default: give your recordings a name of their own in the recipe")
     skeleton, classes = skeleton_of(cfg, raw), class_names(cfg, raw)
-    resumable, left_out = cfg.data.reader in ("ntu", "synthetic"), 0
-    try:
-        if resumable:
-            left_out = ntu_shards(raw, partial, cfg, skeleton.num_joints)
-        else:
-            fresh_partial(partial, os.urandom(8).hex())  # quick to read: always anew
-            found, number = READERS[cfg.data.reader](raw, cfg), 0
-            while chunk := list(itertools.islice(found, SHARD)):
-                write_shard(partial / f"shard-{number:05d}.npz", chunk, skeleton.num_joints, cfg.data.num_classes)
-                number += 1
-        meta = {**merge(partial, skeleton, cfg, left_out), "classes": classes}
-        (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
-        for path in (*partial.glob("shard-*"), partial / "key"):
-            path.unlink()
-        replace_folder(partial, store, aside)
-    except BaseException as e:
-        if not resumable or isinstance(e, NothingStored):
-            shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(e, OSError) and e.filename is None and e.errno:
-            raise OSError(f"{partial} cannot be written ({e.strerror}); {store} is as it was") from None
-        raise
+    with locked(partial):
+        meta = write_store(raw, store, partial, cfg, skeleton, classes)
     show_report(meta, store)
     return 3 if meta["skipped"] else 0
 

@@ -454,6 +454,17 @@ def test_a_run_killed_at_any_moment_leaves_no_half_store_and_the_next_ends_in_th
     assert not partial.exists()
 
 
+def test_a_second_phase_0_on_one_store_is_turned_away(tmp_path):
+    import last
+    raw, store = write_ntu(tmp_path / "raw", names(4)), tmp_path / "store"
+    argv = "recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}"
+    with last.locked(tmp_path / "store.partial"):
+        code, message = phase0(*argv)
+        assert code == 2 and "store.partial: another process is at work there" in message and "\n" not in message.strip()
+        assert not store.exists() and not list((tmp_path / "store.partial").iterdir())
+    assert phase0(*argv)[0] == 0 and store.exists() and not (tmp_path / "store.partial").exists()
+
+
 def test_shards_of_other_recordings_are_not_gone_on_with(tmp_path, monkeypatch):
     raw, store = write_ntu(tmp_path / "raw", names(4)), tmp_path / "store"
     monkeypatch.setattr(p0, "SHARD", 2)
