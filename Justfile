@@ -11,82 +11,82 @@ default:
 # raw skeletons -> clip store: just phase0 recipe=nw_ucla raw=FOLDER
 [no-exit-message]
 phase0 *args:
-    @{{python}} phases/p0_preprocess.py "$@"
+    @"{{python}}" phases/p0_preprocess.py "$@"
 
 # train and test one network: just phase1 recipe=lite_small [data=nw_ucla] [seed=1] [key.sub=value ...]
 [no-exit-message]
 phase1 *args:
-    @{{python}} phases/p1_train.py "$@"
+    @"{{python}}" phases/p1_train.py "$@"
 
 # distil a trained teacher into LAST-Lite: just phase2 recipe=lite_small_base [distil.teacher=RECIPE_OR_FOLDER,...]
 [no-exit-message]
 phase2 *args:
-    @{{python}} phases/p2_distill.py "$@"
+    @"{{python}}" phases/p2_distill.py "$@"
 
 # pretrain LAST-Lite's encoder without labels: just phase3 recipe=maskclr_small [force=true]
 [no-exit-message]
 phase3 *args:
-    @{{python}} phases/p3_maskclr.py "$@"
+    @"{{python}}" phases/p3_maskclr.py "$@"
 
 # export a finished run as ONNX (FP32, INT8, weights in 8 bits) and verify each file: just phase4 recipe=lite_small_base [opset=13] [format=tflite] [causal=true]
 [no-exit-message]
 phase4 *args:
-    @{{python}} phases/p4_export.py "$@"
+    @"{{python}}" phases/p4_export.py "$@"
 
 # name the action in a clip with an exported file: just predict model=FILE.onnx clip=FILE_OR_FOLDER [format=csv] | stream=true
 [no-exit-message]
 predict *args:
-    @{{python}} phases/predict.py "$@"
+    @"{{python}}" phases/predict.py "$@"
 
 # judge a pretrained encoder: just probe recipe=probe_linear|probe_finetune|probe_10|probe_1 init=RECIPE_OR_FOLDER
 [no-exit-message]
 probe *args:
-    @{{python}} phases/probe.py "$@"
+    @"{{python}}" phases/probe.py "$@"
 
 # describe a recipe's network in one JSON line: just info recipe=lite_small
 [no-exit-message]
 info *args:
-    @{{python}} last.py "$@"
+    @"{{python}}" last.py "$@"
 
 # draw one clip: just show clip=NAME_OR_FILE out=clip.gif [store=FOLDER]
 [no-exit-message]
 show *args:
-    @{{python}} phases/show.py "$@"
+    @"{{python}}" phases/show.py "$@"
 
 # every ablation row that is missing, one after another: just ablation rows=B (L, P, all, B0,L5) [seeds=0,1,2] [dry=true] [key.sub=value ...]
 [no-exit-message]
 ablation *args:
-    @{{python}} phases/ablation.py "$@"
+    @"{{python}}" phases/ablation.py "$@"
 
 # the plan's tables from runs/ and results/, as Markdown or CSV: just table [data=nw_ucla] [show=L,rest] [format=csv] [out=FILE]
 [no-exit-message]
 table *args:
-    @{{python}} phases/table.py table "$@"
+    @"{{python}}" phases/table.py table "$@"
 
 # gather finished runs into results/<recipe>--<dataset>-<split>.json, and exports into <recipe>--<dataset>-export.json
 [no-exit-message]
 collect *args:
-    @{{python}} phases/table.py collect "$@"
+    @"{{python}}" phases/table.py collect "$@"
 
 # the whole job on clips it makes itself, in minutes: a teacher, a student alone and distilled, a table, INT8, a prediction, pictures under runs/demo
 demo:
-    @{{python}} phases/p0_preprocess.py recipe=synthetic
-    @{{python}} phases/p1_train.py recipe=lite_small data=synthetic out=runs/demo
-    @{{python}} phases/p1_train.py recipe=lite_nano data=synthetic out=runs/demo
-    @{{python}} phases/p2_distill.py recipe=lite_nano_small data=synthetic out=runs/demo
-    @{{python}} phases/table.py table runs=runs/demo results= show=rest
-    @{{python}} phases/show.py clip=@each store=stores/synthetic out=runs/demo/clips.png
-    @{{python}} phases/p4_export.py recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports
-    @{{python}} phases/predict.py model=runs/demo/exports/lite_nano_small/model.int8.onnx clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
+    @"{{python}}" phases/p0_preprocess.py recipe=synthetic
+    @"{{python}}" phases/p1_train.py recipe=lite_small data=synthetic out=runs/demo
+    @"{{python}}" phases/p1_train.py recipe=lite_nano data=synthetic out=runs/demo
+    @"{{python}}" phases/p2_distill.py recipe=lite_nano_small data=synthetic out=runs/demo
+    @"{{python}}" phases/table.py table runs=runs/demo results= show=rest
+    @"{{python}}" phases/show.py clip=@each store=stores/synthetic out=runs/demo/clips.png
+    @"{{python}}" phases/p4_export.py recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports
+    @"{{python}}" phases/predict.py model=runs/demo/exports/lite_nano_small/model.int8.onnx clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
 
 # measure parsing, view and network rates as ratios in one run, into results/bench.json
 bench *args:
-    @OMP_WAIT_POLICY=PASSIVE {{python}} tests/bench.py "$@"
+    @OMP_WAIT_POLICY=PASSIVE "{{python}}" tests/bench.py "$@"
 
 # all tests
 test *args:
-    @{{python}} -m pytest "$@"
+    @"{{python}}" -m pytest "$@"
 
 # ruff
 lint:
-    @{{python}} -m ruff check .
+    @"{{python}}" -m ruff check .

@@ -7,8 +7,8 @@ Three-dimensional joints of a body over time go in, the name of an action comes 
     3. The view       clips of any length -> batches (B, M, T, V, 3), sampled, aligned, augmented on the device
     4. Shared pieces  temporal convolution, causal mode, DCT gate, head
     5. LAST-Lite      ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters
-    6. LAST-Base      the teacher, 4.2M parameters a stream: adaptive graphs, frequency gate, partitioned attention, body regions
-    7. LAST-E v3      the fallback teacher, 720K parameters
+    6. LAST-Base      the teacher, 4.1M parameters a stream: adaptive graphs, frequency gate, partitioned attention, body regions
+    7. LAST-E v3      the fallback teacher, 740K parameters
     8. Losses
     9. Configuration  every default, recipes, overrides
     10. Checkpoints   atomic, loadable with weights_only=True
@@ -485,6 +485,12 @@ class Batches:
                 batch["joints"] = a * batch["joints"] + (1 - a) * self.view(other, True, self.seed, epoch)
                 batch |= {"share": share, "other": self.view.label[other]}
             yield batch
+
+
+def plain_batches(view: ClipView, index: np.ndarray, size: int) -> Batches:
+    """Training clips as they are, for the statistics of batch norms under averaged weights; in one random order, for stores are sorted
+    by action, and in batches of a single action the features vary too little."""
+    return Batches(view, np.random.default_rng(0).permutation(index), size)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1602,14 +1608,12 @@ def damaged(path: Path, why: object) -> ValueError:
 
 
 def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
-    """Folders of finished runs: the given one, or a recipe's on the same data set; if it holds one run for each stream, all of those."""
+    """Folders of finished runs: the given one, or a recipe's on the same data set; of a LAST-Base all four streams, where they are trained."""
     folder = Path(name) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
-    if (folder / "final.pt").is_file():
-        return [folder]
-    streams = {p.parent.name: p.parent for p in folder.glob("*/final.pt")}
-    if not streams or not set(streams) <= set(STREAMS):
+    if not (folder / "final.pt").is_file():
         raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt): train it first, or give the folder of one that is")
-    return [streams[s] for s in STREAMS if s in streams]
+    others = [] if "/" in name else [dataclasses.replace(cfg, recipe=f"{name}-{s}", seed=seed).run for s in STREAMS[1:]]
+    return [folder, *others] if all((o / "final.pt").is_file() for o in others) else [folder]
 
 
 def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
@@ -1666,11 +1670,14 @@ def together(cfg: Config, argv: list[str]) -> int | None:
         raise ValueError(f"gpus = {cfg.gpus}: this machine has {torch.cuda.device_count()}")
     if cfg.torch_device.type == "cpu" and cfg.device != "cpu":
         raise ValueError(f"gpus = {cfg.gpus}: this machine has none; give device=cpu as well to train in {cfg.gpus} processes without")
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
     launch = LaunchConfig(1, 1, cfg.gpus, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
     try:
         elastic_launch(launch, sys.executable)(sys.argv[0], *argv)
+    except SignalException:
+        raise KeyboardInterrupt from None
     except ChildFailedError as e:
         number, failure = min(e.failures.items(), key=lambda f: f[1].timestamp)
         if failure.exitcode in (2, 130):  # it has said why
@@ -1742,10 +1749,11 @@ def locked(folder: Path):
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another process is at work there; wait for it, or choose another folder or seed") from None
         yield
-    except BlockingIOError:
-        raise ValueError(f"{folder}: another process is at work there; wait for it, or choose another folder or seed") from None
     finally:
         os.close(handle)
 
@@ -1836,6 +1844,7 @@ class Training:
         else:
             torch.manual_seed(seed + 1)
         if self.rank == 0:
+            write_json(folder / "recipe.json", recipe)
             for torn in folder.glob(".last.pt.*"):  # half-written when a run was killed
                 torn.unlink()
             kept = self.log.read_text().splitlines()[:self.at["epoch"]] if self.log.exists() else []
@@ -1851,7 +1860,8 @@ class Training:
                 raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it away")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # empty where FP16 was not at work
+                self.scaler.load_state_dict(state["scaler"])
             if self.mean_model:
                 self.mean_model.load_state_dict(state["mean_model"])
             self.at, self.best = state["at"], state["best"]

@@ -20,6 +20,7 @@ Exit codes: 0 clean, 2 nothing stored, 3 stored but something was skipped, 130 i
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import itertools
 import json
@@ -1192,7 +1193,13 @@ def replace_folder(new: Path, old: Path, aside: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     if old.exists():
         os.replace(old, aside)
-    os.replace(new, old)
+    try:
+        os.replace(new, old)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, old)
+        raise
+    (aside / "meta.json").unlink(missing_ok=True)  # half deleted, it is no store any more
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -1216,7 +1223,7 @@ def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: l
     except BaseException as e:
         if not resumable or isinstance(e, NothingStored) or not list(partial.glob("*")):
             shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(e, OSError) and e.filename is None and e.errno:
+        if isinstance(e, OSError) and e.filename is None and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(f"{partial} cannot be written ({e.strerror}); {store} is as it was") from None
         raise
     return meta
@@ -1230,7 +1237,8 @@ def old_store(store: Path) -> Path:
 def main(argv: list[str]) -> int:
     from last import Data, load_config, locked
     cfg = load_config(argv)
-    store, partial = cfg.store, cfg.store.with_name(f"{cfg.store.name}.partial")
+    store = cfg.store.resolve()  # where a link leads to
+    partial = store.with_name(f"{store.name}.partial")
     aside = old_store(store)
     if cfg.data.reader == "synthetic":
         raw = Path(cfg.raw or f"{store}-raw")
@@ -1241,7 +1249,7 @@ def main(argv: list[str]) -> int:
         raw = Path(cfg.raw)
     if not raw.exists():
         raise ValueError(f"raw = {cfg.raw!r}: no such file or folder")
-    if not store.exists() and aside.exists():  # a run that was killed between the two renames
+    if not store.exists() and (aside / "meta.json").exists():  # a run was killed between the two renames
         os.replace(aside, store)
     if store.exists() and not (store / "meta.json").exists() and any(store.iterdir()):
         raise ValueError(f"data.store = {store}: holds something that is no clip store, and would be replaced")

@@ -43,6 +43,7 @@ from last import (
     fit,
     load_config,
     nearest,
+    plain_batches,
     predict,
     rank_of,
     save_checkpoint,
@@ -135,7 +136,7 @@ def train(cfg: Config, command: str) -> None:
     begin(cfg, f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips", device)
 
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
-    plain = Batches(view, train_clips, cfg.train.batch)
+    plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
@@ -144,10 +145,9 @@ def train(cfg: Config, command: str) -> None:
 
 
 def begin(cfg: Config, what: str, device: torch.device, more: str = "") -> None:
-    """Write the resolved recipe and say what is about to be done; of several processes, the first does."""
+    """Say what is about to be done; of several processes, the first does."""
     rank, ranks = rank_of()
     if rank == 0:
-        write_json(cfg.run / "recipe.json", dataclasses.asdict(cfg))
         dtype, ranks = str(amp_dtype(cfg.train, device)).removeprefix("torch."), f", {ranks} processes" if ranks > 1 else ""
         print(f"{cfg.run}: {what} on {device}, {dtype}{ranks}{more}", file=sys.stderr)
 

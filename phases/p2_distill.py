@@ -48,6 +48,7 @@ from last import (
     load_config,
     load_run,
     mimicry_loss,
+    plain_batches,
     predict,
     rank_of,
     start_from,
@@ -174,7 +175,7 @@ def main(argv: list[str]) -> int:
           f"; teacher {', '.join(map(str, folders))}; {projections:,} parameters of projections, dropped at the end")
 
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
-    plain = Batches(view, train_clips, cfg.train.batch)
+    plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)

@@ -41,6 +41,7 @@ from last import (
     hashed_uniform,
     info_nce,
     load_config,
+    plain_batches,
     rank_of,
     save_checkpoint,
     start_from,
@@ -159,7 +160,7 @@ def main(argv: list[str]) -> int:
     model = MaskCLR(encoder, encoder.head.linear.in_features, store.skeleton.num_joints, cfg.pretrain.projection).to(device)
     begin(cfg, f"{len(train_clips)} training clips", device)
     batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
-    plain = Batches(view, train_clips, cfg.train.batch)
+    plain = plain_batches(view, train_clips, cfg.train.batch)
     fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain)
     if rank_of()[0]:
         return 0

@@ -32,9 +32,9 @@ from last import (
     find_runs,
     fit,
     load_config,
+    plain_batches,
     predict,
     start_from,
-    write_json,
 )
 
 
@@ -77,11 +77,10 @@ def main(argv: list[str]) -> int:
     if cfg.init:
         start_from(net, find_runs(cfg.init, cfg, cfg.seed)[0])
     model = Frozen(net) if cfg.probe.frozen else net
-    write_json(cfg.run / "recipe.json", recipe)
     print(f"{cfg.run}: {len(train_clips)} labelled, {len(held_clips)} validation, {len(test_clips)} test clips; "
           f"{'the head alone' if cfg.probe.frozen else 'everything'} learns", file=sys.stderr)
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
-    plain = Batches(view, train_clips, cfg.train.batch)
+    plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda n: accuracy(*predict(n, held))["top1"]) if len(held_clips) else None
     fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score)

@@ -399,11 +399,16 @@ def test_a_damaged_teacher_is_one_line(phase2, tmp_path):
     assert "damaged" in complaint(phase2, f"distil.teacher={tmp_path / 'odd'}")
 
 
-def test_a_folder_of_streams_gives_them_joint_first(tmp_path):
-    for name in ("velocity", "bone_velocity", "joint", "bone"):
-        (tmp_path / "base" / name).mkdir(parents=True)
-        (tmp_path / "base" / name / "final.pt").touch()
-    assert [p.name for p in last.find_runs(str(tmp_path / "base"), last.Config())] == list(last.STREAMS)
+def test_the_four_streams_of_a_base_teach_joint_first_once_all_are_trained(tmp_path):
+    cfg, runs = load_config(["recipe=lite_small_base", f"out={tmp_path}"]), []
+    for stream in last.STREAMS:
+        if runs:
+            assert last.find_runs("base", cfg) == runs[:1]
+        run = load_config(["recipe=base", f"model.stream={stream}", f"out={tmp_path}"]).run  # where phase 1 leaves it
+        run.mkdir(parents=True)
+        (run / "final.pt").touch()
+        runs.append(run)
+    assert last.find_runs("base", cfg) == runs and last.find_runs(str(runs[0]), cfg) == runs[:1]
 
 
 def test_a_recipes_name_means_its_run_on_the_same_clips(teacher_run):

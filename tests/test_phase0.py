@@ -489,6 +489,16 @@ def test_a_run_killed_between_the_two_renames_has_its_old_store_back_at_the_next
     assert contents(store) == before
 
 
+def test_a_link_to_a_store_elsewhere_stays_a_link(tmp_path):
+    raw, disk, link = write_ntu(tmp_path / "raw", names(2)), tmp_path / "disk" / "ntu", tmp_path / "store"
+    disk.mkdir(parents=True)
+    link.symlink_to(disk)
+    for _ in range(2):
+        assert phase0("recipe=ntu60", f"raw={raw}", f"data.store={link}")[0] == 0
+        assert link.is_symlink() and sorted(p.name for p in disk.iterdir()) == ["clips.npz", "frames.npy", "meta.json"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "raw", "store"] and [p.name for p in disk.parent.iterdir()] == ["ntu"]
+
+
 def test_a_folder_that_is_no_store_is_neither_replaced_nor_touched(tmp_path):
     raw = write_ntu(tmp_path / "raw", names(2))
     files = {p: p.read_bytes() for p in raw.iterdir()}

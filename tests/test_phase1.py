@@ -343,3 +343,16 @@ def test_a_broken_result_is_named(runs):
     path.write_text('{"recipe": ')
     with pytest.raises(ValueError, match="seed1/result.json"):
         table.main(["table"])
+
+
+def test_batch_norms_of_averaged_weights_see_each_training_clip_once_and_the_actions_mixed(tmp_path, monkeypatch):
+    store = last.ClipStore(write_store(tmp_path / "sorted", clips=60, bodies=1))
+    view = last.ClipView(store, last.View(frames=8))
+    index = np.argsort(store.clips["label"], kind="stable")  # as phase 0 leaves most data sets
+    batches = list(last.plain_batches(view, index, 10)())
+    assert sorted(torch.cat([b["index"] for b in batches]).tolist()) == sorted(index.tolist())
+    assert all(len(b["label"].unique()) > 1 for b in batches)
+    torch.testing.assert_close(batches[0]["joints"], view(batches[0]["index"]))
+    seen = []
+    monkeypatch.setattr(p1_train, "plain_batches", lambda *a: seen.append(a) or last.plain_batches(*a))
+    assert p1_train.main([*QUICK, f"data.store={store.path}", f"out={tmp_path / 'runs'}", "train.average=swa"]) == 0 and len(seen) == 1
