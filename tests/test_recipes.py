@@ -70,7 +70,7 @@ BARE = {"model.graph": "spatial", "model.temporal_context": False, "model.protot
 NARROW = {"model.width": 32, "model.drop_path": 0.05, "train.optimizer": "sgd", "train.lr": 0.1, "train.warmup_epochs": 3, "train.epochs": 40,
           "train.warmup_lr": 0.01, "train.min_lr": 1e-4, "train.batch": 16, "train.accumulate": 1, "train.average": "ema"}
 FACED = {"view.smooth": 1.0, "view.heading": True, "view.swap": 0.25, "train.average": "ema"}
-MORE = {"init": "lite_nano", "train.epochs": 40, "train.warmup_epochs": 0, "train.lr": 0.02, "train.average": "swa", "train.swa_start": 0.0}
+MORE = {"init": "lite_nano", "train.epochs": 30, "train.warmup_epochs": 0, "train.lr": 0.02, "train.average": "swa", "train.swa_start": 0.0}
 LEANING, SMALLS = {"distil.alpha": 0.3, "distil.beta": 0.7}, "lite_small:0,lite_small:1,lite_small:2"
 ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes there)
     "L0": ("L5", OFF), "L1": ("L0", {"model.joint_embedding": True}), "L2": ("L0", {"model.frame_gate": True}),
