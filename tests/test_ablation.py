@@ -52,7 +52,7 @@ def told(tmp_path_factory):
         (folder("L1") / "last.pt").write_bytes(b"torn")
         calls.append(call(argv))
         (folder("L1") / "last.pt").unlink()
-        (folder("L1") / "recipe.json").unlink()
+        assert not (folder("L1") / "recipe.json").exists(), "a run that was refused has written nothing"
         calls.append(call(argv))
         yield SimpleNamespace(calls=calls, cut=cut, log=log, argv=argv)
 
