@@ -1221,7 +1221,7 @@ def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: l
             path.unlink()
         replace_folder(partial, store, old_store(store))
     except BaseException as e:
-        if not resumable or isinstance(e, NothingStored) or not list(partial.glob("*")):
+        if not resumable or isinstance(e, NothingStored) or not list(partial.glob("*")):  # empty: only the lock made it
             shutil.rmtree(partial, ignore_errors=True)
         if isinstance(e, OSError) and e.filename is None and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(f"{partial} cannot be written ({e.strerror}); {store} is as it was") from None
