@@ -1225,12 +1225,15 @@ def mimicry_loss(projected: list[Tensor], maps: list[Tensor]) -> Tensor:
     return torch.stack([F.mse_loss(p.float(), m.float()) for p, m in zip(projected, maps, strict=True)]).sum()
 
 
-def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07) -> Tensor:
-    """Each row of a (B, C) finds its own among the rows of b by cosine, and the reverse (van den Oord et al., arXiv:1807.03748)."""
+def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | None = None) -> Tensor:
+    """Each row of a (B, C) finds its own among the rows of b by cosine, and the reverse (van den Oord et al., arXiv:1807.03748).
+
+    The mean over all rows, or over those that `rows` numbers, still among all.
+    """
+    rows = torch.arange(len(a), device=a.device) if rows is None else rows
     with torch.autocast(a.device.type, enabled=False):
-        cosine = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T
-        own = torch.arange(len(a), device=a.device)
-        return (F.cross_entropy(cosine / temperature, own) + F.cross_entropy(cosine.T / temperature, own)) / 2
+        cosine = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T / temperature
+        return (F.cross_entropy(cosine[rows], rows) + F.cross_entropy(cosine.T[rows], rows)) / 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1619,6 +1622,8 @@ def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
 def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
     """The network of a finished run in eval mode, its recipe, skeleton and class names."""
     state = load_checkpoint(folder / "final.pt", device)
+    if isinstance(weights := state.get("model"), dict) and weights and not any(k.startswith("head.linear") for k in weights):
+        raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, or take a run of phase 1 or 2")
     try:
         cfg, skeleton = _build(Config, json.loads(state["recipe"])), Skeleton.from_dict(json.loads(state["skeleton"]))
         model = build_model(cfg, skeleton, cfg.data.num_classes)
@@ -1628,9 +1633,20 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
         raise damaged(folder / "final.pt", e) from None
 
 
-def start_from(model: nn.Module, folder: Path) -> None:
+def trained_apart(theirs: dict, cfg: Config, where: str) -> None:
+    """ValueError where a run, by its resolved recipe, may have learned from clips that `cfg` tests or validates on."""
+    data = theirs.get("data", {})
+    for key, ours in (("split", cfg.data.split), ("validate", cfg.data.validate)):
+        if data.get("name") == cfg.data.name and ours and data.get(key) != ours:
+            raise ValueError(f"{where} was trained with data.{key} = {data.get(key)!r}, this run has {ours!r}: it may have seen clips "
+                             "that are held out here")
+
+
+def start_from(model: nn.Module, folder: Path, cfg: Config) -> None:
     """Give `model` every tensor of a finished run that fits by name and shape, and say which; the rest stays as it was."""
-    own, old = model.state_dict(), load_checkpoint(folder / "final.pt").get("model", {})
+    state = load_checkpoint(folder / "final.pt")
+    trained_apart(json.loads(state.get("recipe", "{}")), cfg, f"init: {folder}")
+    own, old = model.state_dict(), state.get("model", {})
     taken = {k: old[k] for k, v in own.items() if k in old and old[k].shape == v.shape}
     left = [k for k in own if k not in taken]
     if 2 * sum(v.numel() for v in taken.values()) < sum(v.numel() for v in own.values()):
@@ -1699,6 +1715,25 @@ class SumOverProcesses(torch.autograd.Function):
         return total
 
     backward = forward
+
+
+def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
+    """Rows (clips, C) of the whole batch from every process's own x (B, C), with their gradients; and the numbers of this process's rows."""
+    rank, ranks = rank_of()
+    if ranks == 1:
+        return x, torch.arange(len(x), device=x.device)
+    rows = torch.arange(rank, batch["clips"], ranks, device=x.device)
+    whole = SumOverProcesses.apply(x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)]))
+    return whole, rows if len(rows) else rows.new_zeros(1)  # without a clip of its own: any row, for it counts nothing
+
+
+def share_of_bodies(bodies: int, batch: dict) -> float | Tensor:
+    """What to multiply a mean over this process's bodies by, so that the mean over clips that the trainer takes is one over all bodies."""
+    if rank_of()[1] == 1:
+        return 1.0
+    total = batch["label"].new_tensor(bodies if batch["own"] else 0, dtype=torch.float32)
+    dist.all_reduce(total)
+    return bodies / total * batch["clips"] / max(1, batch["own"])
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -1826,8 +1861,9 @@ def rng_state(device: torch.device) -> dict:
 class Training:
     """A training under way: its state, which folder/last.pt holds whole, and how it takes a step, an epoch, and all of them."""
 
-    def __init__(self, model: nn.Module, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, steps: int):
-        self.model, self.loss_fn, self.cfg, self.recipe, self.seed, self.steps = model, loss_fn, cfg, recipe, seed, steps
+    def __init__(self, model: nn.Module, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, steps: int, needs: dict):
+        self.model, self.loss_fn, self.cfg, self.seed, self.steps = model, loss_fn, cfg, seed, steps
+        self.identity = recipe | needs
         self.last, self.log = folder / "last.pt", folder / "metrics.jsonl"
         (self.rank, self.ranks), self.device = rank_of(), next(model.parameters()).device
         self.dtype = amp_dtype(cfg, self.device)
@@ -1856,7 +1892,7 @@ class Training:
     def _restore(self) -> None:
         state = load_checkpoint(self.last, self.device)
         try:
-            if changed := differences(json.loads(state["recipe"]), json.loads(json.dumps(self.recipe))):
+            if changed := differences(json.loads(state["recipe"]), json.loads(json.dumps(self.identity))):
                 raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it away")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -1877,7 +1913,7 @@ class Training:
         if self.rank == 0:
             mean = self.mean_model.state_dict() if self.mean_model else None
             save_checkpoint(self.last, {
-                "recipe": json.dumps(self.recipe), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "recipe": json.dumps(self.identity), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "mean_model": mean, "best": self.best, "at": self.at, "rng": rng_state(self.device)})
 
     def _check(self) -> None:
@@ -1954,19 +1990,20 @@ class Training:
 
 
 def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
-        plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None) -> nn.Module:
+        plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None, needs: dict | None = None) -> nn.Module:
     """Train `model` in place and return it with its final (or averaged, or best-scoring) weights.
 
     batches(epoch, start) yields the batches of an epoch from number `start` on and has a length. loss_fn(model, batch) returns
     (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights. `score`, higher is
     better, chooses on clips held out of training: the epoch whose weights are kept, or the average where it does as well.
     folder/last.pt holds everything: a run that was cut goes on from it, and on a CPU in FP32 ends with the weights it would have had.
+    Going on asks for the same `recipe`, and the same `needs`: what else it builds on, such as the teachers' weights.
     ValueError for a loss that is not finite.
     Under torchrun every process calls fit with its own share of each batch; the first alone writes.
     """
     steps = math.ceil(len(batches) / cfg.accumulate)
     with locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext(), global_norms(model):
-        run = Training(model, loss_fn, cfg, folder, recipe, seed, steps)
+        run = Training(model, loss_fn, cfg, folder, recipe, seed, steps, needs or {})
         with progress(cfg.epochs * steps, run.at["epoch"] * steps + run.at["step"], "train") as bar:
             while run.at["epoch"] < cfg.epochs:
                 run.epoch(batches, score, bar)

@@ -102,13 +102,16 @@ def report(cfg: Config, store: ClipStore, clips: np.ndarray, logits: torch.Tenso
     return accuracies(cfg, logits, labels)
 
 
-def already_done(cfg: Config) -> bool:
-    """Whether the run's folder holds its result; ValueError where it holds a run of another recipe."""
+def already_done(cfg: Config, phase: str) -> bool:
+    """Whether the run's folder holds its result; ValueError where it holds a run of another recipe or phase."""
     recipe = json.loads(json.dumps(dataclasses.asdict(cfg)))
     if (cfg.run / "recipe.json").exists() and ((cfg.run / "last.pt").exists() or (cfg.run / "result.json").exists()):
         if changed := differences(json.loads((cfg.run / "recipe.json").read_text()), recipe):
             raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): choose another out=, or move it away")
     if (cfg.run / "result.json").exists():
+        command = json.loads((cfg.run / "result.json").read_text()).get("command", "")
+        if command and command.split()[:2] != ["just", phase]:
+            raise ValueError(f"{cfg.run} holds a run of another phase ({command}): choose another out=, or move it away")
         if rank_of()[0] == 0:
             print(f"{cfg.run}: already done")
         return True
@@ -126,13 +129,13 @@ def train(cfg: Config, command: str) -> None:
     """Train one network and report it; nothing to do where that was done."""
     code, store = commit(), open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
-    if already_done(cfg):
+    if already_done(cfg, "phase1"):
         return
     recipe, device = dataclasses.asdict(cfg), cfg.torch_device
     view = ClipView(store, cfg.view, device)
     model = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
-        start_from(model, find_runs(cfg.init, cfg, cfg.seed)[0])
+        start_from(model, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
     begin(cfg, f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips", device)
 
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
@@ -182,7 +185,7 @@ def ensemble(cfg: Config, argv: list[str]) -> None:
         chosen = [] if stream == "joint" else [f"model.stream={stream}"]
         train(member, " ".join(["just phase1", f"recipe={name}", *chosen, *rest]))
         members.append(member.run)
-    if already_done(cfg) or rank_of()[0] > 0:
+    if already_done(cfg, "phase1") or rank_of()[0] > 0:
         return
     store = open_store(cfg)
     test_clips = splits(store, cfg)[2]
@@ -203,6 +206,10 @@ def ensemble(cfg: Config, argv: list[str]) -> None:
 
 def main(argv: list[str]) -> int:
     cfg = load_config(argv)
+    for given, what, phase in ((cfg.distil.teacher, "learns from a teacher", "phase2"), (cfg.pretrain.after, "learns without labels", "phase3"),
+                               (cfg.probe.labels < 1, "sees a share of the labels", "probe")):
+        if given:
+            raise ValueError(f"recipe {cfg.recipe!r} {what}: that is `just {phase}`")
     if (code := together(cfg, argv)) is not None:
         return code
     if cfg.streams:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,8 +52,10 @@ from last import (
     plain_batches,
     predict,
     rank_of,
+    share_of_bodies,
     start_from,
     together,
+    trained_apart,
 )
 
 SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")  # of a view: what teacher and student must agree on
@@ -100,7 +103,7 @@ def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callab
         loss, parts = cfg.alpha * ce + cfg.beta * kd, {"ce": ce, "kd": kd}
         if projected:
             present = bodies_present(joints).flatten().nonzero().squeeze(1)
-            parts["mimicry"] = mimicry_loss(projected, [m[present] for m in maps])
+            parts["mimicry"] = share_of_bodies(len(present), batch) * mimicry_loss(projected, [m[present] for m in maps])
             loss = loss + cfg.gamma * parts["mimicry"]
         hit = lambda scores: (scores.argmax(1) == label).float().mean()  # noqa: E731
         return loss, {"top1": hit(logits), "teacher_top1": hit(target), **parts}
@@ -126,6 +129,10 @@ def load_teachers(cfg: Config, store: ClipStore, device: torch.device) -> tuple[
             odd = next((f"class {k} is {a!r} there, {b!r} here" for k, (a, b) in enumerate(zip(classes, store.classes, strict=False)) if a != b),
                        f"{theirs.data.num_classes} classes there, {cfg.data.num_classes} here")
             raise ValueError(f"{where} was trained on other classes than {cfg.store} has: {odd}")
+        trained_apart(dataclasses.asdict(theirs), cfg, where)
+        if cfg.train.causal and cfg.distil.shared_causal and not theirs.train.causal:
+            raise ValueError(f"{where} never saw a causal batch (its train.causal is 0), and train.causal = {cfg.train.causal} would ask it in "
+                             "that mode: give distil.shared_causal=false, or a teacher trained like B12")
         for key in SEEN:
             if (a := getattr(theirs.view, key)) != (b := getattr(cfg.view, key)):
                 raise ValueError(f"{where} was trained with view.{key} = {a!r}, the student has {b!r}: both must see the same batch")
@@ -161,14 +168,15 @@ def main(argv: list[str]) -> int:
     recipe = dataclasses.asdict(cfg)
     if cfg.model.name != "lite":
         raise ValueError(f"model.name = {cfg.model.name!r}: phase 2 distils into LAST-Lite; give model.name=lite")
-    if already_done(cfg):
+    if already_done(cfg, "phase2"):
         return 0
     device = cfg.torch_device
     nets, folders = load_teachers(cfg, store, device)
+    prints = {str(f): hashlib.sha256((f / "final.pt").read_bytes()).hexdigest()[:12] for f in folders}
     view, teacher = ClipView(store, cfg.view, device), Teacher(nets, cfg.distil.tau)
     student = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
-        start_from(student, find_runs(cfg.init, cfg, cfg.seed)[0])
+        start_from(student, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
     model = make_distilled(student, teacher, cfg.distil.gamma, view(torch.as_tensor(train_clips[:1], device=device))).to(device)
     projections = sum(p.numel() for p in model.projections.parameters())
     begin(cfg, f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips", device,
@@ -178,7 +186,8 @@ def main(argv: list[str]) -> int:
     plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
-    fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
+    fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score,
+        {"teachers": prints})
     if rank_of()[0] == 0:
         own = judge(teacher, cfg, Batches(view, test_clips, cfg.train.batch))
         finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders], **own})

@@ -7,7 +7,8 @@
 
 Whole body regions, in random order, are hidden in all frames until the share pretrain.mask of the joints is reached, the last region in
 part. A learned token takes their place before streams are derived, so that no bone or velocity tells of them. The two views of a clip
-are augmented and hidden each on its own. The plan's gate: this phase is for when phase 2 (recipe pretrain.after) stays below 88 %.
+are augmented and hidden each on its own. Where a clip stands, how it is turned and scaled is a matter of all its joints, hidden ones too:
+a few numbers, the same for every joint. The plan's gate: this phase is for when phase 2 (recipe pretrain.after) stays below 88 %.
 
 In:  the clip store of phase 0, training side.
 Out: runs/<recipe>/<dataset>-<split>/seed<k>/: recipe.json, metrics.jsonl, last.pt (all it takes to go on), and final.pt, the encoder
@@ -41,9 +42,12 @@ from last import (
     hashed_uniform,
     info_nce,
     load_config,
+    of_all_processes,
     plain_batches,
     rank_of,
+    refresh_batchnorm,
     save_checkpoint,
+    share_of_bodies,
     start_from,
     together,
 )
@@ -115,16 +119,19 @@ def pretrain_loss(cfg: Pretrain, stride: int) -> Callable:
         chosen = bodies_present(joints).flatten().nonzero().squeeze(1)
         error = (rebuilt.float() - joints.flatten(0, 1)[chosen][:, ::stride]).square().mean((1, 3))                    # n v
         mask = hidden.flatten(0, 1)[chosen]
-        rebuild, (a, b) = error[mask].mean(), embedding.float().chunk(2)
-        contrast = info_nce(a, b, cfg.temperature)
-        nearest = nn.functional.cosine_similarity(a[:, None], b[None], dim=2).argmax(1)
-        found = (nearest == torch.arange(len(a), device=a.device)).float().mean()
+        rebuild = share_of_bodies(len(chosen), batch) * error[mask].mean()
+        (a, rows), (b, _) = (of_all_processes(x, batch) for x in embedding.float().chunk(2))
+        contrast = info_nce(a, b, cfg.temperature, rows)
+        found = (nn.functional.cosine_similarity(a[rows, None], b[None], dim=2).argmax(1) == rows).float().mean()
         return rebuild + cfg.contrast * contrast, {"rebuild": rebuild, "contrast": contrast, "found": found}
     return loss_fn
 
 
 def check_gate(cfg: Config) -> None:
     """ValueError unless phase 2 was run on this data set and its mean accuracy over seeds lies below the gate."""
+    if not cfg.pretrain.after:
+        raise ValueError(f"recipe {cfg.recipe!r} names no recipe of phase 2 that says whether to pretrain (pretrain.after): take maskclr_small or "
+                         "maskclr_nano, or give force=true")
     before = dataclasses.replace(cfg, recipe=cfg.pretrain.after).run.parent
     reached = [json.loads(p.read_text())["top1"] for p in sorted(before.glob("seed*/result.json"))]
     if not reached:
@@ -145,7 +152,11 @@ def main(argv: list[str]) -> int:
     recipe = dataclasses.asdict(cfg)
     if cfg.model.name != "lite":
         raise ValueError(f"model.name = {cfg.model.name!r}: phase 3 pretrains LAST-Lite; give model.name=lite")
-    if already_done(cfg):
+    if cfg.view.mix:
+        raise ValueError(f"view.mix = {cfg.view.mix}: phase 3 compares views of one clip, blended ones are of two; give view.mix=0")
+    if not 0 < (joints := round(cfg.pretrain.mask * store.skeleton.num_joints)) < store.skeleton.num_joints:
+        raise ValueError(f"pretrain.mask = {cfg.pretrain.mask}: hides {joints} of {store.skeleton.num_joints} joints; some must be hidden, some seen")
+    if already_done(cfg, "phase3"):
         return 0
     if (cfg.run / "final.pt").exists():
         print(f"{cfg.run}: already done")
@@ -156,7 +167,7 @@ def main(argv: list[str]) -> int:
     view = ClipView(store, cfg.view, device)
     encoder = build_model(cfg, store.skeleton, cfg.data.num_classes)
     if cfg.init:
-        start_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0])
+        start_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
     model = MaskCLR(encoder, encoder.head.linear.in_features, store.skeleton.num_joints, cfg.pretrain.projection).to(device)
     begin(cfg, f"{len(train_clips)} training clips", device)
     batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
@@ -164,6 +175,8 @@ def main(argv: list[str]) -> int:
     fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain)
     if rank_of()[0]:
         return 0
+    if cfg.train.average == "none":  # an average's were refreshed by fit; these are of hidden joints
+        refresh_batchnorm(model, plain)
     save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
                                           "classes": store.classes, "model": encoder.state_dict()})
     print((cfg.run / "metrics.jsonl").read_text().splitlines()[-1])

@@ -3,7 +3,7 @@
     just probe recipe=probe_linear init=maskclr_small           the head alone learns: a linear probe
     just probe recipe=probe_finetune init=maskclr_small         everything learns
     just probe recipe=probe_10 init=maskclr_small               everything, from 10 % of the labels; probe_1: from 1 %
-    just probe recipe=probe_10 init=maskclr_small probe.frozen=true out=runs/frozen
+    just probe recipe=probe_10 init=runs/maskclr_small/ntu60-xsub/seed0 probe.frozen=true out=runs/frozen
 
 init is a recipe (the run of the same seed) or a run's folder; init= (empty) gives the arm from scratch, with an out= of its own.
 The labelled clips are drawn per class, a function of the seed; each share holds the smaller ones.
@@ -34,6 +34,7 @@ from last import (
     load_config,
     plain_batches,
     predict,
+    rank_of,
     start_from,
 )
 
@@ -65,26 +66,28 @@ class Frozen(nn.Module):
 
 def main(argv: list[str]) -> int:
     cfg, command, code = load_config(argv), "just probe " + " ".join(argv), commit()
+    if cfg.gpus > 1 or rank_of()[1] > 1:
+        raise ValueError(f"gpus = {max(cfg.gpus, rank_of()[1])}: a probe is short, and runs in one process")
     store = open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
     train_clips = labelled(train_clips, store.clips["label"], cfg.probe.labels, cfg.seed)
     recipe = dataclasses.asdict(cfg)
-    if already_done(cfg):
+    if already_done(cfg, "probe"):
         return 0
     device = cfg.torch_device
     view = ClipView(store, cfg.view, device)
     net = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
-        start_from(net, find_runs(cfg.init, cfg, cfg.seed)[0])
+        start_from(net, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
     model = Frozen(net) if cfg.probe.frozen else net
     print(f"{cfg.run}: {len(train_clips)} labelled, {len(held_clips)} validation, {len(test_clips)} test clips; "
-          f"{'the head alone' if cfg.probe.frozen else 'everything'} learns", file=sys.stderr)
+          f"{'the head alone' if cfg.probe.frozen else 'everything'} learns, from {cfg.init or 'scratch'}", file=sys.stderr)
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
     plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda n: accuracy(*predict(n, held))["top1"]) if len(held_clips) else None
     fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
-    finish(cfg, command, code, store, view, net, test_clips, {"labelled": len(train_clips), "frozen": cfg.probe.frozen})
+    finish(cfg, command, code, store, view, net, test_clips, {"init": cfg.init, "labelled": len(train_clips), "frozen": cfg.probe.frozen})
     return 0
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -90,7 +91,8 @@ def gather(runs: Path) -> dict[str, dict]:
         r, name = read(path, "recipe", "dataset", "split"), path.parts[-4]
         if trained(name) != trained(r["recipe"]):  # a folder that was moved aside
             continue
-        command = " ".join(w for w in r.get("command", "").split() if not w.startswith(("seed=", "out="))) + " seed=..."
+        words = [w for w in r.get("command", "").split() if not w.startswith(("seed=", "out="))]
+        command = re.sub(r"/seed\d+\b", "/seed...", " ".join(words)) + " seed=..."  # each seed may start from a run of its own
         entry = found.setdefault(f"{name}--{r['dataset']}-{r['split']}", {
             "recipe": name, **{k: r.get(k) for k in ("dataset", "split", "params", "macs")},
             **{k: r[k] for k in ("streams", "params_per_stream") if k in r}, "command": command, "runs": []})

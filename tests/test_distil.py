@@ -2,6 +2,8 @@
 import dataclasses
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -329,7 +331,7 @@ def test_with_the_teachers_word_at_zero_phase_2_is_phase_1(phase2, store):
 
 @pytest.mark.parametrize("cut", [1, 2, 4, 5])
 def test_a_cut_distillation_continued_equals_an_uninterrupted_one_bit_for_bit(cut, phase2, monkeypatch):
-    argv = ["train.causal=0.5", "train.average=swa", "train.swa_start=0.5", "train.save_seconds=0", "distil.kind=dkd"]
+    argv = ["train.causal=0.5", "distil.shared_causal=false", "train.average=swa", "train.swa_start=0.5", "train.save_seconds=0", "distil.kind=dkd"]
     whole = phase2(*argv, "out=whole")
     with monkeypatch.context() as m, pytest.raises(Cut):
         cut_after(m, cut)
@@ -342,7 +344,6 @@ def test_a_cut_distillation_continued_equals_an_uninterrupted_one_bit_for_bit(cu
 
 
 def test_teachers_are_named_by_recipe_and_seed(teacher_run, tmp_path, monkeypatch):
-    import shutil
     monkeypatch.chdir(tmp_path)
     cfg = load_config(["recipe=lite_nano_small", *QUICK, "distil.teacher=lite_small:0,lite_small:3"])
     store = last.ClipStore(json.loads((teacher_run / "recipe.json").read_text())["data"]["store"])
@@ -399,6 +400,69 @@ def test_a_damaged_teacher_is_one_line(phase2, tmp_path):
     assert "damaged" in complaint(phase2, f"distil.teacher={tmp_path / 'odd'}")
 
 
+def test_a_teacher_that_saw_what_is_held_out_here_is_one_line(phase2):
+    line = complaint(phase2, "data.split=xview")
+    assert "data.split = 'xsub', this run has 'xview'" in line and "held out here" in line
+    assert "data.validate = {}, this run has {'subject': [2]}" in complaint(phase2, "data.validate={subject=[2]}")
+
+
+def test_a_teacher_that_never_saw_a_causal_batch_is_asked_none(phase2, teacher_run):
+    line = complaint(phase2, "train.causal=0.5")
+    assert str(teacher_run) in line and "distil.shared_causal=false" in line
+    phase2("train.causal=0.5", "distil.shared_causal=false", "train.epochs=1")
+
+
+def test_an_encoder_of_phase_3_is_no_teacher(phase2, teacher_run, tmp_path):
+    state = load_checkpoint(teacher_run / "final.pt")
+    state["model"] = {k: v for k, v in state["model"].items() if not k.startswith("head.")}
+    (tmp_path / "encoder").mkdir()
+    torch.save(state, tmp_path / "encoder" / "final.pt")
+    assert "an encoder of phase 3, which cannot classify" in complaint(phase2, f"distil.teacher={tmp_path / 'encoder'}")
+
+
+def test_a_resume_wants_the_very_same_teachers(phase2, teacher_run, tmp_path, monkeypatch):
+    mine = tmp_path / "mine" / "teacher"
+    shutil.copytree(teacher_run, mine)
+    with monkeypatch.context() as m, pytest.raises(Cut):
+        cut_after(m, 1)
+        phase2(f"distil.teacher={mine}")
+    state = load_checkpoint(mine / "final.pt")
+    state["model"]["head.linear.bias"] += 1
+    torch.save(state, mine / "final.pt")
+    assert re.search(r"teachers\..*mine/teacher was '\w{12}', is '\w{12}'", complaint(phase2, f"distil.teacher={mine}"))
+    shutil.copy(teacher_run / "final.pt", mine)
+    phase2(f"distil.teacher={mine}")
+
+
+@pytest.mark.parametrize("argv, words", [(["recipe=lite_nano_small"], "just phase2"), (["recipe=maskclr_nano"], "just phase3"),
+                                         (["recipe=probe_10"], "just probe")])
+def test_what_is_another_phases_work_phase_1_leaves_to_it(argv, words, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in complaint(lambda: p1_train.main([*argv, *QUICK, f"data.store={store}"]))
+
+
+def test_a_result_of_another_phase_is_not_taken_for_ones_own(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["recipe=probe_linear", *QUICK, f"data.store={store}", "train.epochs=1"]
+    p1_train.main(argv)
+    line = complaint(lambda: probe.main(argv))
+    assert "a run of another phase (just phase1 recipe=probe_linear" in line
+
+
+def test_four_streams_of_a_real_base_teach_logits_and_stages(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = [*QUICK, f"data.store={store}", "train.epochs=1", "train.accumulate=1"]
+    p1_train.main(["recipe=base", *argv, "model.width=8", "streams=all"])
+    p2_distill.main(["recipe=lite_small_base", *argv, "distil.tau=1"])
+    folder = Path("runs/lite_small_base/tiny-xsub/seed0")
+    result = json.loads((folder / "result.json").read_text())
+    streams = [f"runs/base{s}/tiny-xsub/seed0" for s in ("", "-bone", "-velocity", "-bone_velocity")]
+    assert result["teacher"] == streams
+    assert result["teacher_top1"] == json.loads(Path("runs/base-all/tiny-xsub/seed0/result.json").read_text())["top1"]  # at tau = 1 the same mean
+    shapes = {k: tuple(v.shape[:2]) for k, v in load_checkpoint(folder / "last.pt")["model"].items() if "projections" in k}
+    assert shapes == {f"projections.{i}.weight": s for i, s in enumerate([(8, 48), (16, 72), (24, 96)])}
+
+
 def test_the_four_streams_of_a_base_teach_joint_first_once_all_are_trained(tmp_path):
     cfg, runs = load_config(["recipe=lite_small_base", f"out={tmp_path}"]), []
     for stream in last.STREAMS:
@@ -424,14 +488,17 @@ def test_init_takes_what_fits_and_says_what_not(teacher_run, capsys, store, tmp_
     monkeypatch.chdir(tmp_path)
     model = build_model(load_config(["recipe=lite_small", "view.frames=16", "seed=5"]), SKELETONS["ntu25"], 4)
     before, old = state(model), load_checkpoint(teacher_run / "final.pt")["model"]
-    last.start_from(model, teacher_run)
+    last.start_from(model, teacher_run, load_config(["recipe=lite_small", *QUICK]))
     said = capsys.readouterr().err
     left = {k for k, v in model.state_dict().items() if v.shape != old[k].shape}
     assert {"head.linear.weight", "head.linear.bias", "stages.0.mask", "stages.0.gate"} <= left
     for k, v in model.state_dict().items():
         assert torch.equal(v, before[k] if k in left else old[k]) and (k in said) == (k in left)
     assert f"{len(old) - len(left)} of {len(old)} tensors" in said
-    line = complaint(lambda: last.start_from(nano(), teacher_run))
+    line = complaint(lambda: last.start_from(build_model(load_config(["recipe=lite_small", "view.frames=8"]), SKELETONS["ntu25"], 3), teacher_run,
+                                             load_config(["recipe=lite_small", *QUICK, "data.split=xview"])))
+    assert f"init: {teacher_run} was trained with data.split = 'xsub'" in line
+    line = complaint(lambda: last.start_from(nano(), teacher_run, load_config(["recipe=lite_nano", *QUICK])))
     assert "another network" in line and "model.variant" in line
 
 

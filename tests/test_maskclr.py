@@ -153,21 +153,46 @@ def test_pretraining_learns_and_hands_over_an_encoder(here, monkeypatch, capsys)
     said = capsys.readouterr().err
     assert f"init: {len(state)} of" in said and "head.linear.weight" in said.split("left as they were:")[1]
     fresh = build_model(load_config(argv), SKELETONS["ntu25"], 3)
-    last.start_from(fresh, run)
+    last.start_from(fresh, run, load_config(argv))
     assert all(torch.equal(fresh.state_dict()[k], v) for k, v in state.items())
     assert p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "train.epochs=12", "train.lr=0.003", "force=true"]) == 0
     assert "already done" in capsys.readouterr().out
 
 
-def test_a_cut_pretraining_ends_as_an_uncut_one(here, monkeypatch):
-    whole = pretrain(here, monkeypatch, "out=whole", "train.save_seconds=0")
-    with monkeypatch.context() as m:
-        cut_after(m, 3)
-        with pytest.raises(Cut):
-            pretrain(here, m, "out=cut", "train.save_seconds=0")
-    cut = pretrain(here, monkeypatch, "out=cut", "train.save_seconds=0")
-    a, b = load_checkpoint(here / whole / "final.pt")["model"], load_checkpoint(here / cut / "final.pt")["model"]
-    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+@pytest.mark.parametrize("cut", [1, 3, 4, 6])
+@pytest.mark.parametrize("average", ["none", "swa"])
+def test_a_cut_pretraining_ends_as_an_uncut_one(here, monkeypatch, cut, average):
+    argv = ["train.save_seconds=0", f"train.average={average}", "train.causal=0.5"]
+    whole = pretrain(here, monkeypatch, f"out=whole-{average}", *argv)
+    with monkeypatch.context() as m, pytest.raises(Cut):
+        cut_after(m, cut)
+        pretrain(here, m, f"out=cut{cut}-{average}", *argv)
+    torch.manual_seed(99)
+    again = pretrain(here, monkeypatch, f"out=cut{cut}-{average}", *argv)
+    for name in ("last.pt", "final.pt"):
+        a, b = (load_checkpoint(here / run / name) for run in (whole, again))
+        assert a["model"].keys() == b["model"].keys() and all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"])
+        if name == "last.pt":
+            assert {"token", "decoder.weight", "projector.weight"} <= a["model"].keys() and a["at"] == b["at"]
+            for p, q in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True):
+                assert all(torch.equal(p[k], q[k]) for k in p)
+    lines = [[{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (here / run / "metrics.jsonl").read_text().splitlines()]
+             for run in (whole, again)]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("average", ["none", "swa"])
+def test_the_encoder_is_handed_over_with_statistics_of_whole_clips(here, monkeypatch, average):
+    run = pretrain(here, monkeypatch, f"out=norms-{average}", f"train.average={average}", "train.batch=64", "view.bodies=2")
+    cfg = load_config(["recipe=maskclr_nano", *QUICK, "view.bodies=2"])
+    store = ClipStore(cfg.store)
+    batch = next(last.plain_batches(ClipView(store, cfg.view), store.split("xsub")[0], 64)())
+    x = batch["joints"].flatten(0, 1)[last.bodies_present(batch["joints"]).flatten() > 0]
+    encoder = build_model(cfg, store.skeleton, 3)
+    streams = last.derive_streams(x, encoder.parents, last.STREAMS)
+    norm = {k: v for k, v in load_checkpoint(run / "final.pt")["model"].items() if k.startswith("stem.norm.running")}
+    torch.testing.assert_close(norm["stem.norm.running_mean"], streams.flatten(0, 2).mean(0), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(norm["stem.norm.running_var"], streams.flatten(0, 2).var(0), rtol=1e-3, atol=1e-5)
 
 
 def test_the_gate_asks_for_phase_2_and_lets_a_weak_one_through(here, monkeypatch):
@@ -191,6 +216,16 @@ def test_what_cannot_be_pretrained_is_refused(here, monkeypatch):
         p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "model.name=last_e", "force=true"])
     with pytest.raises(ValueError, match="pretrain.mask = 1.5: must lie in"):
         p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "pretrain.mask=1.5", "force=true"])
+    for mask, joints in ((0.01, 0), (0.99, 25)):
+        with pytest.raises(ValueError, match=f"pretrain.mask = {mask}: hides {joints} of 25 joints"):
+            p3_maskclr.main(["recipe=maskclr_nano", *QUICK, f"pretrain.mask={mask}", "force=true", "out=refused"])
+    with pytest.raises(ValueError, match="view.mix = 0.5: phase 3 compares views of one clip"):
+        p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "view.mix=0.5", "force=true"])
+    with pytest.raises(ValueError, match="recipe 'lite_nano' names no recipe of phase 2"):
+        p3_maskclr.main(["recipe=lite_nano", *QUICK, "out=refused"])
+    with pytest.raises(ValueError, match="gpus = 2: a probe is short"):
+        probe.main(["recipe=probe_linear", *QUICK, "gpus=2"])
+    assert not (here / "refused").exists()
 
 
 # --- the probe ---

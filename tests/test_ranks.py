@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import p1_train
+import p2_distill
+import p3_maskclr
 import pytest
 import torch
 from conftest import ROOT, write_store
@@ -67,6 +69,28 @@ def test_two_processes_are_one_with_the_same_batches(folder, monkeypatch, launch
             torch.testing.assert_close(theirs[key], value, rtol=2e-2, atol=2e-2, msg=lambda m, key=key: f"{key}: {m}")
     assert two.stdout.count('"recipe"') == 1, "one process reports"
     assert "2 processes" in two.stderr
+
+
+@pytest.mark.parametrize("phase, argv", [
+    (p3_maskclr, ["recipe=maskclr_nano", "force=true", "train.lr=0.002"]), (p2_distill, ["recipe=lite_nano_small", "distil.teacher=lite_small"])])
+def test_two_processes_pretrain_and_distil_as_one(folder, phase, argv, monkeypatch):
+    """Clips of one and of two bodies; in the last batch of each epoch one process has none."""
+    monkeypatch.chdir(folder)
+    p1_train.main([*ARGV, "recipe=lite_small", "view.bodies=2", "train.epochs=1", "out=phases"])
+    here = folder / "phases" / argv[0].removeprefix("recipe=") / "tiny-xsub" / "seed0"
+    argv = [*ARGV, *argv, "view.bodies=2", "train.batch=8", "train.epochs=2", "train.average=swa", "out=phases"]
+    assert phase.main(argv) == 0
+    one = here.rename(here.with_name("one"))
+    two = run(folder, *argv, "gpus=2", phase=phase.__name__)
+    assert two.returncode == 0, two.stderr
+    a, b = ([json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (one, here))
+    for ours, theirs in zip(a, b, strict=True):
+        for key in ours.keys() - {"seconds"}:
+            assert theirs[key] == pytest.approx(ours[key], rel=5e-3, abs=1e-3), key
+    ours, theirs = final(one), final(here)
+    for key, value in ours.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(theirs[key], value, rtol=2e-2, atol=2e-2, msg=lambda m, key=key: f"{key}: {m}")
 
 
 def test_a_killed_process_ends_the_run_with_a_message_and_the_same_command_goes_on(folder):

@@ -92,6 +92,8 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_small_smalls": ("lite_small", {"distil.teacher": SMALLS}), "lite_nano_smalls": ("lite_nano_small", {"distil.teacher": SMALLS}),
     "lite_small_base_dkd": ("lite_small_base", {"distil.kind": "dkd"}), "lite_small_base_logits": ("lite_small_base", {"distil.gamma": 0.0}),
     "lite_small_base_tau1": ("lite_small_base", {"distil.tau": 1.0}), "lite_small_base_tau2": ("lite_small_base", {"distil.tau": 2.0}),
+    "base_unsmoothed": ("base", {"train.label_smoothing": 0.0}),
+    "lite_small_base_unsmoothed": ("lite_small_base", {"distil.teacher": "base_unsmoothed"}),
     "lite_nano_dkd": ("lite_nano_small", {"distil.kind": "dkd"}), "lite_nano_logits": ("lite_nano_small", {"distil.gamma": 0.0}),
     "lite_small_faced": ("lite_small", FACED),
     "lite_nano_unsmoothed": ("lite_nano", {}),

@@ -55,6 +55,16 @@ def test_differences_are_of_the_means_to_the_baseline_and_to_full_where_both_wer
     assert (row(rows, "L5")["to L0"], row(rows, "L5")["to L5"]) == ("+8.5", "") and row(rows, "L5")["epochs"] == "5"
 
 
+def test_seeds_that_start_each_from_a_run_of_its_own_are_one_row(here, capsys):
+    for seed, top1 in enumerate([70.0, 72.0]):
+        result("probe_linear", top1, seed, command=f"just probe recipe=probe_linear init=runs/maskclr_small/nw_ucla-xview/seed{seed} seed={seed}")
+    found = table.gather(Path("runs"))["probe_linear--nw_ucla-xview"]
+    assert found["command"] == "just probe recipe=probe_linear init=runs/maskclr_small/nw_ucla-xview/seed... seed=..." and len(found["runs"]) == 2
+    result("probe_linear", 71.0, 2, command="just probe recipe=probe_linear init=runs/maskclr_nano/nw_ucla-xview/seed2 seed=2")
+    with pytest.raises(ValueError, match="other seeds by .*maskclr_small"):
+        table.gather(Path("runs"))
+
+
 def test_a_difference_to_a_row_that_was_not_measured_is_empty(here, capsys):
     result("L2", 83.0)
     cells = row(tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"], "L2")
