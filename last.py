@@ -1193,7 +1193,8 @@ def classification_loss(cfg: Train) -> Callable[[nn.Module, dict], tuple[Tensor,
         loss = cross_entropy(logits, batch, cfg.label_smoothing)
         metrics = {"top1": (logits.argmax(1) == label).float().mean()}
         if z is not None:
-            metrics["bottleneck"] = bottleneck_loss(z, label, cfg.ib_mean, cfg.ib_class)
+            (z, _), (whole, _) = of_all_processes(z.float(), batch), of_all_processes(label[:, None], batch)
+            metrics["bottleneck"] = bottleneck_loss(z, whole[:, 0], cfg.ib_mean, cfg.ib_class)
             loss = loss + cfg.ib_weight * metrics["bottleneck"]
         return loss, metrics
     return loss_fn

@@ -150,6 +150,21 @@ def test_the_shares_of_a_batch_make_it_up(folder, monkeypatch, ranks):
         assert sorted(sum((share[number] for share in shares), [])) == sorted(batch)
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_the_rows_of_all_processes_make_up_the_batch(monkeypatch, ranks):
+    """Processes take their turn: what each would add to the sum adds up to the whole, and its own rows are where it says."""
+    x, parts = torch.randn(4, 3), []
+    monkeypatch.setattr(last.SumOverProcesses, "apply", staticmethod(lambda x: x))
+    for rank in range(ranks):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(ranks))
+        own = x[rank::ranks]
+        part, rows = last.of_all_processes(own if len(own) else x[:1], {"clips": 4})
+        assert torch.equal(x[rows], own if len(own) else x[:1])
+        parts.append(part)
+    assert torch.equal(sum(parts), x)
+
+
 def test_norms_of_all_processes_are_batch_norms_of_the_whole_batch(monkeypatch):
     """One process stands for all: the sum over processes is the identity."""
     monkeypatch.setenv("WORLD_SIZE", "2")
