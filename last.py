@@ -28,11 +28,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import difflib
 import itertools
 import json
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -73,6 +75,11 @@ def nearest(word: str, known) -> str:
 # 1. Skeletons
 # ---------------------------------------------------------------------------------------------------------------------
 
+def spaced(joint: str) -> str:
+    """LeftShoulder, left_shoulder and left shoulder are one name: `left shoulder`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", joint).lower()
+
+
 @dataclass(frozen=True)
 class Skeleton:
     """A body as data. `parents[v]` is the joint nearer to the root (the root is its own parent), `regions` are disjoint
@@ -109,7 +116,7 @@ class Skeleton:
         if len(set(paired)) != len(paired) or any(not 0 <= v < V for v in paired):
             raise ValueError(f"{where}: pairs must name different joints in 0..{V - 1}: {self.pairs}")
         if not self.pairs:
-            index = {joint: v for v, joint in enumerate(self.joints)}
+            index = {spaced(joint): v for v, joint in enumerate(self.joints)}
             pairs = tuple((v, index[j.replace("left", "right")]) for j, v in index.items()
                           if "left" in j and j.replace("left", "right") in index)
             object.__setattr__(self, "pairs", pairs)
@@ -163,7 +170,7 @@ class Skeleton:
         return d[:, None] * A * d[None, :]
 
     def _named(self, *words: str) -> list[int]:
-        return next((hit for w in words if (hit := [v for v, j in enumerate(self.joints) if w in j])), [])
+        return next((hit for w in words if (hit := [v for v, j in enumerate(self.joints) if w in spaced(j)])), [])
 
     @cached_property
     def centre(self) -> list[int]:
@@ -361,6 +368,9 @@ class ClipView:
         if self.offset.shape[1] < cfg.bodies:
             raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} body per clip")
         self.label = torch.from_numpy(store.clips["label"]).to(self.device)
+        if (cfg.flip or cfg.swap) and not store.skeleton.pairs:
+            raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no pairs of a left and a right joint, by its names "
+                             "(`left hand`, `right hand`) or given as pairs; set both to 0")
         self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
         self.centre, self.pose = self._normalise()
 
@@ -1499,6 +1509,8 @@ def load_config(argv: list[str]) -> Config:
         try:
             given[key] = tomli.loads(f"value = {value}")["value"]
         except tomli.TOMLDecodeError:
+            given[key] = value
+        if isinstance(given[key], (datetime.date, datetime.time)):  # raw=2024-05-01 is a folder: no field is a date
             given[key] = value
     name = given.pop("recipe", None)
     if name is None:

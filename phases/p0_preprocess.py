@@ -366,7 +366,9 @@ def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.nda
             if lacking := needed - set(z.files):
                 raise ValueError(f"lacks {', '.join(sorted(lacking))}; it holds {', '.join(z.files)}")
             return {k: z[k] for k in z.files if not k.startswith(but)}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+    except OSError:
+        raise
+    except Exception as e:  # see read_clip
         raise ValueError(f"raw = {path}: is no .npz file that can be used ({e})") from None
 
 
@@ -525,7 +527,8 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     A folder: <name>.npy (L, V, 3) or (M, L, V, 3) each; labels.csv with a header name,label[,subject,camera,setup,replication,split], the
     label a 0-based number or a class name, the split train or test; skeleton.json {"skeleton": a name or {joints, parents, regions},
     "classes": [...]}.
-    A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, any of the other columns; beside it x.json like skeleton.json.
+    A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, any of the other columns, as in labels.csv; beside it x.json like
+    skeleton.json.
     """
     classes = list(map(str, metadata(raw).get("classes") or []))
     if raw.is_dir():
@@ -543,6 +546,9 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
         for unlisted in sorted({p.stem for p in raw.glob("*.npy")} - {str(row["name"]).removesuffix(".npy") for row in rows}):
             yield Skip(f"{unlisted}.npy", 0, f"is not listed in {table.name}")
         for number, row in enumerate(rows, 2):
+            if not row["name"]:
+                yield Skip(table.name, number, "names no clip")
+                continue
             try:
                 label, split, numbers = labels_line(row, classes)
             except ValueError as e:
@@ -551,20 +557,21 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
             try:
                 joints = as_joints(np.load(raw / f"{row['name'].removesuffix('.npy')}.npy", allow_pickle=False))
                 yield Clip(row["name"], label, joints, splits=split, **numbers)
-            except (ValueError, OSError, EOFError) as e:
+            except Exception as e:  # see read_clip
                 yield Skip(f"{row['name']}.npy", 0, str(e))
         return
     a = npz_arrays(raw, {"data", "offsets", "names", "labels"})
     N = len(a["names"])
     columns = {k: a[k] for k in ("labels", "subject", "camera", "setup", "replication", "split") if k in a}
-    if len(a["offsets"]) != N + 1 or a["offsets"][-1] != len(a["data"]) or any(len(c) != N for c in columns.values()):
-        raise ValueError(f"{raw}: {N} names, {len(a['offsets'])} offsets (must be one more, the last one {len(a['data'])}), "
+    at = a["offsets"]
+    if len(at) != N + 1 or at.dtype.kind not in "iu" or at[0] != 0 or at[-1] != len(a["data"]) or (at[1:] < at[:-1]).any() \
+            or any(len(c) != N for c in columns.values()):
+        raise ValueError(f"{raw}: {N} names, {len(at)} offsets (must be one more, whole numbers that rise from 0 to {len(a['data'])}), "
                          + ", ".join(f"{len(c)} {k}" for k, c in columns.items()))
     for i in range(N):
         try:
-            yield Clip(str(a["names"][i]), int(a["labels"][i]), as_joints(a["data"][a["offsets"][i]:a["offsets"][i + 1]]),
-                       splits={"given": ("train", "test").index(str(a["split"][i]))} if "split" in a else {},
-                       **{k: int(a[k][i]) for k in ("subject", "camera", "setup", "replication") if k in a})
+            label, split, numbers = labels_line({k.replace("labels", "label"): str(c[i]) for k, c in columns.items()}, classes)
+            yield Clip(str(a["names"][i]), label, as_joints(a["data"][at[i]:at[i + 1]]), splits=split, **numbers)
         except ValueError as e:
             yield Skip(f"{raw.name}:{a['names'][i]}", 0, str(e))
 
@@ -586,15 +593,15 @@ def metadata(raw: Path) -> dict:
 
 
 def read_clip(path: Path | str) -> np.ndarray:
-    """Joints (M, L, V, 3) of one file: .skeleton, .json (Northwestern-UCLA), .npy or .npz. ValueError says what is wrong with it."""
+    """Joints (M, L, V, 3) of one file: .skeleton, .json (Northwestern-UCLA), .npy or .npz. ValueError says what is wrong with it.
+
+    As in a store, bodies that are never seen are left out.
+    """
     path = Path(path)
-    if path.suffix == ".skeleton":
-        clip = read_ntu_file(path)
-        if isinstance(clip, Skip):
-            raise ValueError(f"{path}: {f'line {clip.line}: ' if clip.line else ''}{clip.reason}")
-        return clip.joints
     try:
-        if path.suffix == ".json":
+        if path.suffix == ".skeleton":
+            array = clean_bodies(parse_ntu(path.read_bytes())[1])
+        elif path.suffix == ".json":
             array = json.loads(path.read_text())["skeletons"]
         elif path.suffix not in (".npy", ".npz"):
             raise ValueError("is none of .skeleton, .json, .npy and .npz")
@@ -608,11 +615,15 @@ def read_clip(path: Path | str) -> np.ndarray:
                         raise ValueError(f"holds {', '.join(array.files)}: needs one array, or one named joints")
                     array = array["joints" if "joints" in array.files else array.files[0]]
         joints = as_joints(array)
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
+    except Malformed as e:
+        raise ValueError(f"{path}: line {e.line}: {e.reason}") from None
+    except OSError:
+        raise
+    except Exception as e:  # damaged bytes make numpy raise almost anything
         raise ValueError(f"{path}: {f'lacks {e}' if isinstance(e, KeyError) else e}") from None
     if not joints.size or not np.isfinite(joints).all():
         raise ValueError(f"{path}: {'no frame' if not joints.size else 'a coordinate is not finite'}")
-    return joints
+    return joints[seen] if (seen := joints.any((1, 2, 3))).any() else joints
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1260,6 +1271,8 @@ def main(argv: list[str]) -> int:
     with locked(partial):
         meta = write_store(raw, store, partial, cfg, skeleton, classes)
     show_report(meta, store)
+    if meta["quality"]["two_bodies"] and cfg.view.bodies == 1:
+        print("  view.bodies = 1: a network sees the first body of each clip; view.bodies=2 shows it both")
     return 3 if meta["skipped"] else 0
 
 

@@ -149,7 +149,7 @@ def frames(lines: Iterable[str], V: int) -> Iterator[np.ndarray]:
             continue
         try:
             x = np.asarray(json.loads(line), np.float32)
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise ValueError(f"standard input, line {number}: is no JSON list of {V} joints, [[x, y, z], ...]") from None
         x = x[None] if x.ndim == 2 else x
         if x.size == 0:
@@ -168,11 +168,12 @@ def stream(model: Model, lines: Iterable[str], sure: float, hold: int, window: i
     kept, leads, said, took, number = deque(maxlen=window), deque(maxlen=hold), None, [], 0
     for number, x in enumerate(frames(lines, V), 1):
         started = time.perf_counter()
-        frame = np.zeros((bodies, V, 3), np.float32)
-        frame[:len(x)] = x[:bodies]
+        frame = np.zeros((max(bodies, 2), V, 3), np.float32)
+        frame[:len(x)] = x[:len(frame)]
         kept.append(frame)
         clip = np.stack(kept, 1)                                                            # m l v 3
-        if not clip[0].any():
+        clip = clip[clip.any((1, 2, 3))]  # as in a store: a body that was not seen leaves its place to the next
+        if not len(clip):
             continue
         p = model(clip)
         leads.append(int(p.argmax()) if p.max() >= sure else -1)
@@ -232,7 +233,7 @@ def main(argv: list[str]) -> int:
     for path in files:
         try:
             found.append((str(path.relative_to(clip) if clip.is_dir() else path), model(read(path, model))))
-        except ValueError as e:
+        except (ValueError, OSError) as e:
             if not clip.is_dir():
                 raise
             skipped += 1

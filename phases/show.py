@@ -121,11 +121,14 @@ def animate(title: str, joints: np.ndarray, skeleton: Skeleton, out: Path, fps: 
 def load(clip: str, store: Path) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
     """(title, joints) of a file, of a clip of a store, or of one clip of each class for @each; and their skeleton."""
     if clip != "@each" and Path(clip).suffix in (".skeleton", ".json", ".npy", ".npz"):
-        from p0_preprocess import read_clip
-        joints = read_clip(clip)
-        fitting = [s for s in SKELETONS.values() if s.num_joints == joints.shape[2]]
+        from p0_preprocess import metadata, read_clip
+        joints, beside = read_clip(clip), Path(clip).parent / "skeleton.json"
+        own = metadata(beside.parent).get("skeleton") if beside.is_file() else None
+        known = [Skeleton.from_dict(own)] if isinstance(own, dict) else [s for s in SKELETONS.values() if own in (None, s.name)]
+        fitting = [s for s in known if s.num_joints == joints.shape[2]]
         if not fitting:
-            raise ValueError(f"{clip}: {joints.shape[2]} joints fit none of the skeletons {', '.join(SKELETONS)}; make a store with its own skeleton")
+            raise ValueError(f"{clip}: {joints.shape[2]} joints fit none of the skeletons {', '.join(s.name for s in known) or own}; "
+                             "say in skeleton.json beside it what they are")
         return [(Path(clip).stem, joints)], fitting[0]
     clips = ClipStore(store)
     names = clips.clips["name"].tolist()

@@ -27,7 +27,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from last import ROOT, STREAMS, atomic, cli, load_config, nearest, write_json
+from last import ROOT, STREAMS, WHERE, atomic, cli, load_config, nearest, write_json
 
 RUN_KEYS = ("seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit")
 SHOW = ("base", "lite", "B", "L", "P", "rest")
@@ -91,12 +91,12 @@ def gather(runs: Path) -> dict[str, dict]:
         r, name = read(path, "recipe", "dataset", "split"), path.parts[-4]
         if trained(name) != trained(r["recipe"]):  # a folder that was moved aside
             continue
-        words = [w for w in r.get("command", "").split() if not w.startswith(("seed=", "out="))]
+        words = [w for w in r.get("command", "").split() if w.partition("=")[0] not in ("seed", *WHERE)]
         command = re.sub(r"/seed\d+\b", "/seed...", " ".join(words)) + " seed=..."  # each seed may start from a run of its own
         entry = found.setdefault(f"{name}--{r['dataset']}-{r['split']}", {
             "recipe": name, **{k: r.get(k) for k in ("dataset", "split", "params", "macs")},
             **{k: r[k] for k in ("streams", "params_per_stream") if k in r}, "command": command, "runs": []})
-        if entry["command"] != command:
+        if sorted(entry["command"].split()) != sorted(command.split()):
             raise ValueError(f"{path.parent}: was made by {command!r}, other seeds by {entry['command']!r}; move one of them aside")
         entry["runs"].append({k: round(r[k], 3) if isinstance(r.get(k), float) else r.get(k) for k in RUN_KEYS})
     for entry in found.values():

@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -244,10 +245,24 @@ def test_a_lost_point_ends_with_1_and_names_the_layers(exported, monkeypatch, tm
 def test_an_export_of_another_data_set_is_not_overwritten(exported, tmp_path):
     report = tmp_path / "lite_nano" / "report.json"
     report.parent.mkdir()
-    report.write_text(json.dumps({"dataset": "ntu60", "split": "xsub"}))
-    with pytest.raises(ValueError, match="holds the export for ntu60 xsub: give exports="):
-        p4_export.main([*exported[3], f"exports={tmp_path}"])
+    for dataset, split, seed in (("ntu60", "xsub", 3), ("tiny", "xview", 3), ("tiny", "xsub", 2)):
+        report.write_text(json.dumps({"dataset": dataset, "split": split, "seed": seed}))
+        with pytest.raises(ValueError, match=f"holds the export for {dataset} {split}, seed {seed}: give exports="):
+            p4_export.main([*exported[3], f"exports={tmp_path}"])
     assert [p.name for p in report.parent.iterdir()] == ["report.json"]
+
+
+def test_a_cut_export_leaves_the_one_before_it(exported, tmp_path, monkeypatch):
+    folder = tmp_path / "lite_nano"
+    shutil.copytree(exported[2], folder)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    def cut(runs):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(p4_export, "latencies", cut)
+    with pytest.raises(KeyboardInterrupt):
+        p4_export.main([*exported[3], f"exports={tmp_path}", "calibration=4"])
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("argument,message", [
@@ -362,6 +377,7 @@ def test_the_last_window_alone_decides(exported, clips, capsys):
 
 @pytest.mark.parametrize("text,message", [
     ("", "no frame with a body"), ("[[1, 2, 3]]\n", "line 1: has shape"), ("[]\nhello\n", "line 2: is no JSON"), ("[" * 5000, "is no JSON"),
+    (f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]\n", "line 1: is no JSON"),
     ("[[[NaN, 0, 0]]]\n", "line 1: has shape"), (f"\n[{', '.join(['[NaN, 0, 0]'] * 25)}]\n", "line 2: a coordinate is not finite")])
 def test_bad_frames_are_named(exported, text, message):
     with pytest.raises(ValueError, match=message):
@@ -392,8 +408,12 @@ def test_what_is_no_model_or_no_clip_of_it_is_one_line(exported, clips, tmp_path
     done = run(f"model={whole}", f"clip={tmp_path / 'twenty.npy'}")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     np.save(tmp_path / "good.npy", np.load(good))
+    np.savez_compressed(tmp_path / "torn.npz", np.random.default_rng(0).normal(size=(9, 25, 3)))
+    torn = bytearray((tmp_path / "torn.npz").read_bytes())
+    torn[200:300] = bytes(100)
+    (tmp_path / "torn.npz").write_bytes(torn)
     done = run(f"model={whole}", f"clip={tmp_path}", "format=csv", "top=1")
-    assert done.returncode == 3 and len(done.stdout.splitlines()) == 2 and done.stderr.count("skipped:") == 6
+    assert done.returncode == 3 and len(done.stdout.splitlines()) == 2 and done.stderr.count("skipped:") == 7
 
 
 def test_a_folder_that_names_another_skeleton_is_refused(exported, tmp_path):
@@ -420,7 +440,24 @@ def test_a_real_recording_is_read_as_phase_0_reads_it(exported, data_folder, tmp
     for packed in sorted((data_folder / "ntu-samples").glob("*.skeleton.xz")):
         path = tmp_path / packed.name.removesuffix(".xz")
         path.write_bytes(lzma.decompress(packed.read_bytes()))
-        assert model(predict.read(path, model)).shape == (3,)
+        p = model(predict.read(path, model))
+        assert p.shape == (3,)
+        other = path.rename(tmp_path / "mine.skeleton")  # what is to be named needs no name of NTU's
+        assert np.array_equal(model(predict.read(other, model)), p)
+
+
+def test_a_body_that_is_never_seen_leaves_its_place_to_the_next_as_in_a_store(exported, clips, tmp_path):
+    model = predict.Model(exported[2] / "model.onnx")
+    x = np.load(sorted(clips.iterdir())[3])[:1]
+    np.save(tmp_path / "first.npy", x)
+    np.save(tmp_path / "second.npy", np.concatenate([0 * x, x]))
+    a, b = (model(predict.read(tmp_path / f"{n}.npy", model)) for n in ("first", "second"))
+    assert np.array_equal(a, b)
+    seen = []
+    monkey = lambda clip: seen.append(clip) or a  # noqa: E731
+    monkey.skeleton, monkey.view, monkey.classes = model.skeleton, {**model.view, "bodies": 1}, model.classes
+    predict.stream(monkey, [json.dumps([np.zeros((25, 3)).tolist(), f.tolist()]) for f in x[0]], 0.0, 1, 500)
+    assert np.array_equal(seen[-1], x)
 
 
 def test_a_finished_run_gives_back_its_network(exported):

@@ -820,6 +820,34 @@ def test_ones_own_clips_with_class_names_subjects_and_split_are_stored(tmp_path)
     assert meta["counts"] == {"xsub": {"train": 2, "test": 2}, "given": {"train": 2, "test": 2}} and meta["skeleton"]["name"] == "kinect20"
 
 
+def test_a_damaged_array_and_a_line_that_names_no_clip_are_skipped(tmp_path):
+    raw = own_folder(tmp_path / "raw", "label,name,subject\nwave,good,1\nwave,other,3\nwave\nwave,zip,1\n", good=np.ones((4, 20, 3)),
+                     other=np.ones((4, 20, 3)))
+    (raw / "zip.npy").write_bytes(b"PK\x03\x04 no archive")
+    assert phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 3
+    told = {(s["file"], s["line"], s["reason"]) for s in contents(tmp_path / "store")[2]["skipped"]}
+    assert ("labels.csv", 4, "names no clip") in told and len(told) == 2
+
+
+def test_packed_labels_may_be_names_and_offsets_must_rise_from_0(tmp_path):
+    x = np.random.default_rng(0).normal(size=(7, 20, 3)).astype(np.float32)
+    (tmp_path / "x.json").write_text('{"skeleton": "kinect20", "classes": ["wave", "sit"]}')
+
+    def pack(offsets, labels=("sit", "0")):
+        np.savez(tmp_path / "x.npz", data=x, offsets=offsets, names=["a", "b"], labels=list(labels), subject=[1, 3])
+        return phase0(*OWN, f"raw={tmp_path / 'x.npz'}", f"data.store={tmp_path / 'store'}")
+    assert pack([0, 3, 7]) == (0, "")
+    stored, (_, table, _) = clips(tmp_path / "store"), contents(tmp_path / "store")
+    np.testing.assert_array_equal(stored["b"], x[None, 3:])
+    assert table["label"] == [1, 0]
+    assert pack([0, 3, 7], ("jump", "0"))[0] == 3
+    (skipped,) = contents(tmp_path / "store")[2]["skipped"]
+    assert skipped["file"] == "x.npz:a" and "label 'jump' is neither a class nor the number of one" in skipped["reason"]
+    for offsets in ([0.0, 3.0, 7.0], [2, 3, 7], [0, 8, 7], [0, 3, 6], [0, 7]):
+        code, said = pack(offsets)
+        assert code == 2 and "whole numbers that rise from 0 to 7" in said, said
+
+
 def test_every_fault_of_ones_own_clips_is_named(tmp_path):
     x = np.ones((4, 20, 3), np.float32)
     faults = {"nan": x * np.nan, "joints": np.ones((4, 19, 3)), "shape": np.ones((4, 60)), "empty": np.ones((0, 20, 3)),

@@ -211,3 +211,11 @@ def test_skeleton_of_utd_mhad_works(data_folder):
     assert s.region_shift(48).tolist() == naive_region_shift(s, 48)
     assert len(s.pairs) == 8 and all(s.joints[a].replace("left", "right") == s.joints[b] for a, b in s.pairs)
     assert [s.joints[v] for v in s.centre] == ["spine"] and s.trunk is not None
+
+
+@pytest.mark.parametrize("spell", [lambda j: j, lambda j: j.replace(" ", "_"), lambda j: j.title().replace(" ", ""), str.upper, str.title,
+                                   lambda j: j.split()[0] + "".join(map(str.title, j.split()[1:]))])
+@each
+def test_joints_are_told_by_their_names_however_they_are_spelled(s, spell):
+    other = Skeleton(s.name, tuple(map(spell, s.joints)), s.parents, s.regions)
+    assert (other.pairs, other.centre, other.trunk) == (s.pairs, s.centre, s.trunk)

@@ -1,4 +1,5 @@
 """The synthetic clips are true NTU text of people who move as people do, and pictures of clips appear whole or not at all."""
+import json
 import lzma
 import re
 import subprocess
@@ -343,6 +344,19 @@ def test_a_picture_has_the_camera_sides_and_flat_clips_stand_upright():
     flat[..., [15, 16], 1] = 300  # pixels count downwards
     paper = show.project(flat, coco, "front")
     assert (paper[..., 0, 1] > paper[..., 15, 1]).all() and show.views(flat) == ("front",)
+
+
+def test_a_file_is_drawn_with_the_skeleton_that_is_said_beside_it(tmp_path):
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "x.npy", np.ones((5, 3, 3)))
+    with pytest.raises(ValueError, match="3 joints fit none of the skeletons ntu25, kinect20, coco17"):
+        show.load(str(tmp_path / "x.npy"), tmp_path)
+    body = {"name": "stick", "joints": ["hip", "neck", "head"], "parents": [0, 0, 1], "regions": {"torso": [0, 1, 2]}}
+    (tmp_path / "skeleton.json").write_text(json.dumps({"skeleton": body}))
+    assert show.load(str(tmp_path / "x.npy"), tmp_path)[1].joints == ("hip", "neck", "head")
+    (tmp_path / "skeleton.json").write_text('{"skeleton": "kinect20"}')
+    with pytest.raises(ValueError, match="3 joints fit none of the skeletons kinect20"):
+        show.load(str(tmp_path / "x.npy"), tmp_path)
 
 
 @pytest.mark.parametrize("argv, message", [

@@ -60,7 +60,9 @@ def test_seeds_that_start_each_from_a_run_of_its_own_are_one_row(here, capsys):
         result("probe_linear", top1, seed, command=f"just probe recipe=probe_linear init=runs/maskclr_small/nw_ucla-xview/seed{seed} seed={seed}")
     found = table.gather(Path("runs"))["probe_linear--nw_ucla-xview"]
     assert found["command"] == "just probe recipe=probe_linear init=runs/maskclr_small/nw_ucla-xview/seed... seed=..." and len(found["runs"]) == 2
-    result("probe_linear", 71.0, 2, command="just probe recipe=probe_linear init=runs/maskclr_nano/nw_ucla-xview/seed2 seed=2")
+    result("probe_linear", 71.0, 2, command="just probe device=cuda gpus=1 seed=2 init=runs/maskclr_small/nw_ucla-xview/seed2 recipe=probe_linear")
+    assert len(table.gather(Path("runs"))["probe_linear--nw_ucla-xview"]["runs"]) == 3, "neither the order of words nor the place matters"
+    result("probe_linear", 71.0, 3, command="just probe recipe=probe_linear init=runs/maskclr_nano/nw_ucla-xview/seed3 seed=3")
     with pytest.raises(ValueError, match="other seeds by .*maskclr_small"):
         table.gather(Path("runs"))
 

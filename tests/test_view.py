@@ -1,5 +1,6 @@
 """Sections 2 and 3: streams, and the view of a clip."""
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -346,6 +347,17 @@ def test_rotation_alone_keeps_every_bone_length(store, flip):
         plain = plain[..., store.skeleton.mirror, :]
     assert torch.allclose(bone_lengths(turned, store.skeleton), bone_lengths(plain, store.skeleton), atol=1e-5)
     assert not torch.allclose(turned, plain, atol=0.1)
+
+
+@pytest.mark.parametrize("change", [{"flip": 0.5}, {"swap": 0.1}])
+def test_a_body_without_pairs_is_not_mirrored_without_a_word(tmp_path, make_store, change):
+    folder = make_store(tmp_path / "own")
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["skeleton"] |= {"joints": [f"j{v}" for v in range(25)], "pairs": []}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    ClipView(ClipStore(folder), View(frames=8))
+    with pytest.raises(ValueError, match="has no pairs of a left and a right joint.*set both to 0"):
+        ClipView(ClipStore(folder), View(frames=8, **change))
 
 
 def test_flip_exchanges_left_and_right_and_mirrors_x(store):
