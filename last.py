@@ -180,7 +180,7 @@ class Skeleton:
     @property
     def trunk(self) -> tuple[list[int], list[int], list[int], list[int]] | None:
         """(left shoulder, right shoulder, left hip, right hip), each as a list of one; None where names do not tell them."""
-        four = tuple(self._named(n) for n in ("left shoulder", "right shoulder", "left hip", "right hip"))
+        four = tuple(self._named(n)[:1] for n in ("left shoulder", "right shoulder", "left hip", "right hip"))
         return four if all(four) else None
 
     @property
@@ -350,11 +350,12 @@ class ClipStore:
 
 
 class ClipView:
-    """Batches of a store as the models want them: (B, M, T, V, 3), an absent body all zeros, made on the device.
+    """Batches of a store as the models want them: (B, M, T, V, 3), what is absent, a body, frame or joint, all zeros; made on the device.
 
-    Every clip is centred on the spine of its main body's first frame, then, if the recipe says so, smoothed over time, turned to a common
-    heading and scaled by the length of the trunk. In training it is flipped, turned, scaled, sheared and made noisy at random; what is
-    drawn is a pure function of (seed, epoch, clip), so that a resumed run and every rank agree.
+    Every clip is centred on the spine of its main body's first frame (the mean of what is seen there, where the spine is not), then, if the
+    recipe says so, smoothed over time, turned to a common heading and scaled by the length of the trunk. In training it is flipped, turned,
+    scaled, sheared and made noisy at random; what is drawn is a pure function of (seed, epoch, clip), so that a resumed run and every rank
+    agree.
     """
 
     def __init__(self, store: ClipStore, cfg: View, device: torch.device | str = "cpu"):
@@ -397,6 +398,10 @@ class ClipView:
         while (unseen := (self._rows(row) == 0).all(-1).all(-1) & (row < last)).any():
             row += unseen.long()
         body = self._rows(row)                                                              # n v 3
+        there = (body != 0).any(-1)                                                         # n v
+        middle = torch.zeros_like(there).index_fill(1, torch.tensor(s.centre, device=self.device), True) & there
+        middle = torch.where(middle.any(1, keepdim=True), middle, there)[..., None]         # n v 1
+        centre = (body * middle).sum(1) / middle.sum(1).clamp(min=1)                        # n 3
         pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
         if (self.cfg.heading or self.cfg.trunk_scale) and s.trunk is None:
             raise ValueError(f"view.heading, view.trunk_scale: skeleton {s.name!r} names no left and right shoulder and hip; set both false")
@@ -404,16 +409,18 @@ class ClipView:
             clip = torch.arange(N, device=self.device).repeat_interleave(self.length)
             row = self.offset[clip, :1] + (torch.arange(len(clip), device=self.device) - (self.length.cumsum(0) - self.length)[clip])[:, None]
             joint = lambda v: self.frames[row.to(self.frames.device), v].to(self.device)[:, 0]  # noqa: E731
-            ls, rs, lh, rh = (sum(map(joint, j)) / len(j) for j in s.trunk)
-            across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, ls + lh - rs - rh)
+            ls, rs, lh, rh = (joint(j[0]) for j in s.trunk)                                  # l 3, of all clips
+            whole = torch.stack([(j != 0).any(-1, keepdim=True) for j in (ls, rs, lh, rh)]).all(0)
+            across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, whole * (ls + lh - rs - rh))
             angle = torch.atan2(across[:, 2], across[:, 0])  # about y, the vertical of a levelled camera
             pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
         if self.cfg.trunk_scale:
-            ls, rs, lh, rh = (body[:, j].mean(1) for j in s.trunk)
+            four = [j[0] for j in s.trunk]
+            ls, rs, lh, rh = body[:, four].unbind(1)
             size = ((ls + rs - lh - rh) / 2).norm(dim=1)
-            size = torch.where(size > 1e-3, size, torch.ones_like(size))
+            size = torch.where((size > 1e-3) & there[:, four].all(1), size, 0.5)            # where it is not known the clip stays as it is
             pose = pose * (0.5 / size)[:, None, None]  # an adult's trunk measures about half a metre
-        return body[:, s.centre].mean(1), pose
+        return centre, pose
 
     def _augment(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Random linear map (B, 3, 3), whether to mirror the body (B,), and whether to take its left for its right (B,)."""
@@ -438,11 +445,11 @@ class ClipView:
         t = sample_frames(length, cfg.frames, cfg.sampling, u, window)                      # b t
         offset = self.offset[index]                                                         # b m
         x = self._near(offset.clamp(min=0), t, length)                                      # b m t v 3
-        seen = ((x != 0).any(-1).any(-1) & (offset >= 0)[:, :, None])[..., None, None]      # b m t 1 1
+        seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]       # b m t v 1
         x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
         if training:
             augment, flip, swap = self._augment(index, seed, epoch)
-            x = torch.where((flip ^ swap)[:, None, None, None, None], x[..., self.mirror, :], x)
+            x, seen = (torch.where((flip ^ swap)[:, None, None, None, None], a[..., self.mirror, :], a) for a in (x, seen))
             # a mirrored body is a left-handed one; one whose sides were mistaken stays where it was, but seems to face the other way
             signs = torch.stack([1 - 2 * (flip ^ (swap & cfg.heading)), torch.ones_like(index), 1 - 2 * (swap & cfg.heading)], 1)
             linear = (linear * signs[:, None]) @ augment

@@ -88,25 +88,27 @@ def as_seen(joints: np.ndarray, view: dict, skeleton: dict) -> np.ndarray:
     """The test view (M, T, V, 3) of a clip (any number of bodies, L, V, 3): what last.ClipView makes of it, in numpy."""
     joints = np.asarray(joints, np.float32)[:view["bodies"]]
     bodies, length = joints.shape[:2]
-    seen = joints.any((2, 3))                                                               # m l
-    first = seen[0].argmax() if seen[0].any() else length - 1                               # of the main body
-    centre, linear = joints[0, first, skeleton["centre"]].mean(0), np.eye(3, dtype=np.float32)
+    seen = joints.any(3)                                                                    # m l v
+    first = seen[0].any(1).argmax() if seen[0].any() else length - 1                        # of the main body
+    middle = [v for v in skeleton["centre"] if seen[0, first, v]] or np.flatnonzero(seen[0, first])
+    centre, linear = joints[0, first, middle].sum(0) / max(1, len(middle)), np.eye(3, dtype=np.float32)
     if view["heading"] or view["trunk_scale"]:
-        ls, rs, lh, rh = (joints[0][:, j].mean(1) for j in skeleton["trunk"])               # l 3
+        four = [j[0] for j in skeleton["trunk"]]
+        (ls, rs, lh, rh), whole = joints[0][:, four].swapaxes(0, 1), seen[0][:, four].all(1)  # l 3 each, l
         if view["heading"]:
-            across = (ls + lh - rs - rh).sum(0)
+            across = (ls + lh - rs - rh)[whole].sum(0)
             a = np.arctan2(across[2], across[0])
             linear = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]], np.float32)
         if view["trunk_scale"]:
             size = np.linalg.norm((ls + rs - lh - rh)[first] / 2)
-            linear = linear * np.float32(0.5 / (size if size > 1e-3 else 1))
+            linear = linear * np.float32(0.5 / (size if size > 1e-3 and whole[first] else 0.5))
     at = frames_seen(length, view["frames"], view["sampling"])
     x, seen = (smoothed(joints, view.get("smooth", 0))[:, at] - centre) @ linear, seen[:, at]  # m t v 3
     if view["extent"] and seen.any():
-        size = np.ptp(x[seen].reshape(-1, 3), axis=0).max()
+        size = np.ptp(x[seen], axis=0).max()
         x = x * np.float32(2 / (size if size > 1e-3 else 2))
     out = np.zeros((view["bodies"], *x.shape[1:]), np.float32)
-    out[:bodies] = x * seen[:, :, None, None]
+    out[:bodies] = x * seen[..., None]
     return out
 
 

@@ -289,12 +289,14 @@ def test_without_the_extra_tflite_a_line_says_how_to_get_it(exported, monkeypatc
 # --- predict ---
 
 @given(st.sampled_from(["uniform", "crop", "stretch"]), st.integers(1, 40), st.sampled_from([1, 2]), st.sampled_from([0, 0.5, 1]),
+       st.sampled_from([0, 0.3]),
        st.booleans(), st.booleans(), st.booleans())
-def test_the_view_in_numpy_is_the_view(tmp_path_factory, sampling, T, M, smooth, heading, trunk, extent):
+def test_the_view_in_numpy_is_the_view(tmp_path_factory, sampling, T, M, smooth, missing, heading, trunk, extent):
     folder = tmp_path_factory.getbasetemp() / "view-store"
     if not folder.exists():
         write_store(folder, clips=12)
     store = ClipStore(folder)
+    store.frames = np.where(np.random.default_rng(T).random(store.frames.shape[:2])[..., None] < missing, 0, store.frames)
     switches = {"heading": heading, "trunk_scale": trunk, "extent": extent}
     cfg = load_config(["recipe=lite_nano", f"view.frames={T}", f"view.sampling={sampling}", f"view.bodies={M}", f"view.smooth={smooth}",
                        *(f"view.{k}={str(v).lower()}" for k, v in switches.items())])

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import write_store
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -270,7 +271,7 @@ def test_smoothing_is_the_gaussian_mean_of_the_frames_in_which_a_joint_is_seen(t
                 want[t, v] = sum(w * p for w, p in near) / sum(w for w, _ in near)
     view = ClipView(store, View(frames=length, smooth=std))
     got = view(torch.tensor([1]))[0, 0]
-    np.testing.assert_allclose(got, (want - view.centre[1].numpy()) * x.any((1, 2))[:, None, None], atol=1e-5)
+    np.testing.assert_allclose(got, (want - view.centre[1].numpy()) * x.any(-1)[..., None], atol=1e-5)
 
 
 def test_smoothing_brings_no_body_where_none_was_seen(store):
@@ -347,6 +348,43 @@ def test_rotation_alone_keeps_every_bone_length(store, flip):
         plain = plain[..., store.skeleton.mirror, :]
     assert torch.allclose(bone_lengths(turned, store.skeleton), bone_lengths(plain, store.skeleton), atol=1e-5)
     assert not torch.allclose(turned, plain, atol=0.1)
+
+
+@given(st.integers(0, 99), st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0.0, 1.0]))
+def test_a_missing_joint_is_zero_and_moves_no_other(tmp_path_factory, seed, heading, trunk, extent, flip):
+    """Joints that are no part of centre or trunk go missing in single frames: they are zeros, wherever a mirror puts them; the rest stays."""
+    folder = tmp_path_factory.getbasetemp() / "missing"
+    store = ClipStore(folder if folder.exists() else write_store(folder))
+    trim(store)
+    view = View(**{**vars(CALM), "heading": heading, "trunk_scale": trunk, "flip": flip})
+    before, s = ClipView(store, view)(EVERY, True), store.skeleton
+    fixed = {*s.centre, *(v for j in s.trunk for v in j)}
+    lost = np.random.default_rng(seed).random(store.frames.shape[:2]) < 0.2
+    lost[:, sorted(fixed)] = False
+    store.frames = np.where(lost[..., None], 0, store.frames)
+    after = ClipView(store, view)(EVERY, True)
+    offset = torch.from_numpy(store.clips["offset"])[..., None]                             # b m t
+    rows = offset.clamp(min=0) + sample_frames(torch.from_numpy(store.clips["length"]), 16, "uniform")[:, None]
+    kept = torch.from_numpy((store.frames != 0).any(-1))[rows][..., s.mirror if flip else slice(None)] & (offset >= 0)[..., None]
+    assert 0.1 < (~kept)[offset[..., 0] >= 0].float().mean() < 0.5
+    assert torch.allclose(after, before * kept[..., None], atol=1e-6)
+    if extent:
+        scaled = ClipView(store, View(**{**vars(view), "extent": True}))(EVERY)
+        span = [(x[(x != 0).any(-1)].amax(0) - x[(x != 0).any(-1)].amin(0)).max() for x in scaled]
+        assert torch.allclose(torch.stack(span), torch.full((24,), 2.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("lost, centre", [([11], [12]), ([12], [11]), ([11, 12], [v for v in range(17) if v not in (11, 12)]), ([0, 5], [11, 12])])
+def test_a_clip_is_centred_on_what_is_seen_of_its_centre(tmp_path, lost, centre):
+    store = ClipStore(write_store(tmp_path / "coco", "coco17"))
+    store.frames = np.asarray(store.frames).copy()
+    store.frames[:, lost] = 0
+    first = [np.flatnonzero((store.frames[at:at + n] != 0).any((1, 2)))[0] + at
+             for at, n in zip(store.clips["offset"][:, 0], store.clips["length"], strict=True)]
+    got = ClipView(store, View(frames=8, heading=True, trunk_scale=True))
+    assert torch.allclose(got.centre, torch.from_numpy(store.frames[first][:, centre].mean(1)), atol=1e-6)
+    if set(lost) & {5, 11, 12}:  # no whole trunk: neither its heading nor its size is known
+        assert torch.equal(got.pose, torch.eye(3).expand(24, 3, 3))
 
 
 @pytest.mark.parametrize("change", [{"flip": 0.5}, {"swap": 0.1}])
