@@ -1230,6 +1230,9 @@ def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: l
         (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         for path in (*partial.glob("shard-*"), partial / "key"):
             path.unlink()
+        for path in partial.iterdir():  # on the disk before it takes the place of what was there
+            with open(path, "rb") as f:
+                os.fsync(f.fileno())
         replace_folder(partial, store, old_store(store))
     except BaseException as e:
         if not resumable or isinstance(e, NothingStored) or not list(partial.glob("*")):  # empty: only the lock made it
