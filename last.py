@@ -1653,7 +1653,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
         raise damaged(folder / "final.pt", e) from None
 
 
-def trained_apart(theirs: dict, cfg: Config, where: str) -> None:
+def check_leakage(theirs: dict, cfg: Config, where: str) -> None:
     """ValueError where a run, by its resolved recipe, may have learned from clips that `cfg` tests or validates on."""
     data = theirs.get("data", {})
     for key, ours in (("split", cfg.data.split), ("validate", cfg.data.validate)):
@@ -1665,7 +1665,7 @@ def trained_apart(theirs: dict, cfg: Config, where: str) -> None:
 def start_from(model: nn.Module, folder: Path, cfg: Config) -> None:
     """Give `model` every tensor of a finished run that fits by name and shape, and say which; the rest stays as it was."""
     state = load_checkpoint(folder / "final.pt")
-    trained_apart(json.loads(state.get("recipe", "{}")), cfg, f"init: {folder}")
+    check_leakage(json.loads(state.get("recipe", "{}")), cfg, f"init: {folder}")
     own, old = model.state_dict(), state.get("model", {})
     taken = {k: old[k] for k, v in own.items() if k in old and old[k].shape == v.shape}
     left = [k for k in own if k not in taken]

@@ -38,6 +38,7 @@ from last import (
     bodies_present,
     build_model,
     causal,
+    check_leakage,
     classify,
     cli,
     conv1x1,
@@ -55,7 +56,6 @@ from last import (
     share_of_bodies,
     start_from,
     together,
-    trained_apart,
 )
 
 SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")  # of a view: what teacher and student must agree on
@@ -129,7 +129,7 @@ def load_teachers(cfg: Config, store: ClipStore, device: torch.device) -> tuple[
             odd = next((f"class {k} is {a!r} there, {b!r} here" for k, (a, b) in enumerate(zip(classes, store.classes, strict=False)) if a != b),
                        f"{theirs.data.num_classes} classes there, {cfg.data.num_classes} here")
             raise ValueError(f"{where} was trained on other classes than {cfg.store} has: {odd}")
-        trained_apart(dataclasses.asdict(theirs), cfg, where)
+        check_leakage(dataclasses.asdict(theirs), cfg, where)
         if cfg.train.causal and cfg.distil.shared_causal and not theirs.train.causal:
             raise ValueError(f"{where} never saw a causal batch (its train.causal is 0), and train.causal = {cfg.train.causal} would ask it in "
                              "that mode: give distil.shared_causal=false, or a teacher trained like B12")
@@ -172,7 +172,7 @@ def main(argv: list[str]) -> int:
         return 0
     device = cfg.torch_device
     nets, folders = load_teachers(cfg, store, device)
-    prints = {str(f): hashlib.sha256((f / "final.pt").read_bytes()).hexdigest()[:12] for f in folders}
+    fingerprints = {str(f): hashlib.sha256((f / "final.pt").read_bytes()).hexdigest()[:12] for f in folders}
     view, teacher = ClipView(store, cfg.view, device), Teacher(nets, cfg.distil.tau)
     student = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
@@ -187,7 +187,7 @@ def main(argv: list[str]) -> int:
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score,
-        {"teachers": prints})
+        {"teachers": fingerprints})
     if rank_of()[0] == 0:
         own = judge(teacher, cfg, Batches(view, test_clips, cfg.train.batch))
         finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders], **own})

@@ -39,7 +39,7 @@ import onnxruntime as ort
 import torch
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
-from p1_train import commit, device_name, open_store, splits
+from p1_train import accuracies, commit, device_name, open_store, splits
 from torch import Tensor, nn
 
 from last import (
@@ -494,6 +494,26 @@ def options(argv: list[str]) -> tuple[dict, list[str]]:
     return given, rest
 
 
+def check_folder(folder: Path, cfg: Config) -> None:
+    """ValueError where the folder holds the export of another run."""
+    if (folder / "report.json").exists():
+        old = json.loads((folder / "report.json").read_text())
+        if (old["dataset"], old["split"], old["seed"]) != (cfg.data.name, cfg.data.split, cfg.seed):
+            raise ValueError(f"{folder} holds the export for {old['dataset']} {old['split']}, seed {old['seed']}: give exports=FOLDER, or move it "
+                             "away")
+
+
+def judged(cfg: Config, scores: dict[str, np.ndarray], label: np.ndarray) -> dict[str, dict]:
+    """Of each form's logits (N, K): top-1, of clips that are no copies too, and what INT8 and w8 lose to FP32."""
+    report = {}
+    for form, logits in scores.items():
+        found = accuracies(cfg, torch.from_numpy(logits), torch.from_numpy(label).long())
+        report[form] = {k: found[k] for k in ("top1", "top1_clean") if k in found}
+        if form != "fp32":
+            report[form] |= compared(scores["fp32"], logits, label)
+    return report
+
+
 def main(argv: list[str]) -> int:
     given, rest = options(argv)
     cfg, opset, causal = load_config(rest), int(given["opset"]), given["causal"] == "true"
@@ -504,11 +524,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"no finished run in {cfg.run} (it lacks final.pt): train it first, or give the out=, data= and seed= it was made with")
     model, trained, skeleton, classes = load_run(cfg.run)
     cfg = dataclasses.replace(trained, out=cfg.out, data=dataclasses.replace(trained.data, store=cfg.data.store))
-    if (folder / "report.json").exists():
-        old = json.loads((folder / "report.json").read_text())
-        if (old["dataset"], old["split"], old["seed"]) != (cfg.data.name, cfg.data.split, cfg.seed):
-            raise ValueError(f"{folder} holds the export for {old['dataset']} {old['split']}, seed {old['seed']}: give exports=FOLDER, or move it "
-                             "away")
+    check_folder(folder, cfg)
     torch.set_num_threads(1)
     store = open_store(cfg)
     train_clips, _, test_clips = splits(store, cfg)
@@ -531,12 +547,8 @@ def main(argv: list[str]) -> int:
     int8, plain = static_int8(fp32, arrays(view, chosen))
     w8 = weight_only(fp32)
     scores = {"fp32": reference, "int8": logits_of(session(int8), clips), "w8": logits_of(session(w8, "w8"), clips)}
-    report = {"fp32": {"top1": 100 * float((reference.argmax(1) == label).mean()), "parity": parity}}
-    report |= {form: compared(reference, scores[form], label) for form in ("int8", "w8")}
-    if cfg.data.leaked:
-        clean = ~np.isin(label, cfg.data.leaked)
-        for form in FILES:
-            report[form]["top1_clean"] = 100 * float((scores[form].argmax(1) == label)[clean].mean())
+    report = judged(cfg, scores, label)
+    report["fp32"]["parity"] = parity
     accepted = report["int8"]["drop"] < DROP
     layers = [] if accepted else sensitivity(int8, plain, clips[:256], reference[:256])
 
