@@ -1222,7 +1222,7 @@ def kd_loss(logits: Tensor, teacher: Tensor, tau: float) -> Tensor:
     return tau ** 2 * F.kl_div((logits.float() / tau).log_softmax(1), teacher.float(), reduction="batchmean")
 
 
-def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: float, beta: float | Tensor) -> Tensor:
+def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: float | Tensor, beta: float | Tensor) -> Tensor:
     """Decoupled KD (Zhao et al., CVPR 2022, arXiv:2203.08679): tau^2 · (alpha · KL(b ‖ b_student) + beta · KL(q ‖ q_student)).
 
     b = (p[label], 1 - p[label]); q = the probabilities of the other classes among themselves. KD is alpha = 1, beta = 1 - p[label]
@@ -1634,9 +1634,13 @@ def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
     """Folders of finished runs: the given one, or a recipe's on the same data set; of a LAST-Base all four streams, where they are trained."""
     folder = Path(name) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
     if not (folder / "final.pt").is_file():
-        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt): train it first, or give the folder of one that is")
+        below = "" if "/" in name or cfg.out == Config.out else f"; with out={cfg.out} it is looked for there"
+        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt): train it first, or give the folder of one that is{below}")
     others = [] if "/" in name else [dataclasses.replace(cfg, recipe=f"{name}-{s}", seed=seed).run for s in STREAMS[1:]]
-    return [folder, *others] if all((o / "final.pt").is_file() for o in others) else [folder]
+    trained = [o for o in others if (o / "final.pt").is_file()]
+    if 0 < len(trained) < len(others) and rank_of()[0] == 0:
+        print(f"{name!r}: the joint stream alone is taken, for {len(others) - len(trained)} of the other three are not trained yet", file=sys.stderr)
+    return [folder, *others] if len(trained) == len(others) else [folder]
 
 
 def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
@@ -1747,13 +1751,13 @@ def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
     return whole, rows if len(rows) else rows.new_zeros(1)  # without a clip of its own: any row, for it counts nothing
 
 
-def share_of_bodies(bodies: int, batch: dict) -> float | Tensor:
-    """What to multiply a mean over this process's bodies by, so that the mean over clips that the trainer takes is one over all bodies."""
+def share_of(count: int, batch: dict) -> float | Tensor:
+    """What to multiply a mean over `count` things of this process by, so that the mean over clips that the trainer takes is one over all things."""
     if rank_of()[1] == 1:
         return 1.0
-    total = batch["label"].new_tensor(bodies if batch["own"] else 0, dtype=torch.float32)
+    total = batch["label"].new_tensor(count if batch["own"] else 0, dtype=torch.float32)
     dist.all_reduce(total)
-    return bodies / total * batch["clips"] / max(1, batch["own"])
+    return count / total.clamp(min=1) * batch["clips"] / max(1, batch["own"])
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -102,6 +102,14 @@ def report(cfg: Config, store: ClipStore, clips: np.ndarray, logits: torch.Tenso
     return accuracies(cfg, logits, labels)
 
 
+def check_phase(cfg: Config, phase: str) -> None:
+    """ValueError where a recipe asks for what another phase does."""
+    for given, what, theirs in ((cfg.distil.teacher, "learns from a teacher", "phase2"), (cfg.pretrain.after, "learns without labels", "phase3"),
+                                (cfg.probe.labels < 1, "sees a share of the labels", "probe")):
+        if given and theirs != phase:
+            raise ValueError(f"recipe {cfg.recipe!r} {what}: that is `just {theirs}`")
+
+
 def already_done(cfg: Config, phase: str) -> bool:
     """Whether the run's folder holds its result; ValueError where it holds a run of another recipe or phase."""
     recipe = json.loads(json.dumps(dataclasses.asdict(cfg)))
@@ -142,7 +150,7 @@ def train(cfg: Config, command: str) -> None:
     plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
-    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
+    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score, {"phase": "phase1"})
     if rank_of()[0] == 0:
         finish(cfg, command, code, store, view, model, test_clips)
 
@@ -206,10 +214,7 @@ def ensemble(cfg: Config, argv: list[str]) -> None:
 
 def main(argv: list[str]) -> int:
     cfg = load_config(argv)
-    for given, what, phase in ((cfg.distil.teacher, "learns from a teacher", "phase2"), (cfg.pretrain.after, "learns without labels", "phase3"),
-                               (cfg.probe.labels < 1, "sees a share of the labels", "probe")):
-        if given:
-            raise ValueError(f"recipe {cfg.recipe!r} {what}: that is `just {phase}`")
+    check_phase(cfg, "phase1")
     if (code := together(cfg, argv)) is not None:
         return code
     if cfg.streams:

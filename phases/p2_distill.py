@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from p1_train import accuracies, already_done, begin, commit, finish, open_store, splits
+from p1_train import accuracies, already_done, begin, check_phase, commit, finish, open_store, splits
 from torch import Tensor, nn
 
 from last import (
@@ -53,7 +53,7 @@ from last import (
     plain_batches,
     predict,
     rank_of,
-    share_of_bodies,
+    share_of,
     start_from,
     together,
 )
@@ -90,6 +90,16 @@ class Distilled(nn.Module):
         return logits, [project(m) for project, m in zip(self.projections, maps, strict=False)]
 
 
+def soft_loss(logits: Tensor, target: Tensor, batch: dict, cfg: Distil) -> Tensor:
+    """KD or DKD of logits (B, K) to a teacher's probabilities; a blended clip is decoupled at both of its labels, by their shares."""
+    if cfg.kind == "kd":
+        return kd_loss(logits, target, cfg.tau)
+    of = lambda label, share: dkd_loss(logits, target, label, cfg.tau, cfg.dkd_alpha * share, cfg.dkd_beta * share)  # noqa: E731
+    if "share" not in batch:
+        return of(batch["label"], 1.0)
+    return of(batch["label"], batch["share"]) + of(batch["other"], 1 - batch["share"])
+
+
 def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callable:
     """loss_fn of phase 2, for a Distilled student."""
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
@@ -99,11 +109,11 @@ def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callab
         logits, projected = model(joints)
         logits = logits.float()
         ce = cross_entropy(logits, batch, smoothing)
-        kd = kd_loss(logits, target, cfg.tau) if cfg.kind == "kd" else dkd_loss(logits, target, label, cfg.tau, cfg.dkd_alpha, cfg.dkd_beta)
+        kd = soft_loss(logits, target, batch, cfg)
         loss, parts = cfg.alpha * ce + cfg.beta * kd, {"ce": ce, "kd": kd}
         if projected:
             present = bodies_present(joints).flatten().nonzero().squeeze(1)
-            parts["mimicry"] = share_of_bodies(len(present), batch) * mimicry_loss(projected, [m[present] for m in maps])
+            parts["mimicry"] = share_of(len(present), batch) * mimicry_loss(projected, [m[present] for m in maps])
             loss = loss + cfg.gamma * parts["mimicry"]
         hit = lambda scores: (scores.argmax(1) == label).float().mean()  # noqa: E731
         return loss, {"top1": hit(logits), "teacher_top1": hit(target), **parts}
@@ -161,6 +171,7 @@ def judge(teacher: Teacher, cfg: Config, test: Batches) -> dict:
 
 def main(argv: list[str]) -> int:
     cfg, command, code = load_config(argv), "just phase2 " + " ".join(argv), commit()
+    check_phase(cfg, "phase2")
     if (exit_code := together(cfg, argv)) is not None:
         return exit_code
     store = open_store(cfg)
@@ -187,7 +198,7 @@ def main(argv: list[str]) -> int:
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score,
-        {"teachers": fingerprints})
+        {"phase": "phase2", "teachers": fingerprints})
     if rank_of()[0] == 0:
         own = judge(teacher, cfg, Batches(view, test_clips, cfg.train.batch))
         finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders], **own})

@@ -3,7 +3,7 @@
     just phase3 recipe=maskclr_small                            then: just phase2 recipe=L12
     just phase3 recipe=maskclr_small data=nw_ucla force=true    although phase 2 reached 88 % there, or was not run
 
-    loss = MSE(decoder(map), joints) at hidden joints, every 4th frame (the encoder's stride) + 0.5 · InfoNCE(view 1, view 2)
+    loss = MSE(decoder(map), joints) at hidden joints that were recorded, every 4th frame (the encoder's stride) + 0.5 · InfoNCE(view 1, view 2)
 
 Whole body regions, in random order, are hidden in all frames until the share pretrain.mask of the joints is reached, the last region in
 part. A learned token takes their place before streams are derived, so that no bone or velocity tells of them. The two views of a clip
@@ -11,8 +11,8 @@ are augmented and hidden each on its own. Where a clip stands, how it is turned 
 a few numbers, the same for every joint. The plan's gate: this phase is for when phase 2 (recipe pretrain.after) stays below 88 %.
 
 In:  the clip store of phase 0, training side.
-Out: runs/<recipe>/<dataset>-<split>/seed<k>/: recipe.json, metrics.jsonl, last.pt (all it takes to go on), and final.pt, the encoder
-     alone, for init=<recipe or folder> of phases 1 and 2 and of `just probe`.
+Out: runs/<recipe>/<dataset>-<split>/seed<k>/: recipe.json, metrics.jsonl, last.pt (all it takes to go on), result.json (the last epoch's
+     losses), and final.pt, the encoder alone, for init=<recipe or folder> of phases 1 and 2 and of `just probe`.
 Cut off at any moment, the same command goes on. Exit codes: 0 done (or already done), 2 bad input or the gate, 130 interrupted.
 """
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from einops import rearrange
-from p1_train import already_done, begin, open_store, splits
+from p1_train import already_done, begin, check_phase, commit, device_name, open_store, splits, write_result
 from torch import Tensor, nn
 
 from last import (
@@ -47,21 +47,29 @@ from last import (
     rank_of,
     refresh_batchnorm,
     save_checkpoint,
-    share_of_bodies,
+    share_of,
     start_from,
     together,
 )
 
 
 def region_masks(skeleton: Skeleton, share: float, *keys: int | Tensor) -> Tensor:
-    """Which joints are hidden, (N, V) with keys (N,): whole regions in random order to `share` of the joints, the last in part."""
+    """Which joints are hidden, (N, V) with keys (N,): whole regions in random order to `share` of the joints, to a joint;
+    the last in part, but no left joint without its right."""
     of_joint = torch.tensor([r for v in range(skeleton.num_joints) for r, joints in enumerate(skeleton.regions.values()) if v in joints])
     keys = [k[:, None] if isinstance(k, Tensor) else k for k in keys]
     device = next(k.device for k in keys if isinstance(k, Tensor))
     place = hashed_uniform(*keys, 300 + torch.arange(len(skeleton.regions), device=device)).argsort(1).argsort(1)   # n r
     within = hashed_uniform(*keys, 400 + torch.arange(skeleton.num_joints, device=device))                          # n v in [0, 1)
+    mates = torch.arange(skeleton.num_joints, device=device)
+    for a, b in skeleton.pairs:
+        if of_joint[a] == of_joint[b]:  # the eyes are of one region, the head: hidden both or neither
+            mates[a], mates[b] = b, a
+    within = within.maximum(within[:, mates])                                                                       # side by side in rank
     rank = (place[:, of_joint.to(device)] + within).argsort(1).argsort(1)
-    return rank < round(share * skeleton.num_joints)
+    count = round(share * skeleton.num_joints)
+    masks = rank < count
+    return masks & masks[:, mates] if count > share * skeleton.num_joints else masks | masks[:, mates]
 
 
 class Pairs(Batches):
@@ -117,9 +125,10 @@ def pretrain_loss(cfg: Pretrain, stride: int) -> Callable:
         joints, hidden = batch["joints"], batch["hidden"]
         rebuilt, embedding = model(joints, hidden)
         chosen = bodies_present(joints).flatten().nonzero().squeeze(1)
-        error = (rebuilt.float() - joints.flatten(0, 1)[chosen][:, ::stride]).square().mean((1, 3))                    # n v
-        mask = hidden.flatten(0, 1)[chosen]
-        rebuild = share_of_bodies(len(chosen), batch) * error[mask].mean()
+        target = joints.flatten(0, 1)[chosen][:, ::stride]                                                             # n t/stride v 3
+        asked = hidden.flatten(0, 1)[chosen][:, None] & (target != 0).any(-1)  # nobody knows where a joint is that was not seen
+        error = ((rebuilt.float() - target).square().mean(-1) * asked).sum() / asked.sum().clamp(min=1)
+        rebuild = share_of(int(asked.sum()), batch) * error
         (a, rows), (b, _) = (of_all_processes(x, batch) for x in embedding.float().chunk(2))
         contrast = info_nce(a, b, cfg.temperature, rows)
         found = (nn.functional.cosine_similarity(a[rows, None], b[None], dim=2).argmax(1) == rows).float().mean()
@@ -143,8 +152,12 @@ def check_gate(cfg: Config) -> None:
 
 
 def main(argv: list[str]) -> int:
-    force = "force=true" in argv
-    cfg = load_config([a for a in argv if a not in ("force=true", "force=false")])
+    command, made_by = "just phase3 " + " ".join(argv), commit()
+    forces = [a.partition("=")[2].lower() for a in argv if a.partition("=")[0] == "force"]
+    if odd := [f for f in forces if f not in ("true", "false")]:
+        raise ValueError(f"force = {odd[0]!r}: give true or false")
+    cfg = load_config([a for a in argv if a.partition("=")[0] != "force"])
+    check_phase(cfg, "phase3")
     if (code := together(cfg, argv)) is not None:
         return code
     store = open_store(cfg)
@@ -158,10 +171,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"pretrain.mask = {cfg.pretrain.mask}: hides {joints} of {store.skeleton.num_joints} joints; some must be hidden, some seen")
     if already_done(cfg, "phase3"):
         return 0
-    if (cfg.run / "final.pt").exists():
-        print(f"{cfg.run}: already done")
-        return 0
-    if not force:
+    if "true" not in forces[-1:]:
         check_gate(cfg)
     device = cfg.torch_device
     view = ClipView(store, cfg.view, device)
@@ -172,14 +182,16 @@ def main(argv: list[str]) -> int:
     begin(cfg, f"{len(train_clips)} training clips", device)
     batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
     plain = plain_batches(view, train_clips, cfg.train.batch)
-    fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain)
+    fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain, needs={"phase": "phase3"})
     if rank_of()[0]:
         return 0
     if cfg.train.average == "none":  # an average's were refreshed by fit; these are of hidden joints
         refresh_batchnorm(model, plain)
     save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
                                           "classes": store.classes, "model": encoder.state_dict()})
-    print((cfg.run / "metrics.jsonl").read_text().splitlines()[-1])
+    log = [json.loads(line) for line in (cfg.run / "metrics.jsonl").read_text().splitlines()]
+    write_result(cfg, command, made_by, {"seconds": round(sum(line["seconds"] for line in log)), "device": device_name(device),
+                                         **{k: log[-1][k] for k in ("loss", "rebuild", "contrast", "found")}})
     return 0
 
 

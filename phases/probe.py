@@ -19,7 +19,7 @@ import math
 import sys
 
 import numpy as np
-from p1_train import already_done, commit, finish, open_store, splits
+from p1_train import already_done, check_phase, commit, finish, open_store, splits
 from torch import Tensor, nn
 
 from last import (
@@ -66,6 +66,7 @@ class Frozen(nn.Module):
 
 def main(argv: list[str]) -> int:
     cfg, command, code = load_config(argv), "just probe " + " ".join(argv), commit()
+    check_phase(cfg, "probe")
     if cfg.gpus > 1 or rank_of()[1] > 1:
         raise ValueError(f"gpus = {max(cfg.gpus, rank_of()[1])}: a probe is short, and runs in one process")
     store = open_store(cfg)
@@ -86,7 +87,7 @@ def main(argv: list[str]) -> int:
     plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda n: accuracy(*predict(n, held))["top1"]) if len(held_clips) else None
-    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score)
+    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score, {"phase": "probe"})
     finish(cfg, command, code, store, view, net, test_clips, {"init": cfg.init, "labelled": len(train_clips), "frozen": cfg.probe.frozen})
     return 0
 

@@ -89,7 +89,7 @@ def gather(runs: Path) -> dict[str, dict]:
     found: dict[str, dict] = {}
     for path in sorted(runs.glob("*/*/seed*/result.json")):
         r, name = read(path, "recipe", "dataset", "split"), path.parts[-4]
-        if trained(name) != trained(r["recipe"]):  # a folder that was moved aside
+        if "top1" not in r or trained(name) != trained(r["recipe"]):  # an encoder of phase 3, a folder that was moved aside
             continue
         words = [w for w in r.get("command", "").split() if w.partition("=")[0] not in ("seed", *WHERE)]
         command = re.sub(r"/seed\d+\b", "/seed...", " ".join(words)) + " seed=..."  # each seed may start from a run of its own

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import p1_train
 import p2_distill
+import p3_maskclr
 import probe
 import pytest
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from conftest import write_store
 from hypothesis import given
 from hypothesis import strategies as st
-from p2_distill import Distilled, Teacher, distil_loss, make_distilled
+from p2_distill import Distilled, Teacher, distil_loss, make_distilled, soft_loss
 from test_trainer import Cut, cut_after
 from torch import nn
 
@@ -227,9 +228,15 @@ def test_the_loss_is_the_weighted_sum_of_its_parts_and_reaches_every_parameter()
     for p in model.parameters():
         nn.init.normal_(p, std=0.2)  # gates at zero pass no gradient on
     for kind in ("kd", "dkd"):
-        cfg = Distil(kind=kind, alpha=0.3, beta=0.7, gamma=0.2)
-        loss, parts = distil_loss(teacher, cfg)(model, data)
+        cfg = Distil(kind=kind, tau=3.0, alpha=0.3, beta=0.7, gamma=0.2, dkd_alpha=1.5, dkd_beta=5.0)
+        loss, parts = distil_loss(teacher, cfg, 0.1)(model, data)
         torch.testing.assert_close(loss, 0.3 * parts["ce"] + 0.7 * parts["kd"] + 0.2 * parts["mimicry"])
+        logits, target, label = model.eval()(data["joints"]), teacher(data["joints"])[0], data["label"]
+        logits = last.classify(model.train().student, data["joints"], drop_absent=True)[0]
+        want = {"kd": kd_loss(logits, target, 3.0), "dkd": dkd_loss(logits, target, label, 3.0, 1.5, 5.0)}
+        torch.testing.assert_close(parts["kd"], want[kind])
+        torch.testing.assert_close(parts["ce"], F.cross_entropy(logits, label, label_smoothing=0.1))
+        assert not torch.isclose(*want.values())
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
     model.eval()
@@ -266,6 +273,25 @@ def test_batch_norm_is_refreshed_through_the_wrapper_without_absent_bodies():
     last.refresh_batchnorm(wrapped, lambda: [{"joints": torch.cat([x, torch.zeros_like(x)], 1)}])
     for k, v in plain.state_dict().items():
         torch.testing.assert_close(wrapped.student.state_dict()[k], v, msg=k)
+
+
+@given(st.integers(0, 99))
+def test_dkd_of_a_blend_is_the_shared_sum_over_both_labels(seed):
+    logits, target, label = rows(5, 4, seed)
+    data = {"label": label, "other": label.roll(1), "share": 0.5 + 0.5 * torch.rand(5)}
+    cfg = Distil(kind="dkd", tau=2.0, dkd_alpha=1.5, dkd_beta=5.0)
+    one = lambda i, k: dkd_loss(logits[i:i + 1], target[i:i + 1], k[i:i + 1], 2.0, 1.5, 5.0)  # noqa: E731
+    want = sum(a * one(i, label) + (1 - a) * one(i, data["other"]) for i, a in enumerate(data["share"])) / 5
+    torch.testing.assert_close(soft_loss(logits, target, data, cfg), want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(soft_loss(logits, target, {**data, "other": label}, cfg), dkd_loss(logits, target, label, 2.0, 1.5, 5.0))
+
+
+def test_all_teachers_are_causal_together_and_under_autocast():
+    teacher, data = Teacher([Wide(), Wide()], 4.0), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        mean, maps = teacher(data["joints"], is_causal=True)
+    assert [net.seen[0][1] for net in teacher.nets] == [True, True] and not any(net.conv.causal for net in teacher.nets)
+    assert maps[-1].dtype == torch.bfloat16 and mean.dtype == torch.float32
 
 
 # --- the phase ---
@@ -324,8 +350,8 @@ def test_the_exported_student_is_a_plain_lite_and_the_projections_are_kept_for_r
 
 
 def test_with_the_teachers_word_at_zero_phase_2_is_phase_1(phase2, store):
-    folder = phase2("distil.alpha=1", "distil.beta=0", "distil.gamma=0")
-    assert p1_train.main(["recipe=lite_nano", *QUICK, f"data.store={store}"]) == 0
+    folder = phase2("distil.alpha=1", "distil.beta=0", "distil.gamma=0", "train.label_smoothing=0.2")
+    assert p1_train.main(["recipe=lite_nano", *QUICK, f"data.store={store}", "train.label_smoothing=0.2"]) == 0
     assert equal(load_checkpoint(folder / "final.pt")["model"], load_checkpoint(Path("runs/lite_nano/tiny-xsub/seed0/final.pt"))["model"])
 
 
@@ -434,11 +460,23 @@ def test_a_resume_wants_the_very_same_teachers(phase2, teacher_run, tmp_path, mo
     phase2(f"distil.teacher={mine}")
 
 
-@pytest.mark.parametrize("argv, words", [(["recipe=lite_nano_small"], "just phase2"), (["recipe=maskclr_nano"], "just phase3"),
-                                         (["recipe=probe_10"], "just probe")])
-def test_what_is_another_phases_work_phase_1_leaves_to_it(argv, words, store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("phase", [p1_train, p2_distill, p3_maskclr, probe])
+@pytest.mark.parametrize("argv, words", [("recipe=lite_nano_small", "just phase2"), ("recipe=maskclr_nano", "just phase3"),
+                                         ("recipe=probe_10", "just probe")])
+def test_what_is_another_phases_work_a_phase_leaves_to_it(phase, argv, words, store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert words in complaint(lambda: p1_train.main([*argv, *QUICK, f"data.store={store}"]))
+    if {p2_distill: "just phase2", p3_maskclr: "just phase3", probe: "just probe"}.get(phase) != words:
+        force = ["force=true"] if phase is p3_maskclr else []
+        assert words in complaint(lambda: phase.main([argv, *QUICK, f"data.store={store}", *force]))
+
+
+def test_a_half_done_run_of_another_phase_is_not_gone_on_with(phase2, store, tmp_path):
+    phase2("train.epochs=1", "recipe=lite_nano")
+    (tmp_path / "runs/lite_nano/tiny-xsub/seed0/result.json").unlink()
+    recipe = json.loads((tmp_path / "runs/lite_nano/tiny-xsub/seed0/recipe.json").read_text())
+    (tmp_path / "runs/lite_nano/tiny-xsub/seed0/recipe.json").write_text(json.dumps({**recipe, "distil": {**recipe["distil"], "teacher": ""}}))
+    line = complaint(lambda: p1_train.main(["recipe=lite_nano", *QUICK, f"data.store={store}", "train.epochs=1"]))
+    assert "phase was 'phase2', is 'phase1'" in line
 
 
 def test_a_result_of_another_phase_is_not_taken_for_ones_own(store, tmp_path, monkeypatch):
@@ -463,11 +501,13 @@ def test_four_streams_of_a_real_base_teach_logits_and_stages(store, tmp_path, mo
     assert shapes == {f"projections.{i}.weight": s for i, s in enumerate([(8, 48), (16, 72), (24, 96)])}
 
 
-def test_the_four_streams_of_a_base_teach_joint_first_once_all_are_trained(tmp_path):
+def test_the_four_streams_of_a_base_teach_joint_first_once_all_are_trained(tmp_path, capsys):
     cfg, runs = load_config(["recipe=lite_small_base", f"out={tmp_path}"]), []
     for stream in last.STREAMS:
         if runs:
             assert last.find_runs("base", cfg) == runs[:1]
+            said = capsys.readouterr().err
+            assert f"{4 - len(runs)} of the other three" in said if len(runs) > 1 else not said
         run = load_config(["recipe=base", f"model.stream={stream}", f"out={tmp_path}"]).run  # where phase 1 leaves it
         run.mkdir(parents=True)
         (run / "final.pt").touch()
@@ -508,6 +548,38 @@ def test_phase_1_starts_from_a_run(teacher_run, store, tmp_path, monkeypatch, ca
     assert p1_train.main([*argv, f"init={teacher_run}"]) == 0 and "init: " in capsys.readouterr().err
     final, old = (load_checkpoint(f / "final.pt")["model"] for f in (Path("runs/lite_small/tiny-xsub/seed0"), teacher_run))
     torch.testing.assert_close(final["stages.2.blocks.0.mix.1.weight"], old["stages.2.blocks.0.mix.1.weight"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("phase", [p1_train, p2_distill, p3_maskclr])
+def test_init_by_a_recipes_name_is_its_run_of_the_same_seed(phase, store, teacher_run, tmp_path, monkeypatch):
+    """Weights and momenta alone: a rate of 1e-12 leaves what the start gave."""
+    monkeypatch.chdir(tmp_path)
+    state = load_checkpoint(teacher_run / "final.pt")
+    for seed in (0, 1):
+        state["model"]["stages.0.blocks.0.mix.1.weight"] = state["model"]["stages.0.blocks.0.mix.1.weight"] + 1
+        folder = tmp_path / f"runs/lite_small/tiny-xsub/seed{seed}"
+        folder.mkdir(parents=True)
+        torch.save(state, folder / "final.pt")
+    recipe, more = {p1_train: ("lite_small_short", []), p2_distill: ("lite_small_short_kd", [f"distil.teacher={teacher_run}"]),
+                    p3_maskclr: ("maskclr_small", ["force=true"])}[phase]
+    still = ["train.epochs=1", "train.lr=1e-12", "train.warmup_lr=0", "train.min_lr=0", "train.average=none", "train.optimizer=sgd"]
+    assert phase.main([f"recipe={recipe}", *QUICK, *still, *more, f"data.store={store}", "init=lite_small", "seed=1"]) == 0
+    final = load_checkpoint(tmp_path / f"runs/{recipe}/tiny-xsub/seed1/final.pt")["model"]
+    torch.testing.assert_close(final["stages.0.blocks.0.mix.1.weight"], state["model"]["stages.0.blocks.0.mix.1.weight"])
+
+
+def test_an_out_of_ones_own_is_where_a_recipes_runs_are_looked_for(phase2):
+    assert "with out=elsewhere it is looked for there" in complaint(phase2, "out=elsewhere", "distil.teacher=lite_small")
+
+
+def test_the_teacher_speaks_at_the_recipes_temperature_and_is_judged_on_test_clips(phase2, monkeypatch):
+    asked = []
+    monkeypatch.setattr(p2_distill, "Teacher", lambda nets, tau: asked.append(tau) or Teacher(nets, tau))
+    judged = []
+    monkeypatch.setattr(p2_distill, "judge", lambda teacher, cfg, test: judged.append(test.index) or {})
+    folder = phase2("distil.tau=2.5", "train.epochs=1")
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert asked == [2.5] and np.array_equal(np.sort(judged[0]), last.ClipStore(recipe["data"]["store"]).split("xsub")[1])
 
 
 @pytest.mark.parametrize("frozen", [True, False])
