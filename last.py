@@ -1599,6 +1599,8 @@ def atomic(path: Path):
         with open(part, "rb") as f:
             os.fsync(f.fileno())
         os.replace(part, path)
+    except OSError as e:  # of a full disk, for one, which names no file
+        raise OSError(f"{path} could not be written ({e.strerror or e}); what was there before is kept") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -1608,7 +1610,7 @@ def save_checkpoint(path: Path, state: dict) -> None:
         try:
             torch.save(state, part)
         except RuntimeError as e:  # torch's writer hides the errno of a full disk
-            raise OSError(f"{path} could not be written ({str(e).splitlines()[0]}): is the disk full? the file before it is kept") from None
+            raise OSError(f"{str(e).splitlines()[0]}: is the disk full?") from None
 
 
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dict:
@@ -1617,6 +1619,9 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dic
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
+        with zipfile.ZipFile(path) as z:  # torch.load looks at no checksum
+            if bad := z.testzip():
+                raise ValueError(f"{bad} was changed")
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as e:  # damaged bytes make torch raise almost anything
         raise damaged(path, e) from None
@@ -1632,8 +1637,13 @@ def damaged(path: Path, why: object) -> ValueError:
 
 def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
     """Folders of finished runs: the given one, or a recipe's on the same data set; of a LAST-Base all four streams, where they are trained."""
-    folder = Path(name) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
+    folder = Path(name.removesuffix("/final.pt")) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
     if not (folder / "final.pt").is_file():
+        recipes = [p.stem for p in (ROOT / "recipes").glob("*.toml")]
+        if "/" not in name and name.removesuffix(".toml") not in recipes:
+            close = difflib.get_close_matches(name, recipes, 1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt), and no recipe of that name{hint}")
         below = "" if "/" in name or cfg.out == Config.out else f"; with out={cfg.out} it is looked for there"
         raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt): train it first, or give the folder of one that is{below}")
     others = [] if "/" in name else [dataclasses.replace(cfg, recipe=f"{name}-{s}", seed=seed).run for s in STREAMS[1:]]
@@ -1677,6 +1687,25 @@ def start_from(model: nn.Module, folder: Path, cfg: Config) -> None:
         raise ValueError(f"init: {folder} holds another network: most tensors do not fit, such as {left[0]}; is model.variant the same?")
     model.load_state_dict(taken, strict=False)
     print(f"init: {len(taken)} of {len(own)} tensors taken from {folder}; left as they were: {', '.join(left) or 'none'}", file=sys.stderr)
+
+
+def read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as e:
+        raise ValueError(f"{path}: is no JSON ({e})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: lacks a table")
+    return value
+
+
+def read_log(path: Path) -> list[dict]:
+    """The whole lines of a metrics.jsonl: a power cut may leave a torn one."""
+    lines = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -1907,9 +1936,9 @@ class Training:
             write_json(folder / "recipe.json", recipe)
             for torn in folder.glob(".last.pt.*"):  # half-written when a run was killed
                 torn.unlink()
-            kept = self.log.read_text().splitlines()[:self.at["epoch"]] if self.log.exists() else []
+            kept = [line for line in read_log(self.log) if line["epoch"] < self.at["epoch"]]
             with atomic(self.log) as part:
-                part.write_text("".join(line + "\n" for line in kept))
+                part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         net = nn.parallel.DistributedDataParallel(model) if self.ranks > 1 else model
         self.net = torch.compile(net) if cfg.compile else net
 
@@ -2013,12 +2042,15 @@ class Training:
         self.save()
 
 
+SETTLED = 200  # steps; in fewer, running means lag so far behind weights that a network may name one class for every clip
+
+
 def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
         plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None, needs: dict | None = None) -> nn.Module:
     """Train `model` in place and return it with its final (or averaged, or best-scoring) weights.
 
     batches(epoch, start) yields the batches of an epoch from number `start` on and has a length. loss_fn(model, batch) returns
-    (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights. `score`, higher is
+    (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights and after few steps. `score`, higher is
     better, chooses on clips held out of training: the epoch whose weights are kept, or the average where it does as well.
     folder/last.pt holds everything: a run that was cut goes on from it, and on a CPU in FP32 ends with the weights it would have had.
     Going on asks for the same `recipe`, and the same `needs`: what else it builds on, such as the teachers' weights.
@@ -2033,6 +2065,7 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
                 run.epoch(batches, score, bar)
     if run.mean_model is not None:
         model.load_state_dict(run.mean_model.module.state_dict())
+    if run.mean_model is not None or cfg.epochs * steps < SETTLED:
         refresh_batchnorm(model, plain or batches)
     if run.best is not None and (run.mean_model is None or score(model) < run.at["best"]):
         model.load_state_dict(run.best)

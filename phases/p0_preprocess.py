@@ -513,7 +513,8 @@ def labels_line(row: dict[str, str | None], classes: list[str]) -> tuple[int, di
     if row["label"] not in classes and not re.fullmatch(r"\d{1,9}", row["label"] or ""):
         from last import nearest
         word = row["label"] or ""
-        raise ValueError(f"label {word!r} is neither a class nor the number of one{nearest(word, classes) if classes else ''}")
+        hint = nearest(word, classes) if classes else ": skeleton.json lacks `classes`"
+        raise ValueError(f"label {word!r} is neither a class nor the number of one{hint}")
     if row.get("split", "") not in ("", "train", "test"):
         raise ValueError(f"split {row['split']!r} is neither train nor test")
     label = classes.index(row["label"]) if row["label"] in classes else int(row["label"])
@@ -537,17 +538,22 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
             raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
         try:
             with open(table, newline="", encoding="utf-8-sig") as f:  # Excel begins a file with a byte order mark
-                rows = list(csv.DictReader(f, skipinitialspace=True))
+                reader = csv.DictReader(f, skipinitialspace=True)
+                rows, columns = list(reader), reader.fieldnames or []
         except UnicodeDecodeError as e:
             raise ValueError(f"{table}: is not in UTF-8 ({e})") from None
-        if not rows or not {"name", "label"} <= rows[0].keys() or not rows[0].keys() <= COLUMNS:
-            header = ",".join(map(str, rows[0])) if rows else ""
-            raise ValueError(f"{table}: needs the header {LABELS_HEADER} with commas between, and a line per clip; its header is {header!r}")
+        if not {"name", "label"} <= set(columns) <= COLUMNS or not rows:
+            header = ",".join(columns)
+            raise ValueError(f"{table}: needs the header {LABELS_HEADER} with commas between, and a line per clip; "
+                             + (f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"))
         for unlisted in sorted({p.stem for p in raw.glob("*.npy")} - {str(row["name"]).removesuffix(".npy") for row in rows}):
             yield Skip(f"{unlisted}.npy", 0, f"is not listed in {table.name}")
         for number, row in enumerate(rows, 2):
             if not row["name"]:
                 yield Skip(table.name, number, "names no clip")
+                continue
+            if None in row:
+                yield Skip(table.name, number, f"{row['name']}: has more fields than the header")
                 continue
             try:
                 label, split, numbers = labels_line(row, classes)
@@ -1251,6 +1257,8 @@ def old_store(store: Path) -> Path:
 def main(argv: list[str]) -> int:
     from last import Data, load_config, locked
     cfg = load_config(argv)
+    if unused := [a for a in argv if a.partition("=")[0].partition(".")[0] not in ("recipe", "data", "raw", "seed", "view")]:
+        raise ValueError(f"{unused[0]}: phase 0 has no use for it; it writes to data.store=FOLDER, by default stores/<data set>")
     store = cfg.store.resolve()  # where a link leads to
     partial = store.with_name(f"{store.name}.partial")
     aside = old_store(store)

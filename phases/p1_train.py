@@ -17,6 +17,7 @@ Exit codes: 0 done (or already done), 2 bad input, 130 interrupted.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -46,6 +47,8 @@ from last import (
     plain_batches,
     predict,
     rank_of,
+    read_json,
+    read_log,
     save_checkpoint,
     start_from,
     together,
@@ -77,7 +80,15 @@ def open_store(cfg: Config) -> ClipStore:
         worst = int(np.argmax(np.where(label < 0, label.max() + 1 - label, label)))
         raise ValueError(f"clip {store.clips['name'][worst]} of {cfg.store} has label {label[worst]}: "
                          f"data.num_classes = {cfg.data.num_classes} allows 0 to {cfg.data.num_classes - 1}")
+    if cfg.data.num_classes != len(store.classes):
+        raise ValueError(f"data.num_classes = {cfg.data.num_classes}: the store {cfg.store} has {len(store.classes)}")
     return store
+
+
+def needs(phase: str, store: ClipStore, *sides: np.ndarray) -> dict:
+    """What a run goes on with besides its recipe: its phase, and a fingerprint of which clips train, validate and test, and their labels."""
+    whole = json.dumps([store.classes, *([[str(store.clips["name"][i]), int(store.clips["label"][i])] for i in side] for side in sides)])
+    return {"phase": phase, "clips": hashlib.sha256(whole.encode()).hexdigest()[:12]}
 
 
 def commit() -> str:
@@ -114,12 +125,14 @@ def already_done(cfg: Config, phase: str) -> bool:
     """Whether the run's folder holds its result; ValueError where it holds a run of another recipe or phase."""
     recipe = json.loads(json.dumps(dataclasses.asdict(cfg)))
     if (cfg.run / "recipe.json").exists() and ((cfg.run / "last.pt").exists() or (cfg.run / "result.json").exists()):
-        if changed := differences(json.loads((cfg.run / "recipe.json").read_text()), recipe):
+        if changed := differences(read_json(cfg.run / "recipe.json"), recipe):
             raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): choose another out=, or move it away")
     if (cfg.run / "result.json").exists():
-        command = json.loads((cfg.run / "result.json").read_text()).get("command", "")
+        command = read_json(cfg.run / "result.json").get("command", "")
         if command and command.split()[:2] != ["just", phase]:
             raise ValueError(f"{cfg.run} holds a run of another phase ({command}): choose another out=, or move it away")
+        if not cfg.streams and not (cfg.run / "final.pt").exists():  # moved away, for it was damaged: last.pt still makes it
+            return False
         if rank_of()[0] == 0:
             print(f"{cfg.run}: already done")
         return True
@@ -150,7 +163,8 @@ def train(cfg: Config, command: str) -> None:
     plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
-    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score, {"phase": "phase1"})
+    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score,
+        needs("phase1", store, train_clips, held_clips, test_clips))
     if rank_of()[0] == 0:
         finish(cfg, command, code, store, view, model, test_clips)
 
@@ -166,7 +180,7 @@ def begin(cfg: Config, what: str, device: torch.device, more: str = "") -> None:
 def finish(cfg: Config, command: str, code: str, store: ClipStore, view: ClipView, model: torch.nn.Module, test_clips: np.ndarray,
            more: dict | None = None) -> None:
     """Write the final weights, evaluate them once on the test side, write scores and result (and `more` into it)."""
-    seconds = sum(json.loads(line)["seconds"] for line in (cfg.run / "metrics.jsonl").read_text().splitlines())
+    seconds = sum(line["seconds"] for line in read_log(cfg.run / "metrics.jsonl"))
     save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(dataclasses.asdict(cfg)), "skeleton": json.dumps(store.skeleton.to_dict()),
                                           "classes": store.classes, "model": model.state_dict()})
 
@@ -204,7 +218,7 @@ def ensemble(cfg: Config, argv: list[str]) -> None:
             if set(place) != set(names):
                 raise ValueError(f"{run}: its scores are of other clips than {cfg.store} has on the test side; train it again")
             mean = mean + weight / sum(cfg.weights) * torch.from_numpy(z["logits"])[[place[n] for n in names]].softmax(1)
-    runs = [json.loads((run / "result.json").read_text()) for run in members]
+    runs = [read_json(run / "result.json") for run in members]
     write_json(cfg.run / "recipe.json", dataclasses.asdict(cfg))
     write_result(cfg, " ".join(["just phase1", *argv]), code, {
         "seconds": sum(r["seconds"] for r in runs), "device": runs[0]["device"], "streams": len(runs), "params": sum(r["params"] for r in runs),

@@ -23,8 +23,9 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from p1_train import accuracies, already_done, begin, check_phase, commit, finish, open_store, splits
+from p1_train import accuracies, already_done, begin, check_phase, commit, finish, needs, open_store, splits
 from torch import Tensor, nn
 
 from last import (
@@ -140,6 +141,11 @@ def load_teachers(cfg: Config, store: ClipStore, device: torch.device) -> tuple[
                        f"{theirs.data.num_classes} classes there, {cfg.data.num_classes} here")
             raise ValueError(f"{where} was trained on other classes than {cfg.store} has: {odd}")
         check_leakage(dataclasses.asdict(theirs), cfg, where)
+        if theirs.data.name == cfg.data.name and (folder / "scores.npz").exists():
+            with np.load(folder / "scores.npz") as z:
+                if unseen := sorted({str(n) for n in store.clips["name"][store.split(cfg.data.split)[1]]} - {str(n) for n in z["name"]}):
+                    raise ValueError(f"{where} was not tested on {unseen[0]} and {len(unseen) - 1} more test clips of this run, and may have trained "
+                                     f"on them: was {cfg.store} made anew?")
         if cfg.train.causal and cfg.distil.shared_causal and not theirs.train.causal:
             raise ValueError(f"{where} never saw a causal batch (its train.causal is 0), and train.causal = {cfg.train.causal} would ask it in "
                              "that mode: give distil.shared_causal=false, or a teacher trained like B12")
@@ -198,7 +204,7 @@ def main(argv: list[str]) -> int:
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score,
-        {"phase": "phase2", "teachers": fingerprints})
+        needs("phase2", store, train_clips, held_clips, test_clips) | {"teachers": fingerprints})
     if rank_of()[0] == 0:
         own = judge(teacher, cfg, Batches(view, test_clips, cfg.train.batch))
         finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders], **own})

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from einops import rearrange
-from p1_train import already_done, begin, check_phase, commit, device_name, open_store, splits, write_result
+from p1_train import already_done, begin, check_phase, commit, device_name, needs, open_store, splits, write_result
 from torch import Tensor, nn
 
 from last import (
@@ -45,6 +45,8 @@ from last import (
     of_all_processes,
     plain_batches,
     rank_of,
+    read_json,
+    read_log,
     refresh_batchnorm,
     save_checkpoint,
     share_of,
@@ -142,7 +144,7 @@ def check_gate(cfg: Config) -> None:
         raise ValueError(f"recipe {cfg.recipe!r} names no recipe of phase 2 that says whether to pretrain (pretrain.after): take maskclr_small or "
                          "maskclr_nano, or give force=true")
     before = dataclasses.replace(cfg, recipe=cfg.pretrain.after).run.parent
-    reached = [json.loads(p.read_text())["top1"] for p in sorted(before.glob("seed*/result.json"))]
+    reached = [read_json(p)["top1"] for p in sorted(before.glob("seed*/result.json"))]
     if not reached:
         raise ValueError(f"phase 3 is for when phase 2 stays below {cfg.pretrain.gate:g} %, and {before} has no result yet: "
                          f"run `just phase2 recipe={cfg.pretrain.after}` first, or give force=true")
@@ -182,14 +184,15 @@ def main(argv: list[str]) -> int:
     begin(cfg, f"{len(train_clips)} training clips", device)
     batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
     plain = plain_batches(view, train_clips, cfg.train.batch)
-    fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain, needs={"phase": "phase3"})
+    fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain,
+        needs=needs("phase3", store, train_clips))
     if rank_of()[0]:
         return 0
-    if cfg.train.average == "none":  # an average's were refreshed by fit; these are of hidden joints
+    if cfg.train.average == "none":  # an average's were refreshed by fit; these may be of hidden joints
         refresh_batchnorm(model, plain)
     save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
                                           "classes": store.classes, "model": encoder.state_dict()})
-    log = [json.loads(line) for line in (cfg.run / "metrics.jsonl").read_text().splitlines()]
+    log = read_log(cfg.run / "metrics.jsonl")
     write_result(cfg, command, made_by, {"seconds": round(sum(line["seconds"] for line in log)), "device": device_name(device),
                                          **{k: log[-1][k] for k in ("loss", "rebuild", "contrast", "found")}})
     return 0

@@ -527,6 +527,9 @@ def main(argv: list[str]) -> int:
     check_folder(folder, cfg)
     torch.set_num_threads(1)
     store = open_store(cfg)
+    if classes != store.classes:
+        raise ValueError(f"{cfg.run} was trained on other classes than {cfg.store} has now ({', '.join(classes[:3])} ... there, "
+                         f"{', '.join(store.classes[:3])} ... here): train again, with another out= or seed=")
     train_clips, _, test_clips = splits(store, cfg)
     view = ClipView(store, cfg.view)
     with np.load(cfg.run / "scores.npz") as z:

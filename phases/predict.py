@@ -222,6 +222,15 @@ def options(argv: list[str]) -> dict:
     return given
 
 
+def check_out(out: Path, model: Path, text: str) -> None:
+    """ValueError where writing `text` there would cost a clip, a model, or a table of labels: anything but an earlier answer."""
+    if out.is_dir():
+        raise ValueError(f"out = {out}: is a folder; give a file in it")
+    answer = out.suffix in (".csv", ".json") and out.exists() and out.read_text(errors="replace")[:10] == text[:10]
+    if out.exists() and not answer and (out.resolve() == model.resolve() or out.suffix in (*READABLE, ".onnx", ".csv")):
+        raise ValueError(f"out = {out}: exists, and would be lost; give another name")
+
+
 def main(argv: list[str]) -> int:
     given = options(argv)
     model = Model(Path(given["model"]))
@@ -244,6 +253,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"clip = {clip}: " + (f"none of its {skipped} files could be used" if skipped else f"holds no {', '.join(READABLE)} file"))
     text = report(found, model.classes, given["top"], given["format"])
     if given["out"]:
+        check_out(Path(given["out"]), Path(given["model"]), text)
         part = Path(f"{given['out']}.{os.getpid()}")
         try:
             part.write_text(text)

@@ -19,7 +19,7 @@ import math
 import sys
 
 import numpy as np
-from p1_train import already_done, check_phase, commit, finish, open_store, splits
+from p1_train import already_done, check_phase, commit, finish, needs, open_store, splits
 from torch import Tensor, nn
 
 from last import (
@@ -87,7 +87,8 @@ def main(argv: list[str]) -> int:
     plain = plain_batches(view, train_clips, cfg.train.batch)
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda n: accuracy(*predict(n, held))["top1"]) if len(held_clips) else None
-    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score, {"phase": "probe"})
+    fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score,
+        needs("probe", store, train_clips, held_clips, test_clips))
     finish(cfg, command, code, store, view, net, test_clips, {"init": cfg.init, "labelled": len(train_clips), "frozen": cfg.probe.frozen})
     return 0
 

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import statistics
 import sys
 from pathlib import Path
 
-from last import ROOT, STREAMS, WHERE, atomic, cli, load_config, nearest, write_json
+from last import ROOT, STREAMS, WHERE, atomic, cli, load_config, nearest, read_json, write_json
 
 RUN_KEYS = ("seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit")
 SHOW = ("base", "lite", "B", "L", "P", "rest")
@@ -69,12 +68,9 @@ def published() -> dict[str, dict]:
 
 
 def read(path: Path, *needs: str) -> dict:
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as e:
-        raise ValueError(f"{path}: is no JSON ({e})") from None
-    if not isinstance(value, dict) or (missing := [k for k in needs if k not in value]):
-        raise ValueError(f"{path}: lacks {', '.join(missing) if isinstance(value, dict) else 'a table'}")
+    value = read_json(path)
+    if missing := [k for k in needs if k not in value]:
+        raise ValueError(f"{path}: lacks {', '.join(missing)}")
     return value
 
 
@@ -84,8 +80,11 @@ def trained(name: str) -> str:
     return stem if stream in (*STREAMS, "all") else name
 
 
-def gather(runs: Path) -> dict[str, dict]:
-    """Results files, by name, of every finished run below a folder. <recipe>-<stream> holds another stream, <recipe>-all the ensemble."""
+def gather(runs: Path, strict: bool = True) -> dict[str, dict]:
+    """Results files, by name, of every finished run below a folder. <recipe>-<stream> holds another stream, <recipe>-all the ensemble.
+
+    A run that was made by another command than the seed before it is an error; where not strict, it is named and left out.
+    """
     found: dict[str, dict] = {}
     for path in sorted(runs.glob("*/*/seed*/result.json")):
         r, name = read(path, "recipe", "dataset", "split"), path.parts[-4]
@@ -97,7 +96,11 @@ def gather(runs: Path) -> dict[str, dict]:
             "recipe": name, **{k: r.get(k) for k in ("dataset", "split", "params", "macs")},
             **{k: r[k] for k in ("streams", "params_per_stream") if k in r}, "command": command, "runs": []})
         if sorted(entry["command"].split()) != sorted(command.split()):
-            raise ValueError(f"{path.parent}: was made by {command!r}, other seeds by {entry['command']!r}; move one of them aside")
+            odd = f"{path.parent}: was made by {command!r}, other seeds by {entry['command']!r}"
+            if strict:
+                raise ValueError(f"{odd}; move one of them aside")
+            print(f"left out: {odd}", file=sys.stderr)
+            continue
         entry["runs"].append({k: round(r[k], 3) if isinstance(r.get(k), float) else r.get(k) for k in RUN_KEYS})
     for entry in found.values():
         entry["runs"].sort(key=lambda r: r["seed"] or 0)
@@ -294,7 +297,7 @@ def main(argv: list[str]) -> int:
         if key not in given:
             raise ValueError(f"unknown argument {arg!r}{nearest(key, given)}")
         given[key] = value
-    measured = gather(Path(given["runs"]))
+    measured = gather(Path(given["runs"]), strict=action == "collect")
     if action == "collect":
         return collect(measured, Path(given["results"]), given["runs"], given["exports"])
     show = given["show"].split(",")

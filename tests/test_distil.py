@@ -399,10 +399,10 @@ def complaint(run, *argv) -> str:
 
 
 @pytest.mark.parametrize("argv, words", [
-    (["distil.teacher="], ["distil.teacher is empty"]), (["distil.teacher=bse"], ["'bse'", "runs/bse/tiny-xsub/seed0", "final.pt"]),
+    (["distil.teacher="], ["distil.teacher is empty"]), (["distil.teacher=bse"], ["'bse'", "runs/bse/tiny-xsub/seed0", "did you mean 'base'?"]),
     (["distil.teacher=no/where"], ["no/where", "final.pt"]), (["view.frames=16"], ["view.frames = 8", "16"]),
     (["view.bodies=2"], ["view.bodies = 1", "2"]), (["view.sampling=crop"], ["view.sampling", "'crop'"]),
-    (["view.trunk_scale=true"], ["view.trunk_scale"]), (["data.num_classes=4"], ["3 classes there, 4 here"]),
+    (["view.trunk_scale=true"], ["view.trunk_scale"]), (["data.num_classes=4"], ["data.num_classes = 4", "has 3"]),
     (["init=maskclr_nano"], ["maskclr_nano", "final.pt"]), (["distil.knid=kd"], ["did you mean 'kind'?"]), (["distil.kind=ddk"], ["dkd"]),
 ], ids=lambda x: x[0])
 def test_a_teacher_that_does_not_fit_is_one_line_and_nothing_is_written(argv, words, phase2):
@@ -430,6 +430,23 @@ def test_a_teacher_that_saw_what_is_held_out_here_is_one_line(phase2):
     line = complaint(phase2, "data.split=xview")
     assert "data.split = 'xsub', this run has 'xview'" in line and "held out here" in line
     assert "data.validate = {}, this run has {'subject': [2]}" in complaint(phase2, "data.validate={subject=[2]}")
+
+
+def test_a_teacher_of_a_store_that_was_made_anew_since_is_one_line(phase2, store, tmp_path):
+    """Its split has the same name, but other clips stand on its test side."""
+    anew = tmp_path / "anew"
+    shutil.copytree(store, anew)
+    with np.load(store / "clips.npz") as z:
+        clips = dict(z)
+    clips["subject"] = clips["subject"] % 4 + 1
+    np.savez(anew / "clips.npz", **clips)
+    line = complaint(phase2, f"data.store={anew}")
+    assert "was not tested on clip" in line and "may have trained on them" in line and "made anew?" in line
+
+
+def test_a_teacher_may_be_named_by_its_final_pt(phase2, teacher_run):
+    folder = phase2(f"distil.teacher={teacher_run / 'final.pt'}", "train.epochs=1")
+    assert json.loads((folder / "result.json").read_text())["teacher"] == [str(teacher_run)]
 
 
 def test_a_teacher_that_never_saw_a_causal_batch_is_asked_none(phase2, teacher_run):

@@ -280,6 +280,14 @@ def test_a_store_that_was_replaced_since_is_noticed(exported, tmp_path):
         p4_export.main([*exported[3], f"data.store={other}", f"exports={tmp_path / 'e'}"])
 
 
+def test_classes_in_another_order_than_the_network_learned_are_noticed(exported, tmp_path):
+    other = write_store(tmp_path / "other")
+    meta = json.loads((other / "meta.json").read_text())
+    (other / "meta.json").write_text(json.dumps({**meta, "classes": meta["classes"][::-1]}))
+    with pytest.raises(ValueError, match="was trained on other classes than .* has now"):
+        p4_export.main([*exported[3], f"data.store={other}", f"exports={tmp_path / 'e'}"])
+
+
 def test_without_the_extra_tflite_a_line_says_how_to_get_it(exported, monkeypatch):
     monkeypatch.setattr(p4_export.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install -e '.\[tflite\]'"):
@@ -354,6 +362,15 @@ def test_forms_of_output(exported, clips, tmp_path):
     out = tmp_path / "labels.csv"
     assert predict.main([f"model={exported[2] / 'model.onnx'}", f"clip={one}", "format=csv", f"out={out}"]) == 0
     assert out.read_text().startswith("clip,rank") and [p.name for p in tmp_path.iterdir()] == ["labels.csv"]
+    argv = [f"model={exported[2] / 'model.onnx'}", f"clip={one}", "format=csv"]
+    assert predict.main([*argv, f"out={out}"]) == 0, "an earlier answer gives way"
+    for name, text in (("labels.csv", "name,label\n"), ("clip.npy", "..."), ("model.onnx", "..."), ("clip.json", "[{}]")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match="exists, and would be lost"):
+            predict.main([*argv, f"out={tmp_path / name}"])
+        assert (tmp_path / name).read_text() == text
+    with pytest.raises(ValueError, match="is a folder"):
+        predict.main([*argv, f"out={tmp_path}"])
 
 
 def test_frames_on_standard_input_become_a_label_with_its_latency(exported, clips):

@@ -879,6 +879,8 @@ def test_every_fault_of_ones_own_clips_is_named(tmp_path):
     (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": {"joints": ["a", "b"], "parents": [0, 9], "regions": {"r": [0, 1]}}}'), "9 of b"),
     (lambda raw: (raw / "labels.csv").write_text("name,label,person\na,wave,1\n"), "its header is 'name,label,person'"),
     (lambda raw: (raw / "labels.csv").write_text("name;label\na;wave\n"), "with commas between"),
+    (lambda raw: (raw / "labels.csv").write_text("name,label\n"), "below 'name,label' it has none"),
+    (lambda raw: (raw / "labels.csv").write_text(""), "its header is ''"),
     (lambda raw: (raw / "labels.csv").write_bytes(b"name,label\na,w\xe4ve\n"), "labels.csv: is not in UTF-8"),
 ])
 def test_a_folder_of_ones_own_that_lacks_something_is_one_line(tmp_path, spoil, expected):
@@ -886,6 +888,21 @@ def test_a_folder_of_ones_own_that_lacks_something_is_one_line(tmp_path, spoil, 
     spoil(raw)
     code, message = phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")
     assert code == 2 and expected in message and sorted(p.name for p in tmp_path.iterdir()) == ["raw"]
+
+
+@pytest.mark.parametrize("argv", ["out=stores/x", "train.epochs=5", "device=cpu"])
+def test_what_phase_0_does_not_use_is_refused(tmp_path, argv):
+    raw = own_folder(tmp_path / "raw", "name,label\na,wave\n", a=np.ones((4, 20, 3)))
+    code, message = phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}", argv)
+    assert code == 2 and f"{argv}: phase 0 has no use for it" in message and not (tmp_path / "store").exists()
+
+
+def test_words_for_labels_want_classes_and_a_line_no_more_fields_than_its_header(tmp_path):
+    raw = own_folder(tmp_path / "raw", "name,label\na,wave\nb,0,1\nc,0\n", **{k: np.random.default_rng(0).normal(size=(4, 20, 3)) for k in "abc"})
+    (raw / "skeleton.json").write_text('{"skeleton": "kinect20"}')
+    assert phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 3
+    told = [s["reason"] for s in contents(tmp_path / "store")[2]["skipped"]]
+    assert "skeleton.json lacks `classes`" in told[0] and told[1] == "b: has more fields than the header" and list(clips(tmp_path / "store")) == ["c"]
 
 
 def test_labels_are_read_as_spreadsheets_write_them_and_told_where_they_are_wrong(tmp_path):

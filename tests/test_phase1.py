@@ -1,6 +1,7 @@
 """Phase 1 and its tables, end to end on tiny stores: what is written, what is refused, and that the numbers are true."""
 import dataclasses
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -146,11 +147,55 @@ def test_a_run_cut_after_training_is_reported_without_training_again(phase1, mon
     assert np.array_equal(np.load(f"{RUN}/scores.npz")["logits"], want) and Path(RUN, "metrics.jsonl").read_text() == before
 
 
+def test_a_final_pt_that_was_moved_away_is_made_again(phase1):
+    phase1("train.epochs=1")
+    want = load_checkpoint(f"{RUN}/final.pt")["model"]
+    Path(RUN, "final.pt").unlink()
+    assert phase1("train.epochs=1") == 0
+    again = load_checkpoint(f"{RUN}/final.pt")["model"]
+    assert all(torch.equal(again[k], want[k]) for k in want)
+
+
+@pytest.mark.parametrize("change", ["classes", "sides"])
+def test_a_run_does_not_go_on_with_other_clips(change, phase1, store, tmp_path):
+    phase1("train.epochs=1")
+    for name in ("final.pt", "scores.npz", "result.json"):
+        Path(RUN, name).unlink()
+    anew = tmp_path / "anew"
+    shutil.copytree(store, anew)
+    if change == "classes":
+        meta = json.loads((anew / "meta.json").read_text())
+        (anew / "meta.json").write_text(json.dumps({**meta, "classes": meta["classes"][::-1]}))
+    else:
+        with np.load(store / "clips.npz") as z:
+            clips = dict(z)
+        clips["subject"] = clips["subject"] % 4 + 1
+        np.savez(anew / "clips.npz", **clips)
+    assert "(clips was '" in complaint(phase1, "train.epochs=1", f"data.store={anew}")
+
+
+def test_a_torn_line_of_the_log_costs_that_line_alone(phase1):
+    phase1()
+    for name in ("final.pt", "scores.npz", "result.json"):
+        Path(RUN, name).unlink()
+    log = Path(RUN, "metrics.jsonl")
+    log.write_text('{"epoch": 0, "st\n' + log.read_text().splitlines()[1] + "\n")
+    assert phase1() == 0
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1]
+
+
+@pytest.mark.parametrize("name", ["result.json", "recipe.json"])
+def test_a_damaged_json_of_a_run_is_named(name, phase1):
+    phase1("train.epochs=1")
+    Path(RUN, name).write_text("{")
+    assert f"{name}: is no JSON" in complaint(phase1, "train.epochs=1")
+
+
 # --- refused ---
 
 @pytest.mark.parametrize("argv, words", [
     (["data.skeleton=kinect20"], ["data.skeleton", "'kinect20'", "'ntu25'"]),
-    (["data.num_classes=2"], ["clip002", "label 2", "0 to 1"]),
+    (["data.num_classes=2"], ["clip002", "label 2", "0 to 1"]), (["data.num_classes=5"], ["data.num_classes = 5", "has 3"]),
     (["data.split=xviw"], ["data.split = 'xviw'", "did you mean 'xview'?"]),
     (["data.store=nowhere"], ["nowhere", "just phase0"]),
     (["data.validate.subjct=[1]"], ["data.validate.subjct", "did you mean 'subject'?"]),
@@ -235,7 +280,20 @@ def test_no_test_clip_is_ever_trained_on(phase1, store, monkeypatch):
     monkeypatch.setattr(ClipView, "__call__", noting)
     phase1("train.epochs=1")
     train, test = ClipStore(store).split("xsub")
-    assert seen[True] == set(train.tolist()) and seen[False] == set(test.tolist())
+    assert seen[True] == set(train.tolist()) and seen[False] == {*train.tolist(), *test.tolist()}  # norms are refreshed after few steps
+
+
+def test_norms_after_few_steps_know_training_clips_alone(phase1, store):
+    """A network whose rate is nearly 0, so that its weights are known: its first norm has the statistics of plain training clips."""
+    phase1("train.epochs=1", "train.lr=1e-9", "train.warmup_lr=0", "train.min_lr=0", "train.batch=64")
+    cfg = load_config(QUICK)
+    clips = ClipStore(store)
+    batch = next(last.plain_batches(ClipView(clips, cfg.view), clips.split("xsub")[0], 64)())
+    net = build_model(cfg, clips.skeleton, 3)
+    streams = last.derive_streams(batch["joints"][:, 0], net.parents, last.STREAMS)
+    norm = load_checkpoint(f"{RUN}/final.pt")["model"]
+    torch.testing.assert_close(norm["stem.norm.running_mean"], streams.flatten(0, 2).mean(0), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(norm["stem.norm.running_var"], streams.flatten(0, 2).var(0), rtol=1e-3, atol=1e-5)
 
 
 def test_two_bodies_train_and_test(phase1):

@@ -95,7 +95,6 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_nano_base": ("lite_nano", {"distil.teacher": "base", **LEANING}),
     "lite_nano_small": ("lite_nano", {"distil.teacher": "lite_small", **LEANING}),
     "lite_small_smalls": ("lite_small", {"distil.teacher": SMALLS}), "lite_nano_smalls": ("lite_nano_small", {"distil.teacher": SMALLS}),
-    "lite_nano_again": ("lite_nano_smalls", {"distil.teacher": "lite_small_smalls:0,lite_small_smalls:1"}),
     "lite_small_base_dkd": ("lite_small_base", {"distil.kind": "dkd"}), "lite_small_base_logits": ("lite_small_base", {"distil.gamma": 0.0}),
     "lite_small_base_tau1": ("lite_small_base", {"distil.tau": 1.0}), "lite_small_base_tau2": ("lite_small_base", {"distil.tau": 2.0}),
     "base_unsmoothed": ("base", {"train.label_smoothing": 0.0}),

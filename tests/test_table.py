@@ -65,6 +65,8 @@ def test_seeds_that_start_each_from_a_run_of_its_own_are_one_row(here, capsys):
     result("probe_linear", 71.0, 3, command="just probe recipe=probe_linear init=runs/maskclr_nano/nw_ucla-xview/seed3 seed=3")
     with pytest.raises(ValueError, match="other seeds by .*maskclr_small"):
         table.gather(Path("runs"))
+    assert len(table.gather(Path("runs"), strict=False)["probe_linear--nw_ucla-xview"]["runs"]) == 3
+    assert "left out: runs/probe_linear/nw_ucla-xview/seed3: was made by" in capsys.readouterr().err
 
 
 def test_a_difference_to_a_row_that_was_not_measured_is_empty(here, capsys):
