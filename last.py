@@ -1639,13 +1639,9 @@ def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
     """Folders of finished runs: the given one, or a recipe's on the same data set; of a LAST-Base all four streams, where they are trained."""
     folder = Path(name.removesuffix("/final.pt")) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
     if not (folder / "final.pt").is_file():
-        recipes = [p.stem for p in (ROOT / "recipes").glob("*.toml")]
-        if "/" not in name and name.removesuffix(".toml") not in recipes:
-            close = difflib.get_close_matches(name, recipes, 1)
-            hint = f", did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt), and no recipe of that name{hint}")
-        below = "" if "/" in name or cfg.out == Config.out else f"; with out={cfg.out} it is looked for there"
-        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt): train it first, or give the folder of one that is{below}")
+        close = difflib.get_close_matches(name, [p.stem for p in (ROOT / "recipes").glob("*.toml")], 1)
+        hint = f", did you mean {close[0]!r}?" if close and close[0] != name and "/" not in name else ""
+        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt){hint}: train it first, or give the folder of one that is")
     others = [] if "/" in name else [dataclasses.replace(cfg, recipe=f"{name}-{s}", seed=seed).run for s in STREAMS[1:]]
     trained = [o for o in others if (o / "final.pt").is_file()]
     if 0 < len(trained) < len(others) and rank_of()[0] == 0:

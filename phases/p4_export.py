@@ -59,6 +59,7 @@ from last import (
     load_run,
     nearest,
     progress,
+    read_json,
     write_json,
 )
 from last import causal as causal_mode
@@ -497,7 +498,7 @@ def options(argv: list[str]) -> tuple[dict, list[str]]:
 def check_folder(folder: Path, cfg: Config) -> None:
     """ValueError where the folder holds the export of another run."""
     if (folder / "report.json").exists():
-        old = json.loads((folder / "report.json").read_text())
+        old = read_json(folder / "report.json")
         if (old["dataset"], old["split"], old["seed"]) != (cfg.data.name, cfg.data.split, cfg.seed):
             raise ValueError(f"{folder} holds the export for {old['dataset']} {old['split']}, seed {old['seed']}: give exports=FOLDER, or move it "
                              "away")
