@@ -46,7 +46,7 @@ probe *args:
 # describe a recipe's network in one JSON line: just info recipe=lite_small
 [no-exit-message]
 info *args:
-    @"{{python}}" last.py "$@"
+    @"{{python}}" phases/info.py "$@"
 
 # draw one clip: just show clip=NAME_OR_FILE out=clip.gif [store=FOLDER]
 [no-exit-message]

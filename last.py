@@ -1,55 +1,53 @@
-"""LAST: small and strong skeleton-based action recognisers, all of it in this single file.
+"""LAST: small and strong skeleton-based action recognisers. Networks, losses, view and trainer in this single file.
 
-Three-dimensional joints of a body over time go in, the name of an action comes out. Read from top to bottom:
+Joints of a body over time go in, the name of an action comes out. Read from top to bottom; a section uses only what
+stands above it:
 
-    1. Skeletons      joints, parents, regions; everything else (bones, hops, shift tables) is derived
-    2. Streams        bone, velocity and bone velocity from joints
-    3. The view       clips of any length -> batches (B, M, T, V, 3), sampled, aligned, augmented on the device
-    4. Shared pieces  temporal convolution, causal mode, DCT gate, head
-    5. LAST-Lite      ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters
-    6. LAST-Base      the teacher, 4.1M parameters a stream: adaptive graphs, frequency gate, partitioned attention, body regions
-    7. LAST-E v3      the fallback teacher, 740K parameters
-    8. Losses
-    9. Configuration  every default, recipes, overrides
-    10. Checkpoints   atomic, loadable with weights_only=True
-    11. Several GPUs  one process each, the same numbers as one
-    12. Trainer       fit(model, batches, loss_fn, ...): knows nothing of skeletons
+    1. Skeletons          joints, parents, regions; bones, hops and shift tables follow from them
+    2. Streams            bone, velocity and bone velocity, derived from joints
+    3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head
+    4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters
+    5. LAST-Base          the teacher, 4.1M parameters a stream: adaptive graphs, frequency gate, partitioned attention
+    6. LAST-E v3          the fallback teacher, 740K parameters
+    7. Several processes  one per GPU; batch norms and losses equal those of one process
+    8. The view           clips of any length -> batches (B, M, T, V, 3): sampled, aligned, augmented on the device
+    9. Losses             and the training settings they read
+    10. Checkpoints       atomic, loadable with weights_only=True
+    11. Trainer           fit(model, batches, loss_fn, ...): knows nothing of skeletons
 
-The axis letters, capital in docstrings, small in einops patterns:
+Recipes, clip stores and run folders are files, and live in phases/.
 
-    b clip · m body · c channel · t frame · v joint · s stream · k bin of the DCT or class
+Axis letters, capital in docstrings, small in einops patterns:
 
-References. ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al., CVPR 2020,
-arXiv:1904.01189); CTR-GCN (Chen et al., ICCV 2021, arXiv:2107.12213); EfficientGCN (Song et al., TPAMI 2022, arXiv:2106.15125).
+    b clip · m body · c channel · t frame · v joint · k hop, frequency bin, prototype or class · h head · d head width · s stream
+    n = b·m, the bodies of all clips side by side
 
-    python last.py recipe=lite_small          one JSON line that describes the model of a recipe
+References. ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al.,
+CVPR 2020, arXiv:1904.01189); CTR-GCN (Chen et al., ICCV 2021, arXiv:2107.12213); EfficientGCN (Song et al., TPAMI 2022,
+arXiv:2106.15125).
 """
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import difflib
 import itertools
 import json
 import math
 import os
 import re
-import signal
 import sys
 import time
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-# With two bodies every training batch has a shape of its own; of each, oneDNN keeps compiled kernels, by default enough for gigabytes.
+# oneDNN caches compiled kernels per input shape. Two-body batches all differ in shape, so the default cache grows to
+# gigabytes.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 import numpy as np
-import tomli
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -58,17 +56,8 @@ from torch import Tensor, nn
 
 try:
     import fcntl
-except ImportError:  # Windows: no locks
+except ImportError:  # Windows has no such locks
     fcntl = None
-
-ROOT = Path(__file__).resolve().parent
-
-
-def nearest(word: str, known) -> str:
-    """`, did you mean 'x'? (known: x, y, z)`: the end of every message about an unknown name."""
-    known = sorted(map(str, known))
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return (f", did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(known)})"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -264,254 +253,7 @@ def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STR
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 3. The view of a clip
-# ---------------------------------------------------------------------------------------------------------------------
-
-def hashed_uniform(*keys: int | Tensor) -> Tensor:
-    """Numbers in [0, 1) that are a pure function of integer keys (broadcast together): no state to save, the same on every device.
-
-    Each key is folded in and mixed by a 32-bit finaliser of the murmur kind (constants of C. Wellons' hash prospector).
-    """
-    h: int | Tensor = 0x9E3779B9
-    for key in keys:
-        h = (h ^ key) & 0xFFFFFFFF
-        h = ((h ^ (h >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-        h = ((h ^ (h >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-        h = h ^ (h >> 16)
-    return (torch.as_tensor(h) >> 8).float() / (1 << 24)
-
-
-def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None, window: Tensor | None = None) -> Tensor:
-    """Frame numbers (B, T) that a view takes from clips of `length` (B,) frames, each at least 1.
-
-    uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each.
-    crop: the clip repeated to at least 300 frames, then T in a row from the middle, or from u[:, 0] of the way (ST-GCN's view).
-    stretch: the bins of uniform, also where the clip has fewer frames than T: each is then repeated, and every clip fills all of T.
-    Under uniform, shorter clips than T repeat their last frame, so that their velocity there is zero. `window` (B, 2) holds, for
-    training, the first frame and the number of frames that may be seen.
-    """
-    t = torch.arange(T, device=length.device)
-    if sampling == "crop":
-        total = length.clamp(min=max(300, T))
-        start = ((total - T + 1) * (0.5 if u is None else u[:, 0])).long()
-        return (start[:, None] + t) % length[:, None]
-    first, count = (torch.zeros_like(length), length) if window is None else window.unbind(1)
-    inside = ((t + (0.5 if u is None else u)) * count[:, None] / T).long()
-    if sampling == "uniform":
-        inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
-    return first[:, None] + torch.minimum(inside, count[:, None] - 1)
-
-
-def rotation(angles: Tensor) -> Tensor:
-    """Matrices (B, 3, 3) that turn row vectors by angles (B, 3) in radians about x, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
-    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
-    rows = lambda *r: rearrange(torch.stack(r, 1), "b (i j) -> b i j", i=3)  # noqa: E731
-    return (rows(one, zero, zero, zero, cx, sx, zero, -sx, cx) @ rows(cy, zero, -sy, zero, one, zero, sy, zero, cy)
-            @ rows(cz, sz, zero, -sz, cz, zero, zero, zero, one))
-
-
-class ClipStore:
-    """The clips that phase 0 wrote into a folder: joints of all bodies in one (rows, V, 3) array, and a table of the clips."""
-
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
-        if not (self.path / "meta.json").is_file():
-            raise ValueError(f"no clip store in {self.path}: make it with `just phase0 recipe=... raw=...`")
-        try:
-            self.meta = json.loads((self.path / "meta.json").read_text())
-            self.frames = np.load(self.path / "frames.npy", mmap_mode="c")  # c: torch wants it writable; the file stays as it is
-            with np.load(self.path / "clips.npz") as z:
-                self.clips = {k: z[k] for k in z.files}
-            self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
-            self.classes: list[str] = self.meta["classes"]
-            self.protocols: dict[str, dict] = self.meta["protocols"]
-            if (self.clips["offset"] + self.clips["length"][:, None]).max() > len(self.frames):
-                raise ValueError("a clip lies beyond the end of frames.npy")
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as e:
-            raise ValueError(f"clip store {self.path} is damaged ({e}): run phase 0 again") from None
-
-    def __len__(self) -> int:
-        return len(self.clips["label"])
-
-    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Clip numbers of the (training, test) side of a protocol."""
-        if name not in self.protocols:
-            raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{nearest(name, self.protocols)}")
-        rule = self.protocols[name]
-        value = self.clips[rule["field"]]
-        sides = {side: np.isin(value, rule[side]) for side in ("train", "test") if side in rule}
-        train = sides["train"] if "train" in sides else ~sides["test"]
-        test = sides["test"] if "test" in sides else ~train
-        for side, members in (("training", train), ("test", test)):
-            if not members.any():
-                raise ValueError(f"data.split = {name!r}: no clip of {self.path} is on the {side} side (rule: {rule})")
-        return np.flatnonzero(train), np.flatnonzero(test)
-
-
-class ClipView:
-    """Batches of a store as the models want them: (B, M, T, V, 3), what is absent, a body, frame or joint, all zeros; made on the device.
-
-    Every clip is centred on the spine of its main body's first frame (the mean of what is seen there, where the spine is not), then, if the
-    recipe says so, smoothed over time, turned to a common heading and scaled by the length of the trunk. In training it is flipped, turned,
-    scaled, sheared and made noisy at random; what is drawn is a pure function of (seed, epoch, clip), so that a resumed run and every rank
-    agree.
-    """
-
-    def __init__(self, store: ClipStore, cfg: View, device: torch.device | str = "cpu"):
-        self.cfg, self.device, self.skeleton = cfg, torch.device(device), store.skeleton
-        frames = torch.from_numpy(store.frames)
-        if self.device.type == "cuda" and frames.nbytes < 0.5 * torch.cuda.mem_get_info(self.device)[0]:
-            frames = frames.to(self.device)
-        self.frames = frames  # on the host only where the device has no room; then each batch travels
-        self.length = torch.from_numpy(store.clips["length"]).to(self.device)
-        self.offset = torch.from_numpy(store.clips["offset"][:, :cfg.bodies]).to(self.device)
-        if self.offset.shape[1] < cfg.bodies:
-            raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} body per clip")
-        self.label = torch.from_numpy(store.clips["label"]).to(self.device)
-        if (cfg.flip or cfg.swap) and not store.skeleton.pairs:
-            raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no pairs of a left and a right joint, by its names "
-                             "(`left hand`, `right hand`) or given as pairs; set both to 0")
-        self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
-        self.centre, self.pose = self._normalise()
-
-    def _rows(self, index: Tensor) -> Tensor:
-        return self.frames[index.to(self.frames.device)].to(self.device)
-
-    def _near(self, offset: Tensor, t: Tensor, length: Tensor) -> Tensor:
-        """Joints (B, M, T, V, 3) at the frames t (B, T) of clips: as recorded, or means over the frames around, joints that are missing left out."""
-        if not self.cfg.smooth:
-            return self._rows(offset[:, :, None] + t[:, None])
-        reach = math.ceil(3 * self.cfg.smooth)
-        o = torch.arange(-reach, reach + 1, device=self.device)
-        at = (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)             # b t o
-        x = self._rows(offset[:, :, None, None] + at[:, None])                              # b m t o v 3
-        weight = rearrange((-0.5 * (o / self.cfg.smooth) ** 2).exp(), "o -> o 1 1") * (x != 0).any(-1, keepdim=True)
-        mean = (weight * x).sum(3) / weight.sum(3).clamp(min=1e-12)
-        return mean * (weight[:, :, :, reach] > 0)                                          # b m t v 3
-
-    def _normalise(self) -> tuple[Tensor, Tensor]:
-        """Centre (N, 3) and linear map (N, 3, 3) of every clip, by the first frame in which its main body is seen; the heading by all frames."""
-        N, s = len(self.length), self.skeleton
-        row = self.offset[:, 0].clone()
-        last = row + self.length - 1
-        while (unseen := (self._rows(row) == 0).all(-1).all(-1) & (row < last)).any():
-            row += unseen.long()
-        body = self._rows(row)                                                              # n v 3
-        there = (body != 0).any(-1)                                                         # n v
-        middle = torch.zeros_like(there).index_fill(1, torch.tensor(s.centre, device=self.device), True) & there
-        middle = torch.where(middle.any(1, keepdim=True), middle, there)[..., None]         # n v 1
-        centre = (body * middle).sum(1) / middle.sum(1).clamp(min=1)                        # n 3
-        pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
-        if (self.cfg.heading or self.cfg.trunk_scale) and s.trunk is None:
-            raise ValueError(f"view.heading, view.trunk_scale: skeleton {s.name!r} names no left and right shoulder and hip; set both false")
-        if self.cfg.heading:  # one frame's shoulders and hips are too noisy where the body is seen from its side
-            clip = torch.arange(N, device=self.device).repeat_interleave(self.length)
-            row = self.offset[clip, :1] + (torch.arange(len(clip), device=self.device) - (self.length.cumsum(0) - self.length)[clip])[:, None]
-            joint = lambda v: self.frames[row.to(self.frames.device), v].to(self.device)[:, 0]  # noqa: E731
-            ls, rs, lh, rh = (joint(j[0]) for j in s.trunk)                                  # l 3, of all clips
-            whole = torch.stack([(j != 0).any(-1, keepdim=True) for j in (ls, rs, lh, rh)]).all(0)
-            across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, whole * (ls + lh - rs - rh))
-            angle = torch.atan2(across[:, 2], across[:, 0])  # about y, the vertical of a levelled camera
-            pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
-        if self.cfg.trunk_scale:
-            four = [j[0] for j in s.trunk]
-            ls, rs, lh, rh = body[:, four].unbind(1)
-            size = ((ls + rs - lh - rh) / 2).norm(dim=1)
-            size = torch.where((size > 1e-3) & there[:, four].all(1), size, 0.5)            # where it is not known the clip stays as it is
-            pose = pose * (0.5 / size)[:, None, None]  # an adult's trunk measures about half a metre
-        return centre, pose
-
-    def _augment(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Random linear map (B, 3, 3), whether to mirror the body (B,), and whether to take its left for its right (B,)."""
-        cfg = self.cfg
-        u = 2 * hashed_uniform(seed, epoch, index[:, None], torch.arange(16, device=self.device)) - 1     # b 16 in [-1, 1)
-        turn = rotation(u[:, :3] * torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device))
-        scale = torch.diag_embed(1 + cfg.stretch * u[:, 3:6]) * (1 + cfg.scale * u[:, 6, None, None])
-        off = u.new_zeros(len(u), 9)
-        off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
-        shear = torch.eye(3, device=self.device) + off.unflatten(1, (3, 3))
-        return turn @ scale @ shear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
-
-    def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
-        """Joints (B, M, T, V, 3) of the clips `index` (B,), in metres about the body's centre."""
-        cfg, length = self.cfg, self.length[index]
-        u = window = None
-        if training:
-            u = hashed_uniform(seed, epoch, index[:, None], 100 + torch.arange(cfg.frames, device=self.device))
-            w = hashed_uniform(seed, epoch, index[:, None], 50 + torch.arange(2, device=self.device))
-            count = (length * (cfg.window + (1 - cfg.window) * w[:, 0])).ceil().long().clamp(min=1)
-            window = torch.stack([((length - count + 1) * w[:, 1]).long(), count], 1)
-        t = sample_frames(length, cfg.frames, cfg.sampling, u, window)                      # b t
-        offset = self.offset[index]                                                         # b m
-        x = self._near(offset.clamp(min=0), t, length)                                      # b m t v 3
-        seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]       # b m t v 1
-        x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
-        if training:
-            augment, flip, swap = self._augment(index, seed, epoch)
-            x, seen = (torch.where((flip ^ swap)[:, None, None, None, None], a[..., self.mirror, :], a) for a in (x, seen))
-            # a mirrored body is a left-handed one; one whose sides were mistaken stays where it was, but seems to face the other way
-            signs = torch.stack([1 - 2 * (flip ^ (swap & cfg.heading)), torch.ones_like(index), 1 - 2 * (swap & cfg.heading)], 1)
-            linear = (linear * signs[:, None]) @ augment
-        x = rearrange(rearrange(x, "b m t v c -> b (m t v) c") @ linear, "b (m t v) c -> b m t v c", m=x.shape[1], t=x.shape[2])
-        if cfg.extent:  # of what is seen; absent bodies and frames were moved off the origin and must not count
-            low = torch.where(seen, x, math.inf).amin((1, 2, 3))                            # b c
-            high = torch.where(seen, x, -math.inf).amax((1, 2, 3))
-            size = (high - low).amax(1).nan_to_num(0, 0, 0)                                 # -inf where nothing is seen
-            x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
-        if training and cfg.noise:
-            at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
-            a, b = (hashed_uniform(seed, epoch, index[:, None, None, None, None], k, at) for k in (201, 202))
-            x = x + cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()  # Box-Muller
-        return x * seen
-
-
-class Batches:
-    """Batches of some clips of a view: in a new order each epoch when training, in order and each exactly once otherwise.
-
-    In training, the processes of one run take every `ranks`-th clip of a batch each: `own` of its `clips`. One for which none is
-    left, own = 0, still gets a clip to compute with, for it must keep step with the others. With view.mix, clips are blended in pairs,
-    a · clip + (1 - a) · other with a uniform in 0.5 to 1 (mixup, Zhang et al., arXiv:1710.09412): `share` is a, `other` the other's label.
-    """
-
-    def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0):
-        self.view, self.size, self.training, self.seed = view, size, training, seed
-        self.index = torch.as_tensor(index, device=view.device)
-        self.rank, self.ranks = rank_of() if training else (0, 1)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.index) / self.size)
-
-    def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch from batch `start` on."""
-        index = self.index
-        if self.training:
-            order = torch.randperm(len(index), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
-            index = index[order.to(index.device)]
-        for at in range(start * self.size, len(index), self.size):
-            whole = index[at:at + self.size]
-            own = len(part := whole[self.rank::self.ranks])
-            part = part if own else whole[:1]
-            batch = {"joints": self.view(part, self.training, self.seed, epoch), "label": self.view.label[part], "index": part, "own": own,
-                     "clips": len(whole)}
-            if self.training and self.view.cfg.mix:
-                u = hashed_uniform(self.seed, epoch, part[:, None], 60 + torch.arange(2, device=part.device))
-                share = torch.where(u[:, 0] < self.view.cfg.mix, 0.5 + 0.5 * u[:, 1], 1.0)
-                other = whole.roll(1)[self.rank::self.ranks] if own else part
-                a = rearrange(share, "b -> b 1 1 1 1")
-                batch["joints"] = a * batch["joints"] + (1 - a) * self.view(other, True, self.seed, epoch)
-                batch |= {"share": share, "other": self.view.label[other]}
-            yield batch
-
-
-def plain_batches(view: ClipView, index: np.ndarray, size: int) -> Batches:
-    """Training clips as they are, for the statistics of batch norms under averaged weights; in one random order, for stores are sorted
-    by action, and in batches of a single action the features vary too little."""
-    return Batches(view, np.random.default_rng(0).permutation(index), size)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 4. Shared pieces
+# 3. Blocks that the networks share
 # ---------------------------------------------------------------------------------------------------------------------
 
 def conv1x1(cin: int, cout: int) -> nn.Conv2d:
@@ -597,13 +339,22 @@ class StreamFusion(nn.Module):
         return F.conv2d(self.norm(x), rearrange(w, "c s k -> c (s k) 1 1").to(x.dtype))
 
 
+class ClipNorm(nn.BatchNorm1d):
+    """Batch norm over clips (B, C). A single clip has no variance: running statistics serve it, in training too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 class Head(nn.Module):
     """g · mean + (1 - g) · max over (T, V), g learned per channel; mean over the bodies present; BatchNorm, dropout, linear."""
 
     def __init__(self, channels: int, num_classes: int, dropout: float):
         super().__init__()
         self.gate = nn.Parameter(torch.zeros(channels))
-        self.norm = nn.BatchNorm1d(channels)
+        self.norm = ClipNorm(channels)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(channels, num_classes)
 
@@ -613,12 +364,7 @@ class Head(nn.Module):
 
     def forward(self, pooled: Tensor, present: Tensor) -> Tensor:                           # b m c, b m
         mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)          # b c
-        n = self.norm
-        if len(mean) == 1 and not isinstance(n, GlobalBatchNorm):  # one clip has no variance: the running statistics serve, in training too
-            x = F.batch_norm(mean, n.running_mean, n.running_var, n.weight, n.bias, eps=n.eps)
-        else:
-            x = n(mean)
-        return self.linear(self.dropout(x))                                                 # b k
+        return self.linear(self.dropout(self.norm(mean)))                                   # b k
 
 
 def bodies_present(joints: Tensor) -> Tensor:
@@ -645,8 +391,32 @@ def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tenso
     return model.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present), maps
 
 
+@dataclass(frozen=True)
+class Model:
+    """Which network, and the switches of its ablation rows."""
+    name: str = "lite"               # lite, base, last_e
+    dropout: float = 0.15            # of the head
+    # LAST-Lite
+    variant: str = "small"           # nano, small
+    shift: str = "region"            # region, random
+    joint_embedding: bool = True
+    dct_gate: bool = True
+    frame_gate: bool = True
+    # LAST-Base; the last two also LAST-E
+    stream: str = "joint"            # joint, bone, velocity, bone_velocity
+    width: int = 128                 # of the first stage; the others have two and three times as much
+    graph: str = "grouped"           # grouped (CrossTemporalPrototypeGCN), spatial (SpatialGCN)
+    temporal_context: bool = True    # A(x) from the features of neighbouring frames
+    prototypes: bool = True          # A(x) from the bank of action prototypes
+    frequency_gate: bool = True
+    attention: str = "partitioned"   # partitioned, factorized (STJointAtt), none
+    regions: bool = True
+    bottleneck: bool = True          # InformationBottleneck in the head
+    drop_path: float = 0.2           # of the last block, rising from 0
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# 5. LAST-Lite (ShiftFuse-GCN): fixed compute, no operation that adapts to the sample
+# 4. LAST-Lite (ShiftFuse-GCN): fixed compute, no operation adapts to the sample
 # ---------------------------------------------------------------------------------------------------------------------
 
 LITE = {  # stem, then (width, blocks, stride) of each stage
@@ -769,7 +539,7 @@ class LastLite(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 6. LAST-Base: the teacher, one stream; every piece is a switch
+# 5. LAST-Base: the teacher, one stream; every piece is a switch
 # ---------------------------------------------------------------------------------------------------------------------
 
 PROTOTYPES = 15  # graphs in the bank that the blocks share
@@ -1117,7 +887,7 @@ class LastBase(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 7. LAST-E v3 base: the fallback teacher, of pieces that stand above
+# 6. LAST-E v3 base: the fallback teacher, made of blocks from above
 # ---------------------------------------------------------------------------------------------------------------------
 
 class MotionGate(nn.Module):
@@ -1177,8 +947,354 @@ MODELS: dict[str, type[nn.Module]] = {"lite": LastLite, "base": LastBase, "last_
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 8. Losses
+# 7. Several processes: one per GPU, with the same numbers as one process
 # ---------------------------------------------------------------------------------------------------------------------
+
+def rank_of() -> tuple[int, int]:
+    """(number of this process, how many train together), as torchrun says."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of every process's tensor; backward sums their gradients alike."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    backward = forward
+
+
+def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
+    """Rows (clips, C) of the whole batch from every process's own x (B, C), with their gradients; and the numbers of this process's rows."""
+    rank, ranks = rank_of()
+    if ranks == 1:
+        return x, torch.arange(len(x), device=x.device)
+    rows = torch.arange(rank, batch["clips"], ranks, device=x.device)
+    whole = SumOverProcesses.apply(x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)]))
+    return whole, rows if len(rows) else rows.new_zeros(1)  # without a clip of its own: any row, for it counts nothing
+
+
+def share_of(count: int, batch: dict) -> float | Tensor:
+    """What to multiply a mean over `count` things of this process by, so that the mean over clips that the trainer takes is one over all things."""
+    if rank_of()[1] == 1:
+        return 1.0
+    total = batch["label"].new_tensor(count if batch["own"] else 0, dtype=torch.float32)
+    dist.all_reduce(total)
+    return count / total.clamp(min=1) * batch["clips"] / max(1, batch["own"])
+
+
+class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the clips of all processes, on a CPU too (torch's SyncBatchNorm is for GPUs alone)."""
+    counted = True  # whether this process has a clip of its own in the batch
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:                                                 # n c ...
+        if not self.training:
+            return super().forward(x)
+        axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+        z = x.float()
+        total = SumOverProcesses.apply(self.counted * torch.cat([z.sum(axes), z.new_tensor([x.numel() / x.shape[1]])]))
+        mean, n = total[:-1] / total[-1], total[-1].detach()
+        if n > 1:
+            var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * n / (n - 1), self.momentum)
+        else:  # as ClipNorm
+            mean, var = self.running_mean, self.running_var
+        y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape) * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
+
+
+@contextlib.contextmanager
+def global_norms(model: nn.Module):
+    """Inside, the model's batch norms see the clips of all processes; afterwards they are what they were."""
+    norms = [(m, type(m)) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    try:
+        for m, _ in norms if rank_of()[1] > 1 else ():
+            m.__class__ = GlobalBatchNorm
+        yield
+    finally:
+        for m, kind in norms:
+            m.__class__ = kind
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 8. The view of a clip
+# ---------------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class View:
+    """How a clip becomes (M, T, V, 3)."""
+    frames: int = 64                 # T
+    bodies: int = 1                  # M, 1 or 2
+    sampling: str = "uniform"        # uniform, crop, stretch
+    smooth: float = 0.0              # standard deviation, in recorded frames, of a Gaussian over time: sensors' joints jitter
+    heading: bool = False            # turn the main body, on the mean over its clip, to face one way
+    trunk_scale: bool = False        # divide by the length of the trunk
+    extent: bool = False             # scale each clip so that the longest axis of what is seen of it measures 2
+    window: float = 1.0              # training sees a random stretch of at least this share of the clip
+    rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # training: degrees about x, y, z, uniform in +-
+    scale: float = 0.1               # training: all axes alike, 1 +- this
+    stretch: float = 0.0             # training: each axis apart, 1 +- this
+    shear: float = 0.0               # training: off-diagonal entries, +- this
+    noise: float = 0.0               # training: standard deviation, metres, of each coordinate
+    flip: float = 0.0                # training: probability of mirroring the body
+    swap: float = 0.0                # training: probability of calling left right, as sensors do that see a body from its back
+    mix: float = 0.0                 # training: probability that a clip is blended with another of its batch, both labels counting by share
+
+
+def hashed_uniform(*keys: int | Tensor) -> Tensor:
+    """Numbers in [0, 1) that are a pure function of integer keys (broadcast together): no state to save, the same on every device.
+
+    Each key is folded in and mixed by a 32-bit finaliser of the murmur kind (constants of C. Wellons' hash prospector).
+    """
+    h: int | Tensor = 0x9E3779B9
+    for key in keys:
+        h = (h ^ key) & 0xFFFFFFFF
+        h = ((h ^ (h >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+        h = ((h ^ (h >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+        h = h ^ (h >> 16)
+    return (torch.as_tensor(h) >> 8).float() / (1 << 24)
+
+
+def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None, window: Tensor | None = None) -> Tensor:
+    """Frame numbers (B, T) that a view takes from clips of `length` (B,) frames, each at least 1.
+
+    uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each.
+    crop: the clip repeated to at least 300 frames, then T in a row from the middle, or from u[:, 0] of the way (ST-GCN's view).
+    stretch: the bins of uniform, also where the clip has fewer frames than T: each is then repeated, and every clip fills all of T.
+    Under uniform, shorter clips than T repeat their last frame, so that their velocity there is zero. `window` (B, 2) holds, for
+    training, the first frame and the number of frames that may be seen.
+    """
+    t = torch.arange(T, device=length.device)
+    if sampling == "crop":
+        total = length.clamp(min=max(300, T))
+        start = ((total - T + 1) * (0.5 if u is None else u[:, 0])).long()
+        return (start[:, None] + t) % length[:, None]
+    first, count = (torch.zeros_like(length), length) if window is None else window.unbind(1)
+    inside = ((t + (0.5 if u is None else u)) * count[:, None] / T).long()
+    if sampling == "uniform":
+        inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
+    return first[:, None] + torch.minimum(inside, count[:, None] - 1)
+
+
+def rotation(angles: Tensor) -> Tensor:
+    """Matrices (B, 3, 3) that turn row vectors by angles (B, 3) in radians about x, then y, then z."""
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
+    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
+    rows = lambda *r: rearrange(torch.stack(r, 1), "b (i j) -> b i j", i=3)  # noqa: E731
+    return (rows(one, zero, zero, zero, cx, sx, zero, -sx, cx) @ rows(cy, zero, -sy, zero, one, zero, sy, zero, cy)
+            @ rows(cz, sz, zero, -sz, cz, zero, zero, zero, one))
+
+
+class ClipView:
+    """Batches of a store as the models want them: (B, M, T, V, 3), what is absent, a body, frame or joint, all zeros; made on the device.
+
+    Every clip is centred on the spine of its main body's first frame (the mean of what is seen there, where the spine is not), then, if the
+    recipe says so, smoothed over time, turned to a common heading and scaled by the length of the trunk. In training it is flipped, turned,
+    scaled, sheared and made noisy at random; what is drawn is a pure function of (seed, epoch, clip), so that a resumed run and every rank
+    agree.
+    """
+
+    def __init__(self, store, cfg: View, device: torch.device | str = "cpu"):
+        self.cfg, self.device, self.skeleton = cfg, torch.device(device), store.skeleton
+        frames = torch.from_numpy(store.frames)
+        if self.device.type == "cuda" and frames.nbytes < 0.5 * torch.cuda.mem_get_info(self.device)[0]:
+            frames = frames.to(self.device)
+        self.frames = frames  # on the host only where the device has no room; then each batch travels
+        self.length = torch.from_numpy(store.clips["length"]).to(self.device)
+        self.offset = torch.from_numpy(store.clips["offset"][:, :cfg.bodies]).to(self.device)
+        if self.offset.shape[1] < cfg.bodies:
+            raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} body per clip")
+        self.label = torch.from_numpy(store.clips["label"]).to(self.device)
+        if (cfg.flip or cfg.swap) and not store.skeleton.pairs:
+            raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no pairs of a left and a right joint, by its names "
+                             "(`left hand`, `right hand`) or given as pairs; set both to 0")
+        self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
+        self.centre, self.pose = self._normalise()
+
+    def _rows(self, index: Tensor) -> Tensor:
+        return self.frames[index.to(self.frames.device)].to(self.device)
+
+    def _near(self, offset: Tensor, t: Tensor, length: Tensor) -> Tensor:
+        """Joints (B, M, T, V, 3) at the frames t (B, T) of clips: as recorded, or means over the frames around, joints that are missing left out."""
+        if not self.cfg.smooth:
+            return self._rows(offset[:, :, None] + t[:, None])
+        reach = math.ceil(3 * self.cfg.smooth)
+        o = torch.arange(-reach, reach + 1, device=self.device)
+        at = (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)             # b t o
+        x = self._rows(offset[:, :, None, None] + at[:, None])                              # b m t o v 3
+        weight = rearrange((-0.5 * (o / self.cfg.smooth) ** 2).exp(), "o -> o 1 1") * (x != 0).any(-1, keepdim=True)
+        mean = (weight * x).sum(3) / weight.sum(3).clamp(min=1e-12)
+        return mean * (weight[:, :, :, reach] > 0)                                          # b m t v 3
+
+    def _normalise(self) -> tuple[Tensor, Tensor]:
+        """Centre (N, 3) and linear map (N, 3, 3) of every clip, by the first frame in which its main body is seen; the heading by all frames."""
+        N, s = len(self.length), self.skeleton
+        row = self.offset[:, 0].clone()
+        last = row + self.length - 1
+        while (unseen := (self._rows(row) == 0).all(-1).all(-1) & (row < last)).any():
+            row += unseen.long()
+        body = self._rows(row)                                                              # n v 3
+        there = (body != 0).any(-1)                                                         # n v
+        middle = torch.zeros_like(there).index_fill(1, torch.tensor(s.centre, device=self.device), True) & there
+        middle = torch.where(middle.any(1, keepdim=True), middle, there)[..., None]         # n v 1
+        centre = (body * middle).sum(1) / middle.sum(1).clamp(min=1)                        # n 3
+        pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
+        if (self.cfg.heading or self.cfg.trunk_scale) and s.trunk is None:
+            raise ValueError(f"view.heading, view.trunk_scale: skeleton {s.name!r} names no left and right shoulder and hip; set both false")
+        if self.cfg.heading:  # one frame's shoulders and hips are too noisy where the body is seen from its side
+            clip = torch.arange(N, device=self.device).repeat_interleave(self.length)
+            row = self.offset[clip, :1] + (torch.arange(len(clip), device=self.device) - (self.length.cumsum(0) - self.length)[clip])[:, None]
+            joint = lambda v: self.frames[row.to(self.frames.device), v].to(self.device)[:, 0]  # noqa: E731
+            ls, rs, lh, rh = (joint(j[0]) for j in s.trunk)                                  # l 3, of all clips
+            whole = torch.stack([(j != 0).any(-1, keepdim=True) for j in (ls, rs, lh, rh)]).all(0)
+            across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, whole * (ls + lh - rs - rh))
+            angle = torch.atan2(across[:, 2], across[:, 0])  # about y, the vertical of a levelled camera
+            pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
+        if self.cfg.trunk_scale:
+            four = [j[0] for j in s.trunk]
+            ls, rs, lh, rh = body[:, four].unbind(1)
+            size = ((ls + rs - lh - rh) / 2).norm(dim=1)
+            size = torch.where((size > 1e-3) & there[:, four].all(1), size, 0.5)            # where it is not known the clip stays as it is
+            pose = pose * (0.5 / size)[:, None, None]  # an adult's trunk measures about half a metre
+        return centre, pose
+
+    def _augment(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Random linear map (B, 3, 3), whether to mirror the body (B,), and whether to take its left for its right (B,)."""
+        cfg = self.cfg
+        u = 2 * hashed_uniform(seed, epoch, index[:, None], torch.arange(16, device=self.device)) - 1     # b 16 in [-1, 1)
+        turn = rotation(u[:, :3] * torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device))
+        scale = torch.diag_embed(1 + cfg.stretch * u[:, 3:6]) * (1 + cfg.scale * u[:, 6, None, None])
+        off = u.new_zeros(len(u), 9)
+        off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
+        shear = torch.eye(3, device=self.device) + off.unflatten(1, (3, 3))
+        return turn @ scale @ shear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
+
+    def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
+        """Joints (B, M, T, V, 3) of the clips `index` (B,), in metres about the body's centre."""
+        cfg, length = self.cfg, self.length[index]
+        u = window = None
+        if training:
+            u = hashed_uniform(seed, epoch, index[:, None], 100 + torch.arange(cfg.frames, device=self.device))
+            w = hashed_uniform(seed, epoch, index[:, None], 50 + torch.arange(2, device=self.device))
+            count = (length * (cfg.window + (1 - cfg.window) * w[:, 0])).ceil().long().clamp(min=1)
+            window = torch.stack([((length - count + 1) * w[:, 1]).long(), count], 1)
+        t = sample_frames(length, cfg.frames, cfg.sampling, u, window)                      # b t
+        offset = self.offset[index]                                                         # b m
+        x = self._near(offset.clamp(min=0), t, length)                                      # b m t v 3
+        seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]       # b m t v 1
+        x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
+        if training:
+            augment, flip, swap = self._augment(index, seed, epoch)
+            x, seen = (torch.where((flip ^ swap)[:, None, None, None, None], a[..., self.mirror, :], a) for a in (x, seen))
+            # a mirrored body is a left-handed one; one whose sides were mistaken stays where it was, but seems to face the other way
+            signs = torch.stack([1 - 2 * (flip ^ (swap & cfg.heading)), torch.ones_like(index), 1 - 2 * (swap & cfg.heading)], 1)
+            linear = (linear * signs[:, None]) @ augment
+        x = rearrange(rearrange(x, "b m t v c -> b (m t v) c") @ linear, "b (m t v) c -> b m t v c", m=x.shape[1], t=x.shape[2])
+        if cfg.extent:  # of what is seen; absent bodies and frames were moved off the origin and must not count
+            low = torch.where(seen, x, math.inf).amin((1, 2, 3))                            # b c
+            high = torch.where(seen, x, -math.inf).amax((1, 2, 3))
+            size = (high - low).amax(1).nan_to_num(0, 0, 0)                                 # -inf where nothing is seen
+            x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
+        if training and cfg.noise:
+            at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
+            a, b = (hashed_uniform(seed, epoch, index[:, None, None, None, None], k, at) for k in (201, 202))
+            x = x + cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()  # Box-Muller
+        return x * seen
+
+
+class Batches:
+    """Batches of some clips of a view: in a new order each epoch when training, in order and each exactly once otherwise.
+
+    In training, the processes of one run take every `ranks`-th clip of a batch each: `own` of its `clips`. One for which none is
+    left, own = 0, still gets a clip to compute with, for it must keep step with the others. With view.mix, clips are blended in pairs,
+    a · clip + (1 - a) · other with a uniform in 0.5 to 1 (mixup, Zhang et al., arXiv:1710.09412): `share` is a, `other` the other's label.
+    """
+
+    def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0):
+        self.view, self.size, self.training, self.seed = view, size, training, seed
+        self.index = torch.as_tensor(index, device=view.device)
+        self.rank, self.ranks = rank_of() if training else (0, 1)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.index) / self.size)
+
+    def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch from batch `start` on."""
+        index = self.index
+        if self.training:
+            order = torch.randperm(len(index), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
+            index = index[order.to(index.device)]
+        for at in range(start * self.size, len(index), self.size):
+            whole = index[at:at + self.size]
+            own = len(part := whole[self.rank::self.ranks])
+            part = part if own else whole[:1]
+            batch = {"joints": self.view(part, self.training, self.seed, epoch), "label": self.view.label[part], "index": part, "own": own,
+                     "clips": len(whole)}
+            if self.training and self.view.cfg.mix:
+                u = hashed_uniform(self.seed, epoch, part[:, None], 60 + torch.arange(2, device=part.device))
+                share = torch.where(u[:, 0] < self.view.cfg.mix, 0.5 + 0.5 * u[:, 1], 1.0)
+                other = whole.roll(1)[self.rank::self.ranks] if own else part
+                a = rearrange(share, "b -> b 1 1 1 1")
+                batch["joints"] = a * batch["joints"] + (1 - a) * self.view(other, True, self.seed, epoch)
+                batch |= {"share": share, "other": self.view.label[other]}
+            yield batch
+
+
+def plain_batches(view: ClipView, index: np.ndarray, size: int) -> Batches:
+    """Training clips as they are, for the statistics of batch norms under averaged weights; in one random order, for stores are sorted
+    by action, and in batches of a single action the features vary too little."""
+    return Batches(view, np.random.default_rng(0).permutation(index), size)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 9. Losses, and the settings of a training
+# ---------------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Train:
+    """How it is trained. Rates are per optimiser step over batch * accumulate clips."""
+    epochs: int = 120
+    batch: int = 64
+    accumulate: int = 1
+    optimizer: str = "sgd"           # sgd (Nesterov, momentum 0.9), adamw
+    lr: float = 0.1
+    warmup_epochs: int = 5
+    warmup_lr: float = 0.01
+    min_lr: float = 1e-4
+    weight_decay: float = 1e-4       # of weight matrices and kernels alone, with SGD
+    adamw_decay: float = 0.05        # the same with AdamW, which decouples it: another quantity
+    clip: float = 1.0                # gradient norm; 0: off
+    label_smoothing: float = 0.0
+    ib_weight: float = 0.01          # information bottleneck: ib_weight * (ib_mean * |mean z| + ib_class * distance to the priors)
+    ib_mean: float = 1e-4
+    ib_class: float = 0.1
+    amp: str = "auto"                # auto, bf16, fp16, fp32
+    average: str = "none"            # none, swa, ema
+    swa_start: float = 0.75          # share of the epochs after which SWA averages, at a constant rate
+    swa_lr: float = 0.0              # that rate; 0: the one the cosine has come down to by then
+    ema_decay: float = 0.999         # per optimiser step
+    causal: float = 0.0              # probability that a batch is causal
+    compile: bool = False
+    save_seconds: float = 300.0      # last.pt is written after each epoch, and at least this often within one
+
+
+def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
+    """Mean over the clips in FP32; a blended clip counts for both of its labels, by their shares."""
+    of = lambda label: F.cross_entropy(logits.float(), label, label_smoothing=smoothing, reduction="none")  # noqa: E731
+    loss = of(batch["label"])                                                               # b
+    if "share" in batch:
+        loss = batch["share"] * loss + (1 - batch["share"]) * of(batch["other"])
+    return loss.mean()
+
 
 def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1, gain: float = 3.0) -> Tensor:
     """InfoGCN's: mean_weight · ‖mean of z (B, L)‖ + class_weight · mean squared distance of each class's mean z to its prior, gain · e_k.
@@ -1191,15 +1307,6 @@ def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_w
     distance = (class_mean - gain * torch.eye(z.shape[1], device=z.device)).square().mean(1)
     present = count > 0
     return mean_weight * z.mean(0).norm() + class_weight * (distance * present).sum() / present.sum()
-
-
-def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
-    """Mean over the clips in FP32; a blended clip counts for both of its labels, by their shares."""
-    of = lambda label: F.cross_entropy(logits.float(), label, label_smoothing=smoothing, reduction="none")  # noqa: E731
-    loss = of(batch["label"])                                                               # b
-    if "share" in batch:
-        loss = batch["share"] * loss + (1 - batch["share"]) * of(batch["other"])
-    return loss.mean()
 
 
 def classification_loss(cfg: Train) -> Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]:
@@ -1255,337 +1362,6 @@ def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | Non
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 9. Configuration
-# ---------------------------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Data:
-    """Which recordings, and how phase 0 reads them."""
-    name: str = "ntu60"              # names the store and the run folder
-    reader: str = "ntu"              # ntu, nw_ucla, ctrgcn, pyskl, arrays, synthetic
-    store: str = ""                  # folder of the clip store; empty: stores/<name>
-    skeleton: str = "ntu25"          # one of SKELETONS, or empty: what the recordings bring
-    num_classes: int = 60
-    split: str = "xsub"
-    protocols: dict = field(default_factory=dict)   # for readers that bring none: name = {field = "subject", train = [1, 2]}
-    missing: str = ""                # list of unusable samples, a file beside the recipes
-    workers: int = 0                 # parsing processes; 0: one per core
-    leaked: tuple[int, ...] = ()     # classes whose test clips also stand in the training split: left out of top1_clean
-    validate: dict = field(default_factory=dict)    # hold out training clips, {subject = [3, 7]}, and keep what is best on them
-
-
-@dataclass(frozen=True)
-class View:
-    """How a clip becomes (M, T, V, 3)."""
-    frames: int = 64                 # T
-    bodies: int = 1                  # M, 1 or 2
-    sampling: str = "uniform"        # uniform, crop, stretch
-    smooth: float = 0.0              # standard deviation, in recorded frames, of a Gaussian over time: sensors' joints jitter
-    heading: bool = False            # turn the main body, on the mean over its clip, to face one way
-    trunk_scale: bool = False        # divide by the length of the trunk
-    extent: bool = False             # scale each clip so that the longest axis of what is seen of it measures 2
-    window: float = 1.0              # training sees a random stretch of at least this share of the clip
-    rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # training: degrees about x, y, z, uniform in +-
-    scale: float = 0.1               # training: all axes alike, 1 +- this
-    stretch: float = 0.0             # training: each axis apart, 1 +- this
-    shear: float = 0.0               # training: off-diagonal entries, +- this
-    noise: float = 0.0               # training: standard deviation, metres, of each coordinate
-    flip: float = 0.0                # training: probability of mirroring the body
-    swap: float = 0.0                # training: probability of calling left right, as sensors do that see a body from its back
-    mix: float = 0.0                 # training: probability that a clip is blended with another of its batch, both labels counting by share
-
-
-@dataclass(frozen=True)
-class Model:
-    """Which network, and the switches of its ablation rows."""
-    name: str = "lite"               # lite, base, last_e
-    dropout: float = 0.15            # of the head
-    # LAST-Lite
-    variant: str = "small"           # nano, small
-    shift: str = "region"            # region, random
-    joint_embedding: bool = True
-    dct_gate: bool = True
-    frame_gate: bool = True
-    # LAST-Base; the last two also LAST-E
-    stream: str = "joint"            # joint, bone, velocity, bone_velocity
-    width: int = 128                 # of the first stage; the others have two and three times as much
-    graph: str = "grouped"           # grouped (CrossTemporalPrototypeGCN), spatial (SpatialGCN)
-    temporal_context: bool = True    # A(x) from the features of neighbouring frames
-    prototypes: bool = True          # A(x) from the bank of action prototypes
-    frequency_gate: bool = True
-    attention: str = "partitioned"   # partitioned, factorized (STJointAtt), none
-    regions: bool = True
-    bottleneck: bool = True          # InformationBottleneck in the head
-    drop_path: float = 0.2           # of the last block, rising from 0
-
-
-@dataclass(frozen=True)
-class Train:
-    """How it is trained. Rates are per optimiser step over batch * accumulate clips."""
-    epochs: int = 120
-    batch: int = 64
-    accumulate: int = 1
-    optimizer: str = "sgd"           # sgd (Nesterov, momentum 0.9), adamw
-    lr: float = 0.1
-    warmup_epochs: int = 5
-    warmup_lr: float = 0.01
-    min_lr: float = 1e-4
-    weight_decay: float = 1e-4       # of weight matrices and kernels alone, with SGD
-    adamw_decay: float = 0.05        # the same with AdamW, which decouples it: another quantity
-    clip: float = 1.0                # gradient norm; 0: off
-    label_smoothing: float = 0.0
-    ib_weight: float = 0.01          # information bottleneck: ib_weight * (ib_mean * |mean z| + ib_class * distance to the priors)
-    ib_mean: float = 1e-4
-    ib_class: float = 0.1
-    amp: str = "auto"                # auto, bf16, fp16, fp32
-    average: str = "none"            # none, swa, ema
-    swa_start: float = 0.75          # share of the epochs after which SWA averages, at a constant rate
-    swa_lr: float = 0.0              # that rate; 0: the one the cosine has come down to by then
-    ema_decay: float = 0.999         # per optimiser step
-    causal: float = 0.0              # probability that a batch is causal
-    compile: bool = False
-    save_seconds: float = 300.0      # last.pt is written after each epoch, and at least this often within one
-
-
-@dataclass(frozen=True)
-class Distil:
-    """Phase 2: loss = alpha * cross-entropy + beta * (KD or DKD) + gamma * feature mimicry."""
-    teacher: str = ""                # runs with commas between, each a folder, a recipe (its seed 0) or recipe:seed; the first is mimicked
-    kind: str = "kd"                 # kd, dkd
-    alpha: float = 0.5
-    beta: float = 0.5
-    gamma: float = 0.1
-    tau: float = 4.0                 # temperature
-    dkd_alpha: float = 1.0           # weights of DKD's two parts
-    dkd_beta: float = 8.0
-    shared_causal: bool = True       # where a batch is causal for the student, it is for the teacher
-
-
-@dataclass(frozen=True)
-class Pretrain:
-    """Phase 3: loss = reconstruction + contrast * InfoNCE."""
-    mask: float = 0.6                # share of the joints that is hidden
-    temperature: float = 0.07
-    contrast: float = 0.5
-    projection: int = 128            # width in which two views are compared
-    after: str = ""                  # the recipe of phase 2 whose accuracy says whether pretraining is called for
-    gate: float = 88.0               # it is below this, percent
-
-
-@dataclass(frozen=True)
-class Probe:
-    """How a pretrained encoder (init) is judged."""
-    frozen: bool = True              # the head learns alone
-    labels: float = 1.0              # share of the training clips of each class, at least one
-
-
-@dataclass(frozen=True)
-class Config:
-    recipe: str = ""                 # name of the recipe, and of the run folder
-    seed: int = 0
-    init: str = ""                   # a run, by folder or by recipe (its same seed), whose encoder is the start
-    raw: str = ""                    # phase 0: the recordings
-    out: str = "runs"
-    device: str = "auto"             # auto, cpu, cuda, cuda:1
-    gpus: int = 1                    # training processes, each with a GPU of its own (or, with device=cpu, without)
-    streams: str = ""                # LAST-Base: all trains the four streams in turn and averages them
-    members: str = ""                # the recipe whose four runs are averaged; empty: this one
-    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)  # of joint, bone, velocity, bone_velocity in that average
-    data: Data = Data()
-    view: View = View()
-    model: Model = Model()
-    train: Train = Train()
-    distil: Distil = Distil()
-    pretrain: Pretrain = Pretrain()
-    probe: Probe = Probe()
-
-    @property
-    def store(self) -> Path:
-        return Path(self.data.store or f"stores/{self.data.name}")
-
-    @property
-    def run_name(self) -> str:
-        """The recipe, with the stream of a LAST-Base that has another than joint, or -all for the average of its own four."""
-        if self.streams:
-            return self.recipe if self.members else f"{self.recipe}-all"
-        return self.recipe if self.model.name != "base" or self.model.stream == "joint" else f"{self.recipe}-{self.model.stream}"
-
-    @property
-    def run(self) -> Path:
-        return Path(self.out) / self.run_name / f"{self.data.name}-{self.data.split}" / f"seed{self.seed}"
-
-    @property
-    def torch_device(self) -> torch.device:
-        if self.device in ("auto", "cuda") and torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        if self.device == "auto":
-            return torch.device("cpu")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError):
-            raise ValueError(f"device = {self.device!r}: not here; give auto, cpu, cuda or cuda:1") from None
-        return torch.device(self.device)
-
-
-CHOICES = {
-    "streams": ("", "all"),
-    "data.reader": ("ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic"), "data.skeleton": ("", *SKELETONS),
-    "view.sampling": ("uniform", "crop", "stretch"), "model.name": tuple(MODELS), "model.variant": tuple(LITE), "model.shift": ("region", "random"),
-    "model.stream": STREAMS, "model.graph": ("grouped", "spatial"), "model.attention": ("partitioned", "factorized", "none"),
-    "train.optimizer": ("sgd", "adamw"), "train.amp": ("auto", "bf16", "fp16", "fp32"), "train.average": ("none", "swa", "ema"),
-    "distil.kind": ("kd", "dkd"),
-}
-RANGES = {  # inclusive
-    "seed": (0, 2**31 - 1), "gpus": (1, 1024),
-    "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "view.frames": (1, 10_000), "view.bodies": (1, 2),
-    "view.smooth": (0, 100), "view.swap": (0, 1), "view.mix": (0, 1),
-    "view.window": (0.01, 1), "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1), "view.flip": (0, 1),
-    "model.dropout": (0, 0.99), "model.width": (8, 4096), "model.drop_path": (0, 0.99), "train.epochs": (1, 100_000), "train.batch": (1, 100_000),
-    "train.accumulate": (1, 10_000), "train.lr": (1e-12, 100), "train.warmup_epochs": (0, 100_000), "train.warmup_lr": (0, 100),
-    "train.min_lr": (0, 100), "train.weight_decay": (0, 10), "train.adamw_decay": (0, 10), "train.ib_weight": (0, 100), "train.ib_mean": (0, 100),
-    "train.ib_class": (0, 100), "train.clip": (0, 1e6), "train.label_smoothing": (0, 0.99), "train.swa_start": (0, 1), "train.swa_lr": (0, 100),
-    "train.ema_decay": (0, 1), "train.causal": (0, 1), "train.save_seconds": (0, 1e9),
-    "distil.alpha": (0, 1000), "distil.beta": (0, 1000), "distil.gamma": (0, 1000), "distil.tau": (0.01, 1000), "distil.dkd_alpha": (0, 1000),
-    "distil.dkd_beta": (0, 1000), "pretrain.mask": (0.01, 0.99), "pretrain.temperature": (1e-3, 100), "pretrain.contrast": (0, 1000),
-    "pretrain.projection": (1, 100_000), "pretrain.gate": (0, 100), "probe.labels": (1e-4, 1),
-}
-
-
-def _build(cls: type, table: dict, where: str = ""):
-    """A dataclass from a TOML table, strictly: unknown keys, wrong types and values out of range raise with the field's name."""
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    values = {}
-    for key, value in table.items():
-        path = where + key
-        if key not in known:
-            tables = {name: getattr(cls(), name) for name in known}
-            within = [f"{name}.{key}" for name, table in tables.items() if dataclasses.is_dataclass(table) and hasattr(table, key)]
-            raise ValueError(f"unknown key {path}" + (f", did you mean {' or '.join(within)}?" if within else nearest(key, known)))
-        default = getattr(cls(), key)
-        if dataclasses.is_dataclass(default):
-            if not isinstance(value, dict):
-                raise ValueError(f"{path} = {value!r}: is a table, give {path}.<key>")
-            values[key] = _build(type(default), value, path + ".")
-            continue
-        kind = type(default)
-        if kind is float and type(value) is int:
-            value = float(value)
-        if kind is tuple and isinstance(value, list):
-            value = tuple(float(v) if default and type(v) is int and type(default[0]) is float else v for v in value)
-        if type(value) is not kind or kind is tuple and (default and len(value) != len(default)
-                                                         or any(type(v) is not (type(default[0]) if default else int) or not math.isfinite(v)
-                                                                for v in value)):
-            wanted = {tuple: "a list of " + (f"{len(default)} numbers" if default else "integers") if kind is tuple else "", dict: "a table",
-                      str: "a string", bool: "true or false", int: "an integer", float: "a number"}[kind]
-            raise ValueError(f"{path} = {json.dumps(value, default=str)}: must be {wanted}, like the default {json.dumps(default)}")
-        if path in CHOICES and value not in CHOICES[path]:
-            raise ValueError(f"{path} = {value!r}{nearest(value, CHOICES[path])}")
-        if path in RANGES and not RANGES[path][0] <= value <= RANGES[path][1]:  # NaN fails too
-            raise ValueError(f"{path} = {value}: must lie in {RANGES[path][0]} to {RANGES[path][1]}")
-        values[key] = value
-    return cls(**values)
-
-
-def _merge(base: dict, over: dict) -> dict:
-    """Tables merge, scalars and arrays replace."""
-    return {**base, **{k: _merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}}
-
-
-def read_recipe(name: str) -> tuple[str, dict]:
-    """(name, table) of recipes/<name>.toml, or of a path that ends in .toml."""
-    path = Path(name) if name.endswith(".toml") else ROOT / "recipes" / f"{name}.toml"
-    if not path.is_file():
-        raise ValueError(f"no recipe {name!r}{nearest(name, [p.stem for p in (ROOT / 'recipes').glob('*.toml')])}")
-    try:
-        return path.stem, tomli.loads(path.read_text())
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ValueError(f"{path}: {e}") from None
-
-
-def load_config(argv: list[str]) -> Config:
-    """Config of `recipe=NAME [data=DATASET] [key.sub=value ...]`.
-
-    The chain of `extends` is merged from its root, at most three recipes long. A data set's recipe comes in after the root and
-    before the rows, so that a row keeps what it differs in. Overrides, each a TOML value or a bare word, win.
-    """
-    given: dict[str, object] = {}
-    for arg in argv:
-        key, eq, value = arg.partition("=")
-        if not eq or not key:
-            raise ValueError(f"argument {arg!r}: give key=value, such as recipe=lite_small or train.epochs=5")
-        try:
-            given[key] = tomli.loads(f"value = {value}")["value"]
-        except tomli.TOMLDecodeError:
-            given[key] = value
-        if isinstance(given[key], (datetime.date, datetime.time)):  # raw=2024-05-01 is a folder: no field is a date
-            given[key] = value
-    name = given.pop("recipe", None)
-    if name is None:
-        raise ValueError("no recipe: give recipe=NAME" + nearest("", [p.stem for p in (ROOT / "recipes").glob("*.toml")]))
-    name, table = read_recipe(str(name))
-    chain, parent = [table], table.pop("extends", None)
-    while parent is not None:
-        chain.insert(0, read_recipe(str(parent))[1])
-        parent = chain[0].pop("extends", None)
-        if len(chain) > 3:
-            raise ValueError(f"recipe {name!r}: extends a chain of more than three recipes")
-    if "data" in given:
-        dataset = str(given.pop("data"))
-        sets = [p.stem for p in (ROOT / "recipes").glob("*.toml") if "reader" in read_recipe(p.stem)[1].get("data", {})]
-        if dataset not in sets and not dataset.endswith(".toml"):
-            raise ValueError(f"data = {dataset!r}: is no data set, a recipe that says which data.reader{nearest(dataset, sets)}")
-        chain.insert(1, read_recipe(dataset)[1])
-    merged: dict = {"recipe": name}
-    for table in chain:
-        merged = _merge(merged, table)
-    for key, value in given.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        for k in value:
-            merged = _merge(merged, value) if not (isinstance(value[k], dict) and not isinstance(merged.get(k, {}), dict)) else {**merged, **value}
-    return _build(Config, merged)
-
-
-def cli(main: Callable[[list[str]], int | None]) -> None:
-    """Run a program: bad input is one line on standard error and exit code 2, Ctrl-C exit code 130."""
-    if {"-h", "--help", "help"} & set(sys.argv[1:]):
-        print((sys.modules["__main__"].__doc__ or "").strip())
-        sys.exit(0)
-    try:
-        code = main(sys.argv[1:])
-    except (ValueError, OSError) as e:
-        if rank_of()[0] == 0:
-            print("error:", " ".join(str(e).split()), file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        if rank_of()[0] == 0:
-            print("interrupted: the same command goes on from here", file=sys.stderr)
-        code = 130
-    if dist.is_initialized() and not code:
-        dist.destroy_process_group()
-    sys.exit(code or 0)
-
-
-def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
-    """The network of a recipe, its initial weights a function of the seed."""
-    torch.manual_seed(cfg.seed)
-    return MODELS[cfg.model.name](cfg.model, skeleton, num_classes, cfg.view.frames)
-
-
-def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
-    """What `just info` prints: parameters, and multiply-adds of one clip with one body."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-    skeleton = skeleton or (SKELETONS[cfg.data.skeleton] if cfg.data.skeleton else ClipStore(cfg.store).skeleton)
-    model = build_model(cfg, skeleton, cfg.data.num_classes).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # fused kernels are not counted
-        model(torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3))
-    return {"recipe": cfg.recipe, "model": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
-            "macs": counter.get_total_flops() // 2, "streams": len(model.streams), "T": cfg.view.frames, "V": skeleton.num_joints,
-            "classes": cfg.data.num_classes}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # 10. Checkpoints
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -1635,66 +1411,6 @@ def damaged(path: Path, why: object) -> ValueError:
     return ValueError(f"{path} is damaged or not a checkpoint of this program ({why}): move it away to start afresh")
 
 
-def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
-    """Folders of finished runs: the given one, or a recipe's on the same data set; of a LAST-Base all four streams, where they are trained."""
-    folder = Path(name.removesuffix("/final.pt")) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
-    if not (folder / "final.pt").is_file():
-        close = difflib.get_close_matches(name, [p.stem for p in (ROOT / "recipes").glob("*.toml")], 1)
-        hint = f", did you mean {close[0]!r}?" if close and close[0] != name and "/" not in name else ""
-        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt){hint}: train it first, or give the folder of one that is")
-    others = [] if "/" in name else [dataclasses.replace(cfg, recipe=f"{name}-{s}", seed=seed).run for s in STREAMS[1:]]
-    trained = [o for o in others if (o / "final.pt").is_file()]
-    if 0 < len(trained) < len(others) and rank_of()[0] == 0:
-        print(f"{name!r}: the joint stream alone is taken, for {len(others) - len(trained)} of the other three are not trained yet", file=sys.stderr)
-    return [folder, *others] if len(trained) == len(others) else [folder]
-
-
-def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
-    """The network of a finished run in eval mode, its recipe, skeleton and class names."""
-    state = load_checkpoint(folder / "final.pt", device)
-    if isinstance(weights := state.get("model"), dict) and weights and not any(k.startswith("head.linear") for k in weights):
-        raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, or take a run of phase 1 or 2")
-    try:
-        cfg, skeleton = _build(Config, json.loads(state["recipe"])), Skeleton.from_dict(json.loads(state["skeleton"]))
-        model = build_model(cfg, skeleton, cfg.data.num_classes)
-        model.load_state_dict(state["model"])
-        return model.to(device).eval(), cfg, skeleton, list(state["classes"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise damaged(folder / "final.pt", e) from None
-
-
-def check_leakage(theirs: dict, cfg: Config, where: str) -> None:
-    """ValueError where a run, by its resolved recipe, may have learned from clips that `cfg` tests or validates on."""
-    data = theirs.get("data", {})
-    for key, ours in (("split", cfg.data.split), ("validate", cfg.data.validate)):
-        if data.get("name") == cfg.data.name and ours and data.get(key) != ours:
-            raise ValueError(f"{where} was trained with data.{key} = {data.get(key)!r}, this run has {ours!r}: it may have seen clips "
-                             "that are held out here")
-
-
-def start_from(model: nn.Module, folder: Path, cfg: Config) -> None:
-    """Give `model` every tensor of a finished run that fits by name and shape, and say which; the rest stays as it was."""
-    state = load_checkpoint(folder / "final.pt")
-    check_leakage(json.loads(state.get("recipe", "{}")), cfg, f"init: {folder}")
-    own, old = model.state_dict(), state.get("model", {})
-    taken = {k: old[k] for k, v in own.items() if k in old and old[k].shape == v.shape}
-    left = [k for k in own if k not in taken]
-    if 2 * sum(v.numel() for v in taken.values()) < sum(v.numel() for v in own.values()):
-        raise ValueError(f"init: {folder} holds another network: most tensors do not fit, such as {left[0]}; is model.variant the same?")
-    model.load_state_dict(taken, strict=False)
-    print(f"init: {len(taken)} of {len(own)} tensors taken from {folder}; left as they were: {', '.join(left) or 'none'}", file=sys.stderr)
-
-
-def read_json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as e:
-        raise ValueError(f"{path}: is no JSON ({e})") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: lacks a table")
-    return value
-
-
 def read_log(path: Path) -> list[dict]:
     """The whole lines of a metrics.jsonl: a power cut may leave a torn one."""
     lines = []
@@ -1707,121 +1423,6 @@ def read_log(path: Path) -> list[dict]:
 def write_json(path: Path, value: dict) -> None:
     with atomic(path) as part:
         part.write_text(json.dumps(value, indent=1) + "\n")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 11. Several GPUs: one process each, DistributedDataParallel between them, the same numbers as one process
-# ---------------------------------------------------------------------------------------------------------------------
-
-def rank_of() -> tuple[int, int]:
-    """(number of this process, how many train together), as torchrun says."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
-def together(cfg: Config, argv: list[str]) -> int | None:
-    """Join the other processes of this run, which torchrun started; or, for gpus=N, start N of them and return the exit code."""
-    rank, ranks = rank_of()
-    if ranks > 1:
-        device = cfg.torch_device
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        warnings.filterwarnings("ignore", "Grad strides do not match")  # of depthwise kernels: costs a copy, changes nothing
-        if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        return None
-    if cfg.gpus == 1:
-        return None
-    if cfg.torch_device.type == "cuda" and cfg.gpus > torch.cuda.device_count():
-        raise ValueError(f"gpus = {cfg.gpus}: this machine has {torch.cuda.device_count()}")
-    if cfg.torch_device.type == "cpu" and cfg.device != "cpu":
-        raise ValueError(f"gpus = {cfg.gpus}: this machine has none; give device=cpu as well to train in {cfg.gpus} processes without")
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-    launch = LaunchConfig(1, 1, cfg.gpus, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
-    try:
-        elastic_launch(launch, sys.executable)(sys.argv[0], *argv)
-    except SignalException:
-        raise KeyboardInterrupt from None
-    except ChildFailedError as e:
-        number, failure = min(e.failures.items(), key=lambda f: f[1].timestamp)
-        if failure.exitcode in (2, 130):  # it has said why
-            return failure.exitcode
-        how = f"killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-        print(f"error: process {number} of {cfg.gpus} ended ({how}), and with it the run: the same command goes on from {cfg.run / 'last.pt'}",
-              file=sys.stderr)
-        return 1
-    return 0
-
-
-class SumOverProcesses(torch.autograd.Function):
-    """The sum of every process's tensor; backward sums their gradients alike."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
-
-    backward = forward
-
-
-def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
-    """Rows (clips, C) of the whole batch from every process's own x (B, C), with their gradients; and the numbers of this process's rows."""
-    rank, ranks = rank_of()
-    if ranks == 1:
-        return x, torch.arange(len(x), device=x.device)
-    rows = torch.arange(rank, batch["clips"], ranks, device=x.device)
-    whole = SumOverProcesses.apply(x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)]))
-    return whole, rows if len(rows) else rows.new_zeros(1)  # without a clip of its own: any row, for it counts nothing
-
-
-def share_of(count: int, batch: dict) -> float | Tensor:
-    """What to multiply a mean over `count` things of this process by, so that the mean over clips that the trainer takes is one over all things."""
-    if rank_of()[1] == 1:
-        return 1.0
-    total = batch["label"].new_tensor(count if batch["own"] else 0, dtype=torch.float32)
-    dist.all_reduce(total)
-    return count / total.clamp(min=1) * batch["clips"] / max(1, batch["own"])
-
-
-class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over the clips of all processes, on a CPU too (torch's SyncBatchNorm is for GPUs alone)."""
-    counted = True  # whether this process has a clip of its own in the batch
-
-    def _check_input_dim(self, x: Tensor) -> None:
-        pass
-
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c ...
-        if not self.training:
-            return super().forward(x)
-        axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
-        z = x.float()
-        total = SumOverProcesses.apply(self.counted * torch.cat([z.sum(axes), z.new_tensor([x.numel() / x.shape[1]])]))
-        mean, n = total[:-1] / total[-1], total[-1].detach()
-        if n > 1:
-            var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(var * n / (n - 1), self.momentum)
-        else:  # see Head
-            mean, var = self.running_mean, self.running_var
-        y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape) * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
-
-
-@contextlib.contextmanager
-def global_norms(model: nn.Module):
-    """Inside, the model's batch norms see the clips of all processes; afterwards they are what they were."""
-    norms = [(m, type(m)) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    try:
-        for m, _ in norms if rank_of()[1] > 1 else ():
-            m.__class__ = GlobalBatchNorm
-        yield
-    finally:
-        for m, kind in norms:
-            m.__class__ = kind
 
 
 @contextlib.contextmanager
@@ -1843,7 +1444,7 @@ def locked(folder: Path):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 12. Trainer
+# 11. Trainer
 # ---------------------------------------------------------------------------------------------------------------------
 
 def lr_at(step: int, cfg: Train, steps: int) -> float:
@@ -1907,12 +1508,36 @@ def rng_state(device: torch.device) -> dict:
     return {"cpu": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})}
 
 
+WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")  # where and how, not what
+
+
+def differences(old: dict, new: dict, where: str = "") -> str:
+    """The fields in which two resolved recipes differ, as text; those that do not change what is computed are left out."""
+    out = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if where + key in WHERE:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += filter(None, [differences(a, b, f"{where}{key}.")])
+        elif a != b:
+            out.append(f"{where}{key} was {a!r}, is {b!r}")
+    return "; ".join(out)
+
+
+def progress(total: int, done: int, what: str):
+    """A tqdm bar on standard error, seldom redrawn where nobody watches."""
+    from tqdm import tqdm
+    return tqdm(total=total, initial=done, desc=what, unit="step", disable=rank_of()[0] > 0,
+                mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True)
+
+
 class Training:
     """A training under way: its state, which folder/last.pt holds whole, and how it takes a step, an epoch, and all of them."""
 
-    def __init__(self, model: nn.Module, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, steps: int, needs: dict):
+    def __init__(self, model: nn.Module, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, steps: int, identity: dict):
         self.model, self.loss_fn, self.cfg, self.seed, self.steps = model, loss_fn, cfg, seed, steps
-        self.identity = recipe | needs
+        self.identity = recipe | identity
         self.last, self.log = folder / "last.pt", folder / "metrics.jsonl"
         (self.rank, self.ranks), self.device = rank_of(), next(model.parameters()).device
         self.dtype = amp_dtype(cfg, self.device)
@@ -2042,20 +1667,20 @@ SETTLED = 200  # steps; in fewer, running means lag so far behind weights that a
 
 
 def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
-        plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None, needs: dict | None = None) -> nn.Module:
+        plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None, identity: dict | None = None) -> nn.Module:
     """Train `model` in place and return it with its final (or averaged, or best-scoring) weights.
 
     batches(epoch, start) yields the batches of an epoch from number `start` on and has a length. loss_fn(model, batch) returns
     (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights and after few steps. `score`, higher is
     better, chooses on clips held out of training: the epoch whose weights are kept, or the average where it does as well.
     folder/last.pt holds everything: a run that was cut goes on from it, and on a CPU in FP32 ends with the weights it would have had.
-    Going on asks for the same `recipe`, and the same `needs`: what else it builds on, such as the teachers' weights.
+    Going on asks for the same `recipe`, and the same `identity`: what else it builds on, such as the teachers' weights.
     ValueError for a loss that is not finite.
     Under torchrun every process calls fit with its own share of each batch; the first alone writes.
     """
     steps = math.ceil(len(batches) / cfg.accumulate)
     with locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext(), global_norms(model):
-        run = Training(model, loss_fn, cfg, folder, recipe, seed, steps, needs or {})
+        run = Training(model, loss_fn, cfg, folder, recipe, seed, steps, identity or {})
         with progress(cfg.epochs * steps, run.at["epoch"] * steps + run.at["step"], "train") as bar:
             while run.at["epoch"] < cfg.epochs:
                 run.epoch(batches, score, bar)
@@ -2066,30 +1691,6 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
     if run.best is not None and (run.mean_model is None or score(model) < run.at["best"]):
         model.load_state_dict(run.best)
     return model.eval()
-
-
-WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")  # where and how, not what
-
-
-def differences(old: dict, new: dict, where: str = "") -> str:
-    """The fields in which two resolved recipes differ, as text; those that do not change what is computed are left out."""
-    out = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if where + key in WHERE:
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            out += filter(None, [differences(a, b, f"{where}{key}.")])
-        elif a != b:
-            out.append(f"{where}{key} was {a!r}, is {b!r}")
-    return "; ".join(out)
-
-
-def progress(total: int, done: int, what: str):
-    """A tqdm bar on standard error, seldom redrawn where nobody watches."""
-    from tqdm import tqdm
-    return tqdm(total=total, initial=done, desc=what, unit="step", disable=rank_of()[0] > 0,
-                mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True)
 
 
 @torch.no_grad()
@@ -2112,12 +1713,3 @@ def accuracy(logits: Tensor, labels: Tensor) -> dict:
     total = confusion.sum(1)
     return {"clips": len(labels), "top1": 100 * (logits.argmax(1) == labels).float().mean().item(), "top5": 100 * (rank < 5).float().mean().item(),
             "per_class": [100 * confusion[k, k].item() / total[k].item() if total[k] else None for k in range(K)], "confusion": confusion.tolist()}
-
-
-def main(argv: list[str]) -> None:
-    cfg = load_config(argv)
-    print(json.dumps(describe(cfg)))
-
-
-if __name__ == "__main__":
-    cli(main)

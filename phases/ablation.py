@@ -22,7 +22,9 @@ import sys
 import time
 from pathlib import Path
 
-from last import ROOT, Config, cli, differences, load_config, nearest
+from recipe import ROOT, Config, cli, load_config, nearest
+
+from last import differences
 
 
 def program(cfg: Config) -> Path:

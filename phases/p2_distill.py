@@ -25,38 +25,45 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from p1_train import accuracies, already_done, begin, check_phase, commit, finish, needs, open_store, splits
+from recipe import Config, Distil, cli, load_config
+from run import (
+    ClipStore,
+    accuracies,
+    already_done,
+    announce,
+    build_model,
+    check_leakage,
+    check_phase,
+    commit,
+    find_runs,
+    finish,
+    identity,
+    init_from,
+    load_run,
+    open_store,
+    splits,
+    start_processes,
+)
 from torch import Tensor, nn
 
 from last import (
     Batches,
-    ClipStore,
     ClipView,
-    Config,
-    Distil,
     TemporalConv,
     accuracy,
     bodies_present,
-    build_model,
     causal,
-    check_leakage,
     classify,
-    cli,
     conv1x1,
     cross_entropy,
     dkd_loss,
-    find_runs,
     fit,
     kd_loss,
-    load_config,
-    load_run,
     mimicry_loss,
     plain_batches,
     predict,
     rank_of,
     share_of,
-    start_from,
-    together,
 )
 
 SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")  # of a view: what teacher and student must agree on
@@ -178,7 +185,7 @@ def judge(teacher: Teacher, cfg: Config, test: Batches) -> dict:
 def main(argv: list[str]) -> int:
     cfg, command, code = load_config(argv), "just phase2 " + " ".join(argv), commit()
     check_phase(cfg, "phase2")
-    if (exit_code := together(cfg, argv)) is not None:
+    if (exit_code := start_processes(cfg, argv)) is not None:
         return exit_code
     store = open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
@@ -193,10 +200,10 @@ def main(argv: list[str]) -> int:
     view, teacher = ClipView(store, cfg.view, device), Teacher(nets, cfg.distil.tau)
     student = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
-        start_from(student, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
+        init_from(student, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
     model = make_distilled(student, teacher, cfg.distil.gamma, view(torch.as_tensor(train_clips[:1], device=device))).to(device)
     projections = sum(p.numel() for p in model.projections.parameters())
-    begin(cfg, f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips", device,
+    announce(cfg, f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips", device,
           f"; teacher {', '.join(map(str, folders))}; {projections:,} parameters of projections, dropped at the end")
 
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
@@ -204,7 +211,7 @@ def main(argv: list[str]) -> int:
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda net: accuracy(*predict(net, held))["top1"]) if len(held_clips) else None
     fit(model, batches, distil_loss(teacher, cfg.distil, cfg.train.label_smoothing), cfg.train, cfg.run, recipe, cfg.seed, plain, score,
-        needs("phase2", store, train_clips, held_clips, test_clips) | {"teachers": fingerprints})
+        identity("phase2", store, train_clips, held_clips, test_clips) | {"teachers": fingerprints})
     if rank_of()[0] == 0:
         own = judge(teacher, cfg, Batches(view, test_clips, cfg.train.batch))
         finish(cfg, command, code, store, view, model.student, test_clips, {"teacher": [str(f) for f in folders], **own})

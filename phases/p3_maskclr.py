@@ -25,33 +25,40 @@ from collections.abc import Callable, Iterator
 
 import torch
 from einops import rearrange
-from p1_train import already_done, begin, check_phase, commit, device_name, needs, open_store, splits, write_result
+from recipe import Config, Pretrain, cli, load_config
+from run import (
+    already_done,
+    announce,
+    build_model,
+    check_phase,
+    commit,
+    device_name,
+    find_runs,
+    identity,
+    init_from,
+    open_store,
+    read_json,
+    splits,
+    start_processes,
+    write_result,
+)
 from torch import Tensor, nn
 
 from last import (
     Batches,
     ClipView,
-    Config,
-    Pretrain,
     Skeleton,
     bodies_present,
-    build_model,
-    cli,
-    find_runs,
     fit,
     hashed_uniform,
     info_nce,
-    load_config,
     of_all_processes,
     plain_batches,
     rank_of,
-    read_json,
     read_log,
     refresh_batchnorm,
     save_checkpoint,
     share_of,
-    start_from,
-    together,
 )
 
 
@@ -160,7 +167,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"force = {odd[0]!r}: give true or false")
     cfg = load_config([a for a in argv if a.partition("=")[0] != "force"])
     check_phase(cfg, "phase3")
-    if (code := together(cfg, argv)) is not None:
+    if (code := start_processes(cfg, argv)) is not None:
         return code
     store = open_store(cfg)
     train_clips, _, _ = splits(store, cfg)
@@ -179,13 +186,13 @@ def main(argv: list[str]) -> int:
     view = ClipView(store, cfg.view, device)
     encoder = build_model(cfg, store.skeleton, cfg.data.num_classes)
     if cfg.init:
-        start_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
+        init_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
     model = MaskCLR(encoder, encoder.head.linear.in_features, store.skeleton.num_joints, cfg.pretrain.projection).to(device)
-    begin(cfg, f"{len(train_clips)} training clips", device)
+    announce(cfg, f"{len(train_clips)} training clips", device)
     batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
     plain = plain_batches(view, train_clips, cfg.train.batch)
     fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain,
-        needs=needs("phase3", store, train_clips))
+        identity=identity("phase3", store, train_clips))
     if rank_of()[0]:
         return 0
     if cfg.train.average == "none":  # an average's were refreshed by fit; these may be of hidden joints

@@ -19,24 +19,22 @@ import math
 import sys
 
 import numpy as np
-from p1_train import already_done, check_phase, commit, finish, needs, open_store, splits
+from recipe import cli, load_config
+from run import (
+    already_done,
+    build_model,
+    check_phase,
+    commit,
+    find_runs,
+    finish,
+    identity,
+    init_from,
+    open_store,
+    splits,
+)
 from torch import Tensor, nn
 
-from last import (
-    Batches,
-    ClipView,
-    accuracy,
-    build_model,
-    classification_loss,
-    cli,
-    find_runs,
-    fit,
-    load_config,
-    plain_batches,
-    predict,
-    rank_of,
-    start_from,
-)
+from last import Batches, ClipView, accuracy, classification_loss, fit, plain_batches, predict, rank_of
 
 
 def labelled(clips: np.ndarray, label: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -79,7 +77,7 @@ def main(argv: list[str]) -> int:
     view = ClipView(store, cfg.view, device)
     net = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
-        start_from(net, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
+        init_from(net, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
     model = Frozen(net) if cfg.probe.frozen else net
     print(f"{cfg.run}: {len(train_clips)} labelled, {len(held_clips)} validation, {len(test_clips)} test clips; "
           f"{'the head alone' if cfg.probe.frozen else 'everything'} learns, from {cfg.init or 'scratch'}", file=sys.stderr)
@@ -88,7 +86,7 @@ def main(argv: list[str]) -> int:
     held = Batches(view, held_clips, cfg.train.batch)
     score = (lambda n: accuracy(*predict(n, held))["top1"]) if len(held_clips) else None
     fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain, score,
-        needs("probe", store, train_clips, held_clips, test_clips))
+        identity("probe", store, train_clips, held_clips, test_clips))
     finish(cfg, command, code, store, view, net, test_clips, {"init": cfg.init, "labelled": len(train_clips), "frozen": cfg.probe.frozen})
     return 0
 

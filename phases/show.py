@@ -15,8 +15,11 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+from readers import metadata, read_clip
+from recipe import cli, nearest
+from run import ClipStore
 
-from last import SKELETONS, ClipStore, Skeleton, atomic, cli, nearest
+from last import SKELETONS, Skeleton, atomic
 
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#30638e", "#5a5a66", "#8f5fbf", "#6a994e")  # of the regions, in a skeleton's own order
 FRONT, SIDE = "front", "side"
@@ -121,7 +124,6 @@ def animate(title: str, joints: np.ndarray, skeleton: Skeleton, out: Path, fps: 
 def load(clip: str, store: Path) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
     """(title, joints) of a file, of a clip of a store, or of one clip of each class for @each; and their skeleton."""
     if clip != "@each" and Path(clip).suffix in (".skeleton", ".json", ".npy", ".npz"):
-        from p0_preprocess import metadata, read_clip
         joints, beside = read_clip(clip), Path(clip).parent / "skeleton.json"
         own = metadata(beside.parent).get("skeleton") if beside.is_file() else None
         known = [Skeleton.from_dict(own)] if isinstance(own, dict) else [s for s in SKELETONS.values() if own in (None, s.name)]

@@ -26,7 +26,10 @@ import statistics
 import sys
 from pathlib import Path
 
-from last import ROOT, STREAMS, WHERE, atomic, cli, load_config, nearest, read_json, write_json
+from recipe import ROOT, cli, load_config, nearest
+from run import read_json
+
+from last import STREAMS, WHERE, atomic, write_json
 
 RUN_KEYS = ("seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit")
 SHOW = ("base", "lite", "B", "L", "P", "rest")

@@ -22,6 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import recipe
+import run
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,7 +46,8 @@ def cpu_seconds(f, least: float = 1.0, times: int = 5) -> float:
 
 def bench_parse() -> dict:
     """Milliseconds a file for the field's parser, ours, and splitting the text alone; interleaved."""
-    from p0_preprocess import parse_ntu, write_synthetic
+    from ntu import parse_ntu
+    from puppet import write_synthetic
     from reference import reference_parse
     folder = Path(os.environ.get("LAST_TEST_DATA", ROOT.parent / "shared" / "data")) / "ntu-samples"
     with tempfile.TemporaryDirectory() as tmp:
@@ -76,7 +80,7 @@ def bench_view() -> dict:
         clips = {"name": [f"c{i}" for i in range(N)], "label": [0] * N, "length": [L] * N, "offset": [[2 * n * L, 2 * n * L + L] for n in range(N)]}
         np.savez(f"{tmp}/clips.npz", **{k: np.array(v) for k, v in clips.items()})
         Path(f"{tmp}/meta.json").write_text(json.dumps({"skeleton": last.SKELETONS["ntu25"].to_dict(), "classes": ["a"], "protocols": {}}))
-        store, rates, index = last.ClipStore(tmp), {}, torch.arange(16)
+        store, rates, index = run.ClipStore(tmp), {}, torch.arange(16)
         for bodies in (1, 2):
             augment = {"window": 0.5, "stretch": 0.1, "shear": 0.1, "flip": 0.5}
             for name, more in (("plain", None), ("augmented", augment), ("augmented + noise", {**augment, "noise": 0.01})):
@@ -93,8 +97,8 @@ def bench_network(variant: str, bodies: int, batch: int, training: bool, compile
     import last
     torch.set_num_threads(1)
     skeleton = last.SKELETONS["ntu25"]
-    cfg = last.Config(model=last.Model(variant=variant))
-    model = last.build_model(cfg, skeleton, 60).train(training)
+    cfg = recipe.Config(model=last.Model(variant=variant))
+    model = run.build_model(cfg, skeleton, 60).train(training)
     optimizer = last.make_optimizer(model, cfg.train)
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # the same batch again and again would be learned by heart, and denormal gradients are slow
@@ -143,10 +147,10 @@ def bench_base(form: str, training: bool) -> dict:
 
     import last
     torch.set_num_threads(1)
-    skeleton, cfg = last.SKELETONS["ntu25"], last.load_config(["recipe=base"])
+    skeleton, cfg = last.SKELETONS["ntu25"], recipe.load_config(["recipe=base"])
     if form == "dense":
         last.PartitionedTemporalAttention.forward = lambda block, x: dense_attention(block, x, skeleton.hops)
-    model, x = last.build_model(cfg, skeleton, 60).train(training), torch.randn(2, 1, 64, 25, 3)
+    model, x = run.build_model(cfg, skeleton, 60).train(training), torch.randn(2, 1, 64, 25, 3)
     loss_fn, label = last.classification_loss(cfg.train), torch.arange(2)
 
     def step() -> None:
@@ -169,7 +173,7 @@ def bench_distil(teachers: list[str]) -> dict:
     import last
     torch.set_num_threads(1)
     skeleton = last.SKELETONS["ntu25"]
-    make = lambda *argv: last.build_model(last.load_config(list(argv)), skeleton, 60)  # noqa: E731
+    make = lambda *argv: run.build_model(recipe.load_config(list(argv)), skeleton, 60)  # noqa: E731
     teacher = Teacher([make(*argv.split()) for argv in teachers], 4.0)
     joints, label = torch.randn(8, 1, 64, 25, 3), torch.arange(8)
     model = make_distilled(make("recipe=lite_small"), teacher, 0.1, joints).train()
@@ -181,7 +185,7 @@ def bench_distil(teachers: list[str]) -> dict:
         spent.append(time.process_time() - start)
         return shown
 
-    loss_fn = distil_loss(timed, last.Distil())
+    loss_fn = distil_loss(timed, recipe.Distil())
     step = lambda: loss_fn(model, {"joints": joints, "label": label})[0].backward()  # noqa: E731
     step()
     spent.clear()
@@ -254,7 +258,7 @@ def main(argv: list[str]) -> None:
                       f"| {case['clips_per_cpu_s']:.1f} | {case['ratio']:.2f} | {case['peak_MB']:.0f} |", flush=True)
     if given["out"]:
         import torch
-        from p1_train import commit, device_name
+        from run import commit, device_name
 
         import last
         torch.set_num_threads(1)

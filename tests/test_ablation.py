@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import ablation
 import pytest
 from conftest import write_store
-
-from last import ROOT, Config, load_config
+from recipe import ROOT, Config, load_config
 
 OVER = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "model.variant=nano", "train.batch=12", "train.epochs=40",
         "train.warmup_epochs=1", "train.lr=0.02"]

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from recipe import load_config
 from reference import dense_attention
+from run import build_model, describe
 from torch import nn
 
 import last
@@ -24,10 +26,7 @@ from last import (
     STJointAtt,
     Train,
     bottleneck_loss,
-    build_model,
     causal,
-    describe,
-    load_config,
     make_optimizer,
 )
 

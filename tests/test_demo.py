@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import p0_preprocess
+import puppet
 from conftest import ROOT
 
 from last import load_checkpoint
@@ -20,7 +21,7 @@ def commands() -> list[tuple[str, list[str]]]:
 
 def test_the_demo_distils_and_its_table_shows_teacher_student_alone_and_student_distilled(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(p0_preprocess, "write_synthetic", functools.partial(p0_preprocess.write_synthetic, subjects=(1, 6), replications=1))
+    monkeypatch.setattr(p0_preprocess, "write_synthetic", functools.partial(puppet.write_synthetic, subjects=(1, 6), replications=1))
     said = {}
     for program, argv in commands():
         short = ["train.epochs=1", "view.bodies=1"] if program in ("p1_train", "p2_distill", "p4_export") else []

@@ -12,17 +12,20 @@ import p2_distill
 import p3_maskclr
 import probe
 import pytest
+import run
 import torch
 import torch.nn.functional as F
 from conftest import write_store
 from hypothesis import given
 from hypothesis import strategies as st
 from p2_distill import Distilled, Teacher, distil_loss, make_distilled, soft_loss
+from recipe import Distil, load_config
+from run import build_model
 from test_trainer import Cut, cut_after
 from torch import nn
 
 import last
-from last import SKELETONS, Distil, build_model, conv1x1, cross_entropy, dkd_loss, info_nce, kd_loss, load_checkpoint, load_config, mimicry_loss
+from last import SKELETONS, conv1x1, cross_entropy, dkd_loss, info_nce, kd_loss, load_checkpoint, mimicry_loss
 
 QUICK = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2", "train.batch=8", "train.warmup_epochs=1",
          "train.lr=0.05"]
@@ -342,9 +345,9 @@ def test_the_exported_student_is_a_plain_lite_and_the_projections_are_kept_for_r
     assert result.keys() - alone.keys() == {"teacher", "teacher_top1"} and alone.keys() <= result.keys()
     assert result["teacher"] == [str(teacher_run)] and result["teacher_top1"] == alone["top1"]
     assert result["params"] == sum(p.numel() for p in nano().parameters()) and result["command"].startswith("just phase2 recipe=lite_nano_small")
-    net, cfg, skeleton, classes = last.load_run(folder)
-    view = last.ClipView(last.ClipStore(cfg.store), cfg.view)
-    logits, _ = last.predict(net, last.Batches(view, last.ClipStore(cfg.store).split("xsub")[1], 8))
+    net, cfg, skeleton, classes = run.load_run(folder)
+    view = last.ClipView(run.ClipStore(cfg.store), cfg.view)
+    logits, _ = last.predict(net, last.Batches(view, run.ClipStore(cfg.store).split("xsub")[1], 8))
     assert np.array_equal(logits.numpy(), np.load(folder / "scores.npz")["logits"]) and cfg.recipe == "lite_nano_small" and len(classes) == 3
     assert {"ce", "kd", "mimicry", "top1", "teacher_top1", "loss"} <= log(folder)[0].keys()
 
@@ -372,7 +375,7 @@ def test_a_cut_distillation_continued_equals_an_uninterrupted_one_bit_for_bit(cu
 def test_teachers_are_named_by_recipe_and_seed(teacher_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = load_config(["recipe=lite_nano_small", *QUICK, "distil.teacher=lite_small:0,lite_small:3"])
-    store = last.ClipStore(json.loads((teacher_run / "recipe.json").read_text())["data"]["store"])
+    store = run.ClipStore(json.loads((teacher_run / "recipe.json").read_text())["data"]["store"])
     for seed in (0, 3):
         shutil.copytree(teacher_run, f"runs/lite_small/tiny-xsub/seed{seed}")
     assert [f.name for f in p2_distill.load_teachers(cfg, store, torch.device("cpu"))[1]] == ["seed0", "seed3"]
@@ -522,21 +525,21 @@ def test_the_four_streams_of_a_base_teach_joint_first_once_all_are_trained(tmp_p
     cfg, runs = load_config(["recipe=lite_small_base", f"out={tmp_path}"]), []
     for stream in last.STREAMS:
         if runs:
-            assert last.find_runs("base", cfg) == runs[:1]
+            assert run.find_runs("base", cfg) == runs[:1]
             said = capsys.readouterr().err
             assert f"{4 - len(runs)} of the other three" in said if len(runs) > 1 else not said
-        run = load_config(["recipe=base", f"model.stream={stream}", f"out={tmp_path}"]).run  # where phase 1 leaves it
-        run.mkdir(parents=True)
-        (run / "final.pt").touch()
-        runs.append(run)
-    assert last.find_runs("base", cfg) == runs and last.find_runs(str(runs[0]), cfg) == runs[:1]
+        folder = load_config(["recipe=base", f"model.stream={stream}", f"out={tmp_path}"]).run  # where phase 1 leaves it
+        folder.mkdir(parents=True)
+        (folder / "final.pt").touch()
+        runs.append(folder)
+    assert run.find_runs("base", cfg) == runs and run.find_runs(str(runs[0]), cfg) == runs[:1]
 
 
 def test_a_recipes_name_means_its_run_on_the_same_clips(teacher_run):
     cfg = load_config(["recipe=lite_nano_small", *QUICK, "seed=3", f"out={teacher_run.parents[2]}"])
-    assert last.find_runs("lite_small", cfg) == [teacher_run]
+    assert run.find_runs("lite_small", cfg) == [teacher_run]
     with pytest.raises(ValueError, match="seed3"):
-        last.find_runs("lite_small", cfg, cfg.seed)
+        run.find_runs("lite_small", cfg, cfg.seed)
 
 
 # --- a start from another run, and the probe ---
@@ -545,17 +548,17 @@ def test_init_takes_what_fits_and_says_what_not(teacher_run, capsys, store, tmp_
     monkeypatch.chdir(tmp_path)
     model = build_model(load_config(["recipe=lite_small", "view.frames=16", "seed=5"]), SKELETONS["ntu25"], 4)
     before, old = state(model), load_checkpoint(teacher_run / "final.pt")["model"]
-    last.start_from(model, teacher_run, load_config(["recipe=lite_small", *QUICK]))
+    run.init_from(model, teacher_run, load_config(["recipe=lite_small", *QUICK]))
     said = capsys.readouterr().err
     left = {k for k, v in model.state_dict().items() if v.shape != old[k].shape}
     assert {"head.linear.weight", "head.linear.bias", "stages.0.mask", "stages.0.gate"} <= left
     for k, v in model.state_dict().items():
         assert torch.equal(v, before[k] if k in left else old[k]) and (k in said) == (k in left)
     assert f"{len(old) - len(left)} of {len(old)} tensors" in said
-    line = complaint(lambda: last.start_from(build_model(load_config(["recipe=lite_small", "view.frames=8"]), SKELETONS["ntu25"], 3), teacher_run,
+    line = complaint(lambda: run.init_from(build_model(load_config(["recipe=lite_small", "view.frames=8"]), SKELETONS["ntu25"], 3), teacher_run,
                                              load_config(["recipe=lite_small", *QUICK, "data.split=xview"])))
     assert f"init: {teacher_run} was trained with data.split = 'xsub'" in line
-    line = complaint(lambda: last.start_from(nano(), teacher_run, load_config(["recipe=lite_nano", *QUICK])))
+    line = complaint(lambda: run.init_from(nano(), teacher_run, load_config(["recipe=lite_nano", *QUICK])))
     assert "another network" in line and "model.variant" in line
 
 
@@ -597,7 +600,7 @@ def test_the_teacher_speaks_at_the_recipes_temperature_and_is_judged_on_test_cli
     monkeypatch.setattr(p2_distill, "judge", lambda teacher, cfg, test: judged.append(test.index) or {})
     folder = phase2("distil.tau=2.5", "train.epochs=1")
     recipe = json.loads((folder / "recipe.json").read_text())
-    assert asked == [2.5] and np.array_equal(np.sort(judged[0]), last.ClipStore(recipe["data"]["store"]).split("xsub")[1])
+    assert asked == [2.5] and np.array_equal(np.sort(judged[0]), run.ClipStore(recipe["data"]["store"]).split("xsub")[1])
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import deploy
+import exported
 import numpy as np
 import onnx
 import p1_train
@@ -18,9 +20,11 @@ from conftest import ROOT, write_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
+from recipe import load_config
+from run import ClipStore, build_model, load_run
 from torch import nn
 
-from last import SKELETONS, ClipStore, ClipView, Skeleton, build_model, causal, conv1x1, load_config, load_run
+from last import SKELETONS, ClipView, Skeleton, causal, conv1x1
 
 QUICK = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=8", "train.warmup_epochs=1", "view.frames=12",
          "view.bodies=2", "seed=3"]
@@ -49,7 +53,7 @@ def joints(B: int, M: int, T: int, V: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def shipped(tmp_path_factory):
     """A short run on a tiny store, and its export: (working folder, run folder, export folder, the run's arguments)."""
     folder = tmp_path_factory.mktemp("export")
     write_store(folder / "stores" / "tiny", clips=48)
@@ -77,7 +81,7 @@ def test_the_deploy_form_is_the_network_in_every_switch(variant, skeleton, T, M,
     x = joints(B, M, T, SKELETONS[skeleton].num_joints)
     with torch.no_grad(), causal(model, is_causal):
         want = model(x)
-    torch.testing.assert_close(p4_export.deploy(model, is_causal)(x), want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(deploy.deploy(model, is_causal)(x), want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("recipe", ["base", "B0", "B11", "last_e"])
@@ -89,13 +93,13 @@ def test_so_is_that_of_the_teachers(recipe, is_causal):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with torch.no_grad(), causal(model, is_causal):
         want = model(x)
-    module = p4_export.deploy(model, is_causal)
+    module = deploy.deploy(model, is_causal)
     torch.testing.assert_close(module(x), want, rtol=1e-4, atol=1e-4)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), "the trained network must stay as it is"
 
 
 def test_nothing_is_left_to_normalise_or_to_learn_in_the_deploy_form():
-    module = p4_export.deploy(network("ntu25", "view.frames=16"))
+    module = deploy.deploy(network("ntu25", "view.frames=16"))
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
     assert not any(p.requires_grad for p in module.parameters())
     tables = [b for b in module.buffers() if b.dtype not in (torch.float32,)]
@@ -112,8 +116,8 @@ def test_onnx_is_the_network_for_any_batch_of_real_clips(data_folder, argv, M, i
     clips = clips - clips.mean((1, 2, 3), keepdim=True)
     clips[::2, 1:] = 0  # absent in every other clip
     model = network("kinect20", "view.frames=16", *argv)
-    module = p4_export.deploy(model, is_causal)
-    run = p4_export.session(p4_export.to_onnx(module, clips[:2], 18))
+    module = deploy.deploy(model, is_causal)
+    run = deploy.session(deploy.to_onnx(module, clips[:2], 18))
     for B in (1, 7, 64):
         x = clips[:B]
         with torch.no_grad(), causal(model, is_causal):
@@ -124,11 +128,11 @@ def test_onnx_is_the_network_for_any_batch_of_real_clips(data_folder, argv, M, i
 
 def test_opset_13_is_written_when_it_is_asked_for():
     model = network("coco17", "view.frames=12")
-    graph = p4_export.to_onnx(p4_export.deploy(model), joints(2, 2, 12, 17), 13)
+    graph = deploy.to_onnx(deploy.deploy(model), joints(2, 2, 12, 17), 13)
     assert [o.version for o in graph.opset_import if o.domain == ""] == [13]
     x = joints(7, 2, 12, 17)
     with torch.no_grad():
-        np.testing.assert_allclose(p4_export.logits_of(p4_export.session(graph), x.numpy()), model(x).numpy(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(p4_export.logits_of(deploy.session(graph), x.numpy()), model(x).numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_block_of_base_goes_through_onnx():
@@ -139,7 +143,7 @@ def test_a_block_of_base_goes_through_onnx():
     x = joints(3, 1, 16, 17)  # what the third stage sees of 32 frames
     with torch.no_grad():
         want = stirred(model)(x)
-    run = p4_export.session(p4_export.to_onnx(p4_export.deploy(model), x[:2], 18))
+    run = deploy.session(deploy.to_onnx(deploy.deploy(model), x[:2], 18))
     np.testing.assert_allclose(p4_export.logits_of(run, x.numpy()), want.numpy(), rtol=1e-4, atol=1e-4)
 
 
@@ -147,20 +151,20 @@ def test_another_opset_than_asked_for_is_refused(monkeypatch):
     monkeypatch.setattr(torch.onnx, "export", lambda module, args, path, **kw: onnx.save(onnx.helper.make_model(
         onnx.helper.make_graph([], "g", [], []), opset_imports=[onnx.helper.make_opsetid("", 18)]), path))
     with pytest.raises(ValueError, match="opset = 14: the exporter wrote 18"):
-        p4_export.to_onnx(nn.Identity(), torch.zeros(1), 14)
+        deploy.to_onnx(nn.Identity(), torch.zeros(1), 14)
 
 
 def test_equal_constants_are_stored_once():
-    module = p4_export.deploy(network("ntu25", "view.frames=16"))
-    graph = p4_export.to_onnx(module, joints(2, 1, 16, 25), 18).graph
+    module = deploy.deploy(network("ntu25", "view.frames=16"))
+    graph = deploy.to_onnx(module, joints(2, 1, 16, 25), 18).graph
     values = [numpy_helper.to_array(i) for i in graph.initializer]
     keys = [(str(v.dtype), v.shape, v.tobytes()) for v in values]
     assert len(keys) == len(set(keys)) and not graph.value_info
 
 
 def test_weights_in_8_bits_are_within_half_a_step():
-    graph = p4_export.to_onnx(p4_export.deploy(network("ntu25", "view.frames=16")), joints(2, 1, 16, 25), 18)
-    small = p4_export.weight_only(graph)
+    graph = deploy.to_onnx(deploy.deploy(network("ntu25", "view.frames=16")), joints(2, 1, 16, 25), 18)
+    small = deploy.weight_only(graph)
     arrays = {i.name: numpy_helper.to_array(i) for i in small.graph.initializer}
     weights = {i.name: numpy_helper.to_array(i) for i in graph.graph.initializer}
     layers = [n for n in graph.graph.node if n.op_type in ("Conv", "Gemm")]
@@ -176,15 +180,15 @@ def test_weights_in_8_bits_are_within_half_a_step():
 def test_layers_put_back_to_float_one_by_one_make_the_float_graph_again():
     model = network("ntu25", "view.frames=16")
     x = joints(24, 1, 16, 25).numpy()
-    graph = p4_export.to_onnx(p4_export.deploy(model), torch.from_numpy(x[:2]), 18)
-    int8, plain = p4_export.static_int8(graph, x)
-    want = p4_export.logits_of(p4_export.session(plain), x)
+    graph = deploy.to_onnx(deploy.deploy(model), torch.from_numpy(x[:2]), 18)
+    int8, plain = deploy.static_int8(graph, x)
+    want = p4_export.logits_of(deploy.session(plain), x)
     kinds = {i.name: i.data_type for i in int8.graph.initializer}
     assert onnx.TensorProto.INT8 in kinds.values()
-    error = np.abs(p4_export.logits_of(p4_export.session(int8), x) - want).mean()
+    error = np.abs(p4_export.logits_of(deploy.session(int8), x) - want).mean()
     for node in [n.name for n in int8.graph.node if n.op_type in ("Conv", "Gemm")]:
-        int8 = p4_export.back_to_float(int8, plain, node)
-    left = np.abs(p4_export.logits_of(p4_export.session(int8), x) - want).mean()
+        int8 = deploy.back_to_float(int8, plain, node)
+    left = np.abs(p4_export.logits_of(deploy.session(int8), x) - want).mean()
     assert left < 0.02 * error, (left, error)
 
 
@@ -207,8 +211,8 @@ def test_the_interval_of_no_change_still_has_a_width():
     assert x["drop"] == 0 and x["agreement"] == 100 and x["drop_ci95"][0] < 0 < x["drop_ci95"][1] < 1
 
 
-def test_the_export_is_complete_and_says_what_it_is(exported):
-    folder, run, export, _ = exported
+def test_the_export_is_complete_and_says_what_it_is(shipped):
+    folder, run, export, _ = shipped
     assert {p.name for p in export.iterdir()} == {"model.onnx", "model.int8.onnx", "model.w8.onnx", "report.json", "report.md"}
     report = json.loads((export / "report.json").read_text())
     store = ClipStore(folder / "stores" / "tiny")
@@ -231,9 +235,9 @@ def test_the_export_is_complete_and_says_what_it_is(exported):
     assert onnx.TensorProto.INT8 in weights
 
 
-def test_a_lost_point_ends_with_1_and_names_the_layers(exported, monkeypatch, tmp_path, capsys):
+def test_a_lost_point_ends_with_1_and_names_the_layers(shipped, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(p4_export, "DROP", -1000.0)
-    assert p4_export.main([*exported[3], f"exports={tmp_path}", "calibration=8"]) == 1
+    assert p4_export.main([*shipped[3], f"exports={tmp_path}", "calibration=8"]) == 1
     report = json.loads((tmp_path / "lite_nano" / "report.json").read_text())
     assert not report["accepted"] and report["layers"][0]["layer"].startswith("features.")
     about = {form: {p.key: p.value for p in onnx.load(tmp_path / "lite_nano" / f).metadata_props} for form, f in p4_export.FILES.items()}
@@ -242,56 +246,56 @@ def test_a_lost_point_ends_with_1_and_names_the_layers(exported, monkeypatch, tm
     assert report["layers"][0]["layer"] in capsys.readouterr().err
 
 
-def test_an_export_of_another_data_set_is_not_overwritten(exported, tmp_path):
+def test_an_export_of_another_data_set_is_not_overwritten(shipped, tmp_path):
     report = tmp_path / "lite_nano" / "report.json"
     report.parent.mkdir()
     for dataset, split, seed in (("ntu60", "xsub", 3), ("tiny", "xview", 3), ("tiny", "xsub", 2)):
         report.write_text(json.dumps({"dataset": dataset, "split": split, "seed": seed}))
         with pytest.raises(ValueError, match=f"holds the export for {dataset} {split}, seed {seed}: give exports="):
-            p4_export.main([*exported[3], f"exports={tmp_path}"])
+            p4_export.main([*shipped[3], f"exports={tmp_path}"])
     assert [p.name for p in report.parent.iterdir()] == ["report.json"]
 
 
-def test_a_cut_export_leaves_the_one_before_it(exported, tmp_path, monkeypatch):
+def test_a_cut_export_leaves_the_one_before_it(shipped, tmp_path, monkeypatch):
     folder = tmp_path / "lite_nano"
-    shutil.copytree(exported[2], folder)
+    shutil.copytree(shipped[2], folder)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 
     def cut(runs):
         raise KeyboardInterrupt
     monkeypatch.setattr(p4_export, "latencies", cut)
     with pytest.raises(KeyboardInterrupt):
-        p4_export.main([*exported[3], f"exports={tmp_path}", "calibration=4"])
+        p4_export.main([*shipped[3], f"exports={tmp_path}", "calibration=4"])
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("argument,message", [
     ("opset=12", "opset = '12'"), ("format=coreml", "format = 'coreml'"), ("calibration=0", "calibration = '0'"), ("causal=yes", "causal = 'yes'"),
     ("seed=9", "no finished run in .*seed9"), ("opse=13", "unknown key opse")])
-def test_bad_arguments_are_named(exported, argument, message):
-    argv = [a for a in exported[3] if not a.startswith(argument.split("=")[0] + "=")]
+def test_bad_arguments_are_named(shipped, argument, message):
+    argv = [a for a in shipped[3] if not a.startswith(argument.split("=")[0] + "=")]
     with pytest.raises(ValueError, match=message):
         p4_export.main([*argv, argument])
 
 
-def test_a_store_that_was_replaced_since_is_noticed(exported, tmp_path):
+def test_a_store_that_was_replaced_since_is_noticed(shipped, tmp_path):
     other = write_store(tmp_path / "other", clips=36)
     with pytest.raises(ValueError, match="holds other test clips than .* was tested on"):
-        p4_export.main([*exported[3], f"data.store={other}", f"exports={tmp_path / 'e'}"])
+        p4_export.main([*shipped[3], f"data.store={other}", f"exports={tmp_path / 'e'}"])
 
 
-def test_classes_in_another_order_than_the_network_learned_are_noticed(exported, tmp_path):
+def test_classes_in_another_order_than_the_network_learned_are_noticed(shipped, tmp_path):
     other = write_store(tmp_path / "other")
     meta = json.loads((other / "meta.json").read_text())
     (other / "meta.json").write_text(json.dumps({**meta, "classes": meta["classes"][::-1]}))
     with pytest.raises(ValueError, match="was trained on other classes than .* has now"):
-        p4_export.main([*exported[3], f"data.store={other}", f"exports={tmp_path / 'e'}"])
+        p4_export.main([*shipped[3], f"data.store={other}", f"exports={tmp_path / 'e'}"])
 
 
-def test_without_the_extra_tflite_a_line_says_how_to_get_it(exported, monkeypatch):
+def test_without_the_extra_tflite_a_line_says_how_to_get_it(shipped, monkeypatch):
     monkeypatch.setattr(p4_export.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install -e '.\[tflite\]'"):
-        p4_export.main([*exported[3], "format=tflite"])
+        p4_export.main([*shipped[3], "format=tflite"])
 
 
 # --- predict ---
@@ -311,7 +315,7 @@ def test_the_view_in_numpy_is_the_view(tmp_path_factory, sampling, T, M, smooth,
     want = ClipView(store, cfg.view)(torch.arange(12)).numpy()
     about = p4_export.description(cfg, store.skeleton, store.classes, network("ntu25"), False)
     for i in range(12):
-        np.testing.assert_allclose(predict.as_seen(raw(store, i), about["view"], about["skeleton"]), want[i], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(exported.as_seen(raw(store, i), about["view"], about["skeleton"]), want[i], rtol=1e-4, atol=1e-5)
 
 
 def raw(store: ClipStore, i: int) -> np.ndarray:
@@ -327,9 +331,9 @@ def run(*argv: str, text: str | None = None) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def clips(exported) -> Path:
+def clips(shipped) -> Path:
     """The clips of the store's test side as .npy files."""
-    folder, _, _, _ = exported
+    folder, _, _, _ = shipped
     store = ClipStore(folder / "stores" / "tiny")
     (folder / "clips").mkdir()
     for i in store.split("xsub")[1]:
@@ -338,8 +342,8 @@ def clips(exported) -> Path:
 
 
 @pytest.mark.parametrize("form", ["fp32", "w8"])
-def test_predictions_are_the_test_split_s_clip_by_clip_without_torch(exported, clips, form):
-    _, folder, export, _ = exported
+def test_predictions_are_the_test_split_s_clip_by_clip_without_torch(shipped, clips, form):
+    _, folder, export, _ = shipped
     done = run(f"model={export / p4_export.FILES[form]}", f"clip={clips}", "format=json", "top=3")
     assert done.returncode == 0, done.stderr
     got = {x["clip"].removesuffix(".npy"): {t["label"]: t["probability"] for t in x["top"]} for x in json.loads(done.stdout)}
@@ -350,8 +354,8 @@ def test_predictions_are_the_test_split_s_clip_by_clip_without_torch(exported, c
             np.testing.assert_allclose([got[name][f"swing {k}"] for k in range(3)], row, atol=2e-5 if form == "fp32" else 0.05)
 
 
-def test_forms_of_output(exported, clips, tmp_path):
-    model = predict.Model(exported[2] / "model.onnx")
+def test_forms_of_output(shipped, clips, tmp_path):
+    model = exported.Model(shipped[2] / "model.onnx")
     one = sorted(clips.iterdir())[0]
     p = model(predict.read(one, model))
     assert p.shape == (3,) and p.sum() == pytest.approx(1, abs=1e-5)
@@ -360,9 +364,9 @@ def test_forms_of_output(exported, clips, tmp_path):
     names = [r["label"] for r in json.loads(predict.report([("a", p)], model.classes, 5, "json"))[0]["top"]]
     assert names == [model.classes[k] for k in np.argsort(-p)]
     out = tmp_path / "labels.csv"
-    assert predict.main([f"model={exported[2] / 'model.onnx'}", f"clip={one}", "format=csv", f"out={out}"]) == 0
+    assert predict.main([f"model={shipped[2] / 'model.onnx'}", f"clip={one}", "format=csv", f"out={out}"]) == 0
     assert out.read_text().startswith("clip,rank") and [p.name for p in tmp_path.iterdir()] == ["labels.csv"]
-    argv = [f"model={exported[2] / 'model.onnx'}", f"clip={one}", "format=csv"]
+    argv = [f"model={shipped[2] / 'model.onnx'}", f"clip={one}", "format=csv"]
     assert predict.main([*argv, f"out={out}"]) == 0, "an earlier answer gives way"
     for name, text in (("labels.csv", "name,label\n"), ("clip.npy", "..."), ("model.onnx", "..."), ("clip.json", "[{}]")):
         (tmp_path / name).write_text(text)
@@ -373,18 +377,18 @@ def test_forms_of_output(exported, clips, tmp_path):
         predict.main([*argv, f"out={tmp_path}"])
 
 
-def test_frames_on_standard_input_become_a_label_with_its_latency(exported, clips):
+def test_frames_on_standard_input_become_a_label_with_its_latency(shipped, clips):
     x = np.load(sorted(clips.iterdir())[3])
     lines = "".join(json.dumps(f.tolist()) + "\n" for f in x.transpose(1, 0, 2, 3)) + "[]\n"
-    done = run(f"model={exported[2] / 'model.onnx'}", "stream=true", "sure=0.34", "hold=2", text=lines)
+    done = run(f"model={shipped[2] / 'model.onnx'}", "stream=true", "sure=0.34", "hold=2", text=lines)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("frame 2: swing ") and "ms each" in done.stderr
-    unsure = run(f"model={exported[2] / 'model.onnx'}", "stream=true", "sure=1", text=lines)
+    unsure = run(f"model={shipped[2] / 'model.onnx'}", "stream=true", "sure=1", text=lines)
     assert "not sure" in unsure.stdout
 
 
-def test_the_last_window_alone_decides(exported, clips, capsys):
-    model = predict.Model(exported[2] / "model.onnx")
+def test_the_last_window_alone_decides(shipped, clips, capsys):
+    model = exported.Model(shipped[2] / "model.onnx")
     seen = []
     monkey = lambda clip: seen.append(clip.shape[1]) or np.array([1.0, 0, 0])  # noqa: E731
     monkey.skeleton, monkey.view, monkey.classes = model.skeleton, model.view, model.classes
@@ -398,15 +402,15 @@ def test_the_last_window_alone_decides(exported, clips, capsys):
     ("", "no frame with a body"), ("[[1, 2, 3]]\n", "line 1: has shape"), ("[]\nhello\n", "line 2: is no JSON"), ("[" * 5000, "is no JSON"),
     (f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]\n", "line 1: is no JSON"),
     ("[[[NaN, 0, 0]]]\n", "line 1: has shape"), (f"\n[{', '.join(['[NaN, 0, 0]'] * 25)}]\n", "line 2: a coordinate is not finite")])
-def test_bad_frames_are_named(exported, text, message):
+def test_bad_frames_are_named(shipped, text, message):
     with pytest.raises(ValueError, match=message):
-        predict.stream(predict.Model(exported[2] / "model.onnx"), io.StringIO(text), 0.8, 5, 12)
+        predict.stream(exported.Model(shipped[2] / "model.onnx"), io.StringIO(text), 0.8, 5, 12)
 
 
-def test_what_is_no_model_or_no_clip_of_it_is_one_line(exported, clips, tmp_path):
-    whole = exported[2] / "model.onnx"
+def test_what_is_no_model_or_no_clip_of_it_is_one_line(shipped, clips, tmp_path):
+    whole = shipped[2] / "model.onnx"
     (tmp_path / "cut.onnx").write_bytes(whole.read_bytes()[:5000])
-    onnx.save(p4_export.to_onnx(nn.Flatten(), torch.zeros(1, 4), 18), tmp_path / "other.onnx")
+    onnx.save(deploy.to_onnx(nn.Flatten(), torch.zeros(1, 4), 18), tmp_path / "other.onnx")
     np.save(tmp_path / "twenty.npy", np.ones((5, 20, 3)))
     np.save(tmp_path / "empty.npy", np.zeros((0, 25, 3)))
     np.save(tmp_path / "nobody.npy", np.zeros((4, 25, 3)))
@@ -435,11 +439,11 @@ def test_what_is_no_model_or_no_clip_of_it_is_one_line(exported, clips, tmp_path
     assert done.returncode == 3 and len(done.stdout.splitlines()) == 2 and done.stderr.count("skipped:") == 7
 
 
-def test_a_folder_that_names_another_skeleton_is_refused(exported, tmp_path):
+def test_a_folder_that_names_another_skeleton_is_refused(shipped, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((5, 25, 3)))
     (tmp_path / "skeleton.json").write_text('{"skeleton": {"name": "mocap25"}}')
     with pytest.raises(ValueError, match="is of skeleton 'mocap25', the model knows 'ntu25'"):
-        predict.main([f"model={exported[2] / 'model.onnx'}", f"clip={tmp_path / 'x.npy'}"])
+        predict.main([f"model={shipped[2] / 'model.onnx'}", f"clip={tmp_path / 'x.npy'}"])
 
 
 @pytest.mark.parametrize("argv,message", [
@@ -453,9 +457,9 @@ def test_bad_arguments_of_predict_are_named(argv, message):
         predict.main(argv)
 
 
-def test_a_real_recording_is_read_as_phase_0_reads_it(exported, data_folder, tmp_path):
+def test_a_real_recording_is_read_as_phase_0_reads_it(shipped, data_folder, tmp_path):
     import lzma
-    model = predict.Model(exported[2] / "model.onnx")
+    model = exported.Model(shipped[2] / "model.onnx")
     for packed in sorted((data_folder / "ntu-samples").glob("*.skeleton.xz")):
         path = tmp_path / packed.name.removesuffix(".xz")
         path.write_bytes(lzma.decompress(packed.read_bytes()))
@@ -465,8 +469,8 @@ def test_a_real_recording_is_read_as_phase_0_reads_it(exported, data_folder, tmp
         assert np.array_equal(model(predict.read(other, model)), p)
 
 
-def test_a_body_that_is_never_seen_leaves_its_place_to_the_next_as_in_a_store(exported, clips, tmp_path):
-    model = predict.Model(exported[2] / "model.onnx")
+def test_a_body_that_is_never_seen_leaves_its_place_to_the_next_as_in_a_store(shipped, clips, tmp_path):
+    model = exported.Model(shipped[2] / "model.onnx")
     x = np.load(sorted(clips.iterdir())[3])[:1]
     np.save(tmp_path / "first.npy", x)
     np.save(tmp_path / "second.npy", np.concatenate([0 * x, x]))
@@ -479,6 +483,6 @@ def test_a_body_that_is_never_seen_leaves_its_place_to_the_next_as_in_a_store(ex
     assert np.array_equal(seen[-1], x)
 
 
-def test_a_finished_run_gives_back_its_network(exported):
-    model, cfg, skeleton, classes = load_run(exported[1])
+def test_a_finished_run_gives_back_its_network(shipped):
+    model, cfg, skeleton, classes = load_run(shipped[1])
     assert cfg.view.bodies == 2 and skeleton.name == "ntu25" and classes == ["swing 0", "swing 1", "swing 2"]

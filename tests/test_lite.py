@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from recipe import load_config
 from torch import nn
 
 from last import (
@@ -26,7 +27,6 @@ from last import (
     bodies_present,
     causal,
     dct_matrix,
-    load_config,
 )
 
 NTU = SKELETONS["ntu25"]

@@ -14,11 +14,13 @@ from conftest import write_store
 from hypothesis import given
 from hypothesis import strategies as st
 from p3_maskclr import MaskCLR, Pairs, pretrain_loss, region_masks
+from recipe import Pretrain, load_config
+from run import ClipStore, build_model, init_from
 from test_trainer import Cut, cut_after
 from torch import nn
 
 import last
-from last import SKELETONS, ClipStore, ClipView, Pretrain, build_model, load_checkpoint, load_config
+from last import SKELETONS, ClipView, load_checkpoint
 
 QUICK = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2", "train.batch=8", "train.warmup_epochs=1"]
 
@@ -185,7 +187,7 @@ def test_pretraining_learns_and_hands_over_an_encoder(here, monkeypatch, capsys)
     said = capsys.readouterr().err
     assert f"init: {len(state)} of" in said and "head.linear.weight" in said.split("left as they were:")[1]
     fresh = build_model(load_config(argv), SKELETONS["ntu25"], 3)
-    last.start_from(fresh, run, load_config(argv))
+    init_from(fresh, run, load_config(argv))
     assert all(torch.equal(fresh.state_dict()[k], v) for k, v in state.items())
     assert p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "train.epochs=12", "train.lr=0.003", "force=true"]) == 0
     assert "already done" in capsys.readouterr().out

@@ -14,9 +14,12 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import ntu
 import numpy as np
 import p0_preprocess as p0
+import protocols
 import pytest
+import readers
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from reference import reference_parse
@@ -101,7 +104,7 @@ def test_joints_of_real_files_equal_those_of_an_independent_extractor(data_folde
     with np.load(data_folder / "ntu-samples" / "expected-joints.npz") as z:
         for key in (k for k in z.files if k.endswith("/joints")):
             name, body, _ = key.split("/")
-            times, joints = p0.parse_ntu(sample(data_folder, name))[1][body]
+            times, joints = ntu.parse_ntu(sample(data_folder, name))[1][body]
             np.testing.assert_array_equal(joints.reshape(-1, 3), z[key])
             np.testing.assert_array_equal(times, z[key.replace("joints", "frames")])
 
@@ -112,13 +115,13 @@ def test_the_samples_equal_the_fields_parser_bit_for_bit_with_either_line_end(da
     data = sample(data_folder, name).replace(b"\r\n", b"\n").replace(b"\n", newline)
     (tmp_path / "clip").write_bytes(data)
     expected = field_joints(tmp_path / "clip")
-    frames, bodies = p0.parse_ntu(data)
+    frames, bodies = ntu.parse_ntu(data)
     assert len(bodies) == len(expected) == SAMPLES[name] and frames == max(max(b) for b in expected.values()) + 1
     for body, (times, joints) in bodies.items():
         frames_of = expected[int(body) % 1_000_000]
         np.testing.assert_array_equal(joints, np.float32([frames_of[t] for t in times]))
         assert joints.dtype == np.float32 and times.tolist() == sorted(frames_of)
-    assert p0._parse_plain(data) is not None, "the quick path reads what the camera wrote"
+    assert ntu._parse_plain(data) is not None, "the quick path reads what the camera wrote"
 
 
 def test_both_line_ends_stand_among_the_samples(data_folder):
@@ -130,8 +133,8 @@ def test_any_spelling_of_a_number_is_read_as_float_reads_it(words):
     words = (words * 75)[:75]
     data = ntu_text([{1: np.array(words, object).reshape(25, 3)}])
     expected = np.float32([float(w) for w in words]).reshape(1, 25, 3)
-    np.testing.assert_array_equal(p0.parse_ntu(data)[1]["1"][1], expected)
-    np.testing.assert_array_equal(np.float32(p0._parse_careful(data)[3]), expected)
+    np.testing.assert_array_equal(ntu.parse_ntu(data)[1]["1"][1], expected)
+    np.testing.assert_array_equal(np.float32(ntu._parse_careful(data)[3]), expected)
 
 
 @given(st.integers(0, 10**9), st.sampled_from(["%.7g", "%.9g", "%.4f", "%.15f", "%e", "%r"]))
@@ -139,7 +142,7 @@ def test_plain_decimals_of_any_length_are_exact_in_double_precision(seed, spelli
     x = np.random.default_rng(seed).normal(0, 3, (1, 25, 3)) * 10.0 ** np.random.default_rng(seed).integers(-3, 2, (1, 25, 3))
     words = [spelling % v for v in x.ravel().tolist()]
     data = ntu_text([{1: np.array(words, object).reshape(25, 3)}])
-    np.testing.assert_array_equal(p0._parse_plain(data)[3].ravel(), [float(w) for w in words])
+    np.testing.assert_array_equal(ntu._parse_plain(data)[3].ravel(), [float(w) for w in words])
 
 
 @given(st.data())
@@ -147,7 +150,7 @@ def test_bodies_that_come_and_go_keep_their_frames_through_the_text(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
     present = data.draw(st.lists(st.sets(st.integers(0, 5), max_size=4), max_size=6))
     frames = [{b: np.float32(rng.normal(0, 2, (25, 3))) for b in sorted(bodies)} for bodies in present]
-    count, bodies = p0.parse_ntu(ntu_text(frames, data.draw(st.sampled_from(["\n", "\r\n"]))))
+    count, bodies = ntu.parse_ntu(ntu_text(frames, data.draw(st.sampled_from(["\n", "\r\n"]))))
     assert count == len(frames) and set(bodies) == {str(b) for f in frames for b in f}
     for body, (times, joints) in bodies.items():
         assert times.tolist() == [t for t, f in enumerate(frames) if int(body) in f]
@@ -156,20 +159,20 @@ def test_bodies_that_come_and_go_keep_their_frames_through_the_text(data):
 
 def test_a_file_cut_after_any_line_is_reported_with_that_line():
     lines = ntu_text([*walker(2), {}, {1: np.zeros((25, 3)), 2: np.ones((25, 3))}]).splitlines(keepends=True)
-    p0.parse_ntu(b"".join(lines))
+    ntu.parse_ntu(b"".join(lines))
     for n in range(len(lines)):
-        with pytest.raises(p0.Malformed) as e:
-            p0.parse_ntu(b"".join(lines[:n]))
+        with pytest.raises(ntu.Malformed) as e:
+            ntu.parse_ntu(b"".join(lines[:n]))
         assert e.value.line == max(n, 1) and ("ends here" in e.value.reason or "empty" in e.value.reason)
 
 
 def test_a_file_cut_at_any_byte_is_reported_unless_only_blanks_or_digits_of_the_last_field_are_lost():
     data = ntu_text(walker(1))
-    whole = p0.parse_ntu(data)[1]["7"][1]
+    whole = ntu.parse_ntu(data)[1]["7"][1]
     for n in range(len(data)):
         try:
-            joints = p0.parse_ntu(data[:n])[1]["7"][1]
-        except p0.Malformed as e:
+            joints = ntu.parse_ntu(data[:n])[1]["7"][1]
+        except ntu.Malformed as e:
             assert 1 <= e.line <= data.count(b"\n")
         else:
             assert n == len(data) - 1
@@ -200,15 +203,15 @@ def test_a_fault_is_reported_with_its_line_and_reason(fault, newline):
     at, instead, line, reason = FAULTS[fault]
     lines = ntu_text(walker(2), newline).split(newline.encode())[:-1]
     lines[at - 1:at] = [instead]
-    with pytest.raises(p0.Malformed, match=re.escape(reason)) as e:
-        p0.parse_ntu(newline.encode().join([*lines, b""]))
+    with pytest.raises(ntu.Malformed, match=re.escape(reason)) as e:
+        ntu.parse_ntu(newline.encode().join([*lines, b""]))
     assert e.value.line == line
 
 
 def test_a_body_twice_in_one_frame_is_reported():
     text = ntu_text([{1: np.zeros((25, 3)), 2: np.ones((25, 3))}]).replace(b"\n2 0 1", b"\n1 0 1")
-    with pytest.raises(p0.Malformed, match="twice") as e:
-        p0.parse_ntu(text)
+    with pytest.raises(ntu.Malformed, match="twice") as e:
+        ntu.parse_ntu(text)
     assert e.value.line == 30
 
 
@@ -216,7 +219,7 @@ def test_a_body_twice_in_one_frame_is_reported():
                                     lambda d: d.replace(b"\n", b"\r\n", 9), lambda d: d + b"\n \r\n\n", lambda d: d.rstrip(b"\n")])
 def test_other_blanks_than_the_cameras_are_coped_with(change):
     data = ntu_text(walker(2))
-    np.testing.assert_array_equal(p0.parse_ntu(change(data))[1]["7"][1], p0.parse_ntu(data)[1]["7"][1])
+    np.testing.assert_array_equal(ntu.parse_ntu(change(data))[1]["7"][1], ntu.parse_ntu(data)[1]["7"][1])
 
 
 def test_parsing_is_several_times_as_fast_as_the_fields_parser(data_folder, tmp_path):
@@ -230,7 +233,7 @@ def test_parsing_is_several_times_as_fast_as_the_fields_parser(data_folder, tmp_
             f()
             spent.append(time.process_time() - start)
         return min(spent)
-    assert best(lambda: reference_parse(tmp_path / "clip")) > 4 * best(lambda: p0.parse_ntu(data))  # `just bench` measures it well
+    assert best(lambda: reference_parse(tmp_path / "clip")) > 4 * best(lambda: ntu.parse_ntu(data))  # `just bench` measures it well
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -270,7 +273,7 @@ def test_bodies_are_cleaned_as_a_naive_reading_of_the_rules_does(spans, seed):
             if not start + 3 <= t < start + 3 + gap:  # gone for a while
                 frames[t][body] = np.float32(rng.normal(0, 1, (25, 3)) * (width, 1, 0.3) + rng.normal(0, 0.1 * body, 3))
     assume(any(frames))
-    np.testing.assert_array_equal(p0.clean_bodies(p0.parse_ntu(ntu_text(frames))[1]), np.float32(naive_actors(frames)))
+    np.testing.assert_array_equal(ntu.clean_bodies(ntu.parse_ntu(ntu_text(frames))[1]), np.float32(naive_actors(frames)))
 
 
 def person(t: int, x: float = 0, width: float = 0.5, sway: float = 0.1) -> np.ndarray:
@@ -279,7 +282,7 @@ def person(t: int, x: float = 0, width: float = 0.5, sway: float = 0.1) -> np.nd
 
 
 def cleaned(frames: list[dict[int, np.ndarray]]) -> np.ndarray:
-    return p0.clean_bodies(p0.parse_ntu(ntu_text(frames))[1])
+    return ntu.clean_bodies(ntu.parse_ntu(ntu_text(frames))[1])
 
 
 def test_frames_without_a_body_are_dropped_and_a_body_that_reappears_keeps_its_true_frames():
@@ -326,12 +329,12 @@ def test_a_clip_without_any_body_says_so():
 
 def test_protocols_give_the_published_counts_on_the_complete_list_of_names(data_folder):
     names = lzma.decompress((data_folder / "ntu-names.txt.xz").read_bytes()).decode().split()
-    table = [p0.ntu_fields(n) for n in names]
+    table = [readers.ntu_fields(n) for n in names]
     all120 = {k: np.array([f[k] for f in table]) for k in table[0]}
     in60 = (all120["setup"] <= 17) & (all120["subject"] <= 40) & (all120["label"] < 60)
     all60 = {k: v[in60] for k, v in all120.items()}
-    counts = {(data, name): tuple(int(s.sum()) for s in p0.sides(rule, fields))
-              for data, fields in (("ntu60", all60), ("ntu120", all120)) for name, rule in p0.PROTOCOLS[data].items()}
+    counts = {(data, name): tuple(int(s.sum()) for s in protocols.sides(rule, fields))
+              for data, fields in (("ntu60", all60), ("ntu120", all120)) for name, rule in protocols.PROTOCOLS[data].items()}
     assert counts == {("ntu60", "xsub"): (40_091, 16_487), ("ntu60", "xview"): (37_646, 18_932),
                       ("ntu120", "xsub"): (63_026, 50_919), ("ntu120", "xset"): (54_468, 59_477)}
     missing = (ROOT / "recipes" / "ntu-missing.txt").read_text().split()
@@ -340,7 +343,7 @@ def test_protocols_give_the_published_counts_on_the_complete_list_of_names(data_
 
 def test_the_list_of_unusable_samples_has_535_names_and_302_of_ntu60():
     names = (ROOT / "recipes" / "ntu-missing.txt").read_text().split()
-    fields = [p0.ntu_fields(n) for n in names]
+    fields = [readers.ntu_fields(n) for n in names]
     assert len(names) == len(set(names)) == 535
     assert sum(f["setup"] <= 17 and f["subject"] <= 40 and f["label"] < 60 for f in fields) == 302
 
@@ -362,8 +365,8 @@ def test_the_samples_become_a_store_whose_clips_are_those_that_read_clip_reads(d
     stored = clips(tmp_path / "store")
     assert {n: len(x) for n, x in stored.items()} == SAMPLES
     for name, joints in stored.items():
-        np.testing.assert_array_equal(joints, p0.read_clip(raw / f"{name}.skeleton"))
-    from last import ClipStore
+        np.testing.assert_array_equal(joints, readers.read_clip(raw / f"{name}.skeleton"))
+    from run import ClipStore
     store = ClipStore(tmp_path / "store")
     assert store.skeleton.name == "ntu25" and len(store.classes) == 60
     assert [len(side) for side in store.split("xsub")] == [4, 3] and [len(side) for side in store.split("xview")] == [2, 5]
@@ -476,7 +479,7 @@ def test_shards_of_other_recordings_are_not_gone_on_with(tmp_path, monkeypatch):
     changed = raw / f"{names(1)[0]}.skeleton"
     changed.write_bytes(ntu_text(walker(9, seed=5)))
     assert phase0("recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}")[0] == 0
-    np.testing.assert_array_equal(clips(store)[changed.stem], p0.read_clip(changed))
+    np.testing.assert_array_equal(clips(store)[changed.stem], readers.read_clip(changed))
 
 
 def test_a_run_killed_between_the_two_renames_has_its_old_store_back_at_the_next(tmp_path):
@@ -587,7 +590,7 @@ def test_a_folder_and_an_archive_of_it_give_the_same_store(tmp_path):
         assert contents(tmp_path / f"store{n}") == contents(tmp_path / "store0")
     x = clips(tmp_path / "store0")[order[0]]
     np.testing.assert_array_equal(x[0], np.float32(json.loads((raw / f"{order[0]}.json").read_text())["skeletons"]))
-    np.testing.assert_array_equal(x, p0.read_clip(raw / f"{order[0]}.json"))
+    np.testing.assert_array_equal(x, readers.read_clip(raw / f"{order[0]}.json"))
 
 
 def test_every_fault_of_a_json_file_is_named(tmp_path):
@@ -660,7 +663,7 @@ def test_ctrgcn_arrays_lose_their_padding_and_bring_their_split(tmp_path, save):
 def test_ctrgcn_arrays_pass_through_memory_a_clip_at_a_time(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", x_train=np.zeros((300, 300, 150), np.float32))
     tracemalloc.start()
-    assert sum(1 for _ in p0.npz_rows(tmp_path / "a.npz", "x_train")[1]) == 300
+    assert sum(1 for _ in readers.npz_rows(tmp_path / "a.npz", "x_train")[1]) == 300
     assert tracemalloc.get_traced_memory()[1] < 4e6  # the array has 54 MB
     tracemalloc.stop()
 
@@ -770,7 +773,7 @@ def test_a_damaged_pickle_is_a_clear_error_or_reads_as_something_harmless(seed, 
         f.write(text)
         f.flush()
         try:
-            list(p0.read_pyskl(Path(f.name), None))
+            list(readers.read_pyskl(Path(f.name), None))
         except ValueError as e:
             assert f.name in str(e)
 
@@ -998,7 +1001,7 @@ def test_one_clip_is_read_from_any_of_its_forms_and_says_what_is_wrong(tmp_path)
     np.savez(tmp_path / "b.npz", other=x[:1], joints=x)
     (tmp_path / "a.json").write_text(json.dumps({"skeletons": x[0].tolist()}))
     for name, expected in (("a.npy", x), ("one.npy", x[:1]), ("a.npz", x), ("b.npz", x), ("a.json", x[:1])):
-        np.testing.assert_array_equal(p0.read_clip(tmp_path / name), expected)
+        np.testing.assert_array_equal(readers.read_clip(tmp_path / name), expected)
     (tmp_path / "bad.skeleton").write_text("3\n1\n")
     (tmp_path / "bad.json").write_text("{}")
     np.savez(tmp_path / "bad.npz", a=x, b=x)
@@ -1006,4 +1009,4 @@ def test_one_clip_is_read_from_any_of_its_forms_and_says_what_is_wrong(tmp_path)
     np.save(tmp_path / "object.npy", np.array([{}], object))
     for name in ("bad.skeleton", "bad.json", "bad.npz", "nan.npy", "object.npy"):
         with pytest.raises(ValueError, match=name):
-            p0.read_clip(tmp_path / name)
+            readers.read_clip(tmp_path / name)

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import p1_train
 import pytest
+import run
 import table
 import torch
 from conftest import write_store
+from recipe import cli, load_config
+from run import ClipStore, build_model
 
 import last
-from last import Batches, ClipStore, ClipView, build_model, cli, load_checkpoint, load_config
+from last import Batches, ClipView, load_checkpoint
 
 QUICK = ["recipe=lite_nano", "data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2", "train.batch=8",
          "train.warmup_epochs=1", "train.lr=0.05"]
@@ -254,9 +257,9 @@ def test_bad_input_leaves_by_code_2_with_one_line(phase1, capsys, monkeypatch):
 
 def test_validation_clips_come_out_of_the_training_side_and_leave_the_test_side_alone(store):
     clips, cfg = ClipStore(store), load_config([*QUICK, "data.validate.subject=[2]"])
-    train, held, test = p1_train.splits(clips, cfg)
+    train, held, test = run.splits(clips, cfg)
     assert set(clips.clips["subject"][train]) == {1} and set(clips.clips["subject"][held]) == {2} and len(held)
-    whole, none, same = p1_train.splits(clips, load_config(QUICK))
+    whole, none, same = run.splits(clips, load_config(QUICK))
     assert sorted([*train, *held]) == whole.tolist() and not len(none) and same.tolist() == test.tolist()
 
 
@@ -404,7 +407,7 @@ def test_a_broken_result_is_named(runs):
 
 
 def test_batch_norms_of_averaged_weights_see_each_training_clip_once_and_the_actions_mixed(tmp_path, monkeypatch):
-    store = last.ClipStore(write_store(tmp_path / "sorted", clips=60, bodies=1))
+    store = run.ClipStore(write_store(tmp_path / "sorted", clips=60, bodies=1))
     view = last.ClipView(store, last.View(frames=8))
     index = np.argsort(store.clips["label"], kind="stable")  # as phase 0 leaves most data sets
     batches = list(last.plain_batches(view, index, 10)())

@@ -15,10 +15,12 @@ import p3_maskclr
 import pytest
 import torch
 from conftest import ROOT, write_store
+from recipe import load_config
+from run import ClipStore, start_processes
 from torch import nn
 
 import last
-from last import Batches, ClipStore, ClipView, GlobalBatchNorm, global_norms, load_config, together
+from last import Batches, ClipView, GlobalBatchNorm, global_norms
 
 ARGV = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=9", "train.warmup_epochs=1", "train.lr=0.02",
         "view.frames=8", "model.dropout=0", "train.accumulate=2"]
@@ -126,7 +128,7 @@ def test_bad_input_is_one_line_with_several_processes_too(folder):
 def test_gpus_that_are_not_there_are_named(argv, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=message):
-        together(load_config(["recipe=lite_nano", *argv]), argv)
+        start_processes(load_config(["recipe=lite_nano", *argv]), argv)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 5])

@@ -5,12 +5,12 @@ import math
 import subprocess
 import sys
 
+import info
 import pytest
+import recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import last
-from last import CHOICES, RANGES, ROOT, Config, load_config
+from recipe import CHOICES, RANGES, ROOT, Config, load_config
 
 TRACKED = subprocess.run(["git", "-C", str(ROOT), "ls-files", "recipes/*.toml"], capture_output=True, text=True).stdout.split()
 FILES = [p for p in sorted((ROOT / "recipes").glob("*.toml")) if not TRACKED or f"recipes/{p.name}" in TRACKED]  # not a user's own
@@ -61,7 +61,7 @@ def test_a_data_set_recipe_names_itself_and_can_be_trained_and_described(data, c
     argv = ["recipe=lite_nano", f"data={data}"]
     assert load_config(argv).data.name == data
     try:
-        last.main(argv)
+        info.main(argv)
     except ValueError as e:  # what the recordings bring may not be known before phase 0
         assert "\n" not in str(e)
     else:
@@ -162,7 +162,7 @@ def test_a_field_without_its_table_and_a_data_set_of_another_name_are_found():
 def folder(tmp_path, monkeypatch):
     """An own recipes folder: call it with name=text."""
     (tmp_path / "recipes").mkdir()
-    monkeypatch.setattr(last, "ROOT", tmp_path)
+    monkeypatch.setattr(recipe, "ROOT", tmp_path)
 
     def write(**files: str):
         for name, text in files.items():
@@ -292,7 +292,7 @@ def test_a_recipe_is_frozen():
         load_config(["recipe=L5"]).train.lr = 1.0
 
 
-@pytest.mark.parametrize("program, argv", [("last.py", ["recipe=lite_smal"]), ("phases/p1_train.py", ["recipe=lite_small", "train.epoch=5"])])
+@pytest.mark.parametrize("program, argv", [("phases/info.py", ["recipe=lite_smal"]), ("phases/p1_train.py", ["recipe=lite_small", "train.epoch=5"])])
 def test_a_program_answers_bad_input_with_one_line_and_code_2_and_writes_nothing(program, argv, tmp_path):
     done = subprocess.run([sys.executable, ROOT / program, *argv], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
@@ -307,10 +307,10 @@ def test_cli_turns_outcomes_into_exit_codes(outcome, code, line, capsys):
             raise outcome
         return outcome
     with pytest.raises(SystemExit) as e:
-        last.cli(main)
+        recipe.cli(main)
     assert e.value.code == code and capsys.readouterr().err.startswith(line)
 
 
 def test_cli_lets_a_bug_of_ours_show_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        last.cli(lambda argv: 1 // 0)
+        recipe.cli(lambda argv: 1 // 0)

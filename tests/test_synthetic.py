@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import p0_preprocess as p0
+import protocols
+import puppet
 import pytest
+import readers
 import show
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-TWO = tuple(a for a, name in enumerate(p0.SYNTHETIC_ACTIONS) if name in ("shaking hands", "hugging", "pushing"))
+TWO = tuple(a for a, name in enumerate(puppet.SYNTHETIC_ACTIONS) if name in ("shaking hands", "hugging", "pushing"))
 NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:E-\d\d)?"
 BODY_LINE = re.compile(rf"\d+ [01] [01] \d [01] \d [01] {NUMBER} {NUMBER} [0-2]")
 JOINT_LINE = re.compile(rf"{NUMBER}(?: {NUMBER}){{10}} [0-2]")
@@ -48,7 +51,7 @@ def walk(text: str) -> list[dict[str, np.ndarray]]:
 def clips(tmp_path_factory) -> Path:
     """Every action by four subjects, two of them in xsub's training side, twice: 288 files."""
     folder = tmp_path_factory.mktemp("synthetic")
-    assert p0.write_synthetic(folder, seed=3, workers=1, subjects=(1, 2, 3, 6), replications=2) == 288
+    assert puppet.write_synthetic(folder, seed=3, workers=1, subjects=(1, 2, 3, 6), replications=2) == 288
     return folder
 
 
@@ -59,19 +62,19 @@ def walked(clips) -> dict[str, list]:
 
 @pytest.fixture(scope="module")
 def cleaned(clips) -> dict[str, np.ndarray]:
-    return {p.stem: p0.read_clip(p) for p in sorted(clips.glob("*.skeleton"))}
+    return {p.stem: readers.read_clip(p) for p in sorted(clips.glob("*.skeleton"))}
 
 
 @pytest.fixture(scope="module")
 def acts() -> list[tuple[str, np.ndarray]]:
     """(action, joints (T, 25, 3)) before any camera: one performance of each part of each action, right- and left-handed; looks along -z."""
     found = []
-    for a, (name, (moves, reply, _)) in enumerate(p0.SYNTHETIC.items()):
+    for a, (name, (moves, reply, _)) in enumerate(puppet.SYNTHETIC.items()):
         for part, what in enumerate((moves, reply) if reply else (moves,)):
             for lefty in (False, True):
                 rng = np.random.default_rng((a, part, lefty))
-                body, manner, _ = p0._person(0, 5 + part)
-                found.append((name, p0._act(what, rng, body, manner, 60, 0, lefty)))
+                body, manner, _ = puppet._person(0, 5 + part)
+                found.append((name, puppet._act(what, rng, body, manner, 60, 0, lefty)))
     return found
 
 
@@ -112,14 +115,14 @@ def test_people_stand_some_metres_before_the_camera_with_their_heads_up(cleaned)
 
 
 def test_files_depend_on_the_seed_and_their_name_alone(clips, tmp_path):
-    assert p0.write_synthetic(tmp_path / "two", seed=3, workers=2, subjects=(6,), replications=1) == 36
-    assert p0.write_synthetic(tmp_path / "other", seed=4, workers=1, subjects=(6,), replications=1) == 36
+    assert puppet.write_synthetic(tmp_path / "two", seed=3, workers=2, subjects=(6,), replications=1) == 36
+    assert puppet.write_synthetic(tmp_path / "other", seed=4, workers=1, subjects=(6,), replications=1) == 36
     for path in (tmp_path / "two").glob("*.skeleton"):
         assert path.read_bytes() == (clips / path.name).read_bytes() != (tmp_path / "other" / path.name).read_bytes()
 
 
 def test_a_second_run_writes_what_is_missing_and_no_more(clips, tmp_path):
-    write = lambda seed: p0.write_synthetic(tmp_path, seed=seed, workers=1, subjects=(6,), replications=1)  # noqa: E731
+    write = lambda seed: puppet.write_synthetic(tmp_path, seed=seed, workers=1, subjects=(6,), replications=1)  # noqa: E731
     assert (write(3), write(3)) == (36, 0)
     gone, kept = sorted(tmp_path.glob("*A005.skeleton")), (tmp_path / "S001C001P006R001A001.skeleton")
     before = kept.stat().st_mtime_ns
@@ -140,38 +143,38 @@ def test_a_killed_run_leaves_no_torn_file_and_is_completed_by_the_next(clips, tm
     done = list(tmp_path.glob("*.skeleton"))
     assert 20 <= len(done) < 288
     assert all(p.read_bytes() == (clips / p.name).read_bytes() for p in done)
-    assert p0.write_synthetic(tmp_path, seed=3, workers=1, subjects=(1, 2, 3, 6)) >= 288 - len(done)
+    assert puppet.write_synthetic(tmp_path, seed=3, workers=1, subjects=(1, 2, 3, 6)) >= 288 - len(done)
     assert {p.name: p.stat().st_size for p in tmp_path.glob("*.skeleton")} == {p.name: p.stat().st_size for p in clips.glob("*.skeleton")}
 
 
 def test_a_folder_of_other_recordings_is_refused_and_kept(tmp_path):
     (tmp_path / "S001C001P001R001A001.skeleton").write_text("0\n")
     with pytest.raises(ValueError, match="not made here"):
-        p0.write_synthetic(tmp_path, workers=1, subjects=(1,))
+        puppet.write_synthetic(tmp_path, workers=1, subjects=(1,))
     assert (tmp_path / "S001C001P001R001A001.skeleton").read_text() == "0\n"
 
 
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"replications": 0}, {"subjects": ()}, {"subjects": (0,)}, {"subjects": (1000,)}])
 def test_impossible_wishes_are_refused_before_anything_is_written(tmp_path, wrong):
     with pytest.raises(ValueError, match="synthetic clips"):
-        p0.write_synthetic(tmp_path / "none", workers=1, **wrong)
+        puppet.write_synthetic(tmp_path / "none", workers=1, **wrong)
     assert not (tmp_path / "none").exists()
 
 
 def test_every_action_stands_on_both_sides_of_every_protocol(walked):
-    rules = {n: (r["field"], set(r["train"])) for n, r in p0.PROTOCOLS["synthetic"].items()}
+    rules = {n: (r["field"], set(r["train"])) for n, r in protocols.PROTOCOLS["synthetic"].items()}
     assert set(rules) == {"xsub", "xview", "xset"}
     for field, train in rules.values():
         sides = defaultdict(set)
         for f in map(fields, walked):
             sides[f["action"]].add(f[field] in train)
-        assert len(sides) == len(p0.SYNTHETIC_ACTIONS) >= 12 and all(s == {True, False} for s in sides.values())
+        assert len(sides) == len(puppet.SYNTHETIC_ACTIONS) >= 12 and all(s == {True, False} for s in sides.values())
 
 
 def test_two_thirds_of_the_default_subjects_train_and_setups_are_mixed_on_both_sides():
-    train = [s for s in p0.SUBJECTS if s in p0.XSUB60]
-    assert len(train) * 3 == len(p0.SUBJECTS) * 2
-    for side in (train, set(p0.SUBJECTS) - set(train)):
+    train = [s for s in puppet.SUBJECTS if s in protocols.XSUB60]
+    assert len(train) * 3 == len(puppet.SUBJECTS) * 2
+    for side in (train, set(puppet.SUBJECTS) - set(train)):
         assert {(1 + s % 6) % 2 for s in side} == {0, 1}
 
 
@@ -214,7 +217,7 @@ def test_bodies_are_lost_and_found_strangers_pass_and_furniture_is_taken_for_a_b
 
 
 def test_bones_keep_their_length_but_for_the_noise_of_the_camera(acts, cleaned):
-    parents = p0.PARENT
+    parents = puppet.PARENT
     for name, J in acts:
         assert np.ptp(np.linalg.norm(J - J[:, parents], axis=-1), axis=0).max() < 1e-9, name
     for name, joints in list(cleaned.items())[::5]:
@@ -300,7 +303,7 @@ def test_unseen_subjects_are_no_matter_of_remembering_coordinates(cleaned):
     both = [np.concatenate((j[0], j[-1] * (len(j) == 2)), 1) for j in cleaned.values()]
     x = np.stack([j[np.linspace(0, len(j) - 1, 16).round().astype(int)].ravel() for j in both])
     action = np.array([fields(n)["action"] for n in cleaned])
-    train = np.array([fields(n)["subject"] in p0.XSUB60 for n in cleaned])
+    train = np.array([fields(n)["subject"] in protocols.XSUB60 for n in cleaned])
     nearest = ((x[~train, None] - x[None, train]) ** 2).sum(-1).argmin(1)
     assert 0.15 < (action[train][nearest] == action[~train]).mean() < 0.8
 

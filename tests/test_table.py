@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import table
-
-from last import ROOT
+from recipe import ROOT
 
 
 def result(recipe: str, top1: float, seed: int = 0, data: str = "nw_ucla", split: str = "xview", folder: str = "", **more) -> None:

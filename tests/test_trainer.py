@@ -15,14 +15,29 @@ import time
 
 import numpy as np
 import pytest
+import recipe
+import run
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipe import ROOT, cli
 from torch import nn
 
 import last
-from last import ROOT, TemporalConv, Train, accuracy, atomic, causal, cli, fit, load_checkpoint, lr_at, make_optimizer, predict, refresh_batchnorm
+from last import (
+    TemporalConv,
+    Train,
+    accuracy,
+    atomic,
+    causal,
+    fit,
+    load_checkpoint,
+    lr_at,
+    make_optimizer,
+    predict,
+    refresh_batchnorm,
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -134,8 +149,8 @@ def test_every_step_is_made_at_the_rate_of_the_schedule(tmp_path, monkeypatch):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("row", ["L5", "lite_nano"])
 def test_weight_decay_falls_on_kernels_and_linear_weights_alone(optimizer, row):
-    cfg = last.load_config([f"recipe={row}", f"train.optimizer={optimizer}", "train.weight_decay=0.03", "train.adamw_decay=0.03"])
-    model = last.build_model(cfg, last.SKELETONS["ntu25"], 10)
+    cfg = recipe.load_config([f"recipe={row}", f"train.optimizer={optimizer}", "train.weight_decay=0.03", "train.adamw_decay=0.03"])
+    model = run.build_model(cfg, last.SKELETONS["ntu25"], 10)
     opt = make_optimizer(model, cfg.train)
     name = {id(p): n for n, p in model.named_parameters()}
     groups = {g["weight_decay"]: {name[id(p)] for p in g["params"]} for g in opt.param_groups}
@@ -266,8 +281,8 @@ def test_refreshed_batch_norm_has_the_exact_statistics_of_the_data(batches, trai
 
 
 def test_refreshing_leaves_absent_bodies_out():
-    cfg, x = last.load_config(["recipe=lite_nano", "view.frames=8"]), torch.randn(6, 1, 8, 25, 3)
-    one, two = (last.build_model(cfg, last.SKELETONS["ntu25"], 5) for _ in range(2))
+    cfg, x = recipe.load_config(["recipe=lite_nano", "view.frames=8"]), torch.randn(6, 1, 8, 25, 3)
+    one, two = (run.build_model(cfg, last.SKELETONS["ntu25"], 5) for _ in range(2))
     refresh_batchnorm(one, lambda: [{"joints": x}])
     refresh_batchnorm(two, lambda: [{"joints": torch.cat([x, torch.zeros_like(x)], 1)}])
     for k, v in one.state_dict().items():
@@ -604,9 +619,9 @@ def test_atomic_gives_all_or_nothing(error, tmp_path):
 # --- outcome ---
 
 def test_a_random_batch_of_unit_variance_is_learned_by_heart(tmp_path):
-    cfg = last.load_config(["recipe=lite_nano", "view.frames=8", "model.dropout=0", "train.epochs=50", "train.lr=0.05",
+    cfg = recipe.load_config(["recipe=lite_nano", "view.frames=8", "model.dropout=0", "train.epochs=50", "train.lr=0.05",
                             "train.average=swa", "train.amp=fp32"])  # the mean refreshes batch-norm, which lags after so few steps
-    model, g = last.build_model(cfg, last.SKELETONS["ntu25"], 8), torch.Generator().manual_seed(1)
+    model, g = run.build_model(cfg, last.SKELETONS["ntu25"], 8), torch.Generator().manual_seed(1)
     batch = {"joints": torch.randn(16, 1, 8, 25, 3, generator=g), "label": torch.arange(16) % 8}
     data = type("One", (), {"__len__": lambda s: 1, "__call__": lambda s, epoch=0, start=0: iter([batch][start:])})()
     fit(model, data, last.classification_loss(cfg.train), cfg.train, tmp_path, RECIPE)

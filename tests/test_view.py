@@ -9,8 +9,9 @@ import torch
 from conftest import write_store
 from hypothesis import given
 from hypothesis import strategies as st
+from run import ClipStore
 
-from last import SKELETONS, STREAMS, Batches, ClipStore, ClipView, View, derive_streams, hashed_uniform, rotation, sample_frames
+from last import SKELETONS, STREAMS, Batches, ClipView, View, derive_streams, hashed_uniform, rotation, sample_frames
 
 # every random thing that a recipe can switch on
 WILD = View(frames=16, bodies=2, window=0.5, rotate=(30.0, 40.0, 50.0), scale=0.2, stretch=0.1, shear=0.2, noise=0.05, flip=0.5)

@@ -1,0 +1,336 @@
+"""What the programs share once a recipe is known: its store, its folder, other runs by name, its result.
+
+A run lives in runs/<recipe>/<dataset>-<split>/seed<k>/. Its folder says how far it is: recipe.json and last.pt of a run
+under way, final.pt and result.json of a finished one.
+"""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from protocols import sides
+from recipe import ROOT, Config, build_config, nearest, recipe_files
+from torch import nn
+
+from last import (
+    MODELS,
+    SKELETONS,
+    STREAMS,
+    Batches,
+    ClipView,
+    Skeleton,
+    accuracy,
+    amp_dtype,
+    atomic,
+    damaged,
+    differences,
+    load_checkpoint,
+    predict,
+    rank_of,
+    read_log,
+    save_checkpoint,
+    write_json,
+)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stores against recipes
+# ---------------------------------------------------------------------------------------------------------------------
+
+class ClipStore:
+    """The clips that phase 0 wrote into a folder: joints of all bodies in one (rows, V, 3) array, and a table of the clips."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        if not (self.path / "meta.json").is_file():
+            raise ValueError(f"no clip store in {self.path}: make it with `just phase0 recipe=... raw=...`")
+        try:
+            self.meta = json.loads((self.path / "meta.json").read_text())
+            self.frames = np.load(self.path / "frames.npy", mmap_mode="c")  # c: torch wants it writable; the file stays as it is
+            with np.load(self.path / "clips.npz") as z:
+                self.clips = {k: z[k] for k in z.files}
+            self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
+            self.classes: list[str] = self.meta["classes"]
+            self.protocols: dict[str, dict] = self.meta["protocols"]
+            if (self.clips["offset"] + self.clips["length"][:, None]).max() > len(self.frames):
+                raise ValueError("a clip lies beyond the end of frames.npy")
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as e:
+            raise ValueError(f"clip store {self.path} is damaged ({e}): run phase 0 again") from None
+
+    def __len__(self) -> int:
+        return len(self.clips["label"])
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Clip numbers of the (training, test) side of a protocol."""
+        if name not in self.protocols:
+            raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{nearest(name, self.protocols)}")
+        rule = self.protocols[name]
+        train, test = sides(rule, self.clips)
+        for side, members in (("training", train), ("test", test)):
+            if not members.any():
+                raise ValueError(f"data.split = {name!r}: no clip of {self.path} is on the {side} side (rule: {rule})")
+        return np.flatnonzero(train), np.flatnonzero(test)
+
+
+def open_store(cfg: Config) -> ClipStore:
+    """The store of a recipe, checked against what the recipe says of it."""
+    store = ClipStore(cfg.store)
+    if cfg.data.skeleton and store.skeleton.name != cfg.data.skeleton:
+        raise ValueError(f"data.skeleton = {cfg.data.skeleton!r}: the store {cfg.store} was made with {store.skeleton.name!r}")
+    label = store.clips["label"]
+    if label.min() < 0 or label.max() >= cfg.data.num_classes:
+        worst = int(np.argmax(np.where(label < 0, label.max() + 1 - label, label)))
+        raise ValueError(f"clip {store.clips['name'][worst]} of {cfg.store} has label {label[worst]}: "
+                         f"data.num_classes = {cfg.data.num_classes} allows 0 to {cfg.data.num_classes - 1}")
+    if cfg.data.num_classes != len(store.classes):
+        raise ValueError(f"data.num_classes = {cfg.data.num_classes}: the store {cfg.store} has {len(store.classes)}")
+    return store
+
+
+def splits(store: ClipStore, cfg: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clip numbers for training, validation (empty unless data.validate holds some out) and test."""
+    train, test = store.split(cfg.data.split)
+    held = np.zeros(len(train), bool)
+    for field, values in cfg.data.validate.items():
+        if field not in store.clips or store.clips[field].dtype.kind != "i":
+            known = [k for k, v in store.clips.items() if v.dtype.kind == "i" and v.ndim == 1]
+            raise ValueError(f"data.validate.{field}: no such field of a clip{nearest(field, known)}")
+        held |= np.isin(store.clips[field][train], values)
+    if cfg.data.validate and (held.all() or not held.any()):
+        raise ValueError(f"data.validate = {cfg.data.validate}: holds out {held.sum()} of {len(train)} training clips")
+    return train[~held], train[held], test
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Networks, and runs by name
+# ---------------------------------------------------------------------------------------------------------------------
+
+def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
+    """The network of a recipe, its initial weights a function of the seed."""
+    torch.manual_seed(cfg.seed)
+    return MODELS[cfg.model.name](cfg.model, skeleton, num_classes, cfg.view.frames)
+
+
+def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
+    """What `just info` prints: parameters, and multiply-adds of one clip with one body."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    skeleton = skeleton or (SKELETONS[cfg.data.skeleton] if cfg.data.skeleton else ClipStore(cfg.store).skeleton)
+    model = build_model(cfg, skeleton, cfg.data.num_classes).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # fused kernels are not counted
+        model(torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3))
+    return {"recipe": cfg.recipe, "model": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
+            "macs": counter.get_total_flops() // 2, "streams": len(model.streams), "T": cfg.view.frames, "V": skeleton.num_joints,
+            "classes": cfg.data.num_classes}
+
+
+def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
+    """Folders of finished runs: the given one, or a recipe's on the same data set; of a LAST-Base all four streams, where they are trained."""
+    folder = Path(name.removesuffix("/final.pt")) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
+    if not (folder / "final.pt").is_file():
+        close = difflib.get_close_matches(name, recipe_files(), 1)
+        hint = f", did you mean {close[0]!r}?" if close and close[0] != name and "/" not in name else ""
+        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt){hint}: train it first, or give the folder of one that is")
+    others = [] if "/" in name else [dataclasses.replace(cfg, recipe=f"{name}-{s}", seed=seed).run for s in STREAMS[1:]]
+    trained = [o for o in others if (o / "final.pt").is_file()]
+    if 0 < len(trained) < len(others) and rank_of()[0] == 0:
+        print(f"{name!r}: the joint stream alone is taken, for {len(others) - len(trained)} of the other three are not trained yet", file=sys.stderr)
+    return [folder, *others] if len(trained) == len(others) else [folder]
+
+
+def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
+    """The network of a finished run in eval mode, its recipe, skeleton and class names."""
+    state = load_checkpoint(folder / "final.pt", device)
+    if isinstance(weights := state.get("model"), dict) and weights and not any(k.startswith("head.linear") for k in weights):
+        raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, or take a run of phase 1 or 2")
+    try:
+        cfg, skeleton = build_config(Config, json.loads(state["recipe"])), Skeleton.from_dict(json.loads(state["skeleton"]))
+        model = build_model(cfg, skeleton, cfg.data.num_classes)
+        model.load_state_dict(state["model"])
+        return model.to(device).eval(), cfg, skeleton, list(state["classes"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise damaged(folder / "final.pt", e) from None
+
+
+def check_leakage(theirs: dict, cfg: Config, where: str) -> None:
+    """ValueError where a run, by its resolved recipe, may have learned from clips that `cfg` tests or validates on."""
+    data = theirs.get("data", {})
+    for key, ours in (("split", cfg.data.split), ("validate", cfg.data.validate)):
+        if data.get("name") == cfg.data.name and ours and data.get(key) != ours:
+            raise ValueError(f"{where} was trained with data.{key} = {data.get(key)!r}, this run has {ours!r}: it may have seen clips "
+                             "that are held out here")
+
+
+def init_from(model: nn.Module, folder: Path, cfg: Config) -> None:
+    """Give `model` every tensor of a finished run that fits by name and shape, and say which; the rest stays as it was."""
+    state = load_checkpoint(folder / "final.pt")
+    check_leakage(json.loads(state.get("recipe", "{}")), cfg, f"init: {folder}")
+    own, old = model.state_dict(), state.get("model", {})
+    taken = {k: old[k] for k, v in own.items() if k in old and old[k].shape == v.shape}
+    left = [k for k in own if k not in taken]
+    if 2 * sum(v.numel() for v in taken.values()) < sum(v.numel() for v in own.values()):
+        raise ValueError(f"init: {folder} holds another network: most tensors do not fit, such as {left[0]}; is model.variant the same?")
+    model.load_state_dict(taken, strict=False)
+    print(f"init: {len(taken)} of {len(own)} tensors taken from {folder}; left as they were: {', '.join(left) or 'none'}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The folder of a run
+# ---------------------------------------------------------------------------------------------------------------------
+
+def read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as e:
+        raise ValueError(f"{path}: is no JSON ({e})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: lacks a table")
+    return value
+
+
+def check_phase(cfg: Config, phase: str) -> None:
+    """ValueError where a recipe asks for what another phase does."""
+    for given, what, theirs in ((cfg.distil.teacher, "learns from a teacher", "phase2"), (cfg.pretrain.after, "learns without labels", "phase3"),
+                                (cfg.probe.labels < 1, "sees a share of the labels", "probe")):
+        if given and theirs != phase:
+            raise ValueError(f"recipe {cfg.recipe!r} {what}: that is `just {theirs}`")
+
+
+def already_done(cfg: Config, phase: str) -> bool:
+    """Whether the run's folder holds its result; ValueError where it holds a run of another recipe or phase."""
+    recipe = json.loads(json.dumps(dataclasses.asdict(cfg)))
+    if (cfg.run / "recipe.json").exists() and ((cfg.run / "last.pt").exists() or (cfg.run / "result.json").exists()):
+        if changed := differences(read_json(cfg.run / "recipe.json"), recipe):
+            raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): choose another out=, or move it away")
+    if (cfg.run / "result.json").exists():
+        command = read_json(cfg.run / "result.json").get("command", "")
+        if command and command.split()[:2] != ["just", phase]:
+            raise ValueError(f"{cfg.run} holds a run of another phase ({command}): choose another out=, or move it away")
+        if not cfg.streams and not (cfg.run / "final.pt").exists():  # moved away, for it was damaged: last.pt still makes it
+            return False
+        if rank_of()[0] == 0:
+            print(f"{cfg.run}: already done")
+        return True
+    return False
+
+
+def identity(phase: str, store: ClipStore, *sides: np.ndarray) -> dict:
+    """What a run goes on with besides its recipe: its phase, and a fingerprint of which clips train, validate and test, and their labels."""
+    whole = json.dumps([store.classes, *([[str(store.clips["name"][i]), int(store.clips["label"][i])] for i in side] for side in sides)])
+    return {"phase": phase, "clips": hashlib.sha256(whole.encode()).hexdigest()[:12]}
+
+
+def announce(cfg: Config, what: str, device: torch.device, more: str = "") -> None:
+    """Say what is about to be done; of several processes, the first does."""
+    rank, ranks = rank_of()
+    if rank == 0:
+        dtype, ranks = str(amp_dtype(cfg.train, device)).removeprefix("torch."), f", {ranks} processes" if ranks > 1 else ""
+        print(f"{cfg.run}: {what} on {device}, {dtype}{ranks}{more}", file=sys.stderr)
+
+
+def accuracies(cfg: Config, logits: torch.Tensor, labels: torch.Tensor) -> dict:
+    """`accuracy` of test clips, and of those among them that are no copies of training clips."""
+    result = accuracy(logits, labels)
+    if cfg.data.leaked:
+        clean = ~torch.isin(labels, torch.tensor(cfg.data.leaked))
+        result["clips_clean"], result["top1_clean"] = int(clean.sum()), accuracy(logits[clean], labels[clean])["top1"]
+    return result
+
+
+def save_scores(cfg: Config, store: ClipStore, clips: np.ndarray, logits: torch.Tensor, labels: torch.Tensor) -> dict:
+    """Accuracies of the test clips, after their scores were written to the run folder."""
+    with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
+        np.savez(f, name=store.clips["name"][clips], logits=logits.numpy(), label=labels.numpy())
+    return accuracies(cfg, logits, labels)
+
+
+def finish(cfg: Config, command: str, code: str, store: ClipStore, view: ClipView, model: torch.nn.Module, test_clips: np.ndarray,
+           more: dict | None = None) -> None:
+    """Write the final weights, evaluate them once on the test side, write scores and result (and `more` into it)."""
+    seconds = sum(line["seconds"] for line in read_log(cfg.run / "metrics.jsonl"))
+    save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(dataclasses.asdict(cfg)), "skeleton": json.dumps(store.skeleton.to_dict()),
+                                          "classes": store.classes, "model": model.state_dict()})
+
+    test = Batches(view, test_clips, cfg.train.batch)
+    result = {"seconds": round(seconds), "device": device_name(view.device),
+              **{k: v for k, v in describe(cfg, store.skeleton).items() if k in ("params", "macs")},
+              **save_scores(cfg, store, test_clips, *predict(model, test))}
+    if cfg.train.causal:
+        result["top1_causal"] = accuracy(*predict(model, test, is_causal=True))["top1"]
+    write_result(cfg, command, code, result | (more or {}))
+
+
+def write_result(cfg: Config, command: str, code: str, result: dict) -> None:
+    head = {"recipe": cfg.run_name, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed, "command": command,
+            "epochs": cfg.train.epochs, "commit": code}
+    write_json(cfg.run / "result.json", head | result)
+    print(json.dumps({k: v for k, v in (head | result).items() if k not in ("per_class", "confusion")}))
+
+
+def commit() -> str:
+    """The commit the code stands at, with + when it was changed since; empty outside a repository."""
+    git = lambda *a: subprocess.run(["git", "-C", str(ROOT), *a], capture_output=True, text=True).stdout.strip()  # noqa: E731
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's with the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as f:
+            name = next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = "CPU"
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several processes
+# ---------------------------------------------------------------------------------------------------------------------
+
+def start_processes(cfg: Config, argv: list[str]) -> int | None:
+    """Join the other processes of this run, which torchrun started; or, for gpus=N, start N of them and return the exit code."""
+    rank, ranks = rank_of()
+    if ranks > 1:
+        device = cfg.torch_device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # of depthwise kernels: costs a copy, changes nothing
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return None
+    if cfg.gpus == 1:
+        return None
+    if cfg.torch_device.type == "cuda" and cfg.gpus > torch.cuda.device_count():
+        raise ValueError(f"gpus = {cfg.gpus}: this machine has {torch.cuda.device_count()}")
+    if cfg.torch_device.type == "cpu" and cfg.device != "cpu":
+        raise ValueError(f"gpus = {cfg.gpus}: this machine has none; give device=cpu as well to train in {cfg.gpus} processes without")
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    launch = LaunchConfig(1, 1, cfg.gpus, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
+    try:
+        elastic_launch(launch, sys.executable)(sys.argv[0], *argv)
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except ChildFailedError as e:
+        number, failure = min(e.failures.items(), key=lambda f: f[1].timestamp)
+        if failure.exitcode in (2, 130):  # it has said why
+            return failure.exitcode
+        how = f"killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        print(f"error: process {number} of {cfg.gpus} ended ({how}), and with it the run: the same command goes on from {cfg.run / 'last.pt'}",
+              file=sys.stderr)
+        return 1
+    return 0
