@@ -1,9 +1,11 @@
-# LAST. `just` alone lists the recipes; `just phase1 recipe=lite_small train.epochs=5` overrides any field.
+# LAST. `just` alone lists the commands; `just phase1 recipe=lite_small train.epochs=5` overrides any field of a recipe.
 set positional-arguments
 
-python := if path_exists(justfile_directory() / ".venv/bin/python") == "true" { justfile_directory() / ".venv/bin/python" } else { "python3" }
+here := justfile_directory()
+venv := here / ".venv/bin/python"
+python := if path_exists(venv) == "true" { venv } else { "python3" }
 
-# list the recipes
+# list the commands; `just COMMAND --help` shows the manual page of one
 [private]
 default:
     @{{just_executable()}} --list --unsorted
@@ -28,12 +30,12 @@ phase2 *args:
 phase3 *args:
     @"{{python}}" phases/p3_maskclr.py "$@"
 
-# export a finished run as ONNX (FP32, INT8, weights in 8 bits) and verify each file: just phase4 recipe=lite_small_base [opset=13] [format=tflite] [causal=true]
+# export a finished run as ONNX and verify each file: just phase4 recipe=lite_small [format=tflite] [causal=true]
 [no-exit-message]
 phase4 *args:
     @"{{python}}" phases/p4_export.py "$@"
 
-# name the action in a clip with an exported file: just predict model=FILE.onnx clip=FILE_OR_FOLDER [format=csv] | stream=true
+# name the action in a clip with an exported file: just predict model=FILE.onnx clip=FILE_OR_FOLDER, or stream=true
 [no-exit-message]
 predict *args:
     @"{{python}}" phases/predict.py "$@"
@@ -48,27 +50,27 @@ probe *args:
 info *args:
     @"{{python}}" phases/info.py "$@"
 
-# draw one clip: just show clip=NAME_OR_FILE out=clip.gif [store=FOLDER]
+# draw one clip: just show clip=NAME_OR_FILE out=clip.gif [store=FOLDER] [model=FILE.onnx]
 [no-exit-message]
 show *args:
     @"{{python}}" phases/show.py "$@"
 
-# every ablation row that is missing, one after another: just ablation rows=B (L, P, all, B0,L5) [seeds=0,1,2] [dry=true] [key.sub=value ...]
+# every ablation row that is missing: just ablation rows=B (L, P, all, B0,L5) [seeds=0,1,2] [dry=true]
 [no-exit-message]
 ablation *args:
     @"{{python}}" phases/ablation.py "$@"
 
-# the plan's tables from runs/ and results/, as Markdown or CSV: just table [data=nw_ucla] [show=L,rest] [format=csv] [out=FILE]
+# tables from runs/ and results/: just table [data=nw_ucla] [show=L,rest] [format=csv] [out=FILE] | into=README.md
 [no-exit-message]
 table *args:
     @"{{python}}" phases/table.py table "$@"
 
-# gather finished runs into results/<recipe>--<dataset>-<split>.json, and exports into <recipe>--<dataset>-export.json
+# finished runs and exports -> results/*.json, one file a row
 [no-exit-message]
 collect *args:
     @"{{python}}" phases/table.py collect "$@"
 
-# the whole job on clips it makes itself, in minutes: a teacher, a student alone and distilled, a table, INT8, a prediction, pictures under runs/demo
+# the whole pipeline in minutes on clips it makes itself; everything lies under runs/demo, pictures too
 demo:
     @"{{python}}" phases/p0_preprocess.py recipe=synthetic
     @"{{python}}" phases/p1_train.py recipe=lite_small data=synthetic out=runs/demo
@@ -76,8 +78,12 @@ demo:
     @"{{python}}" phases/p2_distill.py recipe=lite_nano_small data=synthetic out=runs/demo
     @"{{python}}" phases/table.py table runs=runs/demo results= show=rest
     @"{{python}}" phases/show.py clip=@each store=stores/synthetic out=runs/demo/clips.png
-    @"{{python}}" phases/p4_export.py recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports || [ $? = 1 ]  # 1: INT8 lost a point here; it has said so
-    @"{{python}}" phases/predict.py model=runs/demo/exports/lite_nano_small/model.int8.onnx clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
+    @"{{python}}" phases/p4_export.py recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports \
+        || [ $? = 1 ]  # INT8 lost a point here, and phase 4 has said so
+    @"{{python}}" phases/predict.py model=runs/demo/exports/lite_nano_small/model.int8.onnx \
+        clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
+    @"{{python}}" phases/show.py model=runs/demo/exports/lite_nano_small/model.int8.onnx \
+        clip=stores/synthetic-raw/S001C001P006R001A003.skeleton out=runs/demo/clip.gif
 
 # measure parsing, view and network rates as ratios in one run, into results/bench.json
 bench *args:

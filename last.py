@@ -1,30 +1,33 @@
 """LAST: small and strong skeleton-based action recognisers. Networks, losses, view and trainer in this single file.
 
-Joints of a body over time go in, the name of an action comes out. Read from top to bottom; a section uses only what
-stands above it:
+Joints of a body over time go in, the name of an action comes out. Read from top to bottom: a section uses only names
+from earlier sections.
 
-    1. Skeletons          joints, parents, regions; bones, hops and shift tables follow from them
-    2. Streams            bone, velocity and bone velocity, derived from joints
-    3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head
-    4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters
-    5. LAST-Base          the teacher, 4.1M parameters a stream: adaptive graphs, frequency gate, partitioned attention
-    6. LAST-E v3          the fallback teacher, 740K parameters
-    7. Several processes  one per GPU; batch norms and losses equal those of one process
-    8. The view           clips of any length -> batches (B, M, T, V, 3): sampled, aligned, augmented on the device
-    9. Losses             and the training settings they read
-    10. Checkpoints       atomic, loadable with weights_only=True
-    11. Trainer           fit(model, batches, loss_fn, ...): knows nothing of skeletons
+     1. Skeletons          joints, parents, regions; bones, hops and shift tables follow from them
+     2. Streams            bone, velocity and bone velocity, derived from joints
+     3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head
+     4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters
+     5. LAST-Base          the teacher, four networks of 4.1M parameters, one per stream: adaptive graphs, attention
+     6. LAST-E v3          the fallback teacher, 740K parameters, for when LAST-Base is too expensive
+     7. Several processes  one per GPU; batch norms and losses give the values that a single process would
+     8. The view           clips of any length -> batches (B, M, T, V, 3): sampled, aligned, augmented on the device
+     9. Losses             of the phases, and the settings of a training
+    10. Checkpoints        atomic, loadable with weights_only=True
+    11. Trainer            fit(model, batches, loss_fn, ...): assumes batches with joints and label, nothing else
 
-Recipes, clip stores and run folders are files, and live in phases/.
+The programs in phases/ read recipes, clip stores and run folders, and call what stands here: phase 1 trains, phase 2
+distils, phase 3 pretrains, phase 4 exports. "Rows" L0, B7 and so on are ablation recipes; each switches one piece.
 
 Axis letters, capital in docstrings, small in einops patterns:
 
-    b clip · m body · c channel · t frame · v joint · k hop, frequency bin, prototype or class · h head · d head width · s stream
-    n = b·m, the bodies of all clips side by side
+    b clip · m body · n = b·m, the bodies of all clips · c channel · t frame · v joint · h head · d head width
+    k hop, frequency bin, prototype or class · s stream, or key frame in attention · u the joint that is read
+    o frame offset · p neighbour slot · g channel group · r body region · l frame of any clip
 
 References. ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al.,
-CVPR 2020, arXiv:1904.01189); CTR-GCN (Chen et al., ICCV 2021, arXiv:2107.12213); EfficientGCN (Song et al., TPAMI 2022,
-arXiv:2106.15125).
+CVPR 2020, arXiv:1904.01189); MS-G3D (Liu et al., CVPR 2020, arXiv:2003.14111); CTR-GCN (Chen et al., ICCV 2021,
+arXiv:2107.12213); EfficientGCN (Song et al., TPAMI 2022, arXiv:2106.15125); HD-GCN (Lee et al., ICCV 2023,
+arXiv:2208.10741); HI-GCN (Zhang et al., Sci. Rep. 2025, doi:10.1038/s41598-025-19399-4).
 """
 from __future__ import annotations
 
@@ -43,8 +46,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-# oneDNN caches compiled kernels per input shape. Two-body batches all differ in shape, so the default cache grows to
-# gigabytes.
+# oneDNN caches compiled kernels per input shape. Training drops absent second bodies, so two-body batches all differ in
+# shape, and the default cache grows to gigabytes.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 import numpy as np
@@ -60,19 +63,23 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # 1. Skeletons
 # ---------------------------------------------------------------------------------------------------------------------
 
 def spaced(joint: str) -> str:
-    """LeftShoulder, left_shoulder and left shoulder are one name: `left shoulder`."""
+    """A joint's name in one spelling: LeftShoulder and left_shoulder become `left shoulder`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", joint).lower()
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A body as data. `parents[v]` is the joint nearer to the root (the root is its own parent), `regions` are disjoint
-    sets of joints, `pairs` the (left, right) joints, found by their names where they are not given. Joints are 0-based.
+    """A body as data; joints are numbered from 0.
+
+    parents[v] is the joint nearer to the root; the root is its own parent. Regions are disjoint and cover all joints.
+    Pairs are (left, right) joints; if empty, they are derived from the joints' names.
     """
     name: str
     joints: tuple[str, ...]
@@ -85,37 +92,50 @@ class Skeleton:
         if V < 2 or len(set(self.joints)) != V:
             raise ValueError(f"{where}: needs at least 2 joints, all of different names")
         if len(self.parents) != V:
-            raise ValueError(f"{where}: {len(self.parents)} parents for {V} joints; one each, the root is its own")
-        roots = [v for v in range(V) if self.parents[v] == v]
-        if len(roots) != 1 or any(not 0 <= p < V for p in self.parents):
-            outside = [f"{self.parents[v]} of {self.joints[v]}" for v in range(V) if not 0 <= self.parents[v] < V]
-            raise ValueError(f"{where}: parents must lie in 0..{V - 1} with exactly one root, its own parent; "
-                             + (f"outside lies {outside[0]}" if outside else f"roots {roots}"))
-        for v in range(V):
-            u, steps = v, 0
-            while self.parents[u] != u:
-                u, steps = self.parents[u], steps + 1
-                if steps > V:
-                    raise ValueError(f"{where}: joint {v} ({self.joints[v]}) never reaches the root: parents form a cycle")
-        members = [v for r in self.regions.values() for v in r]
+            raise ValueError(f"{where}: {len(self.parents)} parents for {V} joints; give one each, the root is its own")
+        self._check_tree(where)
+        members = [v for region in self.regions.values() for v in region]
         if sorted(members) != list(range(V)):
-            odd = sorted(set(range(V)) ^ set(members)) or sorted({v for v in members if members.count(v) > 1})
+            twice = {v for v in members if members.count(v) > 1}
+            odd = sorted(set(range(V)) ^ set(members)) or sorted(twice)  # joints missing or unknown, else listed twice
             raise ValueError(f"{where}: every joint must stand in exactly one region; look at joints {odd}")
         paired = [v for pair in self.pairs for v in pair]
         if len(set(paired)) != len(paired) or any(not 0 <= v < V for v in paired):
             raise ValueError(f"{where}: pairs must name different joints in 0..{V - 1}: {self.pairs}")
         if not self.pairs:
-            index = {spaced(joint): v for v, joint in enumerate(self.joints)}
-            pairs = tuple((v, index[j.replace("left", "right")]) for j, v in index.items()
-                          if "left" in j and j.replace("left", "right") in index)
-            object.__setattr__(self, "pairs", pairs)
+            object.__setattr__(self, "pairs", self._pairs_by_name())
+
+    def _check_tree(self, where: str) -> None:
+        V = len(self.joints)
+        for v, parent in enumerate(self.parents):
+            if not 0 <= parent < V:
+                raise ValueError(f"{where}: parents must lie in 0..{V - 1}; {self.joints[v]} has {parent}")
+        roots = [v for v in range(V) if self.parents[v] == v]
+        if len(roots) != 1:
+            raise ValueError(f"{where}: exactly one joint, the root, must be its own parent; here are {roots}")
+        for v in range(V):
+            u = v
+            for _ in range(V):
+                u = self.parents[u]
+            if u != roots[0]:
+                raise ValueError(f"{where}: joint {v} ({self.joints[v]}) never reaches the root: parents form a cycle")
+
+    def _pairs_by_name(self) -> tuple[tuple[int, int], ...]:
+        index = {spaced(joint): v for v, joint in enumerate(self.joints)}
+        pairs = []
+        for joint, v in index.items():
+            mate = index.get(joint.replace("left", "right"))
+            if "left" in joint and mate is not None:
+                pairs.append((v, mate))
+        return tuple(pairs)
 
     @classmethod
     def from_dict(cls, d: dict) -> Skeleton:
-        """The skeleton of a metadata file: keys name, joints, parents, regions, and pairs if names do not tell them."""
+        """The skeleton of a metadata file: keys name, joints, parents, regions; pairs if names lack left and right."""
+        where = f"skeleton {d.get('name', '?')!r}"
         missing = [k for k in ("joints", "parents", "regions") if k not in d]
         if missing:
-            raise ValueError(f"skeleton {d.get('name', '?')!r}: lacks {', '.join(missing)}; it needs joints, parents and regions")
+            raise ValueError(f"{where}: lacks {', '.join(missing)}; it needs joints, parents and regions")
         try:
             if not all(isinstance(j, str) for j in d["joints"]):
                 raise TypeError
@@ -123,8 +143,8 @@ class Skeleton:
             regions = {k: tuple(map(int, v)) for k, v in d["regions"].items()}
             pairs = tuple((int(a), int(b)) for a, b in d.get("pairs", ()))
         except (TypeError, AttributeError, ValueError):
-            raise ValueError(f"skeleton {d.get('name', '?')!r}: joints must be a list of names, parents a list of joint numbers (from 0), "
-                             "regions a table of lists of joint numbers, pairs a list of two joint numbers each") from None
+            raise ValueError(f"{where}: joints must be a list of names, parents a list of joint numbers (from 0), "
+                             "regions a table of lists of joint numbers, pairs lists of two joint numbers") from None
         return cls(str(d.get("name", "own")), tuple(d["joints"]), parents, regions, pairs)
 
     def to_dict(self) -> dict:
@@ -136,7 +156,7 @@ class Skeleton:
 
     @property
     def bones(self) -> list[tuple[int, int]]:
-        """(child, parent) of every joint; the root's bone is itself to itself, of length 0."""
+        """(child, parent) of every joint; the root's bone leads to itself and has length 0."""
         return list(enumerate(self.parents))
 
     @cached_property
@@ -159,40 +179,46 @@ class Skeleton:
         return d[:, None] * A * d[None, :]
 
     def _named(self, *words: str) -> list[int]:
-        return next((hit for w in words if (hit := [v for v, j in enumerate(self.joints) if w in spaced(j)])), [])
+        """The joints whose name contains the first word that occurs in any joint's name; [] if none does."""
+        for word in words:
+            hit = [v for v, joint in enumerate(self.joints) if word in spaced(joint)]
+            if hit:
+                return hit
+        return []
 
     @cached_property
     def centre(self) -> list[int]:
-        """Joints whose mean is the body's centre: the spine, or the hips where a skeleton has no spine."""
+        """Joints whose mean is the body's centre: the spine, else the hips, else the root."""
         return self._named("spine mid", "spine", "hip") or [v for v, p in self.bones if v == p]
 
     @property
     def trunk(self) -> tuple[list[int], list[int], list[int], list[int]] | None:
-        """(left shoulder, right shoulder, left hip, right hip), each as a list of one; None where names do not tell them."""
+        """(left shoulder, right shoulder, left hip, right hip), each a list of one joint; None if one is missing."""
         four = tuple(self._named(n)[:1] for n in ("left shoulder", "right shoulder", "left hip", "right hip"))
         return four if all(four) else None
 
     @property
     def mirror(self) -> list[int]:
-        """Joint that stands in each joint's place after left and right are exchanged."""
+        """mirror[v] replaces joint v when left and right are exchanged."""
         swap = list(range(self.num_joints))
         for left, right in self.pairs:
             swap[left], swap[right] = right, left
         return swap
 
     def region_shift(self, channels: int) -> np.ndarray:
-        """(C, V) table of the body-region shift: which joint each (channel, joint) reads.
+        """(C, V) table of the body-region shift: the joint that each (channel, joint) reads.
 
-        Channels [0, C/4) rotate within each arm, [C/4, C/2) within each leg, [C/2, 5C/8) within the torso: the i-th of a group
-        reads, at a region's q-th joint, its joint (q + i + 1) mod size; joints of other regions read themselves. The i-th of
-        the rest reads neighbour i mod degree in ascending order, the joint itself among them.
+        Channels [0, C/4) rotate within each arm, [C/4, C/2) within each leg, [C/2, 5C/8) within the torso. Channel i of
+        a group reads, at the q-th joint of a region, joint (q + i + 1) mod size; joints outside its regions read
+        themselves. Channel i of [5C/8, C) reads entry i mod n of the sorted list of joint v and its n - 1 neighbours.
         """
         V, C = self.num_joints, channels
         table = np.tile(np.arange(V), (C, 1))
         for ending, lo, hi in (("arm", 0, C // 4), ("leg", C // 4, C // 2), ("torso", C // 2, 5 * C // 8)):
-            for region in (r for n, r in self.regions.items() if n.endswith(ending)):
-                for c in range(lo, hi):
-                    table[c, list(region)] = np.roll(region, -(c - lo + 1))
+            for name, region in self.regions.items():
+                if name.endswith(ending):
+                    for c in range(lo, hi):
+                        table[c, list(region)] = np.roll(region, -(c - lo + 1))
         neighbours = [np.flatnonzero(self.hops[v] <= 1) for v in range(V)]
         for c in range(5 * C // 8, C):
             table[c] = [n[(c - 5 * C // 8) % len(n)] for n in neighbours]
@@ -205,29 +231,32 @@ class Skeleton:
 
 
 def _skeleton(name: str, joints: str, parents: list[int], **regions: list[int]) -> Skeleton:
-    return Skeleton(name, tuple(j.strip() for j in joints.split(",")), tuple(parents), {k: tuple(v) for k, v in regions.items()})
+    names = tuple(joint.strip() for joint in joints.split(","))
+    return Skeleton(name, names, tuple(parents), {k: tuple(v) for k, v in regions.items()})
 
 
 SKELETONS = {s.name: s for s in (
     _skeleton("ntu25",  # Kinect v2, NTU RGB+D (Shahroudy et al., CVPR 2016)
-              "spine base, spine mid, neck, head, left shoulder, left elbow, left wrist, left hand, right shoulder, right elbow, "
-              "right wrist, right hand, left hip, left knee, left ankle, left foot, right hip, right knee, right ankle, right foot, "
-              "spine shoulder, left hand tip, left thumb, right hand tip, right thumb",
+              "spine base, spine mid, neck, head, left shoulder, left elbow, left wrist, left hand, right shoulder, "
+              "right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip, "
+              "right knee, right ankle, right foot, spine shoulder, left hand tip, left thumb, right hand tip, "
+              "right thumb",
               [1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11],
               left_arm=[4, 5, 6, 7, 21, 22], right_arm=[8, 9, 10, 11, 23, 24], left_leg=[12, 13, 14, 15],
               right_leg=[16, 17, 18, 19], torso=[0, 1, 2, 3, 20]),
     _skeleton("kinect20",  # Kinect v1, Northwestern-UCLA (Wang et al., CVPR 2014)
-              "hip centre, spine, shoulder centre, head, left shoulder, left elbow, left wrist, left hand, right shoulder, "
-              "right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip, right knee, right ankle, "
-              "right foot",
+              "hip centre, spine, shoulder centre, head, left shoulder, left elbow, left wrist, left hand, "
+              "right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, "
+              "right hip, right knee, right ankle, right foot",
               [1, 2, 2, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18],
               left_arm=[4, 5, 6, 7], right_arm=[8, 9, 10, 11], left_leg=[12, 13, 14, 15], right_leg=[16, 17, 18, 19],
               torso=[0, 1, 2, 3]),
     _skeleton("coco17",  # COCO key points (Lin et al., ECCV 2014), rooted at the nose
-              "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, right elbow, left wrist, "
-              "right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle",
+              "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, right elbow, "
+              "left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle",
               [0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14],
-              left_arm=[5, 7, 9], right_arm=[6, 8, 10], left_leg=[11, 13, 15], right_leg=[12, 14, 16], torso=[0, 1, 2, 3, 4]),
+              left_arm=[5, 7, 9], right_arm=[6, 8, 10], left_leg=[11, 13, 15], right_leg=[12, 14, 16],
+              torso=[0, 1, 2, 3, 4]),
 )}
 
 
@@ -241,15 +270,19 @@ STREAMS = ("joint", "bone", "velocity", "bone_velocity")
 def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STREAMS) -> Tensor:
     """Streams (..., T, V, 3·S) of joints (..., T, V, 3), in the order of `names`.
 
-    bone = J[child] - J[parent] (root: 0); velocity = J[t+1] - J[t] (last frame: 0); bone_velocity = the same of bone.
-    All are linear in J: an augmentation of the joints that is linear acts on each stream alike.
+    bone = J[child] - J[parent] (root: 0); velocity = J[t+1] - J[t] (last frame: 0); bone_velocity is the velocity of
+    the bones. All are linear in J: turning or scaling the joints does the same to every stream.
     """
     def velocity(x: Tensor) -> Tensor:
         return F.pad(x[..., 1:, :, :] - x[..., :-1, :, :], (0, 0, 0, 0, 0, 1))
 
     bone = joints - joints[..., parents, :]
-    make = {"joint": lambda: joints, "bone": lambda: bone, "velocity": lambda: velocity(joints), "bone_velocity": lambda: velocity(bone)}
-    return torch.cat([make[name]() for name in names], dim=-1)
+    streams = {"joint": joints, "bone": bone}
+    if "velocity" in names:
+        streams["velocity"] = velocity(joints)
+    if "bone_velocity" in names:
+        streams["bone_velocity"] = velocity(bone)
+    return torch.cat([streams[name] for name in names], dim=-1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -263,7 +296,7 @@ def conv1x1(cin: int, cout: int) -> nn.Conv2d:
 class TemporalConv(nn.Module):
     """Convolution over the frames of (B, C, T, V), padded so that T frames give ceil(T / stride).
 
-    In causal mode all padding is on the left, (k - 1)·d frames: output t then depends on no input after frame t·stride.
+    Causal mode pads all (kernel - 1)·dilation frames on the left: output t then depends on no input after t·stride.
     """
 
     def __init__(self, cin: int, cout: int, kernel: int = 5, stride: int = 1, dilation: int = 1, groups: int = 1):
@@ -273,18 +306,17 @@ class TemporalConv(nn.Module):
         self.reach, self.causal = (kernel - 1) * dilation, False
 
     def forward(self, x: Tensor) -> Tensor:
-        frames = math.ceil(x.shape[2] / self.conv.stride[0])
+        c, frames = self.conv, math.ceil(x.shape[2] / self.conv.stride[0])
         pad = self.reach if self.causal else self.reach // 2
-        c = self.conv
-        y = F.conv2d(x, c.weight, c.bias, c.stride, (pad, 0), c.dilation, c.groups)  # both sides alike, the surplus is cut
-        return y[:, :, :frames]                                                             # b c t v
+        y = F.conv2d(x, c.weight, c.bias, c.stride, (pad, 0), c.dilation, c.groups)  # pads both ends
+        return y[:, :, :frames]  # b c t v; in causal mode the end goes
 
 
 @contextlib.contextmanager
 def causal(model: nn.Module, on: bool = True):
-    """Inside, every temporal convolution of the model is causal (or not); afterwards each is what it was, whatever happened.
+    """Inside the block every TemporalConv of the model is causal (or not); on exit each is as before.
 
-    Only the convolutions: DCT gates and pooling see the whole clip in either mode, and the velocity streams one frame ahead.
+    Not covered: DCT gates, pooling, attention and A(x) see the whole clip; velocity streams see one frame ahead.
     """
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
     before = [m.causal for m in convs]
@@ -306,7 +338,10 @@ def dct_matrix(T: int) -> Tensor:
 
 
 class EpSepTCN(nn.Module):
-    """Expand 1x1, depthwise k = 5 over time (carries the stride), project 1x1; plus its input where the shape allows (EfficientGCN)."""
+    """1x1 expansion -> depthwise k = 5 over time (carries the stride) -> 1x1 projection; at stride 1 plus its input.
+
+    EfficientGCN's inverted bottleneck; batch norms and Hardswish between.
+    """
 
     def __init__(self, channels: int, stride: int = 1, expand: int = 2, kernel: int = 5):
         super().__init__()
@@ -330,17 +365,17 @@ class StreamFusion(nn.Module):
 
     def __init__(self, streams: int, channels: int):
         super().__init__()
-        self.norm = nn.BatchNorm2d(3 * streams)  # statistics are per channel, so this is S norms side by side
+        self.norm = nn.BatchNorm2d(3 * streams)  # treats channels separately: S norms side by side
         self.stem = nn.Parameter(torch.randn(channels, 3) / 3 ** 0.5)
         self.weights = nn.Parameter(torch.zeros(streams, channels))
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # b (s 3) t v
+    def forward(self, x: Tensor) -> Tensor:  # b (s 3) t v
         w = torch.einsum("sc,ck->csk", self.weights.float().softmax(0), self.stem)
         return F.conv2d(self.norm(x), rearrange(w, "c s k -> c (s k) 1 1").to(x.dtype))
 
 
 class ClipNorm(nn.BatchNorm1d):
-    """Batch norm over clips (B, C). A single clip has no variance: running statistics serve it, in training too."""
+    """Batch norm over clips (B, C). A single clip has no variance: it is normalised by the running statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
         if len(x) > 1:
@@ -349,7 +384,7 @@ class ClipNorm(nn.BatchNorm1d):
 
 
 class Head(nn.Module):
-    """g · mean + (1 - g) · max over (T, V), g learned per channel; mean over the bodies present; BatchNorm, dropout, linear."""
+    """g · mean + (1 - g) · max over (T, V), g learned per channel -> mean of the bodies -> norm, dropout, linear."""
 
     def __init__(self, channels: int, num_classes: int, dropout: float):
         super().__init__()
@@ -358,29 +393,30 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(channels, num_classes)
 
-    def pool(self, x: Tensor) -> Tensor:                                                    # b c t v
+    def pool(self, x: Tensor) -> Tensor:  # b c t v
         g = self.gate.sigmoid()
-        return g * x.mean((2, 3)) + (1 - g) * x.amax((2, 3))                                # b c
+        return g * x.mean((2, 3)) + (1 - g) * x.amax((2, 3))  # b c
 
-    def forward(self, pooled: Tensor, present: Tensor) -> Tensor:                           # b m c, b m
-        mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)          # b c
-        return self.linear(self.dropout(self.norm(mean)))                                   # b k
+    def forward(self, pooled: Tensor, present: Tensor) -> Tensor:  # b m c, b m
+        mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)  # b c
+        return self.linear(self.dropout(self.norm(mean)))  # b k
 
 
 def bodies_present(joints: Tensor) -> Tensor:
-    """(B, M) 1 for a body with any non-zero joint, else 0; the main body always counts, so that a mean over bodies exists."""
+    """(B, M) 1 for a body with any non-zero joint, else 0. The first body always counts: a mean over bodies exists."""
     present = (joints != 0).flatten(2).any(2)
     return torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1).to(joints.dtype)
 
 
 def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tensor, list[Tensor]]:
-    """What `model.head` makes of joints (B, M, T, V, 3), and the stage maps behind it: of all bodies (B M), or of those present alone.
+    """(output of the head, stage maps) of a network for joints (B, M, T, V, 3); its bodies share the features.
 
-    The bodies share `model.features`; the head takes the mean over those present.
+    The model provides features(bodies) -> stage maps, and a Head. drop_absent, for training: absent bodies enter no
+    batch-norm statistics and cost no time. The maps are then those of the bodies present, in order, else all B·M.
     """
-    present = bodies_present(joints)                                                        # b m
+    present = bodies_present(joints)  # b m
     bodies = rearrange(joints, "b m t v c -> (b m) t v c")
-    if drop_absent and joints.shape[1] > 1:  # in training: absent bodies must not enter batch-norm's statistics, nor cost time
+    if drop_absent and joints.shape[1] > 1:
         chosen = present.flatten().nonzero().squeeze(1)
         maps = model.features(bodies[chosen])
         pooled = model.head.pool(maps[-1])
@@ -402,9 +438,9 @@ class Model:
     joint_embedding: bool = True
     dct_gate: bool = True
     frame_gate: bool = True
-    # LAST-Base; the last two also LAST-E
+    # LAST-Base; LAST-E reads the last two
     stream: str = "joint"            # joint, bone, velocity, bone_velocity
-    width: int = 128                 # of the first stage; the others have two and three times as much
+    width: int = 128                 # of the first stage; the second and third are two and three times as wide
     graph: str = "grouped"           # grouped (CrossTemporalPrototypeGCN), spatial (SpatialGCN)
     temporal_context: bool = True    # A(x) from the features of neighbouring frames
     prototypes: bool = True          # A(x) from the bank of action prototypes
@@ -416,7 +452,7 @@ class Model:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 4. LAST-Lite (ShiftFuse-GCN): fixed compute, no operation adapts to the sample
+# 4. LAST-Lite (ShiftFuse-GCN): fixed compute, every sample runs the same operations with the same weights
 # ---------------------------------------------------------------------------------------------------------------------
 
 LITE = {  # stem, then (width, blocks, stride) of each stage
@@ -426,12 +462,12 @@ LITE = {  # stem, then (width, blocks, stride) of each stage
 
 
 class JointShift(nn.Module):
-    """y[c, t, v] = x[c, t, table[c, v]]: a fixed gather, no parameters (after Shift-GCN). Feature maps (B, C, T, V)."""
+    """y[c, t, v] = x[c, t, table[c, v]]: a fixed gather without parameters (after Shift-GCN). Maps (B, C, T, V)."""
 
     def __init__(self, table: np.ndarray):
         super().__init__()
         C, V = table.shape
-        flat = torch.from_numpy(table).T * C + torch.arange(C)                              # v c -> place in (v c)
+        flat = torch.from_numpy(table).T * C + torch.arange(C)  # v c: index of (table[c, v], c) in the flattened (v c)
         self.register_buffer("flat", flat.flatten(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -441,9 +477,10 @@ class JointShift(nn.Module):
 
 
 class DCTGate(nn.Module):
-    """y = D^T (sigmoid(m) * D x) over time: a fixed filter per channel, the same for every sample. m = 0 gives y = x / 2.
+    """y = D^T (sigmoid(m) ⊙ D x) over time: a fixed filter per channel, the same for every sample.
 
-    The mask m (C, K) belongs to the stage. A block that sees T < K frames uses its first T bins: bin k is k half-waves per clip at any T.
+    The stage owns the mask m (C, K); m = 0 gives y = x / 2. A block that sees T < K frames uses its first T bins: bin k
+    has k half-waves per clip at any T, so bins of different T match.
     """
 
     def __init__(self, frames: int):
@@ -460,10 +497,11 @@ class DCTGate(nn.Module):
 
 
 class ShiftFuseBlock(nn.Module):
-    """Shift joints -> 1x1, BN, Hardswish -> + joint embedding -> DCT gate -> EpSepTCN (stride) -> frame gate; + residual.
+    """Shift -> 1x1, BN, Hardswish -> + joint embedding -> DCT gate -> EpSepTCN (stride) -> frame gate; + residual.
 
-    The residual has no parameters: the identity, or the mean of the frames 2t - 1 and 2t (none ahead of 2t, so that causal mode
-    holds) with the new channels zero. The stage hands over what its blocks share: embedding (C, V), mask (C, K), gate (C, T).
+    The residual has no parameters: x itself, at stride 2 the mean of frames 2t - 1 and 2t; new channels are zeros. It
+    reads no frame after 2t, so causal mode holds. The stage passes what its blocks share: embedding (C, V), mask (C, K)
+    over the bins of its input, gate (C, T) over the frames of its output.
     """
 
     def __init__(self, table: np.ndarray, cout: int, frames: int, stride: int):
@@ -475,12 +513,12 @@ class ShiftFuseBlock(nn.Module):
         self.tcn = EpSepTCN(cout, stride)
 
     def forward(self, x: Tensor, embedding: Tensor | None, mask: Tensor | None, gate: Tensor | None) -> Tensor:
-        y = self.mix(x)                                                                     # b c t v
+        y = self.mix(x)  # b c t v
         if embedding is not None:
             y = y + rearrange(embedding, "c v -> c 1 v")
         if mask is not None:
             y = self.dct(y, mask)
-        y = self.tcn(y)                                                                     # b c t/stride v
+        y = self.tcn(y)  # b c t/stride v
         if gate is not None:
             y = y * rearrange(gate.sigmoid(), "c t -> c t 1")
         if self.stride == 2:
@@ -489,7 +527,7 @@ class ShiftFuseBlock(nn.Module):
 
 
 class LiteStage(nn.Module):
-    """Blocks of one width; joint embedding (SGN), DCT mask and frame gate (SGN) are learned once for all of them."""
+    """Blocks of one width. They share one joint embedding (SGN), one DCT mask and one frame gate (SGN)."""
 
     def __init__(self, cin: int, cout: int, blocks: int, stride: int, frames: int, skeleton: Skeleton, cfg: Model):
         super().__init__()
@@ -498,8 +536,9 @@ class LiteStage(nn.Module):
         self.mask = nn.Parameter(torch.zeros(cout, frames)) if cfg.dct_gate else None
         self.gate = nn.Parameter(torch.zeros(cout, out)) if cfg.frame_gate else None
         table = {"region": skeleton.region_shift, "random": skeleton.random_shift}[cfg.shift]
-        self.blocks = nn.ModuleList(
-            ShiftFuseBlock(table(cin if i == 0 else cout), cout, frames if i == 0 else out, stride if i == 0 else 1) for i in range(blocks))
+        self.blocks = nn.ModuleList([ShiftFuseBlock(table(cin), cout, frames, stride)])
+        for _ in range(blocks - 1):
+            self.blocks.append(ShiftFuseBlock(table(cout), cout, out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -508,10 +547,10 @@ class LiteStage(nn.Module):
 
 
 class LastLite(nn.Module):
-    """Joints (B, M, T, V, 3) -> logits (B, K), for phones and microcontrollers; `cfg` switches the pieces that rows L0-L8 ablate.
+    """Joints (B, M, T, V, 3) -> logits (B, K), for phones and microcontrollers. `cfg` switches what rows L0-L8 ablate.
 
-    Feature maps are (B, C, T, V) kept channels-last in memory: the shift, the 1x1 convolutions and the DCT products then read
-    whole rows, which is where a network of this size spends its time.
+    The rearrange in `features` makes maps (B, C, T, V) channels-last in memory, and convolutions keep that layout. The
+    shift, the 1x1 convolutions and the DCT products then read whole rows; a network of this size spends its time there.
     """
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
@@ -529,10 +568,11 @@ class LastLite(nn.Module):
     def features(self, joints: Tensor) -> list[Tensor]:
         """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
         x = rearrange(derive_streams(joints, self.parents, self.streams), "n t v c -> n c t v")  # n 12 t v
-        maps = [self.stem(x)]
+        x, maps = self.stem(x), []
         for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps[1:]
+            x = stage(x)
+            maps.append(x)
+        return maps
 
     def forward(self, joints: Tensor) -> Tensor:
         return classify(self, joints, self.training)[0]
@@ -546,20 +586,20 @@ PROTOTYPES = 15  # graphs in the bank that the blocks share
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
-    """The layer with weight and bias 0: what stands behind it starts as if it were not there."""
+    """The layer with all parameters 0: its output starts at 0."""
     for p in layer.parameters():
         nn.init.zeros_(p)
     return layer
 
 
 class DropPath(nn.Module):
-    """Leaves the branch out for a random share of the samples while training (Huang et al., ECCV 2016, arXiv:1603.09382)."""
+    """Drops the branch for a random share of the samples in training (Huang et al., ECCV 2016, arXiv:1603.09382)."""
 
     def __init__(self, rate: float):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         if not self.training or self.rate == 0:
             return x
         keep = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
@@ -567,69 +607,79 @@ class DropPath(nn.Module):
 
 
 class SampleAdjacency(nn.Module):
-    """A(x) (N, V, V): the graph that a clip adds to the body's own. Starts at zero.
+    """A(x) (N, V, V): the graph that a clip adds to the body's own. It starts at zero.
 
-    context (HI-GCN's): row v = W2 · LN(mean_t ReLU(b + sum_o W1_o · x[t + o, v])) / V for o = 0, ±1, ±3, zero beyond the clip.
-    Averaging before the ReLU would leave nothing of the shifts. Without the layer norm A(x) grows with x, so A(x) x with its square, and SGD
-    learns nothing; / V, as a row is a mean over the joints. prototypes: softmax(P · mean x) mixes the K graphs of a bank all blocks share.
+    context (HI-GCN): row v = W2 · LN(mean_t ReLU(b + sum_o W1_o · x[t + o, v])) / V for o = 0, ±1, ±3; zeros beyond
+    the clip. The ReLU comes before the mean, because the mean of a shifted map is nearly that of the map itself.
+    Without the layer norm A(x) grows with x, A(x) x with its square, and SGD learns nothing. / V makes A(x) x a mean
+    over joints.
+    prototypes: softmax(P · mean x) mixes the K graphs of a bank that all blocks share.
     """
     OFFSETS, HIDDEN = (0, -1, 1, -3, 3), 32
 
     def __init__(self, channels: int, joints: int, context: bool, prototypes: int):
         super().__init__()
-        self.shifted = conv1x1(channels, self.HIDDEN * len(self.OFFSETS)) if context else None
-        self.bias = nn.Parameter(torch.zeros(self.HIDDEN)) if context else None
-        self.rows = nn.Sequential(nn.LayerNorm(self.HIDDEN), zeroed(nn.Linear(self.HIDDEN, joints))) if context else None
+        h = self.HIDDEN
+        self.shifted = conv1x1(channels, h * len(self.OFFSETS)) if context else None
+        self.bias = nn.Parameter(torch.zeros(h)) if context else None
+        self.rows = nn.Sequential(nn.LayerNorm(h), zeroed(nn.Linear(h, joints))) if context else None
         self.choose = nn.Linear(channels, prototypes, bias=False) if prototypes else None
 
-    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:                            # n c t v
+    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:  # n c t v
         A, T = 0, x.shape[2]
-        if self.shifted is not None:  # W1 is applied once, its results are shifted
+        if self.shifted is not None:  # apply W1 once, then shift its results
             parts = F.pad(self.shifted(x), (0, 0, 3, 3)).split(self.HIDDEN, 1)
             h = sum(part[:, :, 3 + o:3 + o + T] for part, o in zip(parts, self.OFFSETS, strict=True))
-            h = F.relu(h + rearrange(self.bias, "c -> c 1 1")).mean(2)                      # n c v
+            h = F.relu(h + rearrange(self.bias, "c -> c 1 1")).mean(2)  # n c v
             A = A + self.rows(rearrange(h, "n c v -> n v c")) / x.shape[3]
         if self.choose is not None:
-            weights = self.choose(x.mean((2, 3))).float().softmax(1)                        # n k
+            weights = self.choose(x.mean((2, 3))).float().softmax(1)  # n k
             A = A + torch.tensordot(weights, bank.float(), 1)
-        return A                                                                            # n v u: joint v reads joint u
+        return A  # n v u: joint v reads joint u
 
 
 def aggregate(x: Tensor, A: Tensor) -> Tensor:
-    """y[n, g, c, t, v] = sum_u A[n, g, v, u] · x[n, g, c, t, u] for x (N, G·C, T, V) and A (N or 1, G, V, V), as (N, G, C·T, V)."""
+    """y[n, g, c, t, v] = sum_u A[n, g, v, u] · x[n, g, c, t, u], for x (N, G·C, T, V) and A (N or 1, G, V, V).
+
+    Returns y as (N, G, C·T, V).
+    """
     return rearrange(x, "n (g c) t u -> n g (c t) u", g=A.shape[1]) @ A.to(x.dtype).transpose(-1, -2)
 
 
 class SpatialGCN(nn.Module):
-    """y = sum_k W_k x (E_k ⊙ A_k + A(x)): one adjacency for each distance in bones, edge weights E learned (EfficientGCN).
+    """y = sum_k W_k x (E_k ⊙ A_k + A(x)): an adjacency per distance in bones, learned edge weights E (EfficientGCN).
 
-    A_k are the parts of D^-1/2 A D^-1/2 of all pairs at most two bones apart. directed: joints at one distance are told apart by whether
-    they lie nearer to the root (ST-GCN), five subsets instead of three, each with a softmax weight.
+    A_k keeps the pairs k = 0, 1, 2 bones apart of D^-1/2 A D^-1/2, where A joins all pairs at most two bones apart.
+    directed (LAST-E): k = 1 and 2 split by whether the neighbour lies nearer to the root (ST-GCN), which gives five
+    subsets, each with a softmax weight.
     """
 
-    def __init__(self, cin: int, cout: int, skeleton: Skeleton, directed: bool = False, sample: SampleAdjacency | None = None):
+    def __init__(self, cin: int, cout: int, skeleton: Skeleton, directed: bool = False,
+                 sample: SampleAdjacency | None = None):
         super().__init__()
         hops, root = skeleton.hops, next(v for v, p in skeleton.bones if v == p)
         degree = (hops <= 2).sum(1) ** -0.5
-        inward = hops[root][:, None] > hops[root][None, :]                                  # v reads u, which is nearer to the root
-        subsets = [hops == 0] + [(hops == k) & side for k in (1, 2) for side in ((inward, ~inward) if directed else (True,))]
+        inward = hops[root][:, None] > hops[root][None, :]  # v reads u, which is nearer to the root
+        subsets = [hops == 0]
+        for k in (1, 2):
+            subsets += [(hops == k) & inward, (hops == k) & ~inward] if directed else [hops == k]
         A = np.stack(subsets) * degree[:, None] * degree[None, :]
-        self.register_buffer("A", torch.from_numpy(A).float(), persistent=False)            # k v u
+        self.register_buffer("A", torch.from_numpy(A).float(), persistent=False)  # k v u
         self.edges = nn.Parameter(torch.ones_like(self.A))
         self.weights = nn.Parameter(torch.zeros(len(A))) if directed else None
         self.conv = conv1x1(cin, cout * len(A))
         self.sample = sample
 
-    def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:                     # n c t v
-        A = (self.edges * self.A)[None]                                                     # 1 k v u
-        A = A if self.sample is None else A + self.sample(x, bank)[:, None]                 # n k v u
+    def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:  # n c t v
+        A = (self.edges * self.A)[None]  # 1 k v u
+        A = A if self.sample is None else A + self.sample(x, bank)[:, None]  # n k v u
         if self.weights is not None:
-            A = A * rearrange(len(self.weights) * self.weights.softmax(0), "k -> k 1 1")
+            A = A * rearrange(len(self.weights) * self.weights.softmax(0), "k -> k 1 1")  # each starts at 1
         return rearrange(aggregate(self.conv(x), A).sum(1), "n (c t) v -> n c t v", t=x.shape[2])
 
 
 class CrossTemporalPrototypeGCN(nn.Module):
-    """y_g = W_g x (A_phys + A_g + A(x)), g = 1..4 channel groups that concatenate; A_g (V, V) learned from zero (CTR-GCN's groups)."""
+    """y_g = W_g x (A_phys + A_g + A(x)) for four channel groups g, concatenated; A_g (V, V) starts at 0 (CTR-GCN)."""
     GROUPS = 4
 
     def __init__(self, cin: int, cout: int, skeleton: Skeleton, sample: SampleAdjacency | None = None):
@@ -639,40 +689,44 @@ class CrossTemporalPrototypeGCN(nn.Module):
         self.conv = conv1x1(cin, cout)
         self.sample = sample
 
-    def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:                     # n c t v
-        A = (self.A + self.learned)[None]                                                   # 1 g v u
-        A = A if self.sample is None else A + self.sample(x, bank)[:, None]                 # n g v u
+    def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:  # n c t v
+        A = (self.A + self.learned)[None]  # 1 g v u
+        A = A if self.sample is None else A + self.sample(x, bank)[:, None]  # n g v u
         return rearrange(aggregate(self.conv(x), A), "n g (c t) v -> n (g c) t v", t=x.shape[2])
 
 
 class FreqTemporalGate(nn.Module):
-    """y = x + D^T (m ⊙ D x) over time, m (N, K) = sigmoid(MLP(mean of |D x| over bins and joints)): a clip weighs its own frequencies."""
+    """y = x + D^T (m ⊙ D x) over time, m (N, K) = sigmoid(MLP(mean of |D x| over bins and joints)).
+
+    Each clip weighs its own frequencies. m starts at 1/2 everywhere, so y starts as 1.5 x.
+    """
 
     def __init__(self, channels: int, frames: int):
         super().__init__()
         self.register_buffer("D", dct_matrix(frames), persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(channels, channels // 4), nn.GELU(), zeroed(nn.Linear(channels // 4, frames)))
+        c = channels // 4
+        self.mlp = nn.Sequential(nn.Linear(channels, c), nn.GELU(), zeroed(nn.Linear(c, frames)))
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
-            X = self.D @ x.float()                                                          # n c k v
+            X = self.D @ x.float()  # n c k v
             mask = rearrange(self.mlp(X.abs().mean((2, 3))).sigmoid(), "n k -> n 1 k 1")
             return x + (self.D.T @ (mask * X)).to(x.dtype)
 
 
 class TemporalMaxPool(nn.Module):
-    """Largest of the frames 2 before to t (strided): none ahead, so that causal mode holds without a switch."""
+    """Maximum over frames t - 2 to t (strided). It reads no frame ahead, so causal mode needs no switch."""
 
     def __init__(self, stride: int):
         super().__init__()
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # b c t v
+    def forward(self, x: Tensor) -> Tensor:  # b c t v
         return F.max_pool2d(F.pad(x, (0, 0, 2, 0), value=-math.inf), (3, 1), (self.stride, 1))
 
 
 class MultiScaleTCN(nn.Module):
-    """Four views of time side by side, C/4 channels each: k = 5, k = 5 dilated by 2, max-pool, 1x1 (MS-G3D's, as CTR-GCN has it)."""
+    """Four branches side by side, C/4 channels each: k = 5, k = 5 dilated by 2, max-pool, 1x1 (MS-G3D, CTR-GCN)."""
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
@@ -687,72 +741,82 @@ class MultiScaleTCN(nn.Module):
             nn.Sequential(*reduce(), TemporalMaxPool(stride), nn.BatchNorm2d(c)),
             nn.Sequential(nn.Conv2d(channels, c, 1, (stride, 1), bias=False), nn.BatchNorm2d(c))])
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
-        return torch.cat([branch(x) for branch in self.branches], 1)                        # n c t/stride v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
+        return torch.cat([branch(x) for branch in self.branches], 1)  # n c t/stride v
 
 
 class PartitionedTemporalAttention(nn.Module):
-    """x + W · four heads of width C/4, each with its own channels and its own kind of keys (SkateFormer's relations, arXiv:2403.09508).
+    """x + W · concat(four heads), each of C/4 channels with keys of its own kind (SkateFormer, arXiv:2403.09508).
 
-    A query (t, v) sees joints that are near (at most one bone away, itself among them) or far, in frames that are near (|dt| <= 3) or far:
-    head 0 near joints and frames, 1 near joints, far frames, 2 far joints, near frames, 3 far and far. No such key: zero. W starts at zero.
-    Near frames are a sliding window of 7, near joints a gathered list, far-far takes its queries in blocks: 0.36 of the dense products at
-    (64, 25), and no (T·V)^2 anything is held. All four end in scaled_dot_product_attention: its fused CPU kernel, on a GPU the
-    memory-efficient one (the flash kernel takes no mask), recompute the scores in backward.
+    For a query (t, v), a joint is near at most one bone away (itself included), a frame is near if |dt| <= 3.
+    Head 0 reads near joints in near frames, 1 near joints in far frames, 2 far joints in near frames, 3 far joints in
+    far frames. A query without keys returns zero. W starts at zero.
+
+    Near frames are a sliding window of 7, near joints a gathered list; head 3 loops over blocks of queries. At
+    (T, V) = (64, 25) that is 36 % of the dense products, and no (T·V)² tensor is stored. PyTorch's
+    scaled_dot_product_attention stores no scores for backward either; on a GPU its memory-efficient kernel runs, for
+    the flash kernel takes no mask.
     """
     REACH, BLOCK = 3, 256  # frames; queries of head 3 at once
 
     def __init__(self, channels: int, skeleton: Skeleton):
         super().__init__()
         near = torch.from_numpy(skeleton.hops <= 1)
-        self.register_buffer("near", near, persistent=False)                                # v u
-        order = torch.argsort((~near).int(), dim=1, stable=True)[:, :int(near.sum(1).max())]  # neighbours first, then padding
-        self.register_buffer("neighbour", order, persistent=False)                          # v p
-        self.register_buffer("real", near.gather(1, order), persistent=False)
+        most = int(near.sum(1).max())
+        order = torch.argsort((~near).int(), dim=1, stable=True)[:, :most]  # neighbours first, then padding
+        self.register_buffer("near", near, persistent=False)  # v u
+        self.register_buffer("neighbour", order, persistent=False)  # v p
+        self.register_buffer("real", near.gather(1, order), persistent=False)  # v p: neighbour, not padding
         self.norm = nn.BatchNorm2d(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=4, bias=False)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     @staticmethod
     def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        some = mask.any(-1, keepdim=True)
+        some = mask.any(-1, keepdim=True)  # a query without keys reads all, then is set to 0: no NaN
         return F.scaled_dot_product_attention(q, k, v, attn_mask=(mask | ~some)[None]) * some
 
-    def near_frames(self, q: Tensor, k: Tensor, v: Tensor, joints: Tensor) -> Tensor:       # n t v d
+    def near_frames(self, q: Tensor, k: Tensor, v: Tensor, joints: Tensor) -> Tensor:  # n t v d
         T, r = q.shape[1], self.REACH
-        k, v = (rearrange(F.pad(a, (0, 0, 0, 0, r, r)).unfold(1, 2 * r + 1, 1), "n t u d o -> n t (o u) d") for a in (k, v))
+        window = []
+        for a in (k, v):
+            a = F.pad(a, (0, 0, 0, 0, r, r)).unfold(1, 2 * r + 1, 1)
+            window.append(rearrange(a, "n t u d o -> n t (o u) d"))
         frame = torch.arange(T, device=q.device)[:, None] + torch.arange(-r, r + 1, device=q.device)
-        mask = ((frame >= 0) & (frame < T))[:, None, :, None] & joints[:, None]             # t v o u
-        return self.attend(q, k, v, mask.flatten(2))
+        mask = ((frame >= 0) & (frame < T))[:, None, :, None] & joints[:, None]  # (t 1 o 1) & (v 1 u) -> t v o u
+        return self.attend(q, *window, mask.flatten(2))
 
-    def near_joints(self, q: Tensor, k: Tensor, v: Tensor, far: Tensor) -> Tensor:          # n t v d
+    def near_joints(self, q: Tensor, k: Tensor, v: Tensor, far: Tensor) -> Tensor:  # n t v d
         k, v = (rearrange(a[:, :, self.neighbour], "n t v p d -> n v (p t) d") for a in (k, v))
-        mask = self.real[:, None, :, None] & far[:, None]                                   # v t p s
+        mask = self.real[:, None, :, None] & far[:, None]  # (v 1 p 1) & (t 1 s) -> v t p s
         return self.attend(q.transpose(1, 2), k, v, mask.flatten(2)).transpose(1, 2)
 
-    def far_far(self, q: Tensor, k: Tensor, v: Tensor, far: Tensor) -> Tensor:              # n t v d
+    def far_far(self, q: Tensor, k: Tensor, v: Tensor, far: Tensor) -> Tensor:  # n t v d
         T, V = q.shape[1:3]
         frames = max(1, self.BLOCK // V)
         k, v = (rearrange(a, "n t u d -> n 1 (t u) d") for a in (k, v))
         blocks = []
         for i in range(0, T, frames):
-            mask = far[i:i + frames, None, :, None] & ~self.near[:, None]                   # t v s u
+            mask = far[i:i + frames, None, :, None] & ~self.near[:, None]  # (t 1 s 1) & (v 1 u) -> t v s u
             queries = rearrange(q[:, i:i + frames], "n t v d -> n 1 (t v) d")
             blocks.append(self.attend(queries, k, v, mask.flatten(2).flatten(0, 1)[None]))
         return rearrange(torch.cat(blocks, 2), "n 1 (t v) d -> n t v d", v=V)
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         frame = torch.arange(x.shape[2], device=x.device)
-        far = (frame[:, None] - frame).abs() > self.REACH                                   # t s
+        far = (frame[:, None] - frame).abs() > self.REACH  # t s
         qkv = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> h a n t v d", h=4, a=3)
-        heads = [head.unbind() for head in qkv.unbind()]  # indexing would give each of the twelve a gradient as large as all of them
+        heads = [head.unbind() for head in qkv.unbind()]  # backward stacks once; indexing would pad 12 gradients
         y = torch.cat([self.near_frames(*heads[0], self.near), self.near_joints(*heads[1], far),
                        self.near_frames(*heads[2], ~self.near), self.far_far(*heads[3], far)], -1)
         return x + self.out(rearrange(y, "n t v c -> n c t v"))
 
 
 class STJointAtt(nn.Module):
-    """y = x + a · x ⊙ s_t ⊙ s_v: sigmoid gates for frames and joints, from features pooled over the other axis (EfficientGCN); a = 0 at first."""
+    """y = x + a · x ⊙ s_t ⊙ s_v: sigmoid gates per frame and per joint (EfficientGCN). a starts at 0.
+
+    Each gate comes from the features pooled over the other axis.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -761,17 +825,19 @@ class STJointAtt(nn.Module):
         self.frame, self.joint = nn.Conv1d(c, channels, 1), nn.Conv1d(c, channels, 1)
         self.scale = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         t, v = x.shape[2:]
         frames, joints = self.squeeze(torch.cat([x.mean(3), x.mean(2)], 2)).split((t, v), 2)
-        gate = rearrange(self.frame(frames).sigmoid(), "n c t -> n c t 1") * rearrange(self.joint(joints).sigmoid(), "n c v -> n c 1 v")
-        return x + self.scale * x * gate
+        s_t = rearrange(self.frame(frames).sigmoid(), "n c t -> n c t 1")
+        s_v = rearrange(self.joint(joints).sigmoid(), "n c v -> n c 1 v")
+        return x + self.scale * x * (s_t * s_v)
 
 
 class HierarchicalBodyRegion(nn.Module):
-    """Attention in each frame, first among the joints of a region, then among the regions; x + W·(joints + w_v · region) (after HD-GCN).
+    """Attention in each frame, among the joints of a region, then among regions; x + W·(joints + w_v · region).
 
-    Width C/8. A learned query pools a region's joints into its token; w (V,) says how much of the token each joint takes back. W starts at zero.
+    After HD-GCN, at width d = C/8. A learned query pools a region's joints into its token; w[v] scales the token that
+    joint v takes back. W starts at zero.
     """
 
     def __init__(self, channels: int, skeleton: Skeleton):
@@ -780,9 +846,10 @@ class HierarchicalBodyRegion(nn.Module):
         region = torch.zeros(skeleton.num_joints, dtype=torch.long)
         for r, joints in enumerate(regions):
             region[joints] = r
-        self.register_buffer("region", region, persistent=False)                            # v -> r
-        self.register_buffer("apart", region[:, None] != region[None, :], persistent=False)
-        self.register_buffer("outside", torch.arange(len(regions))[:, None] != region[None, :], persistent=False)
+        outside = torch.arange(len(regions))[:, None] != region[None, :]
+        self.register_buffer("region", region, persistent=False)  # v -> r
+        self.register_buffer("apart", region[:, None] != region[None, :], persistent=False)  # v u
+        self.register_buffer("outside", outside, persistent=False)  # r v
         self.norm = nn.BatchNorm2d(channels)
         self.joint_qkv, self.region_qkv = nn.Linear(channels, 3 * d), nn.Linear(d, 3 * d)
         self.query = nn.Parameter(d ** -0.5 * torch.randn(len(regions), d))
@@ -790,51 +857,58 @@ class HierarchicalBodyRegion(nn.Module):
         self.out = zeroed(nn.Linear(d, channels))
 
     @staticmethod
-    def attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def attend(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None = None) -> Tensor:
         score = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-        score = score if hidden is None else score.masked_fill(hidden, -math.inf)
+        score = score if blocked is None else score.masked_fill(blocked, -math.inf)
         return score.softmax(-1).to(v.dtype) @ v
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         y = rearrange(self.norm(x), "n c t v -> n t v c")
-        joints = self.attend(*self.joint_qkv(y).chunk(3, -1), self.apart)                   # n t v d
-        token = self.attend(self.query.to(joints.dtype), joints, joints, self.outside)      # n t r d
+        joints = self.attend(*self.joint_qkv(y).chunk(3, -1), self.apart)  # n t v d
+        token = self.attend(self.query.to(joints.dtype), joints, joints, self.outside)  # n t r d
         token = self.attend(*self.region_qkv(token).chunk(3, -1))
         return x + rearrange(self.out(joints + self.weight * token[:, :, self.region]), "n t v c -> n c t v")
 
 
+def shortcut(cin: int, cout: int, stride: int) -> nn.Module:
+    """The shortcut of a block: the identity, or a strided 1x1 convolution and norm if the shape changes."""
+    if cin == cout and stride == 1:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(cin, cout, 1, (stride, 1), bias=False), nn.BatchNorm2d(cout))
+
+
 class BaseBlock(nn.Module):
-    """GCN, BN, GELU -> frequency gate -> multi-scale convolution (stride) -> attention -> body regions -> drop path; + residual; GELU."""
+    """GCN, BN, GELU -> frequency gate -> multi-scale TCN (stride) -> attention -> body regions; + residual; GELU."""
 
     def __init__(self, cin: int, cout: int, frames: int, stride: int, drop: float, skeleton: Skeleton, cfg: Model):
         super().__init__()
-        sample = None
+        sample, prototypes = None, PROTOTYPES if cfg.prototypes else 0
         if cfg.temporal_context or cfg.prototypes:
-            sample = SampleAdjacency(cin, skeleton.num_joints, cfg.temporal_context, PROTOTYPES if cfg.prototypes else 0)
+            sample = SampleAdjacency(cin, skeleton.num_joints, cfg.temporal_context, prototypes)
         gcn = {"spatial": SpatialGCN, "grouped": CrossTemporalPrototypeGCN}[cfg.graph]
         self.gcn = gcn(cin, cout, skeleton, sample=sample)
         self.norm = nn.BatchNorm2d(cout)
-        attention = {"none": lambda: nn.Identity(), "factorized": lambda: STJointAtt(cout),
-                     "partitioned": lambda: PartitionedTemporalAttention(cout, skeleton)}
-        self.rest = nn.Sequential(
-            FreqTemporalGate(cout, frames) if cfg.frequency_gate else nn.Identity(),
-            MultiScaleTCN(cout, stride),
-            attention[cfg.attention](),
-            HierarchicalBodyRegion(cout, skeleton) if cfg.regions else nn.Identity(),
-            DropPath(drop))
-        self.residual = nn.Identity()
-        if cin != cout or stride != 1:
-            self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1, (stride, 1), bias=False), nn.BatchNorm2d(cout))
+        gate = FreqTemporalGate(cout, frames) if cfg.frequency_gate else nn.Identity()
+        tcn, attention = MultiScaleTCN(cout, stride), nn.Identity()
+        if cfg.attention == "partitioned":
+            attention = PartitionedTemporalAttention(cout, skeleton)
+        elif cfg.attention == "factorized":
+            attention = STJointAtt(cout)
+        regions = HierarchicalBodyRegion(cout, skeleton) if cfg.regions else nn.Identity()
+        self.rest = nn.Sequential(gate, tcn, attention, regions, DropPath(drop))
+        self.residual = shortcut(cin, cout, stride)
 
-    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:                            # n c t v
+    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:  # n c t v
         y = F.gelu(self.norm(self.gcn(x, bank)))
-        return F.gelu(self.rest(y) + self.residual(x))                                      # n c t/stride v
+        return F.gelu(self.rest(y) + self.residual(x))  # n c t/stride v
 
 
 class InformationBottleneck(nn.Module):
-    """z = mu + sigma · eps classifies (mu when evaluated), as in InfoGCN (Chi et al., CVPR 2022). Training returns (logits, z).
+    """z = mu + sigma · eps classifies (mu in eval mode), as in InfoGCN (Chi et al., CVPR 2022).
 
-    z (B, L) has at least as many coordinates as there are classes, so that their priors can be orthogonal: see bottleneck_loss.
+    Returns logits in eval mode, (logits, z) in training.
+
+    z (B, L) has at least K coordinates, so that the priors of K classes can be orthogonal (see bottleneck_loss).
     """
 
     def __init__(self, channels: int, num_classes: int, latent: int = 128):
@@ -843,30 +917,36 @@ class InformationBottleneck(nn.Module):
         self.mu, self.log_var = nn.Linear(channels, latent), nn.Linear(channels, latent)
         self.linear = nn.Linear(latent, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:                         # b c
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b c
         z = self.mu(x)
         if not self.training:
             return self.linear(z)
-        z = z + torch.randn_like(z) * (0.5 * self.log_var(x).float().clamp(max=10)).exp().to(z.dtype)
+        sigma = (0.5 * self.log_var(x).float().clamp(max=10)).exp()
+        z = z + torch.randn_like(z) * sigma.to(z.dtype)
         return self.linear(z), z
 
 
 class LastBase(nn.Module):
-    """Joints (B, M, T, V, 3) -> logits (B, K) by one stream, `cfg.stream`; four such networks make the teacher. Stages of 3, 4, 3 blocks."""
+    """Joints (B, M, T, V, 3) -> logits (B, K) from one stream, `cfg.stream`; four such networks make the teacher.
+
+    Stages of 3, 4 and 3 blocks, `cfg.width` times 1, 2 and 3 wide.
+    """
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
         super().__init__()
+        V, width = skeleton.num_joints, cfg.width
         self.streams = (cfg.stream,)
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
-        self.bank = nn.Parameter(torch.zeros(PROTOTYPES, skeleton.num_joints, skeleton.num_joints)) if cfg.prototypes else None
-        self.stem = nn.Sequential(nn.BatchNorm2d(3), conv1x1(3, cfg.width))
-        self.stages, cin = nn.ModuleList(), cfg.width
-        for i, (blocks, stride) in enumerate(((3, 1), (4, 2), (3, 2))):
-            stage, cout = nn.ModuleList(), (i + 1) * cfg.width
+        self.bank = nn.Parameter(torch.zeros(PROTOTYPES, V, V)) if cfg.prototypes else None
+        self.stem = nn.Sequential(nn.BatchNorm2d(3), conv1x1(3, width))
+        self.stages, cin, number = nn.ModuleList(), width, 0
+        for cout, blocks, first in ((width, 3, 1), (2 * width, 4, 2), (3 * width, 3, 2)):
+            stage = nn.ModuleList()
             for b in range(blocks):
-                drop = cfg.drop_path * (sum(map(len, self.stages)) + b) / 9                 # rises from 0 over the ten blocks
-                stage.append(BaseBlock(cin, cout, frames, stride if b == 0 else 1, drop, skeleton, cfg))
-                frames, cin = math.ceil(frames / stride) if b == 0 else frames, cout
+                stride = first if b == 0 else 1
+                drop = cfg.drop_path * number / 9  # rises from 0 over the ten blocks
+                stage.append(BaseBlock(cin, cout, frames, stride, drop, skeleton, cfg))
+                frames, cin, number = math.ceil(frames / stride), cout, number + 1
             self.stages.append(stage)
         self.head = Head(cin, num_classes, cfg.dropout)
         if cfg.bottleneck:
@@ -891,30 +971,32 @@ class LastBase(nn.Module):
 # ---------------------------------------------------------------------------------------------------------------------
 
 class MotionGate(nn.Module):
-    """y[t] = x[t] ⊙ sigmoid(BN(W (x[t] - x[t-1]))), the first frame without motion; constant 1/2 at first, as the norm's scale is 0."""
+    """y[t] = x[t] ⊙ sigmoid(BN(W (x[t] - x[t-1]))); the first frame has no motion.
+
+    The norm's scale starts at 0, so y starts as x / 2.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv, self.norm = conv1x1(channels, channels), zeroed(nn.BatchNorm2d(channels))
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         motion = F.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 1, 0))
         return x * self.norm(self.conv(motion)).sigmoid()
 
 
 class LastEBlock(nn.Module):
-    """SpatialGCN, BN, Hardswish -> EpSepTCN (stride) -> motion gate -> joint and frame attention -> drop path; + residual."""
+    """SpatialGCN, BN, Hardswish -> EpSepTCN (stride) -> motion gate -> joint and frame attention; + residual."""
 
     def __init__(self, cin: int, cout: int, stride: int, drop: float, skeleton: Skeleton):
         super().__init__()
-        self.body = nn.Sequential(SpatialGCN(cin, cout, skeleton, directed=True), nn.BatchNorm2d(cout), nn.Hardswish(),
-                                  EpSepTCN(cout, stride), MotionGate(cout), STJointAtt(cout), DropPath(drop))
-        self.residual = nn.Identity()
-        if cin != cout or stride != 1:
-            self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1, (stride, 1), bias=False), nn.BatchNorm2d(cout))
+        self.body = nn.Sequential(
+            SpatialGCN(cin, cout, skeleton, directed=True), nn.BatchNorm2d(cout), nn.Hardswish(),
+            EpSepTCN(cout, stride), MotionGate(cout), STJointAtt(cout), DropPath(drop))
+        self.residual = shortcut(cin, cout, stride)
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c t v
-        return self.body(x) + self.residual(x)                                              # n c t/stride v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
+        return self.body(x) + self.residual(x)  # n c t/stride v
 
 
 class LastE(nn.Module):
@@ -927,8 +1009,9 @@ class LastE(nn.Module):
         self.stem = StreamFusion(len(self.streams), 48)
         self.stages, cin = nn.ModuleList(), 48
         for i, (cout, stride) in enumerate(((64, 1), (96, 2), (128, 2))):
-            drop = [cfg.drop_path * (2 * i + b) / 5 for b in range(2)]
-            self.stages.append(nn.Sequential(LastEBlock(cin, cout, stride, drop[0], skeleton), LastEBlock(cout, cout, 1, drop[1], skeleton)))
+            drop = [cfg.drop_path * (2 * i + b) / 5 for b in range(2)]  # rises from 0 over the six blocks
+            self.stages.append(nn.Sequential(LastEBlock(cin, cout, stride, drop[0], skeleton),
+                                             LastEBlock(cout, cout, 1, drop[1], skeleton)))
             cin = cout
         self.head = Head(cin, num_classes, cfg.dropout)
         if cfg.bottleneck:
@@ -937,7 +1020,11 @@ class LastE(nn.Module):
     def features(self, joints: Tensor) -> list[Tensor]:
         """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
         x = self.stem(rearrange(derive_streams(joints, self.parents, self.streams), "n t v c -> n c t v"))
-        return list(itertools.accumulate(self.stages, lambda x, stage: stage(x), initial=x))[1:]
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
 
     def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return classify(self, joints, self.training)[0]
@@ -951,12 +1038,12 @@ MODELS: dict[str, type[nn.Module]] = {"lite": LastLite, "base": LastBase, "last_
 # ---------------------------------------------------------------------------------------------------------------------
 
 def rank_of() -> tuple[int, int]:
-    """(number of this process, how many train together), as torchrun says."""
+    """(number of this process, number of processes that train together), as torchrun says."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """The sum of every process's tensor; backward sums their gradients alike."""
+    """The sum of a tensor over all processes; backward sums the gradients over all processes."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -968,17 +1055,24 @@ class SumOverProcesses(torch.autograd.Function):
 
 
 def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
-    """Rows (clips, C) of the whole batch from every process's own x (B, C), with their gradients; and the numbers of this process's rows."""
+    """x of the whole batch (clips, C) from every process's own x (B, C), and the indices of this process's rows.
+
+    Gradients reach the processes that own the rows.
+    """
     rank, ranks = rank_of()
     if ranks == 1:
         return x, torch.arange(len(x), device=x.device)
     rows = torch.arange(rank, batch["clips"], ranks, device=x.device)
-    whole = SumOverProcesses.apply(x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)]))
-    return whole, rows if len(rows) else rows.new_zeros(1)  # without a clip of its own: any row, for it counts nothing
+    own = x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)])
+    whole = SumOverProcesses.apply(own)
+    return whole, rows if len(rows) else rows.new_zeros(1)  # a process without clips gets row 0; its loss counts 0
 
 
 def share_of(count: int, batch: dict) -> float | Tensor:
-    """What to multiply a mean over `count` things of this process by, so that the mean over clips that the trainer takes is one over all things."""
+    """Factor for a mean over `count` items of this process, such as bodies: the mean over all processes results.
+
+    The trainer weighs processes by their clips; the factor corrects for processes with more items per clip.
+    """
     if rank_of()[1] == 1:
         return 1.0
     total = batch["label"].new_tensor(count if batch["own"] else 0, dtype=torch.float32)
@@ -987,18 +1081,19 @@ def share_of(count: int, batch: dict) -> float | Tensor:
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over the clips of all processes, on a CPU too (torch's SyncBatchNorm is for GPUs alone)."""
+    """Batch norm over the clips of all processes, on a CPU too (torch's SyncBatchNorm needs GPUs)."""
     counted = True  # whether this process has a clip of its own in the batch
 
     def _check_input_dim(self, x: Tensor) -> None:
         pass
 
-    def forward(self, x: Tensor) -> Tensor:                                                 # n c ...
+    def forward(self, x: Tensor) -> Tensor:  # n c ...
         if not self.training:
             return super().forward(x)
         axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
         z = x.float()
-        total = SumOverProcesses.apply(self.counted * torch.cat([z.sum(axes), z.new_tensor([x.numel() / x.shape[1]])]))
+        sums = torch.cat([z.sum(axes), z.new_tensor([x.numel() / x.shape[1]])])
+        total = SumOverProcesses.apply(self.counted * sums)
         mean, n = total[:-1] / total[-1], total[-1].detach()
         if n > 1:
             var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
@@ -1006,19 +1101,20 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
                 self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(var * n / (n - 1), self.momentum)
-        else:  # as ClipNorm
+        else:  # as in ClipNorm
             mean, var = self.running_mean, self.running_var
-        y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape) * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
+        y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
+        return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
 @contextlib.contextmanager
 def global_norms(model: nn.Module):
-    """Inside, the model's batch norms see the clips of all processes; afterwards they are what they were."""
+    """Inside the block, batch norms see the clips of all processes; on exit their classes are restored."""
     norms = [(m, type(m)) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     try:
-        for m, _ in norms if rank_of()[1] > 1 else ():
-            m.__class__ = GlobalBatchNorm
+        if rank_of()[1] > 1:
+            for m, _ in norms:
+                m.__class__ = GlobalBatchNorm
         yield
     finally:
         for m, kind in norms:
@@ -1035,25 +1131,27 @@ class View:
     frames: int = 64                 # T
     bodies: int = 1                  # M, 1 or 2
     sampling: str = "uniform"        # uniform, crop, stretch
-    smooth: float = 0.0              # standard deviation, in recorded frames, of a Gaussian over time: sensors' joints jitter
-    heading: bool = False            # turn the main body, on the mean over its clip, to face one way
+    smooth: float = 0.0              # Gaussian over time against sensor jitter: standard deviation in recorded frames
+    heading: bool = False            # turn the main body, by its mean over the clip, to face one way
     trunk_scale: bool = False        # divide by the length of the trunk
-    extent: bool = False             # scale each clip so that the longest axis of what is seen of it measures 2
-    window: float = 1.0              # training sees a random stretch of at least this share of the clip
-    rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # training: degrees about x, y, z, uniform in +-
-    scale: float = 0.1               # training: all axes alike, 1 +- this
-    stretch: float = 0.0             # training: each axis apart, 1 +- this
-    shear: float = 0.0               # training: off-diagonal entries, +- this
-    noise: float = 0.0               # training: standard deviation, metres, of each coordinate
-    flip: float = 0.0                # training: probability of mirroring the body
-    swap: float = 0.0                # training: probability of calling left right, as sensors do that see a body from its back
-    mix: float = 0.0                 # training: probability that a clip is blended with another of its batch, both labels counting by share
+    extent: bool = False             # scale each clip so that the longest side of its bounding box is 2
+    # training only
+    window: float = 1.0              # take a random section of at least this share of the clip (not with crop)
+    rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # degrees about x, y, z, uniform in ±
+    scale: float = 0.1               # all axes alike, 1 ± this
+    stretch: float = 0.0             # each axis independently, 1 ± this
+    shear: float = 0.0               # off-diagonal entries, ± this
+    noise: float = 0.0               # standard deviation of each coordinate, in the units after scaling
+    flip: float = 0.0                # probability of mirroring the body
+    swap: float = 0.0                # probability of swapping the labels left and right, as a sensor may from behind
+    mix: float = 0.0                 # probability of blending a clip with another of its batch, labels by share
 
 
 def hashed_uniform(*keys: int | Tensor) -> Tensor:
-    """Numbers in [0, 1) that are a pure function of integer keys (broadcast together): no state to save, the same on every device.
+    """Numbers in [0, 1), a pure function of integer keys that broadcast together: no state, the same on every device.
 
-    Each key is folded in and mixed by a 32-bit finaliser of the murmur kind (constants of C. Wellons' hash prospector).
+    For each key: XOR it into the state, then apply a 32-bit finaliser like murmur's (constants of C. Wellons' hash
+    prospector).
     """
     h: int | Tensor = 0x9E3779B9
     for key in keys:
@@ -1064,14 +1162,15 @@ def hashed_uniform(*keys: int | Tensor) -> Tensor:
     return (torch.as_tensor(h) >> 8).float() / (1 << 24)
 
 
-def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None, window: Tensor | None = None) -> Tensor:
+def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None,
+                  window: Tensor | None = None) -> Tensor:
     """Frame numbers (B, T) that a view takes from clips of `length` (B,) frames, each at least 1.
 
-    uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each.
-    crop: the clip repeated to at least 300 frames, then T in a row from the middle, or from u[:, 0] of the way (ST-GCN's view).
-    stretch: the bins of uniform, also where the clip has fewer frames than T: each is then repeated, and every clip fills all of T.
-    Under uniform, shorter clips than T repeat their last frame, so that their velocity there is zero. `window` (B, 2) holds, for
-    training, the first frame and the number of frames that may be seen.
+    uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each. A clip
+        shorter than T repeats its last frame, so that its velocity there is zero.
+    stretch: the same bins, but a clip shorter than T repeats frames evenly and fills all of T.
+    crop: the clip looped to at least 300 frames, then T consecutive ones, from the middle or drawn by u[:, 0] (ST-GCN).
+    `window` (B, 2), in training: the first frame and the number of frames to draw from.
     """
     t = torch.arange(T, device=length.device)
     if sampling == "crop":
@@ -1089,18 +1188,26 @@ def rotation(angles: Tensor) -> Tensor:
     """Matrices (B, 3, 3) that turn row vectors by angles (B, 3) in radians about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
     one, zero = torch.ones_like(cx), torch.zeros_like(cx)
-    rows = lambda *r: rearrange(torch.stack(r, 1), "b (i j) -> b i j", i=3)  # noqa: E731
-    return (rows(one, zero, zero, zero, cx, sx, zero, -sx, cx) @ rows(cy, zero, -sy, zero, one, zero, sy, zero, cy)
-            @ rows(cz, sz, zero, -sz, cz, zero, zero, zero, one))
+
+    def matrix(*entries: Tensor) -> Tensor:
+        return rearrange(torch.stack(entries, 1), "b (i j) -> b i j", i=3)
+
+    about_x = matrix(one, zero, zero, zero, cx, sx, zero, -sx, cx)
+    about_y = matrix(cy, zero, -sy, zero, one, zero, sy, zero, cy)
+    about_z = matrix(cz, sz, zero, -sz, cz, zero, zero, zero, one)
+    return about_x @ about_y @ about_z
 
 
 class ClipView:
-    """Batches of a store as the models want them: (B, M, T, V, 3), what is absent, a body, frame or joint, all zeros; made on the device.
+    """Batches (B, M, T, V, 3) of a clip store, made on the device. An absent body, frame or joint is all zeros.
 
-    Every clip is centred on the spine of its main body's first frame (the mean of what is seen there, where the spine is not), then, if the
-    recipe says so, smoothed over time, turned to a common heading and scaled by the length of the trunk. In training it is flipped, turned,
-    scaled, sheared and made noisy at random; what is drawn is a pure function of (seed, epoch, clip), so that a resumed run and every rank
-    agree.
+    Every clip is centred on the spine of its main body in the first frame that shows it; if the spine is missing there,
+    on the mean of the joints seen. The recipe may also smooth it, turn it to a common heading and scale it.
+    Training flips, turns, scales, shears and adds noise at random, as a pure function of (seed, epoch, clip): a resumed
+    run and every process draw the same.
+
+    `store` (ClipStore in phases/run.py) has skeleton, path, frames (rows, V, 3) and a table of arrays, clips:
+    length (N,), label (N,), offset (N, 2): the first row of each body in frames, -1 if it is absent.
     """
 
     def __init__(self, store, cfg: View, device: torch.device | str = "cpu"):
@@ -1108,15 +1215,18 @@ class ClipView:
         frames = torch.from_numpy(store.frames)
         if self.device.type == "cuda" and frames.nbytes < 0.5 * torch.cuda.mem_get_info(self.device)[0]:
             frames = frames.to(self.device)
-        self.frames = frames  # on the host only where the device has no room; then each batch travels
+        self.frames = frames  # stays on the host if the device has no room; then each batch travels
         self.length = torch.from_numpy(store.clips["length"]).to(self.device)
         self.offset = torch.from_numpy(store.clips["offset"][:, :cfg.bodies]).to(self.device)
         if self.offset.shape[1] < cfg.bodies:
-            raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} body per clip")
+            raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} per clip")
         self.label = torch.from_numpy(store.clips["label"]).to(self.device)
         if (cfg.flip or cfg.swap) and not store.skeleton.pairs:
-            raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no pairs of a left and a right joint, by its names "
-                             "(`left hand`, `right hand`) or given as pairs; set both to 0")
+            raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no left and right "
+                             "joints: name them (`left hand`, `right hand`), list them as pairs, or set both to 0")
+        if (cfg.heading or cfg.trunk_scale) and store.skeleton.trunk is None:
+            raise ValueError(f"view.heading, view.trunk_scale: skeleton {store.skeleton.name!r} names no left and "
+                             "right shoulder and hip; set both false")
         self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
         self.centre, self.pose = self._normalise()
 
@@ -1124,53 +1234,62 @@ class ClipView:
         return self.frames[index.to(self.frames.device)].to(self.device)
 
     def _near(self, offset: Tensor, t: Tensor, length: Tensor) -> Tensor:
-        """Joints (B, M, T, V, 3) at the frames t (B, T) of clips: as recorded, or means over the frames around, joints that are missing left out."""
+        """Joints (B, M, T, V, 3) at frames t (B, T), as recorded or as Gaussian means; missing joints have weight 0."""
         if not self.cfg.smooth:
             return self._rows(offset[:, :, None] + t[:, None])
         reach = math.ceil(3 * self.cfg.smooth)
         o = torch.arange(-reach, reach + 1, device=self.device)
-        at = (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)             # b t o
-        x = self._rows(offset[:, :, None, None] + at[:, None])                              # b m t o v 3
+        at = (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)  # b t o
+        x = self._rows(offset[:, :, None, None] + at[:, None])  # b m t o v 3
         weight = rearrange((-0.5 * (o / self.cfg.smooth) ** 2).exp(), "o -> o 1 1") * (x != 0).any(-1, keepdim=True)
         mean = (weight * x).sum(3) / weight.sum(3).clamp(min=1e-12)
-        return mean * (weight[:, :, :, reach] > 0)                                          # b m t v 3
+        return mean * (weight[:, :, :, reach] > 0)  # b m t v 3; missing joints stay missing
 
     def _normalise(self) -> tuple[Tensor, Tensor]:
-        """Centre (N, 3) and linear map (N, 3, 3) of every clip, by the first frame in which its main body is seen; the heading by all frames."""
+        """Centre (N, 3) and linear map (N, 3, 3) of every clip, from the first frame that shows its main body.
+
+        The heading is a mean over all frames: shoulders and hips of one frame are noisy for a body seen from its side.
+        """
         N, s = len(self.length), self.skeleton
         row = self.offset[:, 0].clone()
         last = row + self.length - 1
-        while (unseen := (self._rows(row) == 0).all(-1).all(-1) & (row < last)).any():
+        while True:
+            unseen = (self._rows(row) == 0).all(-1).all(-1) & (row < last)
+            if not unseen.any():
+                break
             row += unseen.long()
-        body = self._rows(row)                                                              # n v 3
-        there = (body != 0).any(-1)                                                         # n v
-        middle = torch.zeros_like(there).index_fill(1, torch.tensor(s.centre, device=self.device), True) & there
-        middle = torch.where(middle.any(1, keepdim=True), middle, there)[..., None]         # n v 1
-        centre = (body * middle).sum(1) / middle.sum(1).clamp(min=1)                        # n 3
+        body = self._rows(row)  # n v 3
+        seen = (body != 0).any(-1)  # n v
+        is_spine = torch.zeros_like(seen).index_fill(1, torch.tensor(s.centre, device=self.device), True) & seen
+        used = torch.where(is_spine.any(1, keepdim=True), is_spine, seen)[..., None]  # n v 1
+        centre = (body * used).sum(1) / used.sum(1).clamp(min=1)  # n 3
         pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
-        if (self.cfg.heading or self.cfg.trunk_scale) and s.trunk is None:
-            raise ValueError(f"view.heading, view.trunk_scale: skeleton {s.name!r} names no left and right shoulder and hip; set both false")
-        if self.cfg.heading:  # one frame's shoulders and hips are too noisy where the body is seen from its side
-            clip = torch.arange(N, device=self.device).repeat_interleave(self.length)
-            row = self.offset[clip, :1] + (torch.arange(len(clip), device=self.device) - (self.length.cumsum(0) - self.length)[clip])[:, None]
-            joint = lambda v: self.frames[row.to(self.frames.device), v].to(self.device)[:, 0]  # noqa: E731
-            ls, rs, lh, rh = (joint(j[0]) for j in s.trunk)                                  # l 3, of all clips
-            whole = torch.stack([(j != 0).any(-1, keepdim=True) for j in (ls, rs, lh, rh)]).all(0)
-            across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, whole * (ls + lh - rs - rh))
-            angle = torch.atan2(across[:, 2], across[:, 0])  # about y, the vertical of a levelled camera
+        if self.cfg.heading:
+            angle = self._heading()  # about y, the vertical of a levelled camera
             pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
         if self.cfg.trunk_scale:
             four = [j[0] for j in s.trunk]
             ls, rs, lh, rh = body[:, four].unbind(1)
             size = ((ls + rs - lh - rh) / 2).norm(dim=1)
-            size = torch.where((size > 1e-3) & there[:, four].all(1), size, 0.5)            # where it is not known the clip stays as it is
-            pose = pose * (0.5 / size)[:, None, None]  # an adult's trunk measures about half a metre
+            known = (size > 1e-3) & seen[:, four].all(1)
+            pose = pose * (0.5 / torch.where(known, size, 0.5))[:, None, None]  # an adult's trunk is about half a metre
         return centre, pose
 
+    def _heading(self) -> Tensor:
+        """Angle (N,) about the vertical that turns each main body, by the mean of its frames, to face one way."""
+        N, length = len(self.length), self.length
+        clip = torch.arange(N, device=self.device).repeat_interleave(length)  # l: the clip of each frame
+        frame = torch.arange(len(clip), device=self.device) - (length.cumsum(0) - length)[clip]
+        row = (self.offset[clip, 0] + frame).to(self.frames.device)
+        ls, rs, lh, rh = (self.frames[row, j[0]].to(self.device) for j in self.skeleton.trunk)  # l 3
+        seen = torch.stack([(j != 0).any(-1, keepdim=True) for j in (ls, rs, lh, rh)]).all(0)
+        across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, seen * (ls + lh - rs - rh))
+        return torch.atan2(across[:, 2], across[:, 0])
+
     def _augment(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Random linear map (B, 3, 3), whether to mirror the body (B,), and whether to take its left for its right (B,)."""
-        cfg = self.cfg
-        u = 2 * hashed_uniform(seed, epoch, index[:, None], torch.arange(16, device=self.device)) - 1     # b 16 in [-1, 1)
+        """Random linear map (B, 3, 3); whether to mirror the body (B,); whether to swap left and right (B,)."""
+        cfg = self.cfg  # of the 16 numbers: 0-2 rotation, 3-5 stretch, 6 scale, 7-12 shear, 13 flip, 14 swap
+        u = 2 * hashed_uniform(seed, epoch, index[:, None], torch.arange(16, device=self.device)) - 1  # b 16 in [-1, 1)
         turn = rotation(u[:, :3] * torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device))
         scale = torch.diag_embed(1 + cfg.stretch * u[:, 3:6]) * (1 + cfg.scale * u[:, 6, None, None])
         off = u.new_zeros(len(u), 9)
@@ -1178,31 +1297,38 @@ class ClipView:
         shear = torch.eye(3, device=self.device) + off.unflatten(1, (3, 3))
         return turn @ scale @ shear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
 
-    def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
-        """Joints (B, M, T, V, 3) of the clips `index` (B,), in metres about the body's centre."""
+    def _draw(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """u (B, T): position inside each bin; window (B, 2): first frame and number of frames that may be drawn."""
         cfg, length = self.cfg, self.length[index]
-        u = window = None
-        if training:
-            u = hashed_uniform(seed, epoch, index[:, None], 100 + torch.arange(cfg.frames, device=self.device))
-            w = hashed_uniform(seed, epoch, index[:, None], 50 + torch.arange(2, device=self.device))
-            count = (length * (cfg.window + (1 - cfg.window) * w[:, 0])).ceil().long().clamp(min=1)
-            window = torch.stack([((length - count + 1) * w[:, 1]).long(), count], 1)
-        t = sample_frames(length, cfg.frames, cfg.sampling, u, window)                      # b t
-        offset = self.offset[index]                                                         # b m
-        x = self._near(offset.clamp(min=0), t, length)                                      # b m t v 3
-        seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]       # b m t v 1
+        u = hashed_uniform(seed, epoch, index[:, None], 100 + torch.arange(cfg.frames, device=self.device))
+        w = hashed_uniform(seed, epoch, index[:, None], 50 + torch.arange(2, device=self.device))
+        count = (length * (cfg.window + (1 - cfg.window) * w[:, 0])).ceil().long().clamp(min=1)
+        return u, torch.stack([((length - count + 1) * w[:, 1]).long(), count], 1)
+
+    def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
+        """Joints (B, M, T, V, 3) of the clips `index` (B,) about the body's centre, in metres unless scaled."""
+        cfg, length = self.cfg, self.length[index]
+        u, window = self._draw(index, seed, epoch) if training else (None, None)
+        t = sample_frames(length, cfg.frames, cfg.sampling, u, window)  # b t
+        offset = self.offset[index]  # b m
+        x = self._near(offset.clamp(min=0), t, length)  # b m t v 3
+        seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]  # b m t v 1
         x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
         if training:
             augment, flip, swap = self._augment(index, seed, epoch)
-            x, seen = (torch.where((flip ^ swap)[:, None, None, None, None], a[..., self.mirror, :], a) for a in (x, seen))
-            # a mirrored body is a left-handed one; one whose sides were mistaken stays where it was, but seems to face the other way
-            signs = torch.stack([1 - 2 * (flip ^ (swap & cfg.heading)), torch.ones_like(index), 1 - 2 * (swap & cfg.heading)], 1)
+            mirrored = (flip ^ swap)[:, None, None, None, None]
+            x, seen = (torch.where(mirrored, a[..., self.mirror, :], a) for a in (x, seen))
+            # flip: swap the labels, negate x. swap: swap the labels only; a heading taken from swapped shoulders is
+            # off by 180 degrees, so with cfg.heading x and z are negated as well
+            turned = swap & cfg.heading
+            signs = torch.stack([1 - 2 * (flip ^ turned), torch.ones_like(index), 1 - 2 * turned], 1)
             linear = (linear * signs[:, None]) @ augment
-        x = rearrange(rearrange(x, "b m t v c -> b (m t v) c") @ linear, "b (m t v) c -> b m t v c", m=x.shape[1], t=x.shape[2])
-        if cfg.extent:  # of what is seen; absent bodies and frames were moved off the origin and must not count
-            low = torch.where(seen, x, math.inf).amin((1, 2, 3))                            # b c
+        x = rearrange(x, "b m t v c -> b (m t v) c") @ linear
+        x = rearrange(x, "b (m t v) c -> b m t v c", m=seen.shape[1], t=seen.shape[2])
+        if cfg.extent:  # of seen joints only: after centring, absent ones (zeros) are no longer at the origin
+            low = torch.where(seen, x, math.inf).amin((1, 2, 3))  # b c
             high = torch.where(seen, x, -math.inf).amax((1, 2, 3))
-            size = (high - low).amax(1).nan_to_num(0, 0, 0)                                 # -inf where nothing is seen
+            size = (high - low).amax(1).nan_to_num(0, 0, 0)  # -inf if nothing is seen
             x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
         if training and cfg.noise:
             at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
@@ -1212,11 +1338,13 @@ class ClipView:
 
 
 class Batches:
-    """Batches of some clips of a view: in a new order each epoch when training, in order and each exactly once otherwise.
+    """Batches of some clips of a view. Training: a new order each epoch. Otherwise in order, each clip exactly once.
 
-    In training, the processes of one run take every `ranks`-th clip of a batch each: `own` of its `clips`. One for which none is
-    left, own = 0, still gets a clip to compute with, for it must keep step with the others. With view.mix, clips are blended in pairs,
-    a · clip + (1 - a) · other with a uniform in 0.5 to 1 (mixup, Zhang et al., arXiv:1710.09412): `share` is a, `other` the other's label.
+    In training, process r of R takes clips r, r + R, ... of each batch: `clips` is the size of the whole batch, `own`
+    the number on this process. A process without clips (own = 0) still computes on one: every process must join each
+    all-reduce. view.mix blends clips in pairs,
+    a · clip + (1 - a) · other with a uniform in 0.5 to 1 (mixup, Zhang et al., arXiv:1710.09412): `share` is a,
+    `other` the other clip's label.
     """
 
     def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0):
@@ -1228,30 +1356,36 @@ class Batches:
         return math.ceil(len(self.index) / self.size)
 
     def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch from batch `start` on."""
+        """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch, from batch `start` on."""
         index = self.index
         if self.training:
-            order = torch.randperm(len(index), generator=torch.Generator().manual_seed(self.seed * 100_003 + epoch))
-            index = index[order.to(index.device)]
+            order = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+            index = index[torch.randperm(len(index), generator=order).to(index.device)]
         for at in range(start * self.size, len(index), self.size):
             whole = index[at:at + self.size]
-            own = len(part := whole[self.rank::self.ranks])
+            part = whole[self.rank::self.ranks]
+            own = len(part)
             part = part if own else whole[:1]
-            batch = {"joints": self.view(part, self.training, self.seed, epoch), "label": self.view.label[part], "index": part, "own": own,
-                     "clips": len(whole)}
+            joints = self.view(part, self.training, self.seed, epoch)
+            batch = {"joints": joints, "label": self.view.label[part], "index": part, "own": own, "clips": len(whole)}
             if self.training and self.view.cfg.mix:
-                u = hashed_uniform(self.seed, epoch, part[:, None], 60 + torch.arange(2, device=part.device))
-                share = torch.where(u[:, 0] < self.view.cfg.mix, 0.5 + 0.5 * u[:, 1], 1.0)
                 other = whole.roll(1)[self.rank::self.ranks] if own else part
-                a = rearrange(share, "b -> b 1 1 1 1")
-                batch["joints"] = a * batch["joints"] + (1 - a) * self.view(other, True, self.seed, epoch)
-                batch |= {"share": share, "other": self.view.label[other]}
+                batch |= self._blend(joints, part, other, epoch)
             yield batch
+
+    def _blend(self, joints: Tensor, clips: Tensor, others: Tensor, epoch: int) -> dict[str, Tensor]:
+        u = hashed_uniform(self.seed, epoch, clips[:, None], 60 + torch.arange(2, device=clips.device))
+        share = torch.where(u[:, 0] < self.view.cfg.mix, 0.5 + 0.5 * u[:, 1], 1.0)
+        a = rearrange(share, "b -> b 1 1 1 1")
+        joints = a * joints + (1 - a) * self.view(others, True, self.seed, epoch)
+        return {"joints": joints, "share": share, "other": self.view.label[others]}
 
 
 def plain_batches(view: ClipView, index: np.ndarray, size: int) -> Batches:
-    """Training clips as they are, for the statistics of batch norms under averaged weights; in one random order, for stores are sorted
-    by action, and in batches of a single action the features vary too little."""
+    """Training clips without augmentation, for batch-norm statistics under averaged weights.
+
+    In one random order: a store is sorted by action, and the statistics of a batch of one action are not the data's.
+    """
     return Batches(view, np.random.default_rng(0).permutation(index), size)
 
 
@@ -1261,7 +1395,7 @@ def plain_batches(view: ClipView, index: np.ndarray, size: int) -> Batches:
 
 @dataclass(frozen=True)
 class Train:
-    """How it is trained. Rates are per optimiser step over batch * accumulate clips."""
+    """How a network is trained. Learning rates refer to one optimiser step, that is batch * accumulate clips."""
     epochs: int = 120
     batch: int = 64
     accumulate: int = 1
@@ -1270,76 +1404,89 @@ class Train:
     warmup_epochs: int = 5
     warmup_lr: float = 0.01
     min_lr: float = 1e-4
-    weight_decay: float = 1e-4       # of weight matrices and kernels alone, with SGD
-    adamw_decay: float = 0.05        # the same with AdamW, which decouples it: another quantity
+    weight_decay: float = 1e-4       # of weight matrices and kernels only, with SGD
+    adamw_decay: float = 0.05        # the same for AdamW: decoupled, so not comparable with weight_decay
     clip: float = 1.0                # gradient norm; 0: off
     label_smoothing: float = 0.0
-    ib_weight: float = 0.01          # information bottleneck: ib_weight * (ib_mean * |mean z| + ib_class * distance to the priors)
+    ib_weight: float = 0.01          # bottleneck: ib_weight * (ib_mean * |mean z| + ib_class * distance to the priors)
     ib_mean: float = 1e-4
     ib_class: float = 0.1
     amp: str = "auto"                # auto, bf16, fp16, fp32
     average: str = "none"            # none, swa, ema
     swa_start: float = 0.75          # share of the epochs after which SWA averages, at a constant rate
-    swa_lr: float = 0.0              # that rate; 0: the one the cosine has come down to by then
+    swa_lr: float = 0.0              # learning rate while averaging; 0: the cosine's value at swa_start
     ema_decay: float = 0.999         # per optimiser step
     causal: float = 0.0              # probability that a batch is causal
     compile: bool = False
-    save_seconds: float = 300.0      # last.pt is written after each epoch, and at least this often within one
+    save_seconds: float = 300.0      # last.pt is written after each epoch, and this often within an epoch
 
 
 def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
-    """Mean over the clips in FP32; a blended clip counts for both of its labels, by their shares."""
-    of = lambda label: F.cross_entropy(logits.float(), label, label_smoothing=smoothing, reduction="none")  # noqa: E731
-    loss = of(batch["label"])                                                               # b
+    """Mean over the clips in FP32. A blended clip counts for both of its labels, by their shares."""
+    def of(label: Tensor) -> Tensor:  # b
+        return F.cross_entropy(logits.float(), label, label_smoothing=smoothing, reduction="none")
+
+    loss = of(batch["label"])
     if "share" in batch:
         loss = batch["share"] * loss + (1 - batch["share"]) * of(batch["other"])
     return loss.mean()
 
 
-def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1, gain: float = 3.0) -> Tensor:
-    """InfoGCN's: mean_weight · ‖mean of z (B, L)‖ + class_weight · mean squared distance of each class's mean z to its prior, gain · e_k.
+def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1,
+                    gain: float = 3.0) -> Tensor:
+    """InfoGCN's: mean_weight · ‖mean z‖ + class_weight · mean over classes k of ‖mean z of k - gain · e_k‖² / L.
 
-    The priors are orthogonal, and which axes they lie on is free: a linear layer made z. Classes that the batch lacks do not count.
+    z is (B, L). The priors gain · e_k are orthogonal; z is the output of a linear layer, so the choice of axes does not
+    matter. Classes without a clip in the batch do not count.
     """
-    z, member = z.float(), F.one_hot(label, z.shape[1]).to(z.device, torch.float32)         # b l, as many coordinates as priors
+    z, member = z.float(), F.one_hot(label, z.shape[1]).to(z.device, torch.float32)  # b l: axis k for class k
     count = member.sum(0)
-    class_mean = (member.T @ z) / count.clamp(min=1)[:, None]                               # k l
+    class_mean = (member.T @ z) / count.clamp(min=1)[:, None]  # k l
     distance = (class_mean - gain * torch.eye(z.shape[1], device=z.device)).square().mean(1)
     present = count > 0
     return mean_weight * z.mean(0).norm() + class_weight * (distance * present).sum() / present.sum()
 
 
-def classification_loss(cfg: Train) -> Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]:
-    """loss_fn of phase 1: cross-entropy with label smoothing, plus the bottleneck's where the model has one; metric top1 in [0, 1]."""
+LossFn = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]  # (model, batch) -> (mean loss, metrics)
+
+
+def classification_loss(cfg: Train) -> LossFn:
+    """loss_fn of plain training: cross-entropy, plus the bottleneck's loss if the model has one. top1 in [0, 1]."""
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         output, label = model(batch["joints"]), batch["label"]
         logits, z = output if isinstance(output, tuple) else (output, None)
         loss = cross_entropy(logits, batch, cfg.label_smoothing)
         metrics = {"top1": (logits.argmax(1) == label).float().mean()}
         if z is not None:
-            (z, _), (whole, _) = of_all_processes(z.float(), batch), of_all_processes(label[:, None], batch)
-            metrics["bottleneck"] = bottleneck_loss(z, whole[:, 0], cfg.ib_mean, cfg.ib_class)
+            z, _ = of_all_processes(z.float(), batch)
+            labels, _ = of_all_processes(label[:, None], batch)
+            metrics["bottleneck"] = bottleneck_loss(z, labels[:, 0], cfg.ib_mean, cfg.ib_class)
             loss = loss + cfg.ib_weight * metrics["bottleneck"]
         return loss, metrics
     return loss_fn
 
 
 def kd_loss(logits: Tensor, teacher: Tensor, tau: float) -> Tensor:
-    """tau^2 · KL(teacher ‖ student), mean over the batch (Hinton et al., arXiv:1503.02531). `teacher` (B, K): probabilities at tau."""
+    """tau² · KL(teacher ‖ student), mean over the batch (Hinton et al., arXiv:1503.02531).
+
+    teacher (B, K): probabilities, already softened by tau.
+    """
     return tau ** 2 * F.kl_div((logits.float() / tau).log_softmax(1), teacher.float(), reduction="batchmean")
 
 
-def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: float | Tensor, beta: float | Tensor) -> Tensor:
-    """Decoupled KD (Zhao et al., CVPR 2022, arXiv:2203.08679): tau^2 · (alpha · KL(b ‖ b_student) + beta · KL(q ‖ q_student)).
+def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: float | Tensor,
+             beta: float | Tensor) -> Tensor:
+    """Decoupled KD: tau² · (alpha · KL(b ‖ b_student) + beta · KL(q ‖ q_student)).
 
-    b = (p[label], 1 - p[label]); q = the probabilities of the other classes among themselves. KD is alpha = 1, beta = 1 - p[label]
-    of each clip: a teacher that is sure silences there what it knows of the other classes.
+    Zhao et al., CVPR 2022, arXiv:2203.08679. b = (p[label], 1 - p[label]); q: the other classes' probabilities among
+    themselves. KD equals alpha = 1, beta = 1 - p[label] of each clip: a confident teacher makes the second term vanish.
     """
     own, teacher = F.one_hot(label, logits.shape[1]).bool(), teacher.float()
-    s = (logits.float() / tau).log_softmax(1)                                               # b k
-    rest = s.masked_fill(own, -math.inf).logsumexp(1)                                       # b, log(1 - p[label]) of the student
+    s = (logits.float() / tau).log_softmax(1)  # b k
+    rest = s.masked_fill(own, -math.inf).logsumexp(1)  # b, log(1 - p[label]) of the student
     t_rest = teacher.masked_fill(own, 0).sum(1)
-    target = F.kl_div(torch.stack([s[own], rest], 1), torch.stack([teacher[own], t_rest], 1), reduction="none").sum(1)
+    pair, t_pair = torch.stack([s[own], rest], 1), torch.stack([teacher[own], t_rest], 1)
+    target = F.kl_div(pair, t_pair, reduction="none").sum(1)
     q = (teacher / t_rest.clamp(min=1e-30)[:, None]).masked_fill(own, 0)
     others = F.kl_div((s - rest[:, None]).masked_fill(own, 0), q, reduction="none").sum(1)
     return tau ** 2 * (alpha * target + beta * others).mean()
@@ -1351,9 +1498,9 @@ def mimicry_loss(projected: list[Tensor], maps: list[Tensor]) -> Tensor:
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | None = None) -> Tensor:
-    """Each row of a (B, C) finds its own among the rows of b by cosine, and the reverse (van den Oord et al., arXiv:1807.03748).
+    """InfoNCE: each row of a (B, C) must find its own row of b by cosine, and the reverse.
 
-    The mean over all rows, or over those that `rows` numbers, still among all.
+    van den Oord et al., arXiv:1807.03748. Mean over all rows, or those with the indices `rows`, always against all.
     """
     rows = torch.arange(len(a), device=a.device) if rows is None else rows
     with torch.autocast(a.device.type, enabled=False):
@@ -1367,7 +1514,7 @@ def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | Non
 
 @contextlib.contextmanager
 def atomic(path: Path):
-    """A temporary path beside `path` that takes its place when the block ends well; otherwise nothing is left of it."""
+    """A temporary path that replaces `path` when the block succeeds, and is deleted when it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -1375,7 +1522,7 @@ def atomic(path: Path):
         with open(part, "rb") as f:
             os.fsync(f.fileno())
         os.replace(part, path)
-    except OSError as e:  # of a full disk, for one, which names no file
+    except OSError as e:  # the error of a full disk names no file
         raise OSError(f"{path} could not be written ({e.strerror or e}); what was there before is kept") from None
     finally:
         part.unlink(missing_ok=True)
@@ -1389,15 +1536,21 @@ def save_checkpoint(path: Path, state: dict) -> None:
             raise OSError(f"{str(e).splitlines()[0]}: is the disk full?") from None
 
 
+def damaged(path: Path, why: object) -> ValueError:
+    why = " ".join(str(why).split())[:120] or type(why).__name__
+    return ValueError(f"{path} is damaged or no checkpoint of this program ({why}): move it away to start afresh")
+
+
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dict:
-    """A checkpoint, opened without running any code it may carry."""
+    """A checkpoint, loaded with weights_only=True: pickled code is not executed."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        with zipfile.ZipFile(path) as z:  # torch.load looks at no checksum
-            if bad := z.testzip():
-                raise ValueError(f"{bad} was changed")
+        with zipfile.ZipFile(path) as z:  # torch.load checks no checksum
+            bad = z.testzip()
+        if bad:
+            raise ValueError(f"{bad} was changed")
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as e:  # damaged bytes make torch raise almost anything
         raise damaged(path, e) from None
@@ -1406,13 +1559,8 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dic
     return state
 
 
-def damaged(path: Path, why: object) -> ValueError:
-    why = " ".join(str(why).split())[:120] or type(why).__name__
-    return ValueError(f"{path} is damaged or not a checkpoint of this program ({why}): move it away to start afresh")
-
-
 def read_log(path: Path) -> list[dict]:
-    """The whole lines of a metrics.jsonl: a power cut may leave a torn one."""
+    """The lines of a metrics.jsonl; one that a power cut left unfinished is skipped."""
     lines = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):
@@ -1427,7 +1575,10 @@ def write_json(path: Path, value: dict) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path):
-    """Inside, no other process may work in this folder: ValueError for the second one. The operating system frees what a killed one held."""
+    """Inside the block no other process may work in this folder: ValueError for the second one.
+
+    The operating system frees the lock of a process that was killed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         yield
@@ -1437,7 +1588,8 @@ def locked(folder: Path):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{folder}: another process is at work there; wait for it, or choose another folder or seed") from None
+            raise ValueError(f"{folder}: another process works there; wait for it, or choose another folder or seed"
+                             ) from None
         yield
     finally:
         os.close(handle)
@@ -1447,25 +1599,26 @@ def locked(folder: Path):
 # 11. Trainer
 # ---------------------------------------------------------------------------------------------------------------------
 
+def swa_epoch(cfg: Train) -> int:
+    """First epoch whose weights enter the SWA mean: at the latest the last one."""
+    return min(int(cfg.swa_start * cfg.epochs), cfg.epochs - 1)
+
+
 def lr_at(step: int, cfg: Train, steps: int) -> float:
-    """Learning rate of optimiser step `step`, with `steps` in an epoch: linear warm-up, cosine to the floor; constant under SWA."""
+    """Learning rate of optimiser step `step`, `steps` per epoch: linear warm-up, then cosine; constant under SWA."""
     warm, total = cfg.warmup_epochs * steps, cfg.epochs * steps
     if step < warm:
         return cfg.warmup_lr + (cfg.lr - cfg.warmup_lr) * (step + 1) / warm
-    if cfg.average == "swa" and step >= (start := swa_epoch(cfg) * steps):
+    start = swa_epoch(cfg) * steps
+    if cfg.average == "swa" and step >= start:
         if cfg.swa_lr:
             return cfg.swa_lr
         step = max(start, warm)
     return cfg.min_lr + (cfg.lr - cfg.min_lr) * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 
-def swa_epoch(cfg: Train) -> int:
-    """First epoch whose end enters the SWA mean; at least the last one does."""
-    return min(int(cfg.swa_start * cfg.epochs), cfg.epochs - 1)
-
-
 def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
-    """Weight decay on convolution kernels and linear weights alone: norms, biases, gates, adjacencies, embeddings go without."""
+    """Weight decay on kernels and linear weights only: not on norms, biases, gates, adjacencies, embeddings."""
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
     decay = cfg.adamw_decay if cfg.optimizer == "adamw" else cfg.weight_decay
     groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": decay},
@@ -1476,7 +1629,7 @@ def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
 
 
 def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
-    """bf16 where a GPU has it, FP16 (with a scaler) on other GPUs, FP32 on a CPU."""
+    """bf16 on a GPU that has it, FP16 (with a scaler) on other GPUs, FP32 on a CPU."""
     if cfg.amp != "auto":
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[cfg.amp]
     if device.type != "cuda":
@@ -1484,14 +1637,14 @@ def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def refresh_batchnorm(model: nn.Module, batches) -> None:
-    """Give batch-norm layers the statistics of `batches`, the mean over them; dropout stays off, all else untouched, frozen parts too."""
+def refresh_batchnorm(model: nn.Module, batches: Callable) -> None:
+    """Set batch-norm statistics to their mean over `batches`. Dropout stays off; frozen parts stay as they are."""
     was_training = model.training
     model.train()
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     momenta = [m.momentum for m in norms]
     model.eval()
-    model.training = True  # the outermost module alone, which leaves absent bodies out of the statistics
+    model.training = True  # forward reads it to drop absent bodies; dropout and the rest stay in eval mode
     for m in norms:
         m.reset_running_stats()
         m.momentum = None  # a cumulative mean
@@ -1504,38 +1657,36 @@ def refresh_batchnorm(model: nn.Module, batches) -> None:
     model.train(was_training)
 
 
-def rng_state(device: torch.device) -> dict:
-    return {"cpu": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})}
+# settings that say where and how a training runs, not what it computes
+WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")
 
 
-WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")  # where and how, not what
-
-
-def differences(old: dict, new: dict, where: str = "") -> str:
-    """The fields in which two resolved recipes differ, as text; those that do not change what is computed are left out."""
+def differences(old: dict, new: dict, prefix: str = "") -> str:
+    """The fields in which two resolved recipes differ, as text; those in WHERE do not count."""
     out = []
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)
-        if where + key in WHERE:
+        if prefix + key in WHERE:
             continue
         if isinstance(a, dict) and isinstance(b, dict):
-            out += filter(None, [differences(a, b, f"{where}{key}.")])
+            out += filter(None, [differences(a, b, f"{prefix}{key}.")])
         elif a != b:
-            out.append(f"{where}{key} was {a!r}, is {b!r}")
+            out.append(f"{prefix}{key} was {a!r}, is {b!r}")
     return "; ".join(out)
 
 
 def progress(total: int, done: int, what: str):
-    """A tqdm bar on standard error, seldom redrawn where nobody watches."""
+    """A tqdm bar on standard error, redrawn every 30 s if that is no terminal."""
     from tqdm import tqdm
     return tqdm(total=total, initial=done, desc=what, unit="step", disable=rank_of()[0] > 0,
                 mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True)
 
 
 class Training:
-    """A training under way: its state, which folder/last.pt holds whole, and how it takes a step, an epoch, and all of them."""
+    """A training under way: its state, all of it in folder/last.pt, and how it takes a step and an epoch."""
 
-    def __init__(self, model: nn.Module, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int, steps: int, identity: dict):
+    def __init__(self, model: nn.Module, loss_fn: LossFn, cfg: Train, folder: Path, recipe: dict, seed: int, steps: int,
+                 identity: dict):
         self.model, self.loss_fn, self.cfg, self.seed, self.steps = model, loss_fn, cfg, seed, steps
         self.identity = recipe | identity
         self.last, self.log = folder / "last.pt", folder / "metrics.jsonl"
@@ -1543,34 +1694,42 @@ class Training:
         self.dtype = amp_dtype(cfg, self.device)
         self.optimizer = make_optimizer(model, cfg)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.mean_model = self.best = None  # the averaged model, and the weights of the best-scoring epoch
+        self.mean_model = self.best = None  # the averaged model; the weights of the best-scoring epoch
         if cfg.average != "none":
             ema = torch.optim.swa_utils.get_ema_multi_avg_fn(cfg.ema_decay) if cfg.average == "ema" else None
-            self.mean_model = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)  # parameters alone: integer tables stay whole
+            # averages parameters only: the mean of an index table would be nonsense
+            self.mean_model = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)
         self.at = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -1.0, "best_epoch": -1}
-        self.bad = torch.full((), -1, dtype=torch.long, device=self.device)  # first step with a non-finite loss; read seldom: that waits
+        # first step with a non-finite loss, -1: none; kept on the device, because reading it waits for the device
+        self.bad = torch.full((), -1, dtype=torch.long, device=self.device)
         if self.last.exists():
             self._restore()
         else:
             torch.manual_seed(seed + 1)
         if self.rank == 0:
-            write_json(folder / "recipe.json", recipe)
-            for torn in folder.glob(".last.pt.*"):  # half-written when a run was killed
-                torn.unlink()
-            kept = [line for line in read_log(self.log) if line["epoch"] < self.at["epoch"]]
-            with atomic(self.log) as part:
-                part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            self._clear(folder, recipe)
         net = nn.parallel.DistributedDataParallel(model) if self.ranks > 1 else model
         self.net = torch.compile(net) if cfg.compile else net
+
+    def _clear(self, folder: Path, recipe: dict) -> None:
+        """Write the recipe; remove what a killed run left half-written, and log lines of the epoch that runs again."""
+        write_json(folder / "recipe.json", recipe)
+        for torn in folder.glob(".last.pt.*"):
+            torn.unlink()
+        kept = [line for line in read_log(self.log) if line["epoch"] < self.at["epoch"]]
+        with atomic(self.log) as part:
+            part.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def _restore(self) -> None:
         state = load_checkpoint(self.last, self.device)
         try:
-            if changed := differences(json.loads(state["recipe"]), json.loads(json.dumps(self.identity))):
-                raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it away")
+            changed = differences(json.loads(state["recipe"]), json.loads(json.dumps(self.identity)))
+            if changed:
+                raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it "
+                                 "away")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if state["scaler"]:  # empty where FP16 was not at work
+            if state["scaler"]:  # empty if the run was not in FP16
                 self.scaler.load_state_dict(state["scaler"])
             if self.mean_model:
                 self.mean_model.load_state_dict(state["mean_model"])
@@ -1582,44 +1741,48 @@ class Training:
             raise damaged(self.last, e) from None
 
     def save(self) -> None:
-        """Write last.pt, unless a loss was not finite: then ValueError, and the last good one stays."""
+        """Write last.pt. ValueError if a loss was not finite; the previous last.pt is kept."""
         self._check()
-        if self.rank == 0:
-            mean = self.mean_model.state_dict() if self.mean_model else None
-            save_checkpoint(self.last, {
-                "recipe": json.dumps(self.identity), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), "mean_model": mean, "best": self.best, "at": self.at, "rng": rng_state(self.device)})
+        if self.rank > 0:
+            return
+        rng = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
+        mean = self.mean_model.state_dict() if self.mean_model else None
+        save_checkpoint(self.last, {
+            "recipe": json.dumps(self.identity), "at": self.at, "rng": rng, "best": self.best, "mean_model": mean,
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict()})
 
     def _check(self) -> None:
         if self.bad >= 0:
-            at_last = f"the last good checkpoint is {self.last}" if self.last.exists() else "no checkpoint was written before"
-            raise ValueError(f"loss or gradient is not finite at step {int(self.bad)} (epoch {int(self.bad) // self.steps}): "
-                             f"lower train.lr or look at the clips; {at_last}")
+            step, kept = int(self.bad), "no checkpoint was written before"
+            if self.last.exists():
+                kept = f"the last good checkpoint is {self.last}"
+            raise ValueError(f"loss or gradient is not finite at step {step} (epoch {step // self.steps}): "
+                             f"lower train.lr or look at the clips; {kept}")
 
-    def step(self, window: list[dict]) -> None:
-        """One optimiser step over the batches of `window`, whose gradients add up to those of one batch."""
+    def take_step(self, window: list[dict]) -> None:
+        """One optimiser step over the batches of `window`; gradients are means over all of their clips."""
         step = self.at["epoch"] * self.steps + self.at["step"]
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(step, self.cfg, self.steps)
-        clips = sum(b.get("clips", len(b["label"])) for b in window)                        # of all processes
-        if self.ranks > 1:  # dropout of its own in each process, a function of the step: nothing to save
+        clips = sum(b.get("clips", len(b["label"])) for b in window)  # of all processes
+        if self.ranks > 1:  # dropout is seeded by (seed, step, rank): no state of its own to save
             torch.manual_seed(int(hashed_uniform(self.seed, step, 32, self.rank) * 2**24))
-        is_causal = bool(hashed_uniform(self.seed, step, 31) < self.cfg.causal)  # a function of the step: resume and ranks agree
+        is_causal = bool(hashed_uniform(self.seed, step, 31) < self.cfg.causal)  # a resume and all processes agree
         self.optimizer.zero_grad(set_to_none=True)
         for i, batch in enumerate(window):
             wait = self.net.no_sync() if self.ranks > 1 and i + 1 < len(window) else contextlib.nullcontext()
+            amp = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
             own = batch.get("own", len(batch["label"]))
             GlobalBatchNorm.counted = own > 0
             with wait:
-                with causal(self.model, is_causal), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                with causal(self.model, is_causal), amp:
                     loss, metrics = self.loss_fn(self.net, batch)
-                self.scaler.scale(loss * (own * self.ranks / clips)).backward()  # the mean over processes is then the mean over clips
-            values = torch.stack([v.detach().float() for v in (loss, *metrics.values())]) * own
-            if self.ranks > 1:
-                dist.all_reduce(values)
-            self.bad = torch.where((self.bad < 0) & ~torch.isfinite(values[0]), step, self.bad)
-            for key, value in zip(("loss", *metrics), values.unbind(), strict=True):
-                self.at["sums"][key] = self.at["sums"].get(key, 0.0) + value
+                # DistributedDataParallel averages over processes; with this factor the result is the mean over clips
+                self.scaler.scale(loss * (own * self.ranks / clips)).backward()
+            self._log(step, {"loss": loss, **metrics}, own)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip or math.inf)
         if not self.scaler.is_enabled():  # FP16 overflows now and then, and its scaler skips the step
@@ -1633,13 +1796,22 @@ class Training:
         if self.device.type == "cpu" or self.at["step"] % 50 == 0:
             self._check()
 
-    def epoch(self, batches, score: Callable | None, bar) -> None:
-        """The rest of the epoch that `at` stands in; a line in metrics.jsonl, and last.pt."""
+    def _log(self, step: int, metrics: dict[str, Tensor], own: int) -> None:
+        """Add a batch's loss and metrics, weighted by clips, to the epoch's sums; note a loss that is not finite."""
+        values = torch.stack([v.detach().float() for v in metrics.values()]) * own
+        if self.ranks > 1:
+            dist.all_reduce(values)
+        self.bad = torch.where((self.bad < 0) & ~torch.isfinite(values[0]), step, self.bad)
+        for key, value in zip(metrics, values.unbind(), strict=True):
+            self.at["sums"][key] = self.at["sums"].get(key, 0.0) + value
+
+    def run_epoch(self, batches: Batches, score: Callable | None, bar) -> None:
+        """Finish the current epoch, append a line to metrics.jsonl, write last.pt."""
         started = saved = time.monotonic()
         self.model.train()
         source = batches(self.at["epoch"], self.at["step"] * self.cfg.accumulate)
-        while window := [b for _, b in zip(range(self.cfg.accumulate), source, strict=False)]:
-            self.step(window)
+        while window := list(itertools.islice(source, self.cfg.accumulate)):
+            self.take_step(window)
             bar.update()
             if time.monotonic() - saved > self.cfg.save_seconds:
                 self.save()
@@ -1649,7 +1821,8 @@ class Training:
             self.mean_model.update_parameters(self.model)
         done = (self.at["epoch"] + 1) * self.steps
         entry = {"epoch": self.at["epoch"], "step": done, "lr": lr_at(done - 1, self.cfg, self.steps),
-                 "seconds": round(time.monotonic() - started, 2), **{k: float(v) / self.at["clips"] for k, v in self.at["sums"].items()}}
+                 "seconds": round(time.monotonic() - started, 2)}
+        entry |= {k: float(v) / self.at["clips"] for k, v in self.at["sums"].items()}
         if score is not None:
             entry["validation"] = score(self.model)
             if entry["validation"] > self.at["best"]:
@@ -1663,27 +1836,31 @@ class Training:
         self.save()
 
 
-SETTLED = 200  # steps; in fewer, running means lag so far behind weights that a network may name one class for every clip
+SETTLED = 200  # steps. After fewer, running statistics of batch norms lag: a network may name one class for all clips
 
 
-def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
-        plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None, identity: dict | None = None) -> nn.Module:
-    """Train `model` in place and return it with its final (or averaged, or best-scoring) weights.
+def fit(model: nn.Module, batches: Batches, loss_fn: LossFn, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
+        plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None,
+        identity: dict | None = None) -> nn.Module:
+    """Train `model` in place; return it with its final (or averaged, or best-scoring) weights, in eval mode.
 
-    batches(epoch, start) yields the batches of an epoch from number `start` on and has a length. loss_fn(model, batch) returns
-    (mean loss, metrics). `plain` yields unaugmented training batches, for batch-norm under averaged weights and after few steps. `score`, higher is
-    better, chooses on clips held out of training: the epoch whose weights are kept, or the average where it does as well.
-    folder/last.pt holds everything: a run that was cut goes on from it, and on a CPU in FP32 ends with the weights it would have had.
-    Going on asks for the same `recipe`, and the same `identity`: what else it builds on, such as the teachers' weights.
-    ValueError for a loss that is not finite.
-    Under torchrun every process calls fit with its own share of each batch; the first alone writes.
+    batches(epoch, start) yields the batches of an epoch from number `start` on and has a length.
+    loss_fn(model, batch) returns (mean loss, metrics).
+    plain() yields unaugmented training batches. They set batch-norm statistics after averaging, and after short runs.
+    score(model), higher is better, judges on clips held out of training. The best epoch's weights are returned, or the
+        average if it scores no worse.
+    folder/last.pt holds everything. A run that was cut continues from it, and on a CPU in FP32 ends with the very same
+        weights. Resuming requires the same `recipe` and the same `identity`: phase, clips, teachers.
+
+    Under torchrun every process calls fit with its share of each batch; the first one writes. ValueError if a loss or
+    gradient is not finite.
     """
     steps = math.ceil(len(batches) / cfg.accumulate)
     with locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext(), global_norms(model):
         run = Training(model, loss_fn, cfg, folder, recipe, seed, steps, identity or {})
         with progress(cfg.epochs * steps, run.at["epoch"] * steps + run.at["step"], "train") as bar:
             while run.at["epoch"] < cfg.epochs:
-                run.epoch(batches, score, bar)
+                run.run_epoch(batches, score, bar)
     if run.mean_model is not None:
         model.load_state_dict(run.mean_model.module.state_dict())
     if run.mean_model is not None or cfg.epochs * steps < SETTLED:
@@ -1694,7 +1871,7 @@ def fit(model: nn.Module, batches, loss_fn: Callable, cfg: Train, folder: Path, 
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches, is_causal: bool = False) -> tuple[Tensor, Tensor]:
+def predict(model: nn.Module, batches: Batches, is_causal: bool = False) -> tuple[Tensor, Tensor]:
     """Logits (N, K) in FP32 and labels (N,) of every clip of `batches`, once, in order."""
     model.eval()
     logits, labels = [], []
@@ -1707,9 +1884,12 @@ def predict(model: nn.Module, batches, is_causal: bool = False) -> tuple[Tensor,
 
 def accuracy(logits: Tensor, labels: Tensor) -> dict:
     """top1, top5 and per-class recall in percent, and the confusion matrix (rows: true class)."""
-    K = logits.shape[1]
-    rank = (~(logits < logits.gather(1, labels[:, None]))).sum(1) - 1  # of the true class: ties and NaN count against it
-    confusion = torch.zeros(K, K, dtype=torch.long).index_put_((labels, logits.argmax(1)), torch.ones_like(labels), accumulate=True)
+    K, named = logits.shape[1], logits.argmax(1)
+    # classes with at least the score of the true one: ties and NaN count against it
+    rank = (~(logits < logits.gather(1, labels[:, None]))).sum(1) - 1
+    one = torch.ones_like(labels)
+    confusion = torch.zeros(K, K, dtype=torch.long).index_put_((labels, named), one, accumulate=True)
     total = confusion.sum(1)
-    return {"clips": len(labels), "top1": 100 * (logits.argmax(1) == labels).float().mean().item(), "top5": 100 * (rank < 5).float().mean().item(),
-            "per_class": [100 * confusion[k, k].item() / total[k].item() if total[k] else None for k in range(K)], "confusion": confusion.tolist()}
+    recall = [100 * confusion[k, k].item() / total[k].item() if total[k] else None for k in range(K)]
+    return {"clips": len(labels), "top1": 100 * (named == labels).float().mean().item(),
+            "top5": 100 * (rank < 5).float().mean().item(), "per_class": recall, "confusion": confusion.tolist()}

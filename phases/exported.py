@@ -1,4 +1,4 @@
-"""An exported file at work: its session, its metadata, and its view of a clip. numpy and onnxruntime alone, no torch.
+"""An exported file in use: its session, its metadata, and its view of a clip. It needs numpy and onnxruntime, no torch.
 """
 from __future__ import annotations
 
@@ -7,36 +7,98 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 
-class Model:
-    """An exported file: its session and its metadata."""
+class ExportedModel:
+    """An exported file: joints (M, L, V, 3) of a clip -> probabilities (K,) of its classes.
+
+    From the metadata: `skeleton` (Skeleton.to_dict(), `centre` and `trunk`), `classes` (K names) and `view`.
+    """
 
     def __init__(self, path: Path):
-        import onnxruntime
+        if path.is_dir():
+            raise ValueError(f"model = {path}: is a folder; give a file in it, such as model.onnx")
         if not path.is_file():
-            raise ValueError(f"model = {path}: " + ("is a folder; give a file in it, such as model.onnx" if path.is_dir() else
-                                                    "no such file; make one with `just phase4 recipe=...`"))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 3  # one thread is the fastest for one clip
-        options.add_session_config_entry("session.disable_quant_qdq", str(int(path.name.endswith(".w8.onnx"))))
+            raise ValueError(f"model = {path}: no such file; make one with `just phase4 recipe=...`")
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+            self.session = open_session(path, weight_only=path.name.endswith(".w8.onnx"))
             about = self.session.get_modelmeta().custom_metadata_map
-        except Exception as e:  # onnxruntime has exceptions of its own for damaged files
-            raise ValueError(f"model = {path}: is no ONNX file that can be used ({' '.join(str(e).split())[:120]})") from None
+        except Exception as e:  # onnxruntime raises types of its own for damaged files
+            why = " ".join(str(e).split())[:120]
+            raise ValueError(f"model = {path}: is no ONNX file that can be used ({why})") from None
         if about.get("format") != "LAST 1":
-            raise ValueError(f"model = {path}: carries no metadata of this project; export it with `just phase4 recipe=...`")
+            raise ValueError(f"model = {path}: carries no metadata of this project; export it with "
+                             "`just phase4 recipe=...`")
         self.skeleton, self.classes, self.view = (json.loads(about[k]) for k in ("skeleton", "classes", "view"))
 
     def __call__(self, joints: np.ndarray) -> np.ndarray:
         """Probabilities (K,) for joints (M, L, V, 3) in metres, as phase 0 reads them."""
-        logits = self.session.run(["logits"], {"joints": as_seen(joints, self.view, self.skeleton)[None]})[0][0]
+        seen = clip_view(joints, self.view, self.skeleton)  # m t v 3
+        logits = self.session.run(["logits"], {"joints": seen[None]})[0][0]
         p = np.exp(logits - logits.max())
         return p / p.sum()
 
+    def top(self, joints: np.ndarray, k: int) -> list[tuple[str, float]]:
+        """The k most probable classes (label, probability), the most probable first."""
+        p = self(joints)
+        return [(self.classes[c], float(p[c])) for c in np.argsort(-p, kind="stable")[:k]]
 
-def frames_seen(length: int, T: int, sampling: str) -> np.ndarray:
+
+def open_session(model: Path | bytes, weight_only: bool = False) -> onnxruntime.InferenceSession:
+    """A session of one thread, the fastest for one clip.
+
+    weight_only: the file holds int8 weights for arithmetic in float. The session converts them once, as it opens.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    options.add_session_config_entry("session.disable_quant_qdq", str(int(weight_only)))
+    return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options,
+                                        ["CPUExecutionProvider"])
+
+
+def clip_view(joints: np.ndarray, view: dict, skeleton: dict) -> np.ndarray:
+    """The test view (view.bodies, T, V, 3) of a clip (any number of bodies, L, V, 3): last.ClipView in numpy."""
+    joints = np.asarray(joints, np.float32)[:view["bodies"]]
+    seen = joints.any(3)  # m l v
+    centre, linear = normalisation(joints[0], seen[0], view, skeleton)
+    at = sample_frames(joints.shape[1], view["frames"], view["sampling"])
+    x = (smoothed(joints, view.get("smooth", 0))[:, at] - centre) @ linear  # m t v 3
+    seen = seen[:, at]  # m t v
+    if view["extent"] and seen.any():
+        size = np.ptp(x[seen], axis=0).max()
+        x = x * np.float32(2 / (size if size > 1e-3 else 2))
+    out = np.zeros((view["bodies"], *x.shape[1:]), np.float32)
+    out[:len(joints)] = x * seen[..., None]
+    return out
+
+
+def normalisation(body: np.ndarray, seen: np.ndarray, view: dict, skeleton: dict) -> tuple[np.ndarray, np.ndarray]:
+    """(centre (3,), linear map (3, 3)) of a clip from its main body (L, V, 3) and the joints seen (L, V).
+
+    In the first frame that shows the body, the centre is the spine, or else the mean of the joints seen. The map turns
+    the mean right-to-left axis of shoulders and hips to +x and scales the trunk to 0.5 m, if the view asks for it.
+    """
+    first = seen.any(1).argmax() if seen.any() else len(seen) - 1
+    middle = [v for v in skeleton["centre"] if seen[first, v]] or np.flatnonzero(seen[first])
+    centre, linear = body[first, middle].sum(0) / max(1, len(middle)), np.eye(3, dtype=np.float32)
+    if not (view["heading"] or view["trunk_scale"]):
+        return centre, linear
+    four = [joints[0] for joints in skeleton["trunk"]]  # left and right shoulder, left and right hip
+    ls, rs, lh, rh = body[:, four].swapaxes(0, 1)  # l 3
+    whole = seen[:, four].all(1)  # l
+    if view["heading"]:
+        across = (ls + lh - rs - rh)[whole].sum(0)
+        a = np.arctan2(across[2], across[0])
+        linear = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]], np.float32)
+    if view["trunk_scale"]:
+        size = np.linalg.norm((ls + rs - lh - rh)[first] / 2)
+        linear = linear * np.float32(0.5 / (size if size > 1e-3 and whole[first] else 0.5))
+    return centre, linear
+
+
+def sample_frames(length: int, T: int, sampling: str) -> np.ndarray:
     """Frame numbers (T,) of the test view: last.sample_frames without its random part."""
     t = np.arange(T)
     if sampling == "crop":
@@ -47,41 +109,14 @@ def frames_seen(length: int, T: int, sampling: str) -> np.ndarray:
 
 
 def smoothed(joints: np.ndarray, std: float) -> np.ndarray:
-    """Joints (M, L, V, 3) as Gaussian means over time; joints that are missing, 0, count nowhere and stay missing."""
+    """Gaussian means of joints (M, L, V, 3) over time, `std` frames wide. Missing joints, zeros, stay missing."""
     if not std:
         return joints
     reach, t = math.ceil(3 * std), np.arange(joints.shape[1])
-    total, weights, there = np.zeros_like(joints), 0.0, joints.any(-1, keepdims=True)
-    for o in range(-reach, reach + 1):
-        at = np.clip(t + o, 0, len(t) - 1)
-        weight = np.float32(math.exp(-0.5 * (o / std) ** 2)) * there[:, at]
+    there = joints.any(-1, keepdims=True)  # m l v 1; a missing joint has no weight in any mean
+    total, weights = np.zeros_like(joints), 0.0
+    for offset in range(-reach, reach + 1):
+        at = np.clip(t + offset, 0, len(t) - 1)
+        weight = np.float32(math.exp(-0.5 * (offset / std) ** 2)) * there[:, at]
         total, weights = total + weight * joints[:, at], weights + weight
     return total / np.maximum(weights, 1e-12) * there
-
-
-def as_seen(joints: np.ndarray, view: dict, skeleton: dict) -> np.ndarray:
-    """The test view (M, T, V, 3) of a clip (any number of bodies, L, V, 3): what last.ClipView makes of it, in numpy."""
-    joints = np.asarray(joints, np.float32)[:view["bodies"]]
-    bodies, length = joints.shape[:2]
-    seen = joints.any(3)                                                                    # m l v
-    first = seen[0].any(1).argmax() if seen[0].any() else length - 1                        # of the main body
-    middle = [v for v in skeleton["centre"] if seen[0, first, v]] or np.flatnonzero(seen[0, first])
-    centre, linear = joints[0, first, middle].sum(0) / max(1, len(middle)), np.eye(3, dtype=np.float32)
-    if view["heading"] or view["trunk_scale"]:
-        four = [j[0] for j in skeleton["trunk"]]
-        (ls, rs, lh, rh), whole = joints[0][:, four].swapaxes(0, 1), seen[0][:, four].all(1)  # l 3 each, l
-        if view["heading"]:
-            across = (ls + lh - rs - rh)[whole].sum(0)
-            a = np.arctan2(across[2], across[0])
-            linear = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]], np.float32)
-        if view["trunk_scale"]:
-            size = np.linalg.norm((ls + rs - lh - rh)[first] / 2)
-            linear = linear * np.float32(0.5 / (size if size > 1e-3 and whole[first] else 0.5))
-    at = frames_seen(length, view["frames"], view["sampling"])
-    x, seen = (smoothed(joints, view.get("smooth", 0))[:, at] - centre) @ linear, seen[:, at]  # m t v 3
-    if view["extent"] and seen.any():
-        size = np.ptp(x[seen], axis=0).max()
-        x = x * np.float32(2 / (size if size > 1e-3 else 2))
-    out = np.zeros((view["bodies"], *x.shape[1:]), np.float32)
-    out[:bodies] = x * seen[..., None]
-    return out

@@ -1,26 +1,43 @@
-"""NTU RGB+D .skeleton text -> joints of at most two actors. numpy alone."""
+"""NTU RGB+D: the fields of a file's name, and .skeleton text -> joints of one or two actors. numpy only."""
 from __future__ import annotations
+
+import re
 
 import numpy as np
 
 
 class Malformed(ValueError):
-    """Bad text at a line, counted from 1."""
+    """Text that does not follow the format, with its line, counted from 1."""
 
     def __init__(self, line: int, reason: str):
         super().__init__(f"line {line}: {reason}")
         self.line, self.reason = line, reason
 
 
-MOST_BODIES = 20  # in a frame; a Kinect tracks six
+NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+MOST_BODIES = 20  # per frame; a Kinect tracks six
 Tracks = dict[str, tuple[np.ndarray, np.ndarray]]  # body id -> frame numbers (F,), joints (F, 25, 3)
 
 
-def parse_ntu(data: bytes) -> tuple[int, Tracks]:
-    """Number of frames of a .skeleton file, and each body's frame numbers (F,) and joints (F, 25, 3), metres, float32.
+def ntu_fields(name: str) -> dict[str, int]:
+    """setup, camera, subject, replication, and label from 0, of a name SsssCcccPpppRrrrAaaa."""
+    hit = NTU_NAME.fullmatch(name)
+    if not hit:
+        raise ValueError("name is not of the form SsssCcccPpppRrrrAaaa")
+    s, c, p, r, a = map(int, hit.groups())
+    return {"setup": s, "camera": c, "subject": p, "replication": r, "label": a - 1}
 
-    Only x y z of a joint's 12 numbers become floats, all of a file at once; of the rest the count is checked. A file that deviates in
-    anything is read again line by line, which either copes or raises Malformed with the line.
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Text -> tracks
+# ---------------------------------------------------------------------------------------------------------------------
+
+def parse_ntu(data: bytes) -> tuple[int, Tracks]:
+    """Number of frames of a .skeleton file, and its tracks: of each body the frames (F,), joints (F, 25, 3) in metres.
+
+    A joint line has 12 numbers: x y z become floats, the others are counted. The fast path converts all numbers of a
+    file at once and gives up on any deviation from the camera's layout. Then the careful path reads the file line by
+    line, and raises Malformed at the line that does not follow the format.
     """
     try:
         plain = _parse_plain(data)
@@ -28,22 +45,30 @@ def parse_ntu(data: bytes) -> tuple[int, Tracks]:
         plain = None
     frames, ids, times, joints = plain or _parse_careful(data)
     owner, times = np.array(ids), np.array(times, np.int64)
-    with np.errstate(over="ignore"):  # 1e300 becomes infinite, and the clip is refused for it
+    with np.errstate(over="ignore"):  # 1e300 becomes infinite; store.check then rejects the clip
         joints = joints.astype(np.float32)
-    return frames, {b.decode(errors="replace"): (times[owner == b], joints[owner == b]) for b in dict.fromkeys(ids)}
+    tracks = {}
+    for body in dict.fromkeys(ids):
+        own = owner == body
+        tracks[body.decode(errors="replace")] = times[own], joints[own]
+    return frames, tracks
 
 
 def _parse_plain(data: bytes) -> tuple | None:
-    """(frames, body id and frame number of each body seen, joints (N, 25, 3) float64) of a file as the camera wrote it, else None."""
+    """Fast path: number of frames, ids and times of the N bodies seen, joints (N, 25, 3) float64.
+
+    None, ValueError or IndexError if the text deviates from the camera's layout.
+    """
     text = np.frombuffer(data, np.uint8)
     blank = text <= ord(" ")
-    gap = np.flatnonzero(blank)  # where each field ends
+    gap = np.flatnonzero(blank)  # end of each field
     newline = np.flatnonzero(text[gap] == ord("\n"))
-    end = gap[newline].tolist()  # of each line
+    end = gap[newline].tolist()  # end of each line
     crlf = int(text[end[0] - 1] == ord("\r"))
-    if np.count_nonzero(blank[1:] & blank[:-1]) != crlf * len(newline) or b"_" in data:  # an empty field; 1_000, which Python takes for a number
+    empty_fields = np.count_nonzero(blank[1:] & blank[:-1]) - crlf * len(newline)
+    if empty_fields or b"_" in data:  # Python reads 1_000 as a number
         return None
-    fields = np.diff(newline) - crlf  # of every line but the first
+    fields = np.diff(newline) - crlf  # per line, from the second on
     frames, at, ids, times, firsts = int(data[:end[0]]), 0, [], [], []
     for t in range(frames):
         bodies = int(data[end[at]:end[at + 1]])
@@ -59,23 +84,25 @@ def _parse_plain(data: bytes) -> tuple | None:
             at += 27
     first = np.array(firsts, np.int64)
     rows = (first[:, None] + np.arange(25)).ravel()
-    if frames < 0 or len(newline) != at + 1 or (fields[rows] != 12).any() or (fields[first - 2] != 10).any() \
-            or len(ids) > len({*zip(ids, times, strict=True)}):
+    if frames < 0 or len(newline) != at + 1 or (fields[rows] != 12).any() or (fields[first - 2] != 10).any():
+        return None
+    if len(ids) > len(set(zip(ids, times, strict=True))):  # a body twice in a frame
         return None
     token = gap[newline[rows][:, None] + np.arange(4)]
     start, stop = (token[:, :3] + 1).ravel(), token[:, 1:].ravel()
     joints, odd = _decimals(data, start, stop)
     odd = np.flatnonzero(odd)
-    joints[odd] = [float(data[i:j]) for i, j in zip(start[odd].tolist(), stop[odd].tolist(), strict=True)]
+    spans = zip(start[odd].tolist(), stop[odd].tolist(), strict=True)
+    joints[odd] = [float(data[i:j]) for i, j in spans]
     return (frames, ids, times, joints.reshape(-1, 25, 3)) if np.isfinite(joints).all() else None
 
 
 def _decimals(data: bytes, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (N,) that the bytes data[start:stop] spell, exactly as float() reads them, and which of them (N,) are left to float().
+    """Values (N,) of the numbers data[start:stop], as float() reads them, and a mask (N,) of those left to float().
 
-    Read here is what nearly all are: a minus or none, one digit, a dot, one to eight digits. The eight bytes that end the number go into
-    one integer and become its value there by three multiplications of neighbouring digits, pairs and fours (D. Lemire's trick). An
-    integer below 2^53 over a power of ten, both exact: the one division rounds as float() does.
+    Fast path for nearly every number: optional minus, one digit, a dot, one to eight digits. The last eight bytes of
+    a number are loaded as one integer; three multiplications add up its digits, then pairs, then fours (D. Lemire's
+    trick). Integer and power of ten are exact in float64, so the single division rounds as float() does.
     """
     text, u64 = np.frombuffer(data, np.uint8), np.uint64
     minus = text[start] == ord("-")
@@ -97,13 +124,10 @@ def _decimals(data: bytes, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndar
 
 
 def _parse_careful(data: bytes) -> tuple:
-    """The same, line by line."""
+    """Careful path: what _parse_plain returns, read line by line; Malformed if a line does not follow the format."""
     lines = data.split(b"\n")
     end = len(lines) - (not lines[-1].strip())
     at, ids, times, joints = 0, [], [], []
-
-    def number(x: bytes) -> float:
-        return float(x) if b"_" not in x else np.nan  # 1_000 is a number to Python alone
 
     def take() -> bytes:
         nonlocal at
@@ -115,56 +139,77 @@ def _parse_careful(data: bytes) -> tuple:
     def count(what: str, most: int) -> int:
         line = take()
         if not line.strip().isdigit() or int(line) > most:
-            raise Malformed(at, f"{line[:40].decode(errors='replace').strip()!r} is no number of {what}")
+            shown = line[:40].decode(errors="replace").strip()
+            raise Malformed(at, f"{shown!r} is not a number of {what}, 0 to {most}")
         return int(line)
+
+    def coordinates() -> list[float]:
+        numbers = take().split()
+        if len(numbers) != 12:
+            raise Malformed(at, f"a joint has 12 numbers, this line has {len(numbers)}")
+        try:
+            xyz = [float(x) for x in numbers[:3]]
+        except ValueError:
+            xyz = [np.nan]
+        if not np.isfinite(xyz).all() or any(b"_" in x for x in numbers[:3]):  # only Python reads 1_000 as a number
+            shown = b" ".join(numbers[:3]).decode(errors="replace")
+            raise Malformed(at, f"{shown!r} are not three finite coordinates")
+        return xyz
 
     frames = count("frames", 1_000_000)
     for t in range(frames):
         for _ in range(count("bodies", MOST_BODIES)):
             head = take().split()
             if len(head) != 10:
-                raise Malformed(at, f"a body has 10 fields, here are {len(head)}")
+                raise Malformed(at, f"a body has 10 fields, this line has {len(head)}")
             if (head[0], t) in zip(ids[-MOST_BODIES:], times[-MOST_BODIES:], strict=True):
-                raise Malformed(at, f"body {head[0].decode(errors='replace')} twice in frame {t}")
-            if (n := count("joints", 1000)) != 25:
-                raise Malformed(at, f"a body has 25 joints, here are {n}")
+                raise Malformed(at, f"body {head[0].decode(errors='replace')} appears twice in frame {t}")
+            num_joints = count("joints", 1000)
+            if num_joints != 25:
+                raise Malformed(at, f"a body has 25 joints, this one has {num_joints}")
             ids.append(head[0])
             times.append(t)
             for _ in range(25):
-                numbers = take().split()
-                if len(numbers) != 12:
-                    raise Malformed(at, f"a joint has 12 numbers, here are {len(numbers)}")
-                try:
-                    joints += [number(x) for x in numbers[:3]]
-                except ValueError:
-                    joints.append(np.nan)
-                if not np.isfinite(joints[-3:]).all():
-                    raise Malformed(at, f"{b' '.join(numbers[:3]).decode(errors='replace')!r} are not three finite coordinates")
+                joints += coordinates()
     if any(line.strip() for line in lines[at:]):
         raise Malformed(at + 1, f"text after the last of {frames} frames")
     return frames, ids, times, np.array(joints).reshape(-1, 25, 3)
 
 
-def clean_bodies(bodies: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Actors (M, L, V, 3), M = 1 or 2, of the tracks of a clip, as CTR-GCN and SGN clean them; frames that show no actor are dropped.
+# ---------------------------------------------------------------------------------------------------------------------
+# Tracks -> actors
+# ---------------------------------------------------------------------------------------------------------------------
 
-    Of several tracks, those of at most 11 frames go, then those of which a share of 0.69754 or more of the frames is implausible (wider than
-    0.8 times their height), but never the last. The others are ordered by motion, the sum of the coordinates' variances, and each joins
-    actor 1, else actor 2, whose frames it does not share. ValueError for a clip without a body.
+def clean_bodies(bodies: Tracks) -> np.ndarray:
+    """Actors (M, L, V, 3), M = 1 or 2, from the tracks of a clip, cleaned as in CTR-GCN and SGN.
+
+    1. Drop tracks of at most 11 frames.
+    2. Drop tracks with at least a share of 0.69754 implausible frames: frames wider than 0.8 times their height.
+       Both rules keep the track with the most motion if they would drop all.
+    3. Order the tracks by motion, the sum of the variances of x, y and z, the largest first.
+    4. Each track joins the first of at most two actors with which it shares no frame, or is dropped.
+    5. Drop the frames without an actor.
+
+    ValueError for a clip without a body.
     """
     tracks = list(bodies.values())
     if not tracks:
         raise ValueError("no body in any frame")
-    motion = lambda track: track[1].reshape(-1, 3).var(0).sum()  # noqa: E731
-    tracks.sort(key=motion, reverse=True)
 
-    def implausible(track) -> float:
+    def motion(track) -> float:
+        return track[1].reshape(-1, 3).var(0).sum()
+
+    def long(track) -> bool:
+        return len(track[0]) > 11
+
+    def plausible(track) -> bool:
         extent = np.ptp(track[1], axis=1)  # f 3
-        return (extent[:, 0] > 0.8 * extent[:, 1]).mean()
+        return (extent[:, 0] > 0.8 * extent[:, 1]).mean() < 0.69754
 
-    for bad in (lambda track: len(track[0]) <= 11, lambda track: implausible(track) >= 0.69754):
+    tracks.sort(key=motion, reverse=True)
+    for good in (long, plausible):
         if len(tracks) > 1:
-            tracks = [t for t in tracks if not bad(t)] or tracks[:1]
+            tracks = [track for track in tracks if good(track)] or tracks[:1]
     actors: list[list] = []
     for track in tracks:
         for actor in actors:

@@ -1,19 +1,23 @@
-"""Phase 3: pretrain LAST-Lite's encoder without labels (MaskCLR): hidden joints are rebuilt, two views of a clip recognise each other.
+"""Phase 3: pretrain LAST-Lite's encoder without labels (MaskCLR): rebuild hidden joints, match two views of a clip.
 
     just phase3 recipe=maskclr_small                            then: just phase2 recipe=L12
-    just phase3 recipe=maskclr_small data=nw_ucla force=true    although phase 2 reached 88 % there, or was not run
+    just phase3 recipe=maskclr_small data=nw_ucla force=true    although phase 2 reached 88 % there, or has not run
 
-    loss = MSE(decoder(map), joints) at hidden joints that were recorded, every 4th frame (the encoder's stride) + 0.5 · InfoNCE(view 1, view 2)
+    loss = MSE(decoder(map), joints) + 0.5 · InfoNCE(view 1, view 2)
 
-Whole body regions, in random order, are hidden in all frames until the share pretrain.mask of the joints is reached, the last region in
-part. A learned token takes their place before streams are derived, so that no bone or velocity tells of them. The two views of a clip
-are augmented and hidden each on its own. Where a clip stands, how it is turned and scaled is a matter of all its joints, hidden ones too:
-a few numbers, the same for every joint. The plan's gate: this phase is for when phase 2 (recipe pretrain.after) stays below 88 %.
+The MSE covers hidden joints that were recorded, in every 4th frame (the encoder's stride). Whole body regions, in
+random order, are hidden in all frames until the share pretrain.mask of the joints is reached; the last region is hidden
+in part. A learned token replaces hidden joints before bones and velocities are derived, so no stream reveals them. Each
+view of a clip has its own augmentation and mask. Only the clip's centre, heading and scale still depend on hidden
+joints: a few numbers, the same for every joint. The plan's gate: this phase is for a student that phase 2 (the recipe
+pretrain.after) leaves below 88 %.
 
 In:  the clip store of phase 0, training side.
-Out: runs/<recipe>/<dataset>-<split>/seed<k>/: recipe.json, metrics.jsonl, last.pt (all it takes to go on), result.json (the last epoch's
-     losses), and final.pt, the encoder alone, for init=<recipe or folder> of phases 1 and 2 and of `just probe`.
-Cut off at any moment, the same command goes on. Exit codes: 0 done (or already done), 2 bad input or the gate, 130 interrupted.
+Out: runs/<recipe>/<dataset>-<split>/seed<k>/: recipe.json, metrics.jsonl, last.pt (the whole state of the training),
+     result.json (the losses of the last epoch), and final.pt: the encoder, for init=<recipe or folder> of phases 1 and
+     2 and of `just probe`.
+After an interruption the same command continues. Exit codes: 0 done (or already done), 2 bad input or the gate, 130
+interrupted.
 """
 from __future__ import annotations
 
@@ -27,6 +31,7 @@ import torch
 from einops import rearrange
 from recipe import Config, Pretrain, cli, load_config
 from run import (
+    ClipStore,
     already_done,
     announce,
     build_model,
@@ -63,26 +68,32 @@ from last import (
 
 
 def region_masks(skeleton: Skeleton, share: float, *keys: int | Tensor) -> Tensor:
-    """Which joints are hidden, (N, V) with keys (N,): whole regions in random order to `share` of the joints, to a joint;
-    the last in part, but no left joint without its right."""
-    of_joint = torch.tensor([r for v in range(skeleton.num_joints) for r, joints in enumerate(skeleton.regions.values()) if v in joints])
-    keys = [k[:, None] if isinstance(k, Tensor) else k for k in keys]
-    device = next(k.device for k in keys if isinstance(k, Tensor))
-    place = hashed_uniform(*keys, 300 + torch.arange(len(skeleton.regions), device=device)).argsort(1).argsort(1)   # n r
-    within = hashed_uniform(*keys, 400 + torch.arange(skeleton.num_joints, device=device))                          # n v in [0, 1)
-    mates = torch.arange(skeleton.num_joints, device=device)
+    """Which joints are hidden, (N, V) bool with keys (N,): whole regions in random order up to `share` of the joints.
+
+    The last region is hidden in part. A left joint and a right joint of the same region are hidden together, so the
+    count may differ from the share by one joint.
+    """
+    V, device = skeleton.num_joints, next(k.device for k in keys if isinstance(k, Tensor))
+    region, mates = torch.zeros(V, dtype=torch.long), torch.arange(V)
+    for r, joints in enumerate(skeleton.regions.values()):
+        region[list(joints)] = r
     for a, b in skeleton.pairs:
-        if of_joint[a] == of_joint[b]:  # the eyes are of one region, the head: hidden both or neither
+        if region[a] == region[b]:  # for example the eyes of coco17, in the region of the torso
             mates[a], mates[b] = b, a
-    within = within.maximum(within[:, mates])                                                                       # side by side in rank
-    rank = (place[:, of_joint.to(device)] + within).argsort(1).argsort(1)
-    count = round(share * skeleton.num_joints)
+    region, mates = region.to(device), mates.to(device)
+    keys = [k[:, None] if isinstance(k, Tensor) else k for k in keys]
+    order = hashed_uniform(*keys, 300 + torch.arange(len(skeleton.regions), device=device))  # n r
+    order = order.argsort(1).argsort(1)
+    within = hashed_uniform(*keys, 400 + torch.arange(V, device=device))                    # n v, in [0, 1)
+    within = within.maximum(within[:, mates])  # mates tie: their ranks are adjacent
+    rank = (order[:, region] + within).argsort(1).argsort(1)                                # n v
+    count = round(share * V)
     masks = rank < count
-    return masks & masks[:, mates] if count > share * skeleton.num_joints else masks | masks[:, mates]
+    return masks & masks[:, mates] if count > share * V else masks | masks[:, mates]
 
 
 class Pairs(Batches):
-    """Batches of two views of each clip: joints (2B, M, T, V, 3), first views first, and which joints are hidden (2B, M, V)."""
+    """Batches of two views of each clip: joints (2B, M, T, V, 3), all first views first, and hidden (2B, M, V) bool."""
 
     def __init__(self, view: ClipView, index, size: int, seed: int, share: float):
         super().__init__(view, index, size, training=True, seed=seed)
@@ -91,117 +102,165 @@ class Pairs(Batches):
     def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
         for batch in super().__call__(epoch, start):
             index, M = batch["index"], batch["joints"].shape[1]
-            other = self.view(index, True, self.seed + 2**31, epoch)  # the second view draws from a seed of its own
-            hidden = [region_masks(self.view.skeleton, self.share, self.seed, epoch, index, n) for n in range(2 * M)]   # view, body
-            hidden = rearrange(torch.stack(hidden), "(s m) b v -> (s b) m v", m=M)
+            other = self.view(index, True, self.seed + 2**31, epoch)  # the second view has its own seed
+            masks = []
+            for number in range(2 * M):  # one mask per view and body
+                masks.append(region_masks(self.view.skeleton, self.share, self.seed, epoch, index, number))
+            hidden = rearrange(torch.stack(masks), "(s m) b v -> (s b) m v", m=M)
             yield {**batch, "joints": torch.cat([batch["joints"], other]), "hidden": hidden}
 
 
 class MaskCLR(nn.Module):
-    """Encoder, token, decoder and projector; all but the encoder are dropped at the end.
+    """Encoder, token, decoder and projector; only the encoder is kept at the end.
 
-    The decoder is linear from a step's features, averaged over joints, to all joints (C -> V 3); the projector is linear from
-    the pooled features of a clip, the mean over its bodies.
+    decoder: linear, features of a frame averaged over joints -> all joints (C -> V 3). projector: linear, pooled
+    features of a clip averaged over its bodies -> embedding (C -> P).
     """
 
     def __init__(self, encoder: nn.Module, width: int, joints: int, projection: int):
         super().__init__()
-        encoder.head.norm, encoder.head.linear = nn.Identity(), nn.Identity()  # nothing classifies here
+        encoder.head.norm, encoder.head.linear = nn.Identity(), nn.Identity()  # no classifier in this phase
         self.encoder = encoder
         self.stride = math.prod(block.stride for stage in encoder.stages for block in stage.blocks)
         self.token = nn.Parameter(0.02 * torch.randn(3))
         self.decoder = nn.Linear(width, joints * 3)
         self.projector = nn.Linear(width, projection)
 
-    def forward(self, joints: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:                # b m t v 3, b m v
-        """Rebuilt joints (N, T / stride, V, 3) of the N bodies present, and embeddings (B, P)."""
+    def forward(self, joints: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rebuilt joints (N, T / stride, V, 3) of the N bodies present, and embeddings (B, P).
+
+        joints (B, M, T, V, 3), hidden (B, M, V).
+        """
         present = bodies_present(joints)                                                    # b m
-        chosen = present.flatten().nonzero().squeeze(1)
+        chosen = present.flatten().nonzero().squeeze(1)                                     # n
         x = joints.flatten(0, 1)[chosen]                                                    # n t v 3
         if hidden is not None:
             x = torch.where(hidden.flatten(0, 1)[chosen][:, None, :, None], self.token.to(x.dtype), x)
-        last = self.encoder.features(x)[-1]                                                 # n c t/stride v
-        rebuilt = rearrange(self.decoder(rearrange(last.mean(3), "n c t -> n t c")), "n t (v c) -> n t v c", c=3)
-        pooled = self.encoder.head.pool(last)
+        features = self.encoder.features(x)[-1]                                             # n c t/stride v
+        frames = rearrange(features.mean(3), "n c t -> n t c")
+        rebuilt = rearrange(self.decoder(frames), "n t (v c) -> n t v c", c=3)
+        pooled = self.encoder.head.pool(features)                                           # n c
         pooled = pooled.new_zeros(present.numel(), pooled.shape[1]).index_copy(0, chosen, pooled)
         pooled = rearrange(pooled, "(b m) c -> b m c", b=len(joints)).sum(1) / present.sum(1, keepdim=True)
         return rebuilt, self.projector(pooled)
 
 
 def pretrain_loss(cfg: Pretrain, stride: int) -> Callable:
-    """loss_fn of phase 3, on batches of Pairs; metric `found`: the share of clips whose own second view is the nearest."""
+    """loss_fn of phase 3, for batches of Pairs: MSE at hidden, recorded joints + cfg.contrast · InfoNCE of the views.
+
+    Metric `found`: the share of clips with their own second view as the nearest one.
+    """
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         joints, hidden = batch["joints"], batch["hidden"]
         rebuilt, embedding = model(joints, hidden)
-        chosen = bodies_present(joints).flatten().nonzero().squeeze(1)
-        target = joints.flatten(0, 1)[chosen][:, ::stride]                                                             # n t/stride v 3
-        asked = hidden.flatten(0, 1)[chosen][:, None] & (target != 0).any(-1)  # nobody knows where a joint is that was not seen
+        chosen = bodies_present(joints).flatten().nonzero().squeeze(1)                      # n
+        target = joints.flatten(0, 1)[chosen][:, ::stride]                                  # n t/stride v 3
+        recorded = (target != 0).any(-1)                                                    # n t/stride v
+        asked = hidden.flatten(0, 1)[chosen][:, None] & recorded
         error = ((rebuilt.float() - target).square().mean(-1) * asked).sum() / asked.sum().clamp(min=1)
         rebuild = share_of(int(asked.sum()), batch) * error
-        (a, rows), (b, _) = (of_all_processes(x, batch) for x in embedding.float().chunk(2))
+        first, second = embedding.float().chunk(2)
+        a, rows = of_all_processes(first, batch)
+        b, _ = of_all_processes(second, batch)
         contrast = info_nce(a, b, cfg.temperature, rows)
-        found = (nn.functional.cosine_similarity(a[rows, None], b[None], dim=2).argmax(1) == rows).float().mean()
+        nearest = nn.functional.cosine_similarity(a[rows, None], b[None], dim=2).argmax(1)
+        found = (nearest == rows).float().mean()
         return rebuild + cfg.contrast * contrast, {"rebuild": rebuild, "contrast": contrast, "found": found}
     return loss_fn
 
 
-def check_gate(cfg: Config) -> None:
-    """ValueError unless phase 2 was run on this data set and its mean accuracy over seeds lies below the gate."""
-    if not cfg.pretrain.after:
-        raise ValueError(f"recipe {cfg.recipe!r} names no recipe of phase 2 that says whether to pretrain (pretrain.after): take maskclr_small or "
-                         "maskclr_nano, or give force=true")
-    before = dataclasses.replace(cfg, recipe=cfg.pretrain.after).run.parent
-    reached = [read_json(p)["top1"] for p in sorted(before.glob("seed*/result.json"))]
-    if not reached:
-        raise ValueError(f"phase 3 is for when phase 2 stays below {cfg.pretrain.gate:g} %, and {before} has no result yet: "
-                         f"run `just phase2 recipe={cfg.pretrain.after}` first, or give force=true")
-    if (mean := statistics.mean(reached)) >= cfg.pretrain.gate:
-        raise ValueError(f"phase 3 is for when phase 2 stays below {cfg.pretrain.gate:g} %, and {before} reached {mean:.1f} %: "
-                         "give force=true to pretrain all the same")
+def read_force(argv: list[str]) -> tuple[bool, list[str]]:
+    """The value of force=, false by default, and the other arguments."""
+    force, rest = "false", []
+    for argument in argv:
+        key, _, value = argument.partition("=")
+        if key != "force":
+            rest.append(argument)
+            continue
+        force = value.lower()
+        if force not in ("true", "false"):
+            raise ValueError(f"force = {force!r}: give true or false")
+    return force == "true", rest
 
 
-def main(argv: list[str]) -> int:
-    command, made_by = "just phase3 " + " ".join(argv), commit()
-    forces = [a.partition("=")[2].lower() for a in argv if a.partition("=")[0] == "force"]
-    if odd := [f for f in forces if f not in ("true", "false")]:
-        raise ValueError(f"force = {odd[0]!r}: give true or false")
-    cfg = load_config([a for a in argv if a.partition("=")[0] != "force"])
-    check_phase(cfg, "phase3")
-    if (code := start_processes(cfg, argv)) is not None:
-        return code
-    store = open_store(cfg)
-    train_clips, _, _ = splits(store, cfg)
-    recipe = dataclasses.asdict(cfg)
+def check_recipe(cfg: Config, skeleton: Skeleton) -> None:
     if cfg.model.name != "lite":
         raise ValueError(f"model.name = {cfg.model.name!r}: phase 3 pretrains LAST-Lite; give model.name=lite")
     if cfg.view.mix:
-        raise ValueError(f"view.mix = {cfg.view.mix}: phase 3 compares views of one clip, blended ones are of two; give view.mix=0")
-    if not 0 < (joints := round(cfg.pretrain.mask * store.skeleton.num_joints)) < store.skeleton.num_joints:
-        raise ValueError(f"pretrain.mask = {cfg.pretrain.mask}: hides {joints} of {store.skeleton.num_joints} joints; some must be hidden, some seen")
+        raise ValueError(f"view.mix = {cfg.view.mix}: phase 3 compares views of one clip, a blended clip is of two; "
+                         "give view.mix=0")
+    joints = round(cfg.pretrain.mask * skeleton.num_joints)
+    if not 0 < joints < skeleton.num_joints:
+        raise ValueError(f"pretrain.mask = {cfg.pretrain.mask}: hides {joints} of {skeleton.num_joints} joints; "
+                         "at least one must be hidden and one visible")
+
+
+def check_gate(cfg: Config) -> None:
+    """ValueError unless phase 2 ran on this data set and its mean accuracy over seeds lies below the gate."""
+    if not cfg.pretrain.after:
+        raise ValueError(f"recipe {cfg.recipe!r} names no recipe of phase 2 that decides whether to pretrain "
+                         "(pretrain.after): take maskclr_small or maskclr_nano, or give force=true")
+    before = dataclasses.replace(cfg, recipe=cfg.pretrain.after).run.parent
+    reached = [read_json(path)["top1"] for path in sorted(before.glob("seed*/result.json"))]
+    purpose = f"phase 3 is for a student that phase 2 leaves below {cfg.pretrain.gate:g} %"
+    if not reached:
+        raise ValueError(f"{purpose}, and {before} has no result yet: "
+                         f"run `just phase2 recipe={cfg.pretrain.after}` first, or give force=true")
+    mean = statistics.mean(reached)
+    if mean >= cfg.pretrain.gate:
+        raise ValueError(f"{purpose}, and {before} reached {mean:.1f} %: give force=true to pretrain all the same")
+
+
+def save_encoder(cfg: Config, store: ClipStore, encoder: nn.Module) -> None:
+    save_checkpoint(cfg.run / "final.pt", {
+        "recipe": json.dumps(dataclasses.asdict(cfg)), "skeleton": json.dumps(store.skeleton.to_dict()),
+        "classes": store.classes, "model": encoder.state_dict()})
+
+
+def training_summary(cfg: Config, device: torch.device) -> dict:
+    """What result.json reports: training time in seconds, the device, and the losses of the last epoch."""
+    log = read_log(cfg.run / "metrics.jsonl")
+    seconds = round(sum(line["seconds"] for line in log))
+    losses = {key: log[-1][key] for key in ("loss", "rebuild", "contrast", "found")}
+    return {"seconds": seconds, "device": device_name(device), **losses}
+
+
+def main(argv: list[str]) -> int:
+    command, revision = "just phase3 " + " ".join(argv), commit()
+    force, overrides = read_force(argv)
+    cfg = load_config(overrides)
+    check_phase(cfg, "phase3")
+    exit_code = start_processes(cfg, argv)
+    if exit_code is not None:
+        return exit_code
+    store = open_store(cfg)
+    train_clips, _, _ = splits(store, cfg)
+    check_recipe(cfg, store.skeleton)
     if already_done(cfg, "phase3"):
         return 0
-    if "true" not in forces[-1:]:
+    if not force:
         check_gate(cfg)
+
     device = cfg.torch_device
     view = ClipView(store, cfg.view, device)
     encoder = build_model(cfg, store.skeleton, cfg.data.num_classes)
     if cfg.init:
         init_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
-    model = MaskCLR(encoder, encoder.head.linear.in_features, store.skeleton.num_joints, cfg.pretrain.projection).to(device)
+    width = encoder.head.linear.in_features
+    model = MaskCLR(encoder, width, store.skeleton.num_joints, cfg.pretrain.projection).to(device)
     announce(cfg, f"{len(train_clips)} training clips", device)
+
     batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
     plain = plain_batches(view, train_clips, cfg.train.batch)
-    fit(model, batches, pretrain_loss(cfg.pretrain, model.stride), cfg.train, cfg.run, recipe, cfg.seed, plain,
-        identity=identity("phase3", store, train_clips))
-    if rank_of()[0]:
+    loss_fn = pretrain_loss(cfg.pretrain, model.stride)
+    run_identity = identity("phase3", store, train_clips)
+    fit(model, batches, loss_fn, cfg.train, cfg.run, dataclasses.asdict(cfg), cfg.seed, plain, identity=run_identity)
+    if rank_of()[0] > 0:
         return 0
-    if cfg.train.average == "none":  # an average's were refreshed by fit; these may be of hidden joints
+    if cfg.train.average == "none":  # the running statistics are of masked clips; fit refreshes those of an average
         refresh_batchnorm(model, plain)
-    save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(recipe), "skeleton": json.dumps(store.skeleton.to_dict()),
-                                          "classes": store.classes, "model": encoder.state_dict()})
-    log = read_log(cfg.run / "metrics.jsonl")
-    write_result(cfg, command, made_by, {"seconds": round(sum(line["seconds"] for line in log)), "device": device_name(device),
-                                         **{k: log[-1][k] for k in ("loss", "rebuild", "contrast", "found")}})
+    save_encoder(cfg, store, encoder)
+    write_result(cfg, command, revision, training_summary(cfg, device))
     return 0
 
 

@@ -1,16 +1,19 @@
-"""Name the action in a clip with an exported file. Needs onnxruntime and numpy, nothing else of this project's stack: no torch.
+"""Name the action in a clip with an exported file. It needs onnxruntime and numpy, no torch.
 
     just predict model=exports/lite_small/model.onnx clip=S001C001P001R001A001.skeleton
     just predict model=exports/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
     camera | just predict model=exports/lite_small/model.onnx stream=true
 
-clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3), or a folder of them.
-Skeleton, class names and view come from the file's metadata; a clip of another skeleton is refused. format: text, csv or json; top=5 names.
+clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3),
+or a folder of them. Skeleton, class names and view come from the file's metadata; a clip of another skeleton is
+refused. format: text, csv or json; top=5 names.
 
-stream=true reads one frame a line from standard input, as JSON: joints [[x, y, z], ...], or several bodies [[[x, y, z], ...], ...]; an empty
-list is a frame without a body. The newest window=T frames are classified at each frame. A line is printed as soon as one class has led for
-hold=5 frames with a probability of at least sure=0.8, and again when another does. At the end: the milliseconds that a frame took.
-A file made with `just phase4 ... causal=true` suits this best: it was trained to make do without the frames ahead.
+stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
+[[[x, y, z], ...], ...]; an empty list is a frame without a body. The newest window=T frames are classified at every
+frame. A line is printed as soon as one class has led for hold=5 frames with a probability of at least sure=0.8, and
+again when another class does. The last line gives the milliseconds per frame. A file made with `just phase4 ...
+causal=true` suits this best, if the network was trained for it (train.causal): its temporal convolutions read no frame
+ahead.
 Exit codes: 0 done, 2 bad input, 3 some files of a folder were skipped, each named with its reason, 130 interrupted.
 """
 from __future__ import annotations
@@ -27,15 +30,69 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from exported import Model
+from exported import ExportedModel
 from readers import metadata, read_clip
 
 READABLE = (".skeleton", ".json", ".npy", ".npz")
-OF_FORMAT = {".skeleton": "ntu25", ".json": "kinect20"}  # these two formats know one skeleton each
+OF_FORMAT = {".skeleton": "ntu25", ".json": "kinect20"}  # the only skeleton of each of these formats
+
+Ranking = list[tuple[str, float]]  # (label, probability), the most probable first
 
 
-def read(path: Path, model: Model) -> np.ndarray:
-    """Joints (M, L, V, 3) of a file; ValueError where it is not of the model's skeleton."""
+def options(argv: list[str]) -> dict:
+    """The command line, checked; ValueError names what is wrong and what is possible."""
+    given = {"model": "", "clip": "", "stream": "false", "format": "text", "out": "", "top": "5", "sure": "0.8",
+             "hold": "5", "window": ""}
+    seen: set[str] = set()
+    for arg in argv:
+        key, eq, value = arg.partition("=")
+        if not eq or key not in given:
+            close = difflib.get_close_matches(key, given, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"unknown argument {arg!r}{hint} (known: {', '.join(given)})")
+        if key in seen:
+            what = "file or folder" if key == "clip" else "value"
+            raise ValueError(f"{key}= is given twice: one {what} at a time")
+        seen.add(key)
+        given[key] = value
+    for key, known in (("format", ("text", "csv", "json")), ("stream", ("true", "false"))):
+        if given[key] not in known:
+            raise ValueError(f"{key} = {given[key]!r}: must be {' or '.join(known)}")
+    try:
+        given |= {"top": int(given["top"]), "hold": int(given["hold"]), "sure": float(given["sure"]),
+                  "window": int(given["window"] or 0)}
+    except ValueError:
+        raise ValueError("top, hold, window and sure must be numbers") from None
+    if min(given["top"], given["hold"]) < 1 or given["window"] < 0 or not 0 <= given["sure"] <= 1:
+        raise ValueError("top, hold and window must be at least 1, sure must lie in 0 to 1")
+    if not given["model"]:
+        raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it")
+    streams = given["stream"] == "true"
+    if bool(given["clip"]) == streams:
+        both = ", not both" if streams else ""
+        raise ValueError(f"give clip=FILE or FOLDER, or stream=true for frames on standard input{both}")
+    if streams and (given["format"] != "text" or given["out"]):
+        raise ValueError("stream=true prints lines of text: it takes no format= and no out=")
+    folder = Path(given["out"]).absolute().parent
+    if given["out"] and not folder.is_dir():
+        raise ValueError(f"out = {given['out']}: there is no folder {folder}")
+    return given
+
+
+def recordings(clip: Path) -> dict[str, Path]:
+    """{name: file}: every readable file below a folder, named by its path in it; or the one file."""
+    if not clip.exists():
+        raise ValueError(f"clip = {clip}: no such file or folder")
+    if not clip.is_dir():
+        return {str(clip): clip}
+    files = sorted(p for p in clip.rglob("*") if p.suffix in READABLE and p.name != "skeleton.json")
+    if not files:
+        raise ValueError(f"clip = {clip}: holds no {', '.join(READABLE)} file")
+    return {str(p.relative_to(clip)): p for p in files}
+
+
+def read(path: Path, model: ExportedModel) -> np.ndarray:
+    """Joints (M, L, V, 3) of a file; ValueError if it does not have the model's skeleton."""
     name, V = model.skeleton["name"], len(model.skeleton["joints"])
     theirs = OF_FORMAT.get(path.suffix)
     if theirs is None and (path.parent / "skeleton.json").is_file():
@@ -51,52 +108,97 @@ def read(path: Path, model: Model) -> np.ndarray:
     return joints
 
 
-def report(found: list[tuple[str, np.ndarray]], classes: list[str], top: int, form: str) -> str:
-    """The `top` likeliest names of each clip as text, CSV (clip, rank, label, probability) or JSON."""
-    best = [(clip, [(classes[k], float(p[k])) for k in np.argsort(-p, kind="stable")[:top]]) for clip, p in found]
+def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str, Ranking]], int]:
+    """The `top` most probable names of each clip, and how many files of a folder were skipped."""
+    found, skipped = [], 0
+    for name, path in recordings(clip).items():
+        try:
+            found.append((name, model.top(read(path, model), top)))
+        except (ValueError, OSError) as e:
+            if not clip.is_dir():
+                raise
+            skipped += 1
+            print("skipped:", " ".join(str(e).split()), file=sys.stderr)
+    if not found:
+        raise ValueError(f"clip = {clip}: none of its {skipped} files could be used")
+    return found, skipped
+
+
+def report(found: list[tuple[str, Ranking]], form: str) -> str:
+    """The names of each clip as text, CSV (clip, rank, label, probability) or JSON."""
+    text = io.StringIO()
     if form == "json":
-        rows = [{"clip": clip, "top": [{"label": n, "probability": round(p, 6)} for n, p in names]} for clip, names in best]
-        return json.dumps(rows, indent=1) + "\n"
-    if form == "csv":
-        text = io.StringIO()
+        rows = []
+        for clip, names in found:
+            rows.append({"clip": clip, "top": [{"label": n, "probability": round(p, 6)} for n, p in names]})
+        print(json.dumps(rows, indent=1), file=text)
+    elif form == "csv":
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("clip", "rank", "label", "probability"))
-        writer.writerows((clip, i + 1, n, f"{p:.6f}") for clip, names in best for i, (n, p) in enumerate(names))
-        return text.getvalue()
-    return "".join(f"{clip}\n" + "".join(f"  {100 * p:5.1f} %  {n}\n" for n, p in names) for clip, names in best)
+        for clip, names in found:
+            writer.writerows((clip, rank, n, f"{p:.6f}") for rank, (n, p) in enumerate(names, 1))
+    else:
+        for clip, names in found:
+            print(clip, *(f"  {100 * p:5.1f} %  {n}" for n, p in names), sep="\n", file=text)
+    return text.getvalue()
+
+
+def save(text: str, out: Path, model: Path) -> None:
+    """Write the answer, whole or not at all."""
+    check_out(out, model, text)
+    part = Path(f"{out}.{os.getpid()}")
+    try:
+        part.write_text(text)
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_out(out: Path, model: Path, text: str) -> None:
+    """ValueError if the answer would replace a clip, a model or a table of labels. It may replace an earlier answer."""
+    if out.is_dir():
+        raise ValueError(f"out = {out}: is a folder; give a file in it")
+    if not out.exists():
+        return
+    answer = out.suffix in (".csv", ".json") and out.read_text(errors="replace")[:10] == text[:10]
+    if not answer and (out.resolve() == model.resolve() or out.suffix in (*READABLE, ".onnx", ".csv")):
+        raise ValueError(f"out = {out}: exists, and would be lost; give another name")
 
 
 def frames(lines: Iterable[str], V: int) -> Iterator[np.ndarray]:
-    """Joints (M, V, 3) of each line, M = 0 where no body was seen; ValueError names a bad line."""
+    """Joints (M, V, 3) of each line, M = 0 for a frame without a body; ValueError names a bad line."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        where = f"standard input, line {number}"
         try:
             x = np.asarray(json.loads(line), np.float32)
         except (ValueError, TypeError, OverflowError, RecursionError):
-            raise ValueError(f"standard input, line {number}: is no JSON list of {V} joints, [[x, y, z], ...]") from None
+            raise ValueError(f"{where}: is no JSON list of {V} joints, [[x, y, z], ...]") from None
         x = x[None] if x.ndim == 2 else x
         if x.size == 0:
             yield np.zeros((0, V, 3), np.float32)
         elif x.ndim != 3 or x.shape[1:] != (V, 3):
-            raise ValueError(f"standard input, line {number}: has shape {x.shape[-2:] if x.ndim else x.shape}, must be {V} joints [x, y, z]")
+            shape = x.shape[-2:] if x.ndim else x.shape
+            raise ValueError(f"{where}: has shape {shape}, must be {V} joints [x, y, z]")
         elif not np.isfinite(x).all():
-            raise ValueError(f"standard input, line {number}: a coordinate is not finite; a missing joint is [0, 0, 0]")
+            raise ValueError(f"{where}: a coordinate is not finite; a missing joint is [0, 0, 0]")
         else:
             yield x
 
 
-def stream(model: Model, lines: Iterable[str], sure: float, hold: int, window: int) -> None:
-    """Print a label as soon as one class has led for `hold` frames with probability `sure`, and whenever another does."""
-    V, bodies = len(model.skeleton["joints"]), model.view["bodies"]
-    kept, leads, said, took, number = deque(maxlen=window), deque(maxlen=hold), None, [], 0
+def stream(model: ExportedModel, lines: Iterable[str], sure: float, hold: int, window: int) -> None:
+    """Print a label as soon as one class has led for `hold` frames with probability `sure`, then when another does."""
+    V, bodies = len(model.skeleton["joints"]), max(model.view["bodies"], 2)
+    kept, leads = deque(maxlen=window), deque(maxlen=hold)  # frames (M, V, 3); leading classes, -1 if unsure
+    said, took, number = None, [], 0
     for number, x in enumerate(frames(lines, V), 1):
         started = time.perf_counter()
-        frame = np.zeros((max(bodies, 2), V, 3), np.float32)
-        frame[:len(x)] = x[:len(frame)]
+        frame = np.zeros((bodies, V, 3), np.float32)
+        frame[:len(x)] = x[:bodies]
         kept.append(frame)
-        clip = np.stack(kept, 1)                                                            # m l v 3
-        clip = clip[clip.any((1, 2, 3))]  # as in a store: a body that was not seen leaves its place to the next
+        clip = np.stack(kept, 1)  # m l v 3
+        clip = clip[clip.any((1, 2, 3))]  # as in a store, the next body takes the place of one that is never seen
         if not len(clip):
             continue
         p = model(clip)
@@ -109,79 +211,20 @@ def stream(model: Model, lines: Iterable[str], sure: float, hold: int, window: i
         raise ValueError("standard input: no frame with a body")
     if said is None:
         print(f"frame {number}: not sure; {model.classes[int(p.argmax())]} is likeliest ({100 * p.max():.0f} %)")
-    print(f"{number} frames, {np.median(took):.2f} ms each (median; 95 of 100 within {np.percentile(took, 95):.2f} ms)", file=sys.stderr)
-
-
-def options(argv: list[str]) -> dict:
-    given = {"model": "", "clip": "", "stream": "false", "format": "text", "out": "", "top": "5", "sure": "0.8", "hold": "5", "window": ""}
-    seen: set[str] = set()
-    for arg in argv:
-        key, eq, value = arg.partition("=")
-        if not eq or key not in given:
-            close = difflib.get_close_matches(key, given, n=1)
-            raise ValueError(f"unknown argument {arg!r}{f', did you mean {close[0]!r}?' if close else ''} (known: {', '.join(given)})")
-        if key in seen:
-            raise ValueError(f"{key}= is given twice: one {'file or folder' if key == 'clip' else 'value'} at a time")
-        seen.add(key)
-        given[key] = value
-    for key, known in (("format", ("text", "csv", "json")), ("stream", ("true", "false"))):
-        if given[key] not in known:
-            raise ValueError(f"{key} = {given[key]!r}: must be {' or '.join(known)}")
-    try:
-        given |= {"top": int(given["top"]), "hold": int(given["hold"]), "sure": float(given["sure"]), "window": int(given["window"] or 0)}
-    except ValueError:
-        raise ValueError("top, hold, window and sure must be numbers") from None
-    if min(given["top"], given["hold"]) < 1 or given["window"] < 0 or not 0 <= given["sure"] <= 1:
-        raise ValueError("top, hold and window must be at least 1, sure must lie in 0 to 1")
-    if not given["model"]:
-        raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it")
-    if bool(given["clip"]) == (given["stream"] == "true"):
-        raise ValueError("give clip=FILE or FOLDER, or stream=true for frames on standard input" + (", not both" if given["clip"] else ""))
-    if given["stream"] == "true" and (given["format"] != "text" or given["out"]):
-        raise ValueError("stream=true prints lines of text: it takes no format= and no out=")
-    if given["out"] and not Path(given["out"]).absolute().parent.is_dir():
-        raise ValueError(f"out = {given['out']}: there is no folder {Path(given['out']).absolute().parent}")
-    return given
-
-
-def check_out(out: Path, model: Path, text: str) -> None:
-    """ValueError where writing `text` there would cost a clip, a model, or a table of labels: anything but an earlier answer."""
-    if out.is_dir():
-        raise ValueError(f"out = {out}: is a folder; give a file in it")
-    answer = out.suffix in (".csv", ".json") and out.exists() and out.read_text(errors="replace")[:10] == text[:10]
-    if out.exists() and not answer and (out.resolve() == model.resolve() or out.suffix in (*READABLE, ".onnx", ".csv")):
-        raise ValueError(f"out = {out}: exists, and would be lost; give another name")
+    print(f"{number} frames, {np.median(took):.2f} ms each (median; 95 of 100 within {np.percentile(took, 95):.2f} ms)",
+          file=sys.stderr)
 
 
 def main(argv: list[str]) -> int:
     given = options(argv)
-    model = Model(Path(given["model"]))
+    model = ExportedModel(Path(given["model"]))
     if given["stream"] == "true":
         stream(model, sys.stdin, given["sure"], given["hold"], given["window"] or model.view["frames"])
         return 0
-    clip, found, skipped = Path(given["clip"]), [], 0
-    if not clip.exists():
-        raise ValueError(f"clip = {clip}: no such file or folder")
-    files = sorted(p for p in clip.rglob("*") if p.suffix in READABLE and p.name != "skeleton.json") if clip.is_dir() else [clip]
-    for path in files:
-        try:
-            found.append((str(path.relative_to(clip) if clip.is_dir() else path), model(read(path, model))))
-        except (ValueError, OSError) as e:
-            if not clip.is_dir():
-                raise
-            skipped += 1
-            print("skipped:", " ".join(str(e).split()), file=sys.stderr)
-    if not found:
-        raise ValueError(f"clip = {clip}: " + (f"none of its {skipped} files could be used" if skipped else f"holds no {', '.join(READABLE)} file"))
-    text = report(found, model.classes, given["top"], given["format"])
+    found, skipped = classify(model, Path(given["clip"]), given["top"])
+    text = report(found, given["format"])
     if given["out"]:
-        check_out(Path(given["out"]), Path(given["model"]), text)
-        part = Path(f"{given['out']}.{os.getpid()}")
-        try:
-            part.write_text(text)
-            os.replace(part, given["out"])
-        finally:
-            part.unlink(missing_ok=True)
+        save(text, Path(given["out"]), Path(given["model"]))
     else:
         print(text, end="")
     return 3 if skipped else 0
@@ -193,7 +236,7 @@ if __name__ == "__main__":
         sys.exit(0)
     try:
         code = main(sys.argv[1:])
-    except BrokenPipeError:  # the reader has seen enough
+    except BrokenPipeError:  # the reader of a pipe closed it
         os._exit(0)
     except (ValueError, OSError) as e:
         print("error:", " ".join(str(e).split()), file=sys.stderr)

@@ -1,7 +1,7 @@
-"""Readers: the bytes of a file -> joints. numpy alone.
+"""Readers: the bytes of a file -> joints. numpy only.
 
-Each reader yields a Clip, or a Skip that says which file was left out, and why: NTU RGB+D text (ntu.py parses it),
-Northwestern-UCLA, CTR-GCN's arrays, pyskl's annotations, anyone's own arrays.
+A reader yields a Clip for each recording, or a Skip that says which file is left out, and why. There are readers for
+NTU RGB+D text (ntu.py parses it), Northwestern-UCLA, CTR-GCN's arrays, pyskl's annotations, and anyone's own arrays.
 """
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ntu import Malformed, clean_bodies, parse_ntu
-from pickles import PlainUnpickler
+from ntu import Malformed, clean_bodies, ntu_fields, parse_ntu
+from pickles import read_annotations
 
 
 @dataclass
 class Clip:
-    """One recording: joints (M, L, V, 3) in metres, M = 1 or 2, zeros where a body is missing; label 0-based; 0 for unknown numbers."""
+    """One recording: joints (M, L, V, 3) in metres, M = 1 or 2, zeros where a joint is missing; label from 0.
+
+    subject, camera, setup, replication are 0 if unknown. splits maps a split to its side: 0 training, 1 test, -1 none.
+    """
     name: str
     label: int
     joints: np.ndarray
@@ -38,7 +41,7 @@ class Clip:
 
 @dataclass
 class Skip:
-    """A file, or a clip in one, that is not stored: the line where reading failed (0: none in particular) and why."""
+    """A file, or a clip in one, that is not stored: the line where reading failed (0 if it has none) and why."""
     file: str
     line: int
     reason: str
@@ -49,7 +52,7 @@ class Skip:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def as_joints(x) -> np.ndarray:
-    """(M, L, V, 3) float32 of an array (L, V, C) or (M, L, V, C), C = 2 or 3, where a third coordinate is added as zero."""
+    """Joints (M, L, V, 3) float32 of an array (L, V, C) or (M, L, V, C), C = 2 or 3. If C = 2, the third is zero."""
     try:
         with np.errstate(over="ignore"):
             if np.iscomplexobj(x):
@@ -65,36 +68,40 @@ def as_joints(x) -> np.ndarray:
 
 
 def trimmed(joints: np.ndarray) -> np.ndarray:
-    """Without the all-zero frames at the end and the bodies that are never seen."""
-    seen = (joints != 0).any((2, 3))
+    """Joints without the all-zero frames at the end, and without a second body that is never seen."""
+    seen = (joints != 0).any((2, 3))  # m l
     if not seen.any():
         raise ValueError("no body in any frame")
-    return joints[seen.any(1) | (np.arange(len(joints)) == 0), :np.flatnonzero(seen.any(0))[-1] + 1]
+    keep = seen.any(1) | (np.arange(len(joints)) == 0)
+    return joints[keep, :np.flatnonzero(seen.any(0))[-1] + 1]
 
 
 def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, except those whose names start with `but`."""
+    """The arrays of an .npz file, except those with a name that starts with `but`."""
     try:
         z = np.load(path, allow_pickle=False)
         if not isinstance(z, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with z:
-            if lacking := needed - set(z.files):
+            lacking = needed - set(z.files)
+            if lacking:
                 raise ValueError(f"lacks {', '.join(sorted(lacking))}; it holds {', '.join(z.files)}")
             return {k: z[k] for k in z.files if not k.startswith(but)}
     except OSError:
         raise
     except Exception as e:  # see read_clip
-        raise ValueError(f"raw = {path}: is no .npz file that can be used ({e})") from None
+        raise ValueError(f"raw = {path}: is not a readable .npz file ({e})") from None
 
 
 def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
-    """Shape of one array of an .npz file, and its rows one at a time: the whole may be larger than memory."""
+    """Shape of one array in an .npz file, and its rows one at a time: the whole array may not fit in memory."""
     def header(f) -> tuple:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read[np.lib.format.read_magic(f)](f)
         if fortran or dtype.kind not in "fiu" or len(shape) < 2:
-            raise ValueError(f"{path}: {key} must be an array of numbers in C order, here are {dtype} of shape {shape}")
+            order = "Fortran" if fortran else "C"
+            raise ValueError(f"{path}: {key} must be an array of numbers in C order with two or more axes, "
+                             f"but has type {dtype}, {order} order and shape {shape}")
         return shape, dtype
 
     def rows() -> Iterator[np.ndarray]:
@@ -112,22 +119,12 @@ def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray
 # NTU RGB+D
 # ---------------------------------------------------------------------------------------------------------------------
 
-NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-
-
-def ntu_fields(name: str) -> dict[str, int]:
-    """setup, camera, subject, replication, and 0-based label of a name SsssCcccPpppRrrrAaaa."""
-    hit = NTU_NAME.fullmatch(name)
-    if not hit:
-        raise ValueError("name is not of the form SsssCcccPpppRrrrAaaa")
-    s, c, p, r, a = map(int, hit.groups())
-    return {"setup": s, "camera": c, "subject": p, "replication": r, "label": a - 1}
-
-
 def read_ntu_file(path: Path) -> Clip | Skip:
-    """The clip of one .skeleton file, or why it is none."""
+    """The clip of one .skeleton file, or the reason why it gives none."""
+    name = path.name.split(".")[0]
     try:
-        return Clip(path.name.split(".")[0], joints=clean_bodies(parse_ntu(path.read_bytes())[1]), **ntu_fields(path.name.split(".")[0]))
+        _, tracks = parse_ntu(path.read_bytes())
+        return Clip(name, joints=clean_bodies(tracks), **ntu_fields(name))
     except Malformed as e:
         return Skip(path.name, e.line, e.reason)
     except (ValueError, OSError) as e:
@@ -142,14 +139,14 @@ NW_UCLA_NAME = re.compile(r"a(\d+)_s(\d+)_e(\d+)_v(\d+)")
 
 
 def parse_nw_ucla(text: bytes, name: str) -> Clip:
-    """The clip of one JSON file {file_name, skeletons (L, 20, 3), label 1-10}; ValueError says what is wrong with it."""
+    """The clip of one JSON file {file_name, skeletons (L, 20, 3), label 1 to 10}; ValueError says what is wrong."""
     hit = NW_UCLA_NAME.fullmatch(name)
     if not hit:
         raise ValueError("name is not of the form aAA_sSS_eEE_vVV")
     try:
         d = json.loads(text)
     except json.JSONDecodeError as e:
-        raise Malformed(e.lineno, f"is no JSON: {e.msg}") from None
+        raise Malformed(e.lineno, f"is not JSON: {e.msg}") from None
     if not isinstance(d, dict) or not {"skeletons", "label"} <= d.keys():
         raise ValueError("lacks the keys skeletons and label")
     _, s, e, v = map(int, hit.groups())
@@ -168,10 +165,11 @@ def read_nw_ucla(raw: Path, cfg) -> Iterator[Clip | Skip]:
                     if member.isfile() and member.name.endswith(".json"):
                         files.append((Path(member.name).name, tar.extractfile(member).read()))
         except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as e:
-            yield Skip(raw.name, 0, f"cannot be read beyond its {len(files)} first files ({str(e).splitlines()[0]})")
+            why = str(e).splitlines()[0]
+            yield Skip(raw.name, 0, f"is damaged ({why}): only its first {len(files)} files can be read")
         files.sort()
     else:
-        raise ValueError(f"raw = {raw}: is neither a folder of JSON files nor a tar archive of one")
+        raise ValueError(f"raw = {raw}: must be a folder of JSON files, or a tar archive of one")
     for name, text in files:
         try:
             yield parse_nw_ucla(text, name.removesuffix(".json"))
@@ -186,57 +184,54 @@ def read_nw_ucla(raw: Path, cfg) -> Iterator[Clip | Skip]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
-    """CTR-GCN's NTU60_CS.npz and the like: x_train, x_test (N, T, 150), two bodies of 25 joints; y one-hot. Brings the split `given`."""
+    """CTR-GCN's .npz files, such as NTU60_CS.npz. They bring the split `given`.
+
+    x_train and x_test (N, T, 150) hold two bodies of 25 joints; y_train and y_test are one-hot.
+    """
     labels = npz_arrays(raw, {"x_train", "y_train", "x_test", "y_test"}, but="x_")
     for side, name in enumerate(("train", "test")):
         y = labels[f"y_{name}"]
         shape, rows = npz_rows(raw, f"x_{name}")
         if len(shape) != 3 or shape[2] % 6 or shape[0] != len(y):
-            raise ValueError(f"{raw}: x_{name} has shape {shape}, y_{name} {y.shape}: expected (clips, frames, 2 * joints * 3) and as many labels")
+            raise ValueError(f"{raw}: x_{name} has shape {shape}, y_{name} {y.shape}: "
+                             "must be (clips, frames, 2 * joints * 3) and as many labels")
         i = 0
         try:
             for i, x in enumerate(rows):
                 try:
                     if y.ndim == 2 and (np.count_nonzero(y[i]) != 1 or y[i].max() != 1):
                         raise ValueError(f"y_{name}[{i}] is not one-hot")
-                    joints = trimmed(np.moveaxis(x.reshape(len(x), 2, -1, 3), 1, 0).astype(np.float32))
-                    yield Clip(f"{name}_{i:06d}", int(y[i].argmax() if y.ndim == 2 else y[i]), joints, splits={"given": side})
+                    bodies = np.moveaxis(x.reshape(len(x), 2, -1, 3), 1, 0)  # m l v c
+                    joints = trimmed(bodies.astype(np.float32))
+                    label = int(y[i].argmax() if y.ndim == 2 else y[i])
+                    yield Clip(f"{name}_{i:06d}", label, joints, splits={"given": side})
                 except ValueError as e:
                     yield Skip(f"{raw.name}:x_{name}[{i}]", 0, str(e))
         except (zipfile.BadZipFile, zlib.error, EOFError) as e:
             yield Skip(f"{raw.name}:x_{name}", 0, f"is damaged ({e}): cannot be read beyond clip {i}")
 
 
-def read_annotations(raw: Path) -> dict:
-    """The dictionary {split, annotations} of pyskl's pickle, opened without running any code it may carry."""
-    with open(raw, "rb") as f:
-        try:
-            d = PlainUnpickler(f).load()
-        except Exception as e:  # a hostile or broken pickle can raise nearly anything
-            raise ValueError(f"{raw}: {e}" if isinstance(e, ValueError) else f"{raw}: is no annotation pickle ({type(e).__name__}: {e})") from None
-    if not isinstance(d, dict) or not isinstance(d.get("split"), dict) or not isinstance(d.get("annotations"), (list, tuple)):
-        raise ValueError(f"{raw}: is no annotation pickle: needs a dictionary with split, a dictionary, and annotations, a list")
-    return d
-
-
 def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
-    """pyskl's annotation pickle {split: {name: [frame_dir]}, annotations: [{frame_dir, label, keypoint (M, L, V, C), ...}]}. Brings its splits:
-    xsub_train and xsub_val (or _test) become the protocol xsub. The skeleton follows from V: 17 coco17, 25 ntu25.
+    """pyskl's annotation pickle. It brings its splits: xsub_train and xsub_val (or xsub_test) become the protocol xsub.
+
+    {split: {name: [frame_dir]}, annotations: [{frame_dir, label, keypoint (M, L, V, C), ...}]}
     """
     d = read_annotations(raw)
-    sides: dict[str, dict[str, int]] = {}
+    sides: dict[str, dict[str, int]] = {}  # protocol -> clip -> side
     for name, members in d["split"].items():
         protocol, _, side = str(name).rpartition("_")
-        sides.setdefault(protocol or "given", {}).update(dict.fromkeys(np.asarray(members, str).tolist(), 0 if side == "train" else 1))
+        clips = np.asarray(members, str).tolist()
+        sides.setdefault(protocol or "given", {}).update(dict.fromkeys(clips, 0 if side == "train" else 1))
     for i, a in enumerate(d["annotations"]):
         name = str(a.get("frame_dir", i)) if isinstance(a, dict) else str(i)
         try:
-            try:
-                numbers = ntu_fields(name)
-            except ValueError:
-                numbers = {}
-            yield Clip(name, joints=trimmed(as_joints(a["keypoint"])), splits={p: s.get(name, -1) for p, s in sides.items()},
-                       **{**numbers, "label": int(a["label"])})
+            numbers = ntu_fields(name)
+        except ValueError:
+            numbers = {}
+        try:
+            joints = trimmed(as_joints(a["keypoint"]))
+            numbers["label"] = int(a["label"])
+            yield Clip(name, joints=joints, splits={p: side.get(name, -1) for p, side in sides.items()}, **numbers)
         except (ValueError, KeyError, TypeError) as e:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else str(e))
 
@@ -245,139 +240,161 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
 # Anyone's own clips
 # ---------------------------------------------------------------------------------------------------------------------
 
+NUMBERS = ("subject", "camera", "setup", "replication")
+COLUMNS = {"name", "label", *NUMBERS, "split"}
 LABELS_HEADER = "name,label[,subject,camera,setup,replication,split]"
-COLUMNS = {"name", "label", "subject", "camera", "setup", "replication", "split"}
-
-
-def labels_line(row: dict[str, str | None], classes: list[str]) -> tuple[int, dict, dict]:
-    """(label, splits, numbers) of a line of labels.csv; ValueError says which field is wrong."""
-    def number(key: str) -> int:
-        if not re.fullmatch(r"-?\d{1,9}", row[key] or ""):
-            raise ValueError(f"{key} {row[key] or ''!r} is no whole number")
-        return int(row[key])
-
-    if row["label"] not in classes and not re.fullmatch(r"\d{1,9}", row["label"] or ""):
-        word = row["label"] or ""
-        hint = ": skeleton.json lacks `classes`"
-        if classes:
-            close = difflib.get_close_matches(word, classes, n=1, cutoff=0.5)
-            hint = (f", did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(sorted(classes))})"
-        raise ValueError(f"label {word!r} is neither a class nor the number of one{hint}")
-    if row.get("split", "") not in ("", "train", "test"):
-        raise ValueError(f"split {row['split']!r} is neither train nor test")
-    label = classes.index(row["label"]) if row["label"] in classes else int(row["label"])
-    split = {"given": ("train", "test").index(row["split"])} if row.get("split") else {}
-    return label, split, {k: number(k) for k in ("subject", "camera", "setup", "replication") if k in row}
+METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}'
 
 
 def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """Anyone's own clips, in one of two forms.
 
-    A folder: <name>.npy (L, V, 3) or (M, L, V, 3) each; labels.csv with a header name,label[,subject,camera,setup,replication,split], the
-    label a 0-based number or a class name, the split train or test; skeleton.json {"skeleton": a name or {joints, parents, regions},
-    "classes": [...]}.
-    A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, any of the other columns, as in labels.csv; beside it x.json like
-    skeleton.json.
+    A folder: <name>.npy (L, V, 3) or (M, L, V, 3) per clip; labels.csv under LABELS_HEADER, the label a number from 0
+    or a class name, the split train or test; skeleton.json as METADATA says.
+    A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
+    it x.json, as METADATA says.
     """
     classes = list(map(str, metadata(raw).get("classes") or []))
-    if raw.is_dir():
-        table = raw / "labels.csv"
-        if not table.is_file():
-            raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
+    yield from (_folder if raw.is_dir() else _packed)(raw, classes)
+
+
+def _folder(raw: Path, classes: list[str]) -> Iterator[Clip | Skip]:
+    """The clips that labels.csv lists, and a Skip for each .npy file that it does not list."""
+    table = raw / "labels.csv"
+    if not table.is_file():
+        raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as f:  # Excel begins a file with a byte order mark
+            reader = csv.DictReader(f, skipinitialspace=True)
+            rows, columns = list(reader), reader.fieldnames or []
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{table}: is not in UTF-8 ({e})") from None
+    if not {"name", "label"} <= set(columns) <= COLUMNS or not rows:
+        header = ",".join(columns)
+        found = f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"
+        raise ValueError(f"{table}: must have the header {LABELS_HEADER} with commas between, and a line per clip; "
+                         f"{found}")
+    listed = {str(row["name"]).removesuffix(".npy") for row in rows}
+    for name in sorted({path.stem for path in raw.glob("*.npy")} - listed):
+        yield Skip(f"{name}.npy", 0, f"is not listed in {table.name}")
+    for line, row in enumerate(rows, 2):
+        name = row["name"]
+        if not name:
+            yield Skip(table.name, line, "names no clip")
+            continue
+        if None in row:
+            yield Skip(table.name, line, f"{name}: has more fields than the header")
+            continue
         try:
-            with open(table, newline="", encoding="utf-8-sig") as f:  # Excel begins a file with a byte order mark
-                reader = csv.DictReader(f, skipinitialspace=True)
-                rows, columns = list(reader), reader.fieldnames or []
-        except UnicodeDecodeError as e:
-            raise ValueError(f"{table}: is not in UTF-8 ({e})") from None
-        if not {"name", "label"} <= set(columns) <= COLUMNS or not rows:
-            header = ",".join(columns)
-            raise ValueError(f"{table}: needs the header {LABELS_HEADER} with commas between, and a line per clip; "
-                             + (f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"))
-        for unlisted in sorted({p.stem for p in raw.glob("*.npy")} - {str(row["name"]).removesuffix(".npy") for row in rows}):
-            yield Skip(f"{unlisted}.npy", 0, f"is not listed in {table.name}")
-        for number, row in enumerate(rows, 2):
-            if not row["name"]:
-                yield Skip(table.name, number, "names no clip")
-                continue
-            if None in row:
-                yield Skip(table.name, number, f"{row['name']}: has more fields than the header")
-                continue
-            try:
-                label, split, numbers = labels_line(row, classes)
-            except ValueError as e:
-                yield Skip(table.name, number, f"{row['name']}: {e}")
-                continue
-            try:
-                joints = as_joints(np.load(raw / f"{row['name'].removesuffix('.npy')}.npy", allow_pickle=False))
-                yield Clip(row["name"], label, joints, splits=split, **numbers)
-            except Exception as e:  # see read_clip
-                yield Skip(f"{row['name']}.npy", 0, str(e))
-        return
-    a = npz_arrays(raw, {"data", "offsets", "names", "labels"})
-    N = len(a["names"])
-    columns = {k: a[k] for k in ("labels", "subject", "camera", "setup", "replication", "split") if k in a}
-    at = a["offsets"]
-    if len(at) != N + 1 or at.dtype.kind not in "iu" or at[0] != 0 or at[-1] != len(a["data"]) or (at[1:] < at[:-1]).any() \
-            or any(len(c) != N for c in columns.values()):
-        raise ValueError(f"{raw}: {N} names, {len(at)} offsets (must be one more, whole numbers that rise from 0 to {len(a['data'])}), "
-                         + ", ".join(f"{len(c)} {k}" for k, c in columns.items()))
-    for i in range(N):
-        try:
-            label, split, numbers = labels_line({k.replace("labels", "label"): str(c[i]) for k, c in columns.items()}, classes)
-            yield Clip(str(a["names"][i]), label, as_joints(a["data"][at[i]:at[i + 1]]), splits=split, **numbers)
+            label, splits, numbers = labels_line(row, classes)
         except ValueError as e:
-            yield Skip(f"{raw.name}:{a['names'][i]}", 0, str(e))
+            yield Skip(table.name, line, f"{name}: {e}")
+            continue
+        try:
+            joints = as_joints(np.load(raw / f"{name.removesuffix('.npy')}.npy", allow_pickle=False))
+            yield Clip(name, label, joints, splits=splits, **numbers)
+        except Exception as e:  # see read_clip
+            yield Skip(f"{name}.npy", 0, str(e))
+
+
+def _packed(raw: Path, classes: list[str]) -> Iterator[Clip | Skip]:
+    """The clips of a packed file: clip i has the rows offsets[i] to offsets[i + 1] of data."""
+    a = npz_arrays(raw, {"data", "offsets", "names", "labels"})
+    N, at, rows = len(a["names"]), a["offsets"], len(a["data"])
+    columns = {k: a[k] for k in ("labels", *NUMBERS, "split") if k in a}
+    fits = len(at) == N + 1 and all(len(column) == N for column in columns.values())
+    if not fits or at.dtype.kind not in "iu" or at[0] != 0 or at[-1] != rows or (at[1:] < at[:-1]).any():
+        lengths = ", ".join(f"{len(column)} {k}" for k, column in columns.items())
+        raise ValueError(f"{raw}: {N} names, {len(at)} offsets, {lengths}: each column must have one value per name, "
+                         f"and offsets must be {N + 1} whole numbers that rise from 0 to {rows}")
+    for i, name in enumerate(map(str, a["names"])):
+        row = {k.replace("labels", "label"): str(column[i]) for k, column in columns.items()}
+        try:
+            label, splits, numbers = labels_line(row, classes)
+            yield Clip(name, label, as_joints(a["data"][at[i]:at[i + 1]]), splits=splits, **numbers)
+        except ValueError as e:
+            yield Skip(f"{raw.name}:{name}", 0, str(e))
+
+
+def labels_line(row: dict[str, str | None], classes: list[str]) -> tuple[int, dict[str, int], dict[str, int]]:
+    """(label, splits, numbers) of a line of labels.csv; ValueError says which field is wrong."""
+    word, split = row["label"] or "", row.get("split", "")
+    if word not in classes and not re.fullmatch(r"\d{1,9}", word):
+        hint = ": skeleton.json lacks `classes`"
+        if classes:
+            close = difflib.get_close_matches(word, classes, n=1, cutoff=0.5)
+            hint = (f", did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(sorted(classes))})"
+        raise ValueError(f"label {word!r} is neither a class nor the number of one{hint}")
+    if split not in ("", "train", "test"):
+        raise ValueError(f"split {split!r} is neither train nor test")
+    label = classes.index(word) if word in classes else int(word)
+    splits = {"given": ("train", "test").index(split)} if split else {}
+    numbers = {}
+    for key in NUMBERS:
+        if key in row:
+            if not re.fullmatch(r"-?\d{1,9}", row[key] or ""):
+                raise ValueError(f"{key} {row[key] or ''!r} is not a whole number")
+            numbers[key] = int(row[key])
+    return label, splits, numbers
 
 
 def metadata(raw: Path) -> dict:
     """skeleton.json of a folder, or the .json beside a packed file."""
     path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
     if not path.is_file():
-        raise ValueError(f'{path}: missing; it says {{"skeleton": a name or {{joints, parents, regions}}, "classes": [...]}}')
+        raise ValueError(f"{path}: missing; it must hold {METADATA}")
     try:
         d = json.loads(path.read_text())
     except ValueError as e:
-        raise ValueError(f"{path}: is no JSON ({e})") from None
+        raise ValueError(f"{path}: is not JSON ({e})") from None
     if not isinstance(d, dict) or not isinstance(d.get("classes") or [], list):
-        raise ValueError(f'{path}: must be like {{"skeleton": a name or {{joints, parents, regions}}, "classes": [...]}}')
-    if twice := [c for c, n in Counter(map(str, d.get("classes") or [])).items() if n > 1]:
-        raise ValueError(f"{path}: names the class {twice[0]!r} twice")
+        raise ValueError(f"{path}: must be like {METADATA}")
+    for name, times in Counter(map(str, d.get("classes") or [])).items():
+        if times > 1:
+            raise ValueError(f"{path}: names the class {name!r} twice")
     return d
 
 
 READERS = {"nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, "arrays": read_arrays}
 
 
-def read_clip(path: Path | str) -> np.ndarray:
-    """Joints (M, L, V, 3) of one file: .skeleton, .json (Northwestern-UCLA), .npy or .npz. ValueError says what is wrong with it.
+# ---------------------------------------------------------------------------------------------------------------------
+# One file
+# ---------------------------------------------------------------------------------------------------------------------
 
-    As in a store, bodies that are never seen are left out.
+def read_clip(path: Path | str) -> np.ndarray:
+    """Joints (M, L, V, 3) of one file: .skeleton, .json (Northwestern-UCLA), .npy or .npz.
+
+    A body that is never seen is left out, as in a store. ValueError says what is wrong with the file.
     """
     path = Path(path)
     try:
-        if path.suffix == ".skeleton":
-            array = clean_bodies(parse_ntu(path.read_bytes())[1])
-        elif path.suffix == ".json":
-            array = json.loads(path.read_text())["skeletons"]
-        elif path.suffix not in (".npy", ".npz"):
-            raise ValueError("is none of .skeleton, .json, .npy and .npz")
-        else:
-            if path.read_bytes()[:2] not in (b"\x93N", b"PK"):
-                raise ValueError("is no numpy file, whatever its name says")
-            array = np.load(path, allow_pickle=False)
-            if isinstance(array, np.lib.npyio.NpzFile):
-                with array:
-                    if len(array.files) != 1 and "joints" not in array.files:
-                        raise ValueError(f"holds {', '.join(array.files)}: needs one array, or one named joints")
-                    array = array["joints" if "joints" in array.files else array.files[0]]
-        joints = as_joints(array)
+        joints = as_joints(_load_one(path))
     except Malformed as e:
         raise ValueError(f"{path}: line {e.line}: {e.reason}") from None
     except OSError:
         raise
-    except Exception as e:  # damaged bytes make numpy raise almost anything
+    except Exception as e:  # numpy raises almost anything on damaged bytes
         raise ValueError(f"{path}: {f'lacks {e}' if isinstance(e, KeyError) else e}") from None
     if not joints.size or not np.isfinite(joints).all():
-        raise ValueError(f"{path}: {'no frame' if not joints.size else 'a coordinate is not finite'}")
-    return joints[seen] if (seen := joints.any((1, 2, 3))).any() else joints
+        raise ValueError(f"{path}: {'a coordinate is not finite' if joints.size else 'no frame'}")
+    seen = joints.any((1, 2, 3))
+    return joints[seen] if seen.any() else joints
+
+
+def _load_one(path: Path):
+    if path.suffix == ".skeleton":
+        return clean_bodies(parse_ntu(path.read_bytes())[1])
+    if path.suffix == ".json":
+        return json.loads(path.read_text())["skeletons"]
+    if path.suffix not in (".npy", ".npz"):
+        raise ValueError("must end in .skeleton, .json, .npy or .npz")
+    if path.read_bytes()[:2] not in (b"\x93N", b"PK"):
+        raise ValueError("is not a numpy file, whatever its name says")
+    array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.lib.npyio.NpzFile):
+        return array
+    with array:
+        if len(array.files) != 1 and "joints" not in array.files:
+            raise ValueError(f"holds {', '.join(array.files)}: must hold one array, or one named joints")
+        return array["joints" if "joints" in array.files else array.files[0]]

@@ -1,7 +1,7 @@
-"""What the programs share once a recipe is known: its store, its folder, other runs by name, its result.
+"""What the programs share once the recipe is known: stores, networks, runs found by name, the run folder, results.
 
-A run lives in runs/<recipe>/<dataset>-<split>/seed<k>/. Its folder says how far it is: recipe.json and last.pt of a run
-under way, final.pt and result.json of a finished one.
+A run lives in runs/<recipe>/<dataset>-<split>/seed<k>/. A run under way has recipe.json and last.pt there; a finished
+run has final.pt and result.json too.
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 import torch.distributed as dist
 from protocols import sides
 from recipe import ROOT, Config, build_config, nearest, recipe_files
-from torch import nn
+from torch import Tensor, nn
 
 from last import (
     MODELS,
@@ -49,7 +50,7 @@ from last import (
 # ---------------------------------------------------------------------------------------------------------------------
 
 class ClipStore:
-    """The clips that phase 0 wrote into a folder: joints of all bodies in one (rows, V, 3) array, and a table of the clips."""
+    """The clips that phase 0 wrote: frames (rows, V, 3), the joints of all bodies, and `clips`, a table of arrays."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -57,7 +58,7 @@ class ClipStore:
             raise ValueError(f"no clip store in {self.path}: make it with `just phase0 recipe=... raw=...`")
         try:
             self.meta = json.loads((self.path / "meta.json").read_text())
-            self.frames = np.load(self.path / "frames.npy", mmap_mode="c")  # c: torch wants it writable; the file stays as it is
+            self.frames = np.load(self.path / "frames.npy", mmap_mode="c")  # torch wants it writable; c leaves the file
             with np.load(self.path / "clips.npz") as z:
                 self.clips = {k: z[k] for k in z.files}
             self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
@@ -74,7 +75,8 @@ class ClipStore:
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Clip numbers of the (training, test) side of a protocol."""
         if name not in self.protocols:
-            raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{nearest(name, self.protocols)}")
+            known = nearest(name, self.protocols)
+            raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{known}")
         rule = self.protocols[name]
         train, test = sides(rule, self.clips)
         for side, members in (("training", train), ("test", test)):
@@ -84,17 +86,19 @@ class ClipStore:
 
 
 def open_store(cfg: Config) -> ClipStore:
-    """The store of a recipe, checked against what the recipe says of it."""
-    store = ClipStore(cfg.store)
-    if cfg.data.skeleton and store.skeleton.name != cfg.data.skeleton:
-        raise ValueError(f"data.skeleton = {cfg.data.skeleton!r}: the store {cfg.store} was made with {store.skeleton.name!r}")
+    """The store of a recipe; ValueError if skeleton, labels or number of classes differ from the recipe's."""
+    store, data = ClipStore(cfg.store), cfg.data
+    if data.skeleton and store.skeleton.name != data.skeleton:
+        theirs = store.skeleton.name
+        raise ValueError(f"data.skeleton = {data.skeleton!r}: the store {cfg.store} was made with {theirs!r}")
     label = store.clips["label"]
-    if label.min() < 0 or label.max() >= cfg.data.num_classes:
+    outside = (label < 0) | (label >= data.num_classes)
+    if outside.any():
         worst = int(np.argmax(np.where(label < 0, label.max() + 1 - label, label)))
         raise ValueError(f"clip {store.clips['name'][worst]} of {cfg.store} has label {label[worst]}: "
-                         f"data.num_classes = {cfg.data.num_classes} allows 0 to {cfg.data.num_classes - 1}")
-    if cfg.data.num_classes != len(store.classes):
-        raise ValueError(f"data.num_classes = {cfg.data.num_classes}: the store {cfg.store} has {len(store.classes)}")
+                         f"data.num_classes = {data.num_classes} allows 0 to {data.num_classes - 1}")
+    if data.num_classes != len(store.classes):
+        raise ValueError(f"data.num_classes = {data.num_classes}: the store {cfg.store} has {len(store.classes)}")
     return store
 
 
@@ -112,12 +116,23 @@ def splits(store: ClipStore, cfg: Config) -> tuple[np.ndarray, np.ndarray, np.nd
     return train[~held], train[held], test
 
 
+def validation(view: ClipView, clips: np.ndarray, cfg: Config) -> Callable[[nn.Module], float] | None:
+    """Function network -> top-1 in percent on held-out clips; None if there are none."""
+    if not len(clips):
+        return None
+    held = Batches(view, clips, cfg.train.batch)
+
+    def score(net: nn.Module) -> float:
+        return accuracy(*predict(net, held))["top1"]
+    return score
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Networks, and runs by name
 # ---------------------------------------------------------------------------------------------------------------------
 
 def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
-    """The network of a recipe, its initial weights a function of the seed."""
+    """The network of a recipe; the seed determines its initial weights."""
     torch.manual_seed(cfg.seed)
     return MODELS[cfg.model.name](cfg.model, skeleton, num_classes, cfg.view.frames)
 
@@ -126,36 +141,55 @@ def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
     """What `just info` prints: parameters, and multiply-adds of one clip with one body."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
-    skeleton = skeleton or (SKELETONS[cfg.data.skeleton] if cfg.data.skeleton else ClipStore(cfg.store).skeleton)
+    if skeleton is None:
+        skeleton = SKELETONS[cfg.data.skeleton] if cfg.data.skeleton else ClipStore(cfg.store).skeleton
     model = build_model(cfg, skeleton, cfg.data.num_classes).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # fused kernels are not counted
-        model(torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3))
+    clip = torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3)
+    # FlopCounterMode does not see fused attention kernels
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model(clip)
     return {"recipe": cfg.recipe, "model": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
-            "macs": counter.get_total_flops() // 2, "streams": len(model.streams), "T": cfg.view.frames, "V": skeleton.num_joints,
-            "classes": cfg.data.num_classes}
+            "macs": counter.get_total_flops() // 2, "streams": len(model.streams), "T": cfg.view.frames,
+            "V": skeleton.num_joints, "classes": cfg.data.num_classes}
 
 
 def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
-    """Folders of finished runs: the given one, or a recipe's on the same data set; of a LAST-Base all four streams, where they are trained."""
-    folder = Path(name.removesuffix("/final.pt")) if "/" in name else dataclasses.replace(cfg, recipe=name, seed=seed).run
+    """Folders of finished runs: the given folder, or a recipe's run on the same data set.
+
+    A LAST-Base recipe gives all four streams if all are trained, else its joint stream.
+    """
+    is_folder = "/" in name
+    if is_folder:
+        folder = Path(name.removesuffix("/final.pt"))
+    else:
+        folder = dataclasses.replace(cfg, recipe=name, seed=seed).run
     if not (folder / "final.pt").is_file():
         close = difflib.get_close_matches(name, recipe_files(), 1)
-        hint = f", did you mean {close[0]!r}?" if close and close[0] != name and "/" not in name else ""
-        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt){hint}: train it first, or give the folder of one that is")
-    others = [] if "/" in name else [dataclasses.replace(cfg, recipe=f"{name}-{s}", seed=seed).run for s in STREAMS[1:]]
-    trained = [o for o in others if (o / "final.pt").is_file()]
-    if 0 < len(trained) < len(others) and rank_of()[0] == 0:
-        print(f"{name!r}: the joint stream alone is taken, for {len(others) - len(trained)} of the other three are not trained yet", file=sys.stderr)
-    return [folder, *others] if len(trained) == len(others) else [folder]
+        hint = f", did you mean {close[0]!r}?" if close and close[0] != name and not is_folder else ""
+        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt){hint}: train it first, "
+                         "or give the folder of a finished run")
+    if is_folder:
+        return [folder]
+    others = [dataclasses.replace(cfg, recipe=f"{name}-{stream}", seed=seed).run for stream in STREAMS[1:]]
+    missing = sum(not (other / "final.pt").is_file() for other in others)
+    if missing == 0:
+        return [folder, *others]
+    if missing < len(others) and rank_of()[0] == 0:
+        print(f"{name!r}: takes the joint stream only, because {missing} of the other three are not trained yet",
+              file=sys.stderr)
+    return [folder]
 
 
 def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
     """The network of a finished run in eval mode, its recipe, skeleton and class names."""
     state = load_checkpoint(folder / "final.pt", device)
-    if isinstance(weights := state.get("model"), dict) and weights and not any(k.startswith("head.linear") for k in weights):
-        raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, or take a run of phase 1 or 2")
+    weights = state.get("model")
+    if isinstance(weights, dict) and weights and not any(k.startswith("head.linear") for k in weights):
+        raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, "
+                         "or take a run of phase 1 or 2")
     try:
-        cfg, skeleton = build_config(Config, json.loads(state["recipe"])), Skeleton.from_dict(json.loads(state["skeleton"]))
+        cfg = build_config(Config, json.loads(state["recipe"]))
+        skeleton = Skeleton.from_dict(json.loads(state["skeleton"]))
         model = build_model(cfg, skeleton, cfg.data.num_classes)
         model.load_state_dict(state["model"])
         return model.to(device).eval(), cfg, skeleton, list(state["classes"])
@@ -164,25 +198,27 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
 
 
 def check_leakage(theirs: dict, cfg: Config, where: str) -> None:
-    """ValueError where a run, by its resolved recipe, may have learned from clips that `cfg` tests or validates on."""
+    """ValueError if a run with the resolved recipe `theirs` may have seen clips that `cfg` tests or validates on."""
     data = theirs.get("data", {})
     for key, ours in (("split", cfg.data.split), ("validate", cfg.data.validate)):
         if data.get("name") == cfg.data.name and ours and data.get(key) != ours:
-            raise ValueError(f"{where} was trained with data.{key} = {data.get(key)!r}, this run has {ours!r}: it may have seen clips "
-                             "that are held out here")
+            raise ValueError(f"{where} was trained with data.{key} = {data.get(key)!r}, this run has {ours!r}: "
+                             "it may have seen clips that are held out here")
 
 
 def init_from(model: nn.Module, folder: Path, cfg: Config) -> None:
-    """Give `model` every tensor of a finished run that fits by name and shape, and say which; the rest stays as it was."""
+    """Copy into `model` every tensor of a finished run that fits by name and shape; print which were left."""
     state = load_checkpoint(folder / "final.pt")
     check_leakage(json.loads(state.get("recipe", "{}")), cfg, f"init: {folder}")
     own, old = model.state_dict(), state.get("model", {})
     taken = {k: old[k] for k, v in own.items() if k in old and old[k].shape == v.shape}
     left = [k for k in own if k not in taken]
     if 2 * sum(v.numel() for v in taken.values()) < sum(v.numel() for v in own.values()):
-        raise ValueError(f"init: {folder} holds another network: most tensors do not fit, such as {left[0]}; is model.variant the same?")
+        raise ValueError(f"init: {folder} holds another network: most tensors do not fit, such as {left[0]}; "
+                         "is model.variant the same?")
     model.load_state_dict(taken, strict=False)
-    print(f"init: {len(taken)} of {len(own)} tensors taken from {folder}; left as they were: {', '.join(left) or 'none'}", file=sys.stderr)
+    print(f"init: {len(taken)} of {len(own)} tensors taken from {folder}; "
+          f"left as they were: {', '.join(left) or 'none'}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -200,87 +236,98 @@ def read_json(path: Path) -> dict:
 
 
 def check_phase(cfg: Config, phase: str) -> None:
-    """ValueError where a recipe asks for what another phase does."""
-    for given, what, theirs in ((cfg.distil.teacher, "learns from a teacher", "phase2"), (cfg.pretrain.after, "learns without labels", "phase3"),
+    """ValueError if the recipe belongs to another phase."""
+    for given, what, theirs in ((cfg.distil.teacher, "learns from a teacher", "phase2"),
+                                (cfg.pretrain.after, "learns without labels", "phase3"),
                                 (cfg.probe.labels < 1, "sees a share of the labels", "probe")):
         if given and theirs != phase:
             raise ValueError(f"recipe {cfg.recipe!r} {what}: that is `just {theirs}`")
 
 
 def already_done(cfg: Config, phase: str) -> bool:
-    """Whether the run's folder holds its result; ValueError where it holds a run of another recipe or phase."""
-    recipe = json.loads(json.dumps(dataclasses.asdict(cfg)))
-    if (cfg.run / "recipe.json").exists() and ((cfg.run / "last.pt").exists() or (cfg.run / "result.json").exists()):
-        if changed := differences(read_json(cfg.run / "recipe.json"), recipe):
-            raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): choose another out=, or move it away")
-    if (cfg.run / "result.json").exists():
-        command = read_json(cfg.run / "result.json").get("command", "")
-        if command and command.split()[:2] != ["just", phase]:
-            raise ValueError(f"{cfg.run} holds a run of another phase ({command}): choose another out=, or move it away")
-        if not cfg.streams and not (cfg.run / "final.pt").exists():  # moved away, for it was damaged: last.pt still makes it
-            return False
-        if rank_of()[0] == 0:
-            print(f"{cfg.run}: already done")
-        return True
-    return False
+    """Whether the run folder holds this run's result; ValueError if it holds a run of another recipe or phase."""
+    result, recipe = cfg.run / "result.json", cfg.run / "recipe.json"
+    if recipe.exists() and ((cfg.run / "last.pt").exists() or result.exists()):
+        changed = differences(read_json(recipe), json.loads(json.dumps(dataclasses.asdict(cfg))))
+        if changed:
+            raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): "
+                             "choose another out=, or move it away")
+    if not result.exists():
+        return False
+    command = read_json(result).get("command", "")
+    if command and command.split()[:2] != ["just", phase]:
+        raise ValueError(f"{cfg.run} holds a run of another phase ({command}): choose another out=, or move it away")
+    if not cfg.streams and not (cfg.run / "final.pt").exists():  # a damaged one was moved away: last.pt remakes it
+        return False
+    if rank_of()[0] == 0:
+        print(f"{cfg.run}: already done")
+    return True
 
 
 def identity(phase: str, store: ClipStore, *sides: np.ndarray) -> dict:
-    """What a run goes on with besides its recipe: its phase, and a fingerprint of which clips train, validate and test, and their labels."""
-    whole = json.dumps([store.classes, *([[str(store.clips["name"][i]), int(store.clips["label"][i])] for i in side] for side in sides)])
+    """What a resumed run must share besides its recipe: the phase, and a hash of classes, clips and labels per side."""
+    name, label = store.clips["name"], store.clips["label"]
+    clips = [[[str(name[i]), int(label[i])] for i in side] for side in sides]
+    whole = json.dumps([store.classes, *clips])
     return {"phase": phase, "clips": hashlib.sha256(whole.encode()).hexdigest()[:12]}
 
 
 def announce(cfg: Config, what: str, device: torch.device, more: str = "") -> None:
-    """Say what is about to be done; of several processes, the first does."""
+    """Say what is about to be done, in the first process only."""
     rank, ranks = rank_of()
     if rank == 0:
-        dtype, ranks = str(amp_dtype(cfg.train, device)).removeprefix("torch."), f", {ranks} processes" if ranks > 1 else ""
-        print(f"{cfg.run}: {what} on {device}, {dtype}{ranks}{more}", file=sys.stderr)
+        dtype = str(amp_dtype(cfg.train, device)).removeprefix("torch.")
+        processes = f", {ranks} processes" if ranks > 1 else ""
+        print(f"{cfg.run}: {what} on {device}, {dtype}{processes}{more}", file=sys.stderr)
 
 
-def accuracies(cfg: Config, logits: torch.Tensor, labels: torch.Tensor) -> dict:
-    """`accuracy` of test clips, and of those among them that are no copies of training clips."""
+def accuracies(cfg: Config, logits: Tensor, labels: Tensor) -> dict:
+    """`accuracy` on the test clips, and top1_clean without the classes of data.leaked."""
     result = accuracy(logits, labels)
     if cfg.data.leaked:
         clean = ~torch.isin(labels, torch.tensor(cfg.data.leaked))
-        result["clips_clean"], result["top1_clean"] = int(clean.sum()), accuracy(logits[clean], labels[clean])["top1"]
+        result["clips_clean"] = int(clean.sum())
+        result["top1_clean"] = accuracy(logits[clean], labels[clean])["top1"]
     return result
 
 
-def save_scores(cfg: Config, store: ClipStore, clips: np.ndarray, logits: torch.Tensor, labels: torch.Tensor) -> dict:
-    """Accuracies of the test clips, after their scores were written to the run folder."""
+def save_scores(cfg: Config, store: ClipStore, clips: np.ndarray, logits: Tensor, labels: Tensor) -> dict:
+    """Write the scores of the test clips to the run folder; return their accuracies."""
     with atomic(cfg.run / "scores.npz") as part, open(part, "wb") as f:
         np.savez(f, name=store.clips["name"][clips], logits=logits.numpy(), label=labels.numpy())
     return accuracies(cfg, logits, labels)
 
 
-def finish(cfg: Config, command: str, code: str, store: ClipStore, view: ClipView, model: torch.nn.Module, test_clips: np.ndarray,
-           more: dict | None = None) -> None:
-    """Write the final weights, evaluate them once on the test side, write scores and result (and `more` into it)."""
+def finish(cfg: Config, command: str, revision: str, store: ClipStore, view: ClipView, model: nn.Module,
+           test_clips: np.ndarray, more: dict | None = None) -> None:
+    """Write the final weights, evaluate them once on the test side, write scores and result (`more` goes into it)."""
     seconds = sum(line["seconds"] for line in read_log(cfg.run / "metrics.jsonl"))
-    save_checkpoint(cfg.run / "final.pt", {"recipe": json.dumps(dataclasses.asdict(cfg)), "skeleton": json.dumps(store.skeleton.to_dict()),
-                                          "classes": store.classes, "model": model.state_dict()})
+    recipe, skeleton = json.dumps(dataclasses.asdict(cfg)), json.dumps(store.skeleton.to_dict())
+    save_checkpoint(cfg.run / "final.pt", {"recipe": recipe, "skeleton": skeleton, "classes": store.classes,
+                                          "model": model.state_dict()})
 
     test = Batches(view, test_clips, cfg.train.batch)
-    result = {"seconds": round(seconds), "device": device_name(view.device),
-              **{k: v for k, v in describe(cfg, store.skeleton).items() if k in ("params", "macs")},
-              **save_scores(cfg, store, test_clips, *predict(model, test))}
+    result: dict = {"seconds": round(seconds), "device": device_name(view.device)}
+    size = describe(cfg, store.skeleton)
+    result |= {"params": size["params"], "macs": size["macs"]}
+    result |= save_scores(cfg, store, test_clips, *predict(model, test))
     if cfg.train.causal:
         result["top1_causal"] = accuracy(*predict(model, test, is_causal=True))["top1"]
-    write_result(cfg, command, code, result | (more or {}))
+    write_result(cfg, command, revision, result | (more or {}))
 
 
-def write_result(cfg: Config, command: str, code: str, result: dict) -> None:
-    head = {"recipe": cfg.run_name, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed, "command": command,
-            "epochs": cfg.train.epochs, "commit": code}
+def write_result(cfg: Config, command: str, revision: str, result: dict) -> None:
+    """Write result.json, and print it without the per-class numbers."""
+    head = {"recipe": cfg.run_name, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed,
+            "command": command, "epochs": cfg.train.epochs, "commit": revision}
     write_json(cfg.run / "result.json", head | result)
     print(json.dumps({k: v for k, v in (head | result).items() if k not in ("per_class", "confusion")}))
 
 
 def commit() -> str:
-    """The commit the code stands at, with + when it was changed since; empty outside a repository."""
-    git = lambda *a: subprocess.run(["git", "-C", str(ROOT), *a], capture_output=True, text=True).stdout.strip()  # noqa: E731
+    """The commit of the code, with + if tracked files were changed since; empty outside a repository."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
@@ -301,36 +348,44 @@ def device_name(device: torch.device) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def start_processes(cfg: Config, argv: list[str]) -> int | None:
-    """Join the other processes of this run, which torchrun started; or, for gpus=N, start N of them and return the exit code."""
-    rank, ranks = rank_of()
-    if ranks > 1:
-        device = cfg.torch_device
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        warnings.filterwarnings("ignore", "Grad strides do not match")  # of depthwise kernels: costs a copy, changes nothing
-        if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    """gpus=N: run the program in N processes and return the exit code. Inside one of them: join them, return None."""
+    if rank_of()[1] > 1:
+        join_processes(cfg.torch_device)
         return None
     if cfg.gpus == 1:
         return None
-    if cfg.torch_device.type == "cuda" and cfg.gpus > torch.cuda.device_count():
+    device = cfg.torch_device.type
+    if device == "cuda" and cfg.gpus > torch.cuda.device_count():
         raise ValueError(f"gpus = {cfg.gpus}: this machine has {torch.cuda.device_count()}")
-    if cfg.torch_device.type == "cpu" and cfg.device != "cpu":
-        raise ValueError(f"gpus = {cfg.gpus}: this machine has none; give device=cpu as well to train in {cfg.gpus} processes without")
+    if device == "cpu" and cfg.device != "cpu":
+        raise ValueError(f"gpus = {cfg.gpus}: this machine has none; give device=cpu as well to train in {cfg.gpus} "
+                         "processes without")
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-    launch = LaunchConfig(1, 1, cfg.gpus, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
+    launch = LaunchConfig(1, 1, cfg.gpus, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+                          max_restarts=0)
     try:
         elastic_launch(launch, sys.executable)(sys.argv[0], *argv)
     except SignalException:
         raise KeyboardInterrupt from None
     except ChildFailedError as e:
         number, failure = min(e.failures.items(), key=lambda f: f[1].timestamp)
-        if failure.exitcode in (2, 130):  # it has said why
-            return failure.exitcode
-        how = f"killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-        print(f"error: process {number} of {cfg.gpus} ended ({how}), and with it the run: the same command goes on from {cfg.run / 'last.pt'}",
-              file=sys.stderr)
+        code = failure.exitcode
+        if code in (2, 130):  # the process has printed why
+            return code
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        print(f"error: process {number} of {cfg.gpus} ended ({how}), and with it the run: "
+              f"the same command goes on from {cfg.run / 'last.pt'}", file=sys.stderr)
         return 1
     return 0
+
+
+def join_processes(device: torch.device) -> None:
+    """Join the other processes of this run, which torchrun or `start_processes` started."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # depthwise kernels trigger this warning: it costs a copy and changes nothing
+    warnings.filterwarnings("ignore", "Grad strides do not match")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -1,4 +1,4 @@
-"""`just ablation`: skips what is done, goes on with what was cut, and no failing row stops the others. Real runs of real programs."""
+"""`just ablation` with real runs: finished rows are skipped, interrupted ones resume, a failing row stops no other."""
 import contextlib
 import io
 import json
@@ -15,8 +15,8 @@ import pytest
 from conftest import write_store
 from recipe import ROOT, Config, load_config
 
-OVER = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "model.variant=nano", "train.batch=12", "train.epochs=40",
-        "train.warmup_epochs=1", "train.lr=0.02"]
+OVER = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "model.variant=nano", "train.batch=12",
+        "train.epochs=40", "train.warmup_epochs=1", "train.lr=0.02"]
 ROWS = "rows=L0,L1,L2"
 
 
@@ -31,16 +31,18 @@ def call(argv: list[str]) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """Three rows, step by step: cut during the first; then again with the second one damaged; then once more with that mended.
+    """Three calls on three rows: interrupted in row one; again, with row two damaged; again, with row two repaired.
 
-    -> the folder, the first's metrics when it was cut, and (exit code, standard output) of the three calls.
+    Gives (exit code, standard output) of each call, L0's metrics and log at the interrupt, and the arguments.
     """
     with pytest.MonkeyPatch.context() as m:
         m.chdir(tmp_path_factory.mktemp("ablation"))
         store = write_store(Path("stores/tiny"), clips=12, bodies=1)
         argv = [ROWS, *OVER, f"data.store={store}"]
-        calls, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background would pass on its deafness
-        with subprocess.Popen([sys.executable, str(ROOT / "phases" / "ablation.py"), *argv], stdout=subprocess.PIPE, text=True) as p:
+        # a test run in the background ignores SIGINT, and its children would inherit that
+        calls, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
+        command = [sys.executable, str(ROOT / "phases" / "ablation.py"), *argv]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as p:
             while not (folder("L0") / "last.pt").exists() and p.poll() is None:
                 time.sleep(0.02)
             os.kill(p.pid, signal.SIGTERM)
@@ -59,13 +61,14 @@ def told(tmp_path_factory):
 def test_an_interrupt_ends_the_run_under_way_and_the_exit_code_is_130(told):
     code, out = told.calls[0]
     assert code == 130 and "L0 seed0: run" in out and "L1" not in out
-    assert told.log.splitlines()[-1].startswith("interrupted")  # the run heard of it
+    assert told.log.splitlines()[-1].startswith("interrupted")  # the signal reached the run
 
 
 def test_a_row_that_was_cut_goes_on_where_it_was(told):
     assert 0 < len(told.cut.splitlines()) < 40 and "[1/3] L0 seed0: resume" in told.calls[1][1]
     lines = (folder("L0") / "metrics.jsonl").read_text()
-    assert lines.startswith("".join(told.cut.splitlines(keepends=True)[:-1])) and len(lines.splitlines()) == 40  # seconds included: never run again
+    done = "".join(told.cut.splitlines(keepends=True)[:-1])
+    assert lines.startswith(done) and len(lines.splitlines()) == 40  # same seconds: these epochs were not run again
     assert (folder("L0") / "log.txt").read_text().count("p1_train.py recipe=L0") == 2
 
 
@@ -74,14 +77,16 @@ def test_a_failing_row_stops_no_other_and_is_named_with_its_last_line(told):
     assert code == 1 and out.splitlines()[-1] == "2 done, 0 skipped, 1 failed"
     failed = [line for line in out.splitlines() if line.startswith("failed")]
     assert len(failed) == 1 and "L1 seed0: error:" in failed[0] and "last.pt is damaged" in failed[0]
-    assert (folder("L2") / "result.json").exists() and not json.loads((folder("L2") / "recipe.json").read_text())["model"]["joint_embedding"]
+    assert (folder("L2") / "result.json").exists()
+    assert not json.loads((folder("L2") / "recipe.json").read_text())["model"]["joint_embedding"]
 
 
 def test_what_is_done_is_skipped_and_what_failed_is_run_again(told):
     code, out = told.calls[2]
     assert code == 0 and [line.split("  ")[0] for line in out.splitlines() if line.startswith("[")] == [
         "[1/3] L0 seed0: done", "[2/3] L1 seed0: run", "[3/3] L2 seed0: done"]
-    assert out.splitlines()[-1] == "1 done, 2 skipped, 0 failed" and (folder("L0") / "log.txt").read_text().count("p1_train.py") == 2
+    assert out.splitlines()[-1] == "1 done, 2 skipped, 0 failed"
+    assert (folder("L0") / "log.txt").read_text().count("p1_train.py") == 2
     assert f"top-1 {json.loads((folder('L1') / 'result.json').read_text())['top1']:.1f}" in out
 
 
@@ -89,8 +94,10 @@ def test_a_dry_run_says_everything_and_does_nothing(told, capsys):
     before = sorted(Path("runs").rglob("*"))
     assert ablation.main([*told.argv, "dry=true", "train.epochs=3"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 3 and "p1_train.py recipe=L2 data.name=tiny" in out[2] and out[2].endswith("train.epochs=3 seed=0")
-    assert ": done" not in "".join(out) and sorted(Path("runs").rglob("*")) == before  # a result of another recipe is not this one's
+    assert len(out) == 3
+    assert "p1_train.py recipe=L2 data.name=tiny" in out[2] and out[2].endswith("train.epochs=3 seed=0")
+    assert ": done" not in "".join(out)  # the results there are of another recipe
+    assert sorted(Path("runs").rglob("*")) == before
 
 
 # --- the command line ---
@@ -100,7 +107,8 @@ def test_rows_are_groups_or_names_each_once_in_order():
     assert rows[:4] == ["L5", "P0", "P1", "P2"] and len(set(rows)) == len(rows)
     assert seeds == ["2", "0"] and passed == ["train.epochs=1", "data=nw_ucla"] and not dry
     every = ablation.parse(["rows=all"])[0]
-    assert set(ablation.parse(["rows=L"])[0]) < set(every) and every.index("L2") < every.index("L9") < every.index("P0")
+    assert set(ablation.parse(["rows=L"])[0]) < set(every)
+    assert every.index("L2") < every.index("L9") < every.index("P0")
     assert all((ROOT / "recipes" / f"{row}.toml").exists() for row in every)
 
 
@@ -125,9 +133,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(argv, words, tmp_path, mon
 
 
 def test_a_recipe_with_a_teacher_goes_to_phase_2_and_others_to_phase_1():
-    assert ablation.program(load_config(["recipe=L5"])).name == "p1_train.py" and ablation.program(load_config(["recipe=L5"])).exists()
-    assert ablation.program(SimpleNamespace(distil=SimpleNamespace(teacher="runs/base"))).name == "p2_distill.py"
-    assert ablation.program(SimpleNamespace(distil=SimpleNamespace(teacher=()))).name == "p1_train.py"
+    plain = ablation.program(load_config(["recipe=L5"]))
+    assert plain.name == "p1_train.py" and plain.exists()
+    for teacher, name in (("runs/base", "p2_distill.py"), ((), "p1_train.py")):
+        assert ablation.program(SimpleNamespace(distil=SimpleNamespace(teacher=teacher))).name == name
 
 
 def test_an_unreadable_or_other_recipe_is_not_done(tmp_path):

@@ -1,4 +1,4 @@
-"""Several processes train as one: the same losses and weights, batches split and put together, a death told and survived."""
+"""Several processes train as one: equal losses and weights, batches split and reassembled, a killed process."""
 import json
 import os
 import re
@@ -22,8 +22,9 @@ from torch import nn
 import last
 from last import Batches, ClipView, GlobalBatchNorm, global_norms
 
-ARGV = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=9", "train.warmup_epochs=1", "train.lr=0.02",
-        "view.frames=8", "model.dropout=0", "train.accumulate=2"]
+ARGV = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=9",
+        "train.warmup_epochs=1", "train.lr=0.02", "view.frames=8", "model.dropout=0", "train.accumulate=2"]
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def command(*argv: str, phase: str = "p1_train") -> list[str]:
@@ -31,20 +32,33 @@ def command(*argv: str, phase: str = "p1_train") -> list[str]:
 
 
 def run(folder: Path, *argv: str, **more) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*argv, **more), cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.run(command(*argv, **more), cwd=folder, capture_output=True, text=True, env=ONE_THREAD)
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def losses(folder: Path) -> np.ndarray:
-    return np.array([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
+    return np.array([line["loss"] for line in log(folder)])
 
 
 def final(folder: Path) -> dict:
     return torch.load(folder / "final.pt", weights_only=True)["model"]
 
 
+def assert_close_weights(ours: dict, theirs: dict) -> None:
+    for key, value in ours.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(theirs[key], value, rtol=2e-2, atol=2e-2, msg=lambda m, key=key: f"{key}: {m}")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A store with 25 training clips: batches of 9, 9 and 7; with batch=8 the last one has a single clip, and one process none."""
+    """A store with 25 training clips: batches of 9, 9 and 7 clips.
+
+    With batch=8 the last batch is a single clip, so one of two processes has none.
+    """
     folder = tmp_path_factory.mktemp("ranks")
     write_store(folder / "stores" / "tiny", clips=49)
     assert len(ClipStore(folder / "stores" / "tiny").split("xsub")[0]) == 25
@@ -54,29 +68,29 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("launcher, argv", [
     ([], ["recipe=lite_nano", "view.bodies=2", "train.batch=8", "train.average=swa"]),
     (["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"],
-     ["recipe=base", "model.width=8", "model.drop_path=0", "model.bottleneck=false", "train.epochs=1", "train.lr=0.002"])])
+     ["recipe=base", "model.width=8", "model.drop_path=0", "model.bottleneck=false", "train.epochs=1",
+      "train.lr=0.002"])])
 def test_two_processes_are_one_with_the_same_batches(folder, monkeypatch, launcher, argv):
-    """Once by gpus=2, once by torchrun itself."""
-    a, b = (folder / side / argv[0].removeprefix("recipe=") / "tiny-xsub" / "seed0" for side in ("one", "two"))
+    """lite_nano by gpus=2, base by torchrun."""
+    recipe = argv[0].removeprefix("recipe=")
+    a, b = (folder / side / recipe / "tiny-xsub" / "seed0" for side in ("one", "two"))
     monkeypatch.chdir(folder)
     assert p1_train.main([*ARGV, *argv, "out=one"]) == 0
     python, *script = command(*ARGV, *argv, "out=two", *([] if launcher else ["gpus=2"]))
-    two = subprocess.run([python, *launcher, *script], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    two = subprocess.run([python, *launcher, *script], capture_output=True, text=True, env=ONE_THREAD)
     assert two.returncode == 0, two.stderr
     np.testing.assert_allclose(losses(b), losses(a), rtol=2e-3)
     assert losses(b)[0] == pytest.approx(losses(a)[0], rel=1e-4)
-    ours, theirs = final(a), final(b)
-    for key, value in ours.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(theirs[key], value, rtol=2e-2, atol=2e-2, msg=lambda m, key=key: f"{key}: {m}")
+    assert_close_weights(final(a), final(b))
     assert two.stdout.count('"recipe"') == 1, "one process reports"
     assert "2 processes" in two.stderr
 
 
 @pytest.mark.parametrize("phase, argv", [
-    (p3_maskclr, ["recipe=maskclr_nano", "force=true", "train.lr=0.002"]), (p2_distill, ["recipe=lite_nano_small", "distil.teacher=lite_small"])])
+    (p3_maskclr, ["recipe=maskclr_nano", "force=true", "train.lr=0.002"]),
+    (p2_distill, ["recipe=lite_nano_small", "distil.teacher=lite_small"])])
 def test_two_processes_pretrain_and_distil_as_one(folder, phase, argv, monkeypatch):
-    """Clips of one and of two bodies; in the last batch of each epoch one process has none."""
+    """Clips have one or two bodies. One process has no clip in the last batch of each epoch."""
     monkeypatch.chdir(folder)
     p1_train.main([*ARGV, "recipe=lite_small", "view.bodies=2", "train.epochs=1", "out=phases"])
     here = folder / "phases" / argv[0].removeprefix("recipe=") / "tiny-xsub" / "seed0"
@@ -85,27 +99,23 @@ def test_two_processes_pretrain_and_distil_as_one(folder, phase, argv, monkeypat
     one = here.rename(here.with_name("one"))
     two = run(folder, *argv, "gpus=2", phase=phase.__name__)
     assert two.returncode == 0, two.stderr
-    a, b = ([json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (one, here))
-    for ours, theirs in zip(a, b, strict=True):
+    for ours, theirs in zip(log(one), log(here), strict=True):
         for key in ours.keys() - {"seconds"}:
             assert theirs[key] == pytest.approx(ours[key], rel=5e-3, abs=1e-3), key
-    ours, theirs = final(one), final(here)
-    for key, value in ours.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(theirs[key], value, rtol=2e-2, atol=2e-2, msg=lambda m, key=key: f"{key}: {m}")
+    assert_close_weights(final(one), final(here))
 
 
 def test_a_killed_process_ends_the_run_with_a_message_and_the_same_command_goes_on(folder):
     argv = [*ARGV, "recipe=lite_nano", "train.epochs=12", "train.save_seconds=0"]
     here = folder / "killed" / "lite_nano" / "tiny-xsub" / "seed0"
-    process = subprocess.Popen(command(*argv, "out=killed", "gpus=2"), cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(command(*argv, "out=killed", "gpus=2"), cwd=folder, env=ONE_THREAD, text=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not (here / "last.pt").exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
-    os.kill(max(map(int, children)), signal.SIGKILL)
+    ps = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    os.kill(max(map(int, ps.stdout.split())), signal.SIGKILL)
     stderr = process.communicate(timeout=120)[1]
     assert process.returncode == 1
     assert re.search(r"error: process \d of 2 ended \(killed by SIGKILL\).*goes on from .*last.pt", stderr), stderr
@@ -114,17 +124,20 @@ def test_a_killed_process_ends_the_run_with_a_message_and_the_same_command_goes_
     assert done.returncode == 0, done.stderr
     whole = run(folder, *argv, "out=whole", "gpus=2")
     assert whole.returncode == 0, whole.stderr
-    np.testing.assert_allclose(losses(here), losses(folder / "whole" / "lite_nano" / "tiny-xsub" / "seed0"), rtol=1e-4)
+    uncut = folder / "whole" / "lite_nano" / "tiny-xsub" / "seed0"
+    np.testing.assert_allclose(losses(here), losses(uncut), rtol=1e-4)
 
 
 def test_bad_input_is_one_line_with_several_processes_too(folder):
     done = run(folder, *ARGV, "recipe=lite_nano", "gpus=2", "data.split=xsubject", "out=bad")
     assert done.returncode == 2
-    assert [line for line in done.stderr.splitlines() if line.startswith("error:")] == [
-        line for line in done.stderr.splitlines() if "no such protocol, did you mean 'xsub'?" in line]
+    lines = done.stderr.splitlines()
+    errors = [line for line in lines if line.startswith("error:")]
+    assert errors == [line for line in lines if "no such protocol, did you mean 'xsub'?" in line]
 
 
-@pytest.mark.parametrize("argv,message", [(["gpus=2"], "gpus = 2: this machine has none; give device=cpu"), (["gpus=0"], "gpus = 0: must lie in")])
+@pytest.mark.parametrize("argv,message", [(["gpus=2"], "gpus = 2: this machine has none; give device=cpu"),
+                                          (["gpus=0"], "gpus = 0: must lie in")])
 def test_gpus_that_are_not_there_are_named(argv, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=message):
@@ -133,7 +146,8 @@ def test_gpus_that_are_not_there_are_named(argv, message, monkeypatch):
 
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_the_shares_of_a_batch_make_it_up(folder, monkeypatch, ranks):
-    view = ClipView(ClipStore(folder / "stores" / "tiny"), load_config(["recipe=lite_nano", "view.frames=4", "view.mix=0.5"]).view)
+    cfg = load_config(["recipe=lite_nano", "view.frames=4", "view.mix=0.5"])
+    view = ClipView(ClipStore(folder / "stores" / "tiny"), cfg.view)
     one = list(Batches(view, np.arange(13), 4, training=True, seed=1)(2))
     whole = [b["index"].tolist() for b in one]
     shares = []
@@ -147,14 +161,15 @@ def test_the_shares_of_a_batch_make_it_up(folder, monkeypatch, ranks):
         for a, b in zip(one, batches, strict=True):  # blended with the same clip by the same share as in one process
             mine = a["joints"][rank::ranks]
             assert not len(mine) or torch.equal(mine, b["joints"])
-        assert [b["index"].tolist() for b in Batches(view, np.arange(5), 4)(0)] == [[0, 1, 2, 3], [4]], "tests are not shared"
+        test = [b["index"].tolist() for b in Batches(view, np.arange(5), 4)(0)]
+        assert test == [[0, 1, 2, 3], [4]], "every process tests all clips"
     for number, batch in enumerate(whole):
         assert sorted(sum((share[number] for share in shares), [])) == sorted(batch)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 def test_the_rows_of_all_processes_make_up_the_batch(monkeypatch, ranks):
-    """Processes take their turn: what each would add to the sum adds up to the whole, and its own rows are where it says."""
+    """Each rank runs in turn. The summands of all ranks add up to the batch; `rows` finds a rank's own clips in it."""
     x, parts = torch.randn(4, 3), []
     monkeypatch.setattr(last.SumOverProcesses, "apply", staticmethod(lambda x: x))
     for rank in range(ranks):
@@ -168,10 +183,12 @@ def test_the_rows_of_all_processes_make_up_the_batch(monkeypatch, ranks):
 
 
 def test_norms_of_all_processes_are_batch_norms_of_the_whole_batch(monkeypatch):
-    """One process stands for all: the sum over processes is the identity."""
+    """The sum over processes is replaced by the identity: this process holds the whole batch."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(last.SumOverProcesses, "apply", staticmethod(lambda x: x))
-    for plain, x in ((nn.BatchNorm2d(5), torch.randn(4, 5, 3, 2)), (nn.BatchNorm1d(5), torch.randn(6, 5)), (nn.BatchNorm1d(5), torch.randn(3, 5, 7))):
+    cases = ((nn.BatchNorm2d(5), torch.randn(4, 5, 3, 2)), (nn.BatchNorm1d(5), torch.randn(6, 5)),
+             (nn.BatchNorm1d(5), torch.randn(3, 5, 7)))
+    for plain, x in cases:
         ours = type(plain)(5)
         for p in (*plain.parameters(), *ours.parameters()):
             p.data.uniform_(0.5, 2, generator=torch.Generator().manual_seed(p.numel()))
@@ -192,7 +209,8 @@ def test_norms_of_all_processes_are_batch_norms_of_the_whole_batch(monkeypatch):
 
 def test_a_second_process_in_the_same_folder_is_turned_away(tmp_path):
     with last.locked(tmp_path):
-        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import last\nwith last.locked(last.Path({str(tmp_path)!r})): pass"
+        code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); import last\n"
+                f"with last.locked(last.Path({str(tmp_path)!r})): pass")
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "another process is at work there" in done.stderr
+        assert "another process works there" in done.stderr
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -2,19 +2,24 @@
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
+import measured
 import pytest
 import table
+import tables as tables_
 from recipe import ROOT
 
 
-def result(recipe: str, top1: float, seed: int = 0, data: str = "nw_ucla", split: str = "xview", folder: str = "", **more) -> None:
+def result(recipe: str, top1: float, seed: int = 0, data: str = "nw_ucla", split: str = "xview", folder: str = "",
+           **more) -> None:
     """runs/<recipe>/<data>-<split>/seed<k>/result.json, as phase 1 leaves it."""
     path = Path("runs", folder or recipe, f"{data}-{split}", f"seed{seed}")
     path.mkdir(parents=True)
-    r = {"recipe": recipe, "dataset": data, "split": split, "seed": seed, "command": f"just phase1 recipe={recipe} data={data} seed={seed}",
-         "epochs": 5, "seconds": 9, "device": "a CPU", "commit": "abc", "params": 173826, "macs": 53976000, "top1": top1, "top5": 99.0}
+    command = f"just phase1 recipe={recipe} data={data} seed={seed}"
+    r = {"recipe": recipe, "dataset": data, "split": split, "seed": seed, "command": command, "epochs": 5, "seconds": 9,
+         "device": "a CPU", "commit": "abc", "params": 173826, "macs": 53976000, "top1": top1, "top5": 99.0}
     (path / "result.json").write_text(json.dumps({k: v for k, v in {**r, **more}.items() if v is not None}))
 
 
@@ -40,6 +45,9 @@ def row(rows: list[dict], name: str) -> dict[str, str]:
     return next(r for r in rows if name in (r.get("row"), r.get("model"), r.get("recipe")))
 
 
+NTU = ("NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset")
+
+
 # --- ablation tables ---
 
 def test_differences_are_of_the_means_to_the_baseline_and_to_full_where_both_were_measured(here, capsys):
@@ -48,23 +56,28 @@ def test_differences_are_of_the_means_to_the_baseline_and_to_full_where_both_wer
         result("L2", one, seed, top1_clean=one - 2)
         result("L5", full, seed)
     rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
-    assert row(rows, "L0")["top-1"] == f"82.0 ± {math.sqrt(8):.1f}" and (row(rows, "L0")["to L0"], row(rows, "L0")["to L5"]) == ("", "-8.5")
-    assert row(rows, "L2")["top-1"] == "83.0 ± 0.7" and (row(rows, "L2")["to L0"], row(rows, "L2")["to L5"]) == ("+1.0", "-7.5")
-    assert row(rows, "L2")["top-1 clean"] == "81.0 ± 0.7" and row(rows, "L0")["top-1 clean"] == ""
-    assert (row(rows, "L5")["to L0"], row(rows, "L5")["to L5"]) == ("+8.5", "") and row(rows, "L5")["epochs"] == "5"
+    base, one, full = (row(rows, name) for name in ("L0", "L2", "L5"))
+    assert base["top-1"] == f"82.0 ± {math.sqrt(8):.1f}" and (base["to L0"], base["to L5"]) == ("", "-8.5")
+    assert one["top-1"] == "83.0 ± 0.7" and (one["to L0"], one["to L5"]) == ("+1.0", "-7.5")
+    assert one["top-1 clean"] == "81.0 ± 0.7" and base["top-1 clean"] == ""
+    assert (full["to L0"], full["to L5"]) == ("+8.5", "") and full["epochs"] == "5"
 
 
 def test_seeds_that_start_each_from_a_run_of_its_own_are_one_row(here, capsys):
+    name, encoder = "probe_linear--nw_ucla-xview", "runs/maskclr_small/nw_ucla-xview/seed"
     for seed, top1 in enumerate([70.0, 72.0]):
-        result("probe_linear", top1, seed, command=f"just probe recipe=probe_linear init=runs/maskclr_small/nw_ucla-xview/seed{seed} seed={seed}")
-    found = table.gather(Path("runs"))["probe_linear--nw_ucla-xview"]
-    assert found["command"] == "just probe recipe=probe_linear init=runs/maskclr_small/nw_ucla-xview/seed... seed=..." and len(found["runs"]) == 2
-    result("probe_linear", 71.0, 2, command="just probe device=cuda gpus=1 seed=2 init=runs/maskclr_small/nw_ucla-xview/seed2 recipe=probe_linear")
-    assert len(table.gather(Path("runs"))["probe_linear--nw_ucla-xview"]["runs"]) == 3, "neither the order of words nor the place matters"
-    result("probe_linear", 71.0, 3, command="just probe recipe=probe_linear init=runs/maskclr_nano/nw_ucla-xview/seed3 seed=3")
+        command = f"just probe recipe=probe_linear init={encoder}{seed} seed={seed}"
+        result("probe_linear", top1, seed, command=command)
+    found = measured.gather(Path("runs"))[name]
+    assert found["command"] == f"just probe recipe=probe_linear init={encoder}... seed=..." and len(found["runs"]) == 2
+    command = f"just probe device=cuda gpus=1 seed=2 init={encoder}2 recipe=probe_linear"
+    result("probe_linear", 71.0, 2, command=command)
+    assert len(measured.gather(Path("runs"))[name]["runs"]) == 3, "neither the order of words nor the place matters"
+    command = "just probe recipe=probe_linear init=runs/maskclr_nano/nw_ucla-xview/seed3 seed=3"
+    result("probe_linear", 71.0, 3, command=command)
     with pytest.raises(ValueError, match="other seeds by .*maskclr_small"):
-        table.gather(Path("runs"))
-    assert len(table.gather(Path("runs"), strict=False)["probe_linear--nw_ucla-xview"]["runs"]) == 3
+        measured.gather(Path("runs"))
+    assert len(measured.gather(Path("runs"), strict=False)[name]["runs"]) == 3
     assert "left out: runs/probe_linear/nw_ucla-xview/seed3: was made by" in capsys.readouterr().err
 
 
@@ -82,17 +95,20 @@ def test_every_row_of_the_plan_is_listed_with_its_purpose_and_empty_cells_stay_e
         assert [r["row"] for r in rows] == [f"{letter}{i}" for i in range(last + 1)]
         for r in rows:
             path = ROOT / "recipes" / f"{r['row']}.toml"
-            assert bool(r["purpose"]) == path.exists() and r["purpose"] in (path.read_text().splitlines()[0] if path.exists() else "")
+            first = path.read_text().splitlines()[0] if path.exists() else ""
+            assert bool(r["purpose"]) == path.exists() and r["purpose"] in first
             assert set(v for k, v in r.items() if k not in ("row", "purpose")) == {""}
 
 
 def test_a_recipe_of_a_further_row_appears_by_itself(here, capsys, monkeypatch):
     (here / "recipes").mkdir()
     (here / "recipes" / "L13.toml").write_text('# L13: L5 + something.\nextends = "L5"\n')
-    monkeypatch.setattr(table, "ROOT", here)
+    monkeypatch.setattr(tables_, "ROOT", here)
     result("L13", 70.0)
     rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
-    assert rows[-1]["row"] == "L13" and rows[-1]["purpose"] == "L5 + something" and rows[-1]["top-1"] == "70.0" and rows[0]["purpose"] == ""
+    last = rows[-1]
+    assert (last["row"], last["purpose"], last["top-1"]) == ("L13", "L5 + something", "70.0")
+    assert rows[0]["purpose"] == ""
 
 
 def test_synthetic_rows_are_marked_as_a_demonstration_everywhere(here, capsys):
@@ -101,7 +117,8 @@ def test_synthetic_rows_are_marked_as_a_demonstration_everywhere(here, capsys):
     shown = tables(capsys, "data=synthetic")
     assert row(shown["Rows L, synthetic xsub"], "L0 (demonstration)")["top-1"] == "99.0"
     assert row(shown["LAST-Lite"], "LAST-Lite small (demonstration)")["synthetic xsub"] == "98.0"
-    assert not any(r["source"].startswith("published") for r in shown["LAST-Lite"] + shown["LAST-Base"])  # nothing to compare with
+    rows = shown["LAST-Lite"] + shown["LAST-Base"]
+    assert not any(r["source"].startswith("published") for r in rows)  # nothing to compare with
     assert all("(demonstration)" in r["data set"] for r in tables(capsys)["Measured besides"])
 
 
@@ -110,15 +127,17 @@ def test_synthetic_rows_are_marked_as_a_demonstration_everywhere(here, capsys):
 def test_streams_and_their_ensemble_count_parameters_once_or_all(here, capsys):
     result("base", 95.0, params=4_200_000, streams=1, macs=6_700_000_000)
     result("base", 94.0, folder="base-bone", params=4_200_000, macs=6_700_000_000)
-    result("base", 97.0, folder="base-all", params=16_800_000, params_per_stream=4_200_000, streams=4, macs=26_800_000_000)
+    result("base", 97.0, folder="base-all", params=16_800_000, params_per_stream=4_200_000, streams=4,
+           macs=26_800_000_000)
     result("lite_small", 90.0, streams=4)
     shown = tables(capsys, "data=nw_ucla")
     one, four = (row(shown["LAST-Base"], f"LAST-Base ({n}s)") for n in (1, 4))
     lite = row(shown["LAST-Lite"], "LAST-Lite small")
-    cells = ("NW-UCLA xview", *table.SIZES, "source")
+    cells = ("NW-UCLA xview", *measured.SIZES, "source")
     assert [one[c] for c in cells] == ["95.0", "1", "4.2M", "4.2M", "6.7G", "1", "recipe base"]
     assert [four[c] for c in cells] == ["97.0", "4", "4.2M", "16.8M", "26.8G", "1", "recipe base-all"]
-    assert [lite[c] for c in cells] == ["90.0", "4 in one network", "173.8K", "173.8K", "53.98M", "1", "recipe lite_small"]
+    want = ["90.0", "4 in one network", "173.8K", "173.8K", "53.98M", "1", "recipe lite_small"]
+    assert [lite[c] for c in cells] == want
     assert [r["recipe"] for r in shown["Measured besides"]] == ["base-bone"]
 
 
@@ -138,8 +157,9 @@ def test_published_rows_name_their_source_and_only_measure_what_was_published(he
     result("L0", 80.0)
     shown = tables(capsys)
     ctr = row(shown["LAST-Base"], "CTR-GCN (4s)")
-    assert ctr["source"].startswith("published: ") and "arXiv:2107.12213" in ctr["source"] and ctr["seeds"] == ctr["MACs per clip"] == ""
-    assert [ctr[c] for c in ("NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset")] == ["92.4", "96.8", "88.9", "90.6"]
+    assert ctr["source"].startswith("published: ") and "arXiv:2107.12213" in ctr["source"]
+    assert ctr["seeds"] == ctr["MACs per clip"] == ""
+    assert [ctr[c] for c in NTU] == ["92.4", "96.8", "88.9", "90.6"]
     assert (ctr["parameters per stream"], ctr["parameters in total"]) == ("1.45M", "5.8M")
     b0 = row(shown["LAST-Lite"], "EfficientGCN-B0")
     assert b0["NTU-60 xsub"] == "90.2" and b0["parameters in total"] == "290K"
@@ -154,7 +174,7 @@ def test_all_four_ntu_splits_stand_in_one_row_and_split_picks_one(here, capsys):
         result("base", top1, data=data, split=split)
     result("base", 92.0, seed=1, data="ntu60", split="xsub")
     base = row(tables(capsys)["LAST-Base"], "LAST-Base (1s)")
-    assert [base[c] for c in ("NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset", "seeds")] == ["91.5 ± 0.7", "95.0", "", "88.0", "2, 1"]
+    assert [base[c] for c in (*NTU, "seeds")] == ["91.5 ± 0.7", "95.0", "", "88.0", "2, 1"]
     only = row(tables(capsys, "split=xview")["LAST-Base"], "LAST-Base (1s)")
     assert only["NTU-60 xview"] == "95.0" and "NTU-60 xsub" not in only
 
@@ -162,18 +182,20 @@ def test_all_four_ntu_splits_stand_in_one_row_and_split_picks_one(here, capsys):
 def test_real_file_sizes_and_int8_accuracy_come_from_the_export_report(here, capsys):
     result("lite_small", 95.0)
     (here / "results").mkdir()
-    export = {"recipe": "lite_small", "dataset": "nw_ucla", "params": 173826, "command": "just phase4 …", "device": "a CPU", "commit": "abc",
-              "fp32": {"top1": 95.04, "bytes": 820123}, "latency": {"int8": 1.1},
-              "int8": {"top1": 94.83, "bytes": 383001, "drop": 0.21, "drop_ci95": [-0.2, 0.6], "agreement": 98.9, "max_diff": 0.3},
-              "w8": {"top1": 95.04, "bytes": 285002, "drop": 0.0, "drop_ci95": None, "agreement": 99.8, "max_diff": 0.1}}
+    export = {
+        "recipe": "lite_small", "dataset": "nw_ucla", "params": 173826, "command": "just phase4 …", "device": "a CPU",
+        "commit": "abc", "fp32": {"top1": 95.04, "bytes": 820123}, "latency": {"int8": 1.1},
+        "int8": {"top1": 94.83, "bytes": 383001, "drop": 0.21, "drop_ci95": [-0.2, 0.6], "agreement": 98.9},
+        "w8": {"top1": 95.04, "bytes": 285002, "drop": 0.0, "drop_ci95": None, "agreement": 99.8, "max_diff": 0.1}}
     (here / "results" / "lite_small--nw_ucla-export.json").write_text(json.dumps(export))
     lite = row(tables(capsys, "data=nw_ucla")["LAST-Lite"], "LAST-Lite small")
-    assert (lite["FP32 bytes"], lite["INT8 bytes"], lite["INT8 top-1"], lite["INT8 drop"]) == ("820123", "383001", "94.8", "0.2 (-0.2 to 0.6)")
-    assert (lite["w8 bytes"], lite["w8 drop"]) == ("285002", "0.0")
+    assert (lite["FP32 bytes"], lite["w8 bytes"], lite["w8 drop"]) == ("820123", "285002", "0.0")
+    assert (lite["INT8 bytes"], lite["INT8 top-1"], lite["INT8 drop"]) == ("383001", "94.8", "0.2 (-0.2 to 0.6)")
     assert row(tables(capsys)["LAST-Lite"], "LAST-Lite small")["INT8 bytes"] == ""  # nothing exported for NTU-60
     assert table.main(["table", "format=csv"]) == 0
-    measured = next(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert [measured[c] for c in ("int8 bytes", "int8 drop_ci95", "w8 agreement", "latency int8")] == ["383001", "[-0.2, 0.6]", "99.8", "1.1"]
+    line = next(csv.DictReader(capsys.readouterr().out.splitlines()))
+    cells = ("int8 bytes", "int8 drop_ci95", "w8 agreement", "latency int8")
+    assert [line[c] for c in cells] == ["383001", "[-0.2, 0.6]", "99.8", "1.1"]
 
 
 # --- forms ---
@@ -190,9 +212,12 @@ def test_csv_parses_back_to_every_number(here):
     mean = (90 + 94 + 92.5) / 3
     sd = math.sqrt(((90 - mean) ** 2 + (94 - mean) ** 2 + (92.5 - mean) ** 2) / 2)
     assert float(got["top1"]) == pytest.approx(mean) and float(got["top1 sd"]) == pytest.approx(sd)
-    assert float(got["top1_clean"]) == pytest.approx(mean - 1) and got["top1 by seed"] == "90.0; 94.0; 92.5" and got["seeds"] == "3"
-    assert (got["params"], got["params_per_stream"], got["streams"], got["macs"]) == ("173826", "173826", "4", "53976000")
-    assert ours["demonstration"]["recipe"] == "L0" and ours["demonstration"]["params"] == ours["demonstration"]["top1_clean"] == ""
+    assert float(got["top1_clean"]) == pytest.approx(mean - 1)
+    assert got["top1 by seed"] == "90.0; 94.0; 92.5" and got["seeds"] == "3"
+    cells = ("params", "params_per_stream", "streams", "macs")
+    assert [got[c] for c in cells] == ["173826", "173826", "4", "53976000"]
+    demo = ours["demonstration"]
+    assert demo["recipe"] == "L0" and demo["params"] == demo["top1_clean"] == ""
     papers = {(r["recipe"], r["dataset"], r["split"]): r for r in rows if r["kind"] == "published"}
     assert float(papers["HD-GCN (6s)", "ntu120", "xset"]["top1"]) == 91.6 and ("HI-GCN", "ntu60", "xview") not in papers
     assert len(rows) == len({(r["recipe"], r["dataset"], r["split"]) for r in rows})
@@ -203,7 +228,8 @@ def test_a_file_takes_the_place_of_standard_output_whole(here, capsys):
     table.main(["table", "data=nw_ucla"])
     printed = capsys.readouterr().out
     assert table.main(["table", "data=nw_ucla", "out=made/tables.md"]) == 0 and capsys.readouterr().out == ""
-    assert (here / "made/tables.md").read_text() == printed and [p.name for p in (here / "made").iterdir()] == ["tables.md"]
+    assert (here / "made/tables.md").read_text() == printed
+    assert [p.name for p in (here / "made").iterdir()] == ["tables.md"]
 
 
 def test_show_picks_tables_and_the_rest_is_what_they_leave(here, capsys):
@@ -214,8 +240,9 @@ def test_show_picks_tables_and_the_rest_is_what_they_leave(here, capsys):
 
 
 def test_exports_are_collected_into_the_file_the_table_reads(here, capsys):
-    report = {"recipe": "lite_nano", "dataset": "nw_ucla", "split": "xview", "params": 48042, "fp32": {"top1": 92.5, "bytes": 226915},
-              "int8": {"top1": 92.2, "bytes": 144708, "drop": 0.3, "drop_ci95": [-1.0, 1.5]}, "w8": {"top1": 92.5, "bytes": 122719, "drop": 0.0}}
+    report = {"recipe": "lite_nano", "dataset": "nw_ucla", "split": "xview", "params": 48042,
+              "fp32": {"top1": 92.5, "bytes": 226915}, "w8": {"top1": 92.5, "bytes": 122719, "drop": 0.0},
+              "int8": {"top1": 92.2, "bytes": 144708, "drop": 0.3, "drop_ci95": [-1.0, 1.5]}}
     for folder, data in (("a", "nw_ucla"), ("b", "synthetic")):
         (here / "exports" / folder).mkdir(parents=True)
         (here / "exports" / folder / "report.json").write_text(json.dumps({**report, "dataset": data}))
@@ -242,8 +269,8 @@ def test_a_run_folder_that_was_moved_aside_is_left_out(here, capsys):
 
 
 @pytest.mark.parametrize("argv, words", [
-    (["data=nw_ulca"], "did you mean 'nw_ucla'?"), (["show=bas"], "did you mean 'base'?"), (["format=cvs"], "did you mean 'csv'?"),
-    (["splt=x"], "did you mean 'split'?")])
+    (["data=nw_ulca"], "did you mean 'nw_ucla'?"), (["show=bas"], "did you mean 'base'?"),
+    (["format=cvs"], "did you mean 'csv'?"), (["splt=x"], "did you mean 'split'?")])
 def test_bad_input_is_one_line_with_the_nearest_right_thing(argv, words, here):
     result("L0", 80.0)
     with pytest.raises(ValueError) as e:
@@ -255,3 +282,48 @@ def test_a_result_without_what_names_it_is_reported(here):
     result("L0", 80.0, split="xview", dataset=None)
     with pytest.raises(ValueError, match="result.json: lacks dataset"):
         table.main(["table"])
+
+
+# --- blocks of the READMEs ---
+
+READMES = ("README.md", "results/README.md")
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_numbers_of_a_readme_are_those_of_the_results(name):
+    text = (ROOT / name).read_text()
+    assert len(tables_.BLOCK.findall(text)) == text.count("<!-- table:") == text.count("<!-- end -->") > 1
+    results = ROOT / "results"
+    assert tables_.filled(text, *measured.stored(results), results) == text, f"run `just table into={name}`"
+
+
+def test_no_measured_number_of_the_readme_is_typed_by_hand():
+    prose = tables_.BLOCK.sub("", (ROOT / "README.md").read_text())
+    assert re.findall(r"\d+\.\d+", prose) == ["3.11"], "outside the blocks only Python's version has a point"
+    assert "%" not in prose
+
+
+def test_the_readme_is_a_shop_window():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150 and max(map(len, lines)) <= 120
+    shown = "\n".join(lines[:25])
+    picture = ROOT / re.search(r"!\[[^]]+\]\(([^)]+)\)", shown)[1]
+    assert picture.stat().st_size <= 400_000 and "just demo" in shown and "just test" in shown
+    assert shown.count("- **") == 3, "three numbers on the first screen"
+
+
+def test_a_block_is_rendered_from_the_files_and_the_rest_of_the_page_stays(here, capsys):
+    (here / "page.md").write_text("# A\n<!-- table: exports -->\nold\n<!-- end -->\ntext 1.0\n")
+    argv = ["table", f"results={ROOT / 'results'}", "into=page.md"]
+    assert table.main(argv) == 0 and capsys.readouterr().out == "page.md: rendered\n"
+    new = (here / "page.md").read_text()
+    assert new.startswith("# A\n<!-- table: exports -->\n| recipe |") and new.endswith("|\n<!-- end -->\ntext 1.0\n")
+    assert table.main(argv) == 0 and (here / "page.md").read_text() == new
+    assert "as results/ say" in capsys.readouterr().out
+
+
+def test_an_unknown_block_is_named_and_the_page_stays(here):
+    (here / "page.md").write_text("<!-- table: export -->\n<!-- end -->\n")
+    with pytest.raises(ValueError, match="did you mean 'exports'"):
+        table.main(["table", f"results={ROOT / 'results'}", "into=page.md"])
+    assert (here / "page.md").read_text() == "<!-- table: export -->\n<!-- end -->\n"

@@ -1,0 +1,303 @@
+"""Tables in Markdown: the plan's, and the blocks of README.md and results/README.md. All numbers come from results/."""
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+from measured import DEMO, SIZES, change, count, default_split, drop, mean_sd, published, sizes, values
+from recipe import ROOT, nearest, recipe_files
+from run import read_json
+
+SHOW = ("base", "lite", "B", "L", "P", "rest")
+ROWS = {"B": 15, "L": 13, "P": 4}  # ablation rows of the plan: B0-B14, L0-L12, P0-P3
+AGAINST = {"B": ("B0", "B7"), "L": ("L0", "L5"), "P": ("P0",)}  # baseline, full
+LABEL = {"ntu60": "NTU-60", "ntu120": "NTU-120", "nw_ucla": "NW-UCLA", "utd_mhad": "UTD-MHAD"}
+NTU = [("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset")]
+PAPERS = ("EfficientGCN-B0", "CTR-GCN (joint stream)", "CTR-GCN (4s)", "InfoGCN (6s)", "HD-GCN (6s)", "HI-GCN",
+          "SkateFormer (2s)")
+# (model, the recipes that stand for it: the first one that was measured)
+BASE = [*((model, (model,)) for model in PAPERS), ("LAST-Base (1s)", ("base", "B7")),
+        ("LAST-Base (4s)", ("base-all", "B14"))]
+LITE = [("EfficientGCN-B0", ("EfficientGCN-B0",)),
+        ("LAST-Lite nano", ("lite_nano",)), ("LAST-Lite small", ("lite_small",)),
+        ("LAST-Lite nano + distil (Base)", ("lite_nano_base",)),
+        ("LAST-Lite small + distil (LAST-E)", ("lite_small_laste", "L10")),
+        ("LAST-Lite small + distil (Base)", ("lite_small_base", "L11")),
+        ("LAST-Lite small + MaskCLR + distil", ("L12",))]
+
+
+def rows_of(head: list[str], rows: list[dict[str, str]]) -> str:
+    """A Markdown table. Columns about copied test clips go if they are empty: most data sets have none."""
+    head = [h for h in head if "clean" not in h or any(row.get(h) for row in rows)]
+    cells = (" | ".join(row.get(h, "").replace("|", "/") for h in head) for row in rows)
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {c} |" for c in cells)])
+
+
+def titled(title: str, head: list[str], rows: list[dict[str, str]]) -> str:
+    return f"## {title}\n\n{rows_of(head, rows)}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The plan's tables
+# ---------------------------------------------------------------------------------------------------------------------
+
+def purpose(row: str) -> str:
+    """The first comment line of a row's recipe; empty without the recipe."""
+    path = ROOT / "recipes" / f"{row}.toml"
+    line = path.read_text().split("\n")[0] if path.exists() else ""
+    return line.removeprefix("# ").removeprefix(row).lstrip(":, ").rstrip(".")
+
+
+def ablation_rows(letter: str) -> list[str]:
+    """The plan's rows, and any recipe of that form."""
+    also = {p.stem for p in (ROOT / "recipes").glob(f"{letter}*.toml") if p.stem[1:].isdigit()}
+    return sorted(also | {f"{letter}{i}" for i in range(ROWS[letter])}, key=lambda row: int(row[1:]))
+
+
+def results_table(title: str, listed: list[tuple[str, tuple]], columns: list[tuple[str, str]], entries: dict,
+                  exports: dict) -> tuple[str, set]:
+    """A table of the plan's section 10, and the names of the entries in it; `columns` are (data set, split)."""
+    heading = {c: f"{LABEL.get(c[0], c[0])} {c[1]}" for c in columns}
+    rows, shown, known = [], set(), {**published(), **entries}
+    for model, recipes in listed:
+        recipe = next((r for r in recipes if any(f"{r}--{d}-{s}" in known for d, s in columns)), recipes[0])
+        names = {c: f"{recipe}--{c[0]}-{c[1]}" for c in columns}
+        got = {c: known[name] for c, name in names.items() if name in known}
+        if model in PAPERS and not got:
+            continue
+        shown |= {names[c] for c in got}
+        first, export = next(iter(got.values()), None), exports.get((recipe, *columns[0]), {})
+        row = {"model": model, "source": f"recipe {recipe}", **sizes(first)}
+        if model in PAPERS:
+            row["source"] = first["source"]
+        else:
+            row["model"] += DEMO * (columns[0][0] == "synthetic")
+            row["seeds"] = ", ".join(dict.fromkeys(sizes(e)["seeds"] for e in got.values()))
+        for c, e in got.items():
+            row |= {heading[c]: mean_sd(e, "top1"), f"{heading[c]} clean": mean_sd(e, "top1_clean")}
+        for form in ("FP32", "INT8", "w8"):
+            x = export.get(form.lower(), {})
+            row |= {f"{form} bytes": str(x.get("bytes") or ""), f"{form} top-1": mean_sd({"runs": [x]}, "top1"),
+                    f"{form} drop": drop(x)}
+        rows.append(row)
+    accuracies = [f"{heading[c]}{clean}" for c in columns for clean in ("", " clean")]
+    files = ["FP32 bytes", "INT8 bytes", "INT8 top-1", "INT8 drop", "w8 bytes", "w8 drop"] if listed is LITE else []
+    return titled(title, ["model", *accuracies, *SIZES, *files, "source"], rows), shown
+
+
+def ablation_table(letter: str, data: str, split: str, entries: dict) -> tuple[str, set]:
+    """The ablation table of rows B, L or P, and the names of the entries in it."""
+    got, rows = {row: entries.get(f"{row}--{data}-{split}") for row in ablation_rows(letter)}, []
+    against = {f"to {r}": got[r] for r in AGAINST[letter]}
+    for row, e in got.items():
+        rows.append({
+            "row": row + DEMO * (data == "synthetic"), "purpose": purpose(row), "top-1": mean_sd(e, "top1"),
+            "top-1 clean": mean_sd(e, "top1_clean"), **{to: change(e, other) for to, other in against.items()},
+            **sizes(e), "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs"))))})
+    head = ["row", "purpose", "top-1", "top-1 clean", *against, *SIZES, "epochs"]
+    return (titled(f"Rows {letter}, {LABEL.get(data, data)} {split}", head, rows),
+            {f"{row}--{data}-{split}" for row in got})
+
+
+REST = ["recipe", "data set", "split", *SIZES, "top-1", "top-1 clean", "top-5"]
+
+
+def rest_rows(entries: dict[str, dict]) -> list[dict[str, str]]:
+    return [{"recipe": e["recipe"], "data set": e["dataset"] + DEMO * (e["dataset"] == "synthetic"),
+             "split": e["split"], **sizes(e), "top-1": mean_sd(e, "top1"), "top-1 clean": mean_sd(e, "top1_clean"),
+             "top-5": mean_sd(e, "top5")} for e in entries.values()]
+
+
+def plan(entries: dict, exports: dict, data: str, split: str, show: list[str]) -> str:
+    """The tables that `just table` prints."""
+    split, out, shown = split or default_split(data), [], set()
+    for name in show:
+        if name in ROWS:
+            text, names = ablation_table(name, data, split, entries)
+        elif name != "rest":
+            columns = NTU if name == "base" and (data, split) in (NTU[0], NTU[2]) else [(data, split)]
+            title, listed = ("LAST-Base", BASE) if name == "base" else ("LAST-Lite", LITE)
+            text, names = results_table(title, listed, columns, entries, exports)
+        else:
+            continue
+        out, shown = [*out, text], shown | names
+    rest = {name: e for name, e in sorted(entries.items()) if name not in shown}
+    if rest and "rest" in show:
+        out.append(titled("Measured besides", REST, rest_rows(rest)))
+    return "\n\n".join(out) + "\n"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Blocks of the READMEs
+# ---------------------------------------------------------------------------------------------------------------------
+
+def headline(entries: dict, exports: dict, bench: dict) -> str:
+    """The three numbers of the first screen, each beside a peer's."""
+    ctr = published()["CTR-GCN (joint stream)--nw_ucla-xview"]
+    small, file = entries["lite_small--nw_ucla-xview"], exports["lite_nano", "nw_ucla", "xview"]["int8"]
+    top1, size = statistics.mean(values(small, "top1")), count(small["params"])
+    peer = f"{values(ctr, 'top1')[0]} % with {count(ctr['params'])}"
+    weights = f"{ctr['params'] * 4 / 1e6:.1f} MB of weights"
+    return "\n".join((
+        f"- **{top1:.1f} %** on Northwestern-UCLA from one network of {size} parameters. CTR-GCN's joint stream:",
+        f"  {peer}.",
+        f"- **{file['bytes'] / 1000:.0f} KB**: the INT8 file of LAST-Lite nano, {file['top1']:.1f} % there. CTR-GCN's "
+        f"joint stream: {weights}.",
+        f"- **{bench['parse']['ratio']:.0f} times** as fast as the usual line-by-line parser on NTU RGB+D's text."))
+
+
+PEERS = ("CTR-GCN (joint stream)", "CTR-GCN (4s)", "InfoGCN (6s)", "HD-GCN (6s)", "SkateFormer (2s)")
+OURS = (("lite_small", "LAST-Lite small"), ("lite_small_smalls", "LAST-Lite small, distilled"),
+        ("lite_nano", "LAST-Lite nano"), ("lite_nano_smalls", "LAST-Lite nano, distilled"))
+
+
+def peers(entries: dict, exports: dict, bench: dict) -> str:
+    """Ours beside the published rows: top-1 on Northwestern-UCLA's 464 clips, the clean 369 of them, and UTD-MHAD."""
+    rows, papers = [], published()
+    for model in PEERS:
+        e = papers[f"{model}--nw_ucla-xview"]
+        rows.append({"model": model, **sizes(e), "NW-UCLA": str(values(e, "top1")[0]), "seeds": "paper"})
+    for recipe, model in OURS:
+        e, utd = entries[f"{recipe}--nw_ucla-xview"], entries.get(f"{recipe}--utd_mhad-xsub")
+        rows.append({"model": f"**{model}**", **sizes(e), "NW-UCLA": mean_sd(e, "top1"),
+                     "clean": mean_sd(e, "top1_clean"), "UTD-MHAD": mean_sd(utd, "top1")})
+    for row in rows:
+        row["parameters"] = row["parameters in total"]
+        row["streams"] = row["streams"].removesuffix(" in one network")
+    return rows_of(["model", "streams", "parameters", "NW-UCLA", "clean", "UTD-MHAD", "seeds"], rows)
+
+
+def speed(entries: dict, exports: dict, bench: dict) -> str:
+    """The short table of speed, one thread of a CPU."""
+    rows = []
+    for variant in ("nano", "small"):
+        for training, batch, what in ((True, 16, "training step"), (False, 1, "one clip at a time")):
+            row = {"what": f"LAST-Lite {variant}, {what}"}
+            for x in bench["networks"]:
+                if (x["variant"], x["bodies"], x["batch"], x["training"]) == (variant, 1, batch, training):
+                    row["compiled" if x["compiled"] else "clips per CPU second"] = f"{x['clips_per_cpu_s']:.0f}"
+                    row.setdefault("peak MB", f"{x['peak_MB']:.0f}")
+            rows.append(row)
+    whole = next(x for x in bench["attention"] if x["channels"] is None and x["training"])
+    rows.append({"what": f"LAST-Base, training step: {whole['ratio']:.1f} times as fast as with dense attention masks",
+                 "clips per CPU second": f"{whole['ours']['clips_per_cpu_s']:.1f}",
+                 "peak MB": f"{whole['ours']['peak_MB']:.0f}"})
+    rows.append({"what": "augmented view of a clip, M = 1",
+                 "clips per CPU second": f"{bench['view']['augmented, M = 1']:.0f}"})
+    return rows_of(["what", "clips per CPU second", "compiled", "peak MB"], rows) + f"\n\n{made_by(bench)}"
+
+
+def made_by(bench: dict) -> str:
+    command = bench["command"].strip()
+    return f"`{command}`: {bench['device']}, torch {bench['torch']}; T = 64, V = 25, M = 1."
+
+
+def lite_speed(entries: dict, exports: dict, bench: dict) -> str:
+    """Every case of LAST-Lite in bench.json, eager beside compiled."""
+    rows, cases = [], {}
+    for x in bench["networks"]:
+        key = x["variant"], x["bodies"], x["batch"], x["training"]
+        cases.setdefault(key, {})[x["compiled"]] = x
+    for (variant, bodies, batch, training), case in cases.items():
+        eager, fast = case[False], case.get(True)
+        row = {"LAST-Lite": variant, "M": str(bodies), "batch": str(batch),
+               "mode": "training step" if training else "forward",
+               "clips per CPU second": f"{eager['clips_per_cpu_s']:.1f}", "of small's step": f"{eager['ratio']:.2f}",
+               "peak MB: eager": f"{eager['peak_MB']:.0f}"}
+        if fast:
+            row |= {"compiled": f"{fast['clips_per_cpu_s']:.1f}", "compiled peak": f"{fast['peak_MB']:.0f}",
+                    "against eager": f"{fast['clips_per_cpu_s'] / eager['clips_per_cpu_s']:.2f}"}
+        rows.append(row)
+    head = ["LAST-Lite", "M", "batch", "mode", "clips per CPU second", "of small's step", "compiled", "against eager",
+            "peak MB: eager", "compiled peak"]
+    return rows_of(head, rows)
+
+
+def attention_speed(entries: dict, exports: dict, bench: dict) -> str:
+    """Partitioned attention against dense masks."""
+    rows = [{"partitioned attention": f"one block, C = {x['channels']}" if x["channels"] else "LAST-Base, one stream",
+             "mode": "training step" if x["training"] else "forward", "times as fast": f"{x['ratio']:.2f}",
+             "dense: peak MB": f"{x['dense']['peak_MB']:.0f}", "ours": f"{x['ours']['peak_MB']:.0f}"}
+            for x in bench["attention"]]
+    return rows_of(["partitioned attention", "mode", "times as fast", "dense: peak MB", "ours"], rows)
+
+
+def teacher_share(entries: dict, exports: dict, bench: dict) -> str:
+    """What a teacher's forward takes of a step of phase 2."""
+    rows = [{"teacher": x["teacher"], "share of a step of phase 2": f"{100 * x['teacher_share']:.0f} %"}
+            for x in bench["distil"]]
+    return rows_of(["teacher", "share of a step of phase 2"], rows)
+
+
+def exported(entries: dict, exports: dict, bench: dict) -> str:
+    """Exported files: bytes, top-1 and agreement with FP32."""
+    rows = []
+    for (recipe, dataset, _), x in sorted(exports.items()):
+        row = {"recipe": recipe, "data set": dataset, "seed": str(x.get("seed", ""))}
+        for form, name in (("fp32", "FP32"), ("int8", "INT8"), ("w8", "w8")):
+            row |= {f"{name} bytes": f"{x[form]['bytes']:,}", f"{name} top-1": f"{x[form]['top1']:.1f}"}
+            if "agreement" in x[form]:
+                row[f"{name} agrees"] = f"{x[form]['agreement']:.1f}"
+        rows.append(row)
+    return rows_of(list(rows[0]), rows)
+
+
+def measured(entries: dict, exports: dict, bench: dict, data: str = "nw_ucla") -> str:
+    """Everything that was measured on a data set, with its recipe's purpose."""
+    rows = []
+    for e in (e for _, e in sorted(entries.items()) if e["dataset"] == data):
+        files = recipe_files()
+        line = files[e["recipe"]].read_text().split("\n")[0] if e["recipe"] in files else ""
+        epochs = ", ".join(dict.fromkeys(map(str, values(e, "epochs"))))
+        rows.append({"recipe": f"`{e['recipe']}`", "what": line.removeprefix("# ").rstrip("."), **sizes(e),
+                     "epochs": epochs, "top-1": mean_sd(e, "top1"), "top-1 clean": mean_sd(e, "top1_clean"),
+                     "top-5": mean_sd(e, "top5"), "parameters": count(e.get("params"))})
+    return rows_of(["recipe", "what", "parameters", "epochs", "seeds", "top-1", "top-1 clean", "top-5"], rows)
+
+
+def distilled(entries: dict, exports: dict, bench: dict) -> str:
+    """What a teacher is worth on Northwestern-UCLA: two LAST-Lite small, averaged."""
+    rows = []
+    for size in ("small", "nano"):
+        for epochs, names in ((40, ("short", "short_unsmoothed", "short_kd", "short_mimic", "short_dkd")),
+                              (160, ("", "", "logits", "smalls", ""))):
+            cells = ("alone", "no smoothing", "logits", "mimicry", "DKD")
+            row = {"student": f"{size}, {epochs} epochs"}
+            for cell, name in zip(cells, names, strict=True):
+                if name or cell == "alone":
+                    e = entries.get(f"lite_{size}{'_' * bool(name)}{name}--nw_ucla-xview")
+                    row[cell] = mean_sd(e, "top1")
+            rows.append(row)
+    return rows_of(["student", "alone", "no smoothing", "logits", "mimicry", "DKD"], rows)
+
+
+def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: str = "utd_mhad") -> str:
+    """The table of rows B, L or P, short: purpose, top-1 and the differences to its baselines."""
+    split, lines = default_split(data), []
+    got = {row: entries.get(f"{row}--{data}-{split}") for row in ablation_rows(rows)}
+    against = {f"to {r}": got[r] for r in AGAINST[rows]}
+    for row, e in got.items():
+        lines.append({"row": row, "purpose": purpose(row), "top-1": mean_sd(e, "top1"), **sizes(e),
+                      "top-1 clean": mean_sd(e, "top1_clean"), **{to: change(e, b) for to, b in against.items()}})
+    return rows_of(["row", "purpose", "parameters in total", "seeds", "top-1", "top-1 clean", *against], lines)
+
+
+BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
+          "attention-speed": attention_speed, "teacher-share": teacher_share, "exports": exported, "measured": measured,
+          "distilled": distilled, "ablation": ablation}
+BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
+
+
+def filled(text: str, entries: dict, exports: dict, results: Path) -> str:
+    """A README's text with each block between its markers rendered anew; ValueError for a block that is unknown."""
+    bench = read_json(results / "bench.json")
+
+    def render(match: re.Match) -> str:
+        start, name, words, end = match.groups()
+        if name not in BLOCKS:
+            raise ValueError(f"no table {name!r}{nearest(name, BLOCKS)}")
+        options = dict(word.split("=") for word in words.split())
+        return f"{start}{BLOCKS[name](entries, exports, bench, **options)}\n{end}"
+
+    return BLOCK.sub(render, text)

@@ -1,0 +1,42 @@
+"""What the tests of exported files share: a short training and its export. `ship` makes them once."""
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import p1_train
+import p4_export
+import pytest
+from conftest import write_store
+from run import ClipStore
+
+QUICK = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=8",
+         "train.warmup_epochs=1", "view.frames=12", "view.bodies=2", "seed=3"]
+
+
+class Shipped(NamedTuple):
+    """A short run on a tiny store, and its export."""
+    folder: Path        # the store is folder/stores/tiny
+    run: Path
+    export: Path
+    argv: list[str]     # of the run
+
+
+@functools.cache
+def ship(base: Path) -> Shipped:
+    folder = base / "shipped"
+    store = write_store(folder / "stores" / "tiny", clips=48)
+    argv = ["recipe=lite_nano", *QUICK, f"data.store={store}", f"out={folder / 'runs'}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        p1_train.main(argv)
+        code = p4_export.main([*argv, f"exports={folder / 'exports'}", "calibration=16"])
+    assert code in (0, 1)
+    run = folder / "runs" / "lite_nano" / "tiny-xsub" / "seed3"
+    return Shipped(folder, run, folder / "exports" / "lite_nano", argv)
+
+
+def recorded(store: ClipStore, i: int) -> np.ndarray:
+    """Joints (M, L, V, 3) of clip i as they are stored; an absent body is left out."""
+    length = store.clips["length"][i]
+    return np.stack([store.frames[first:first + length] for first in store.clips["offset"][i] if first >= 0])

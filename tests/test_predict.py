@@ -1,0 +1,205 @@
+"""Predict: an exported file gives the test split's probabilities without torch, and bad input is named in one line."""
+import io
+import json
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import p4_export
+import predict
+import pytest
+import torch
+from conftest import ROOT
+from exported import ExportedModel
+from graphs import to_onnx
+from run import ClipStore
+from shipped import Shipped, recorded, ship
+from torch import nn
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory) -> Shipped:
+    return ship(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def clips(shipped) -> Path:
+    """The clips of the store's test side as .npy files."""
+    store, folder = ClipStore(shipped.folder / "stores" / "tiny"), shipped.folder / "clips"
+    folder.mkdir()
+    for i in store.split("xsub")[1]:
+        np.save(folder / f"{store.clips['name'][i]}.npy", recorded(store, i))
+    return folder
+
+
+def run(*argv: str, text: str | None = None) -> subprocess.CompletedProcess:
+    """predict.py in a process in which torch cannot be imported."""
+    phases = ROOT / "phases"
+    code = ("import sys, runpy; sys.modules.update(torch=None, last=None, einops=None, onnx=None); "
+            f"sys.path.insert(0, {str(phases)!r}); sys.argv = ['predict.py', *{list(argv)!r}]; "
+            f"runpy.run_path({str(phases / 'predict.py')!r}, run_name='__main__')")
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, input=text)
+
+
+class Stub:
+    """What stands for a model: its answer is the same for every clip. It keeps the clips it saw."""
+
+    def __init__(self, model: ExportedModel, answer: np.ndarray, **view: int):
+        self.skeleton, self.classes, self.view = model.skeleton, model.classes, model.view | view
+        self.answer, self.seen = answer, []
+
+    def __call__(self, clip: np.ndarray) -> np.ndarray:
+        self.seen.append(clip)
+        return self.answer
+
+
+@pytest.mark.parametrize("form", ["fp32", "w8"])
+def test_predictions_are_the_test_split_s_clip_by_clip_without_torch(shipped, clips, form):
+    done = run(f"model={shipped.export / p4_export.FILES[form]}", f"clip={clips}", "format=json", "top=3")
+    assert done.returncode == 0, done.stderr
+    got = {}
+    for answer in json.loads(done.stdout):
+        got[answer["clip"].removesuffix(".npy")] = {t["label"]: t["probability"] for t in answer["top"]}
+    with np.load(shipped.run / "scores.npz") as z:
+        p = torch.from_numpy(z["logits"]).softmax(1).numpy()
+        assert len(got) == len(z["name"])
+        for name, row in zip(z["name"], p, strict=True):
+            ours = [got[name][f"swing {k}"] for k in range(3)]
+            np.testing.assert_allclose(ours, row, atol=2e-5 if form == "fp32" else 0.05)
+
+
+def test_forms_of_output(shipped, clips, tmp_path):
+    path = shipped.export / "model.onnx"
+    model = ExportedModel(path)
+    one = sorted(clips.iterdir())[0]
+    joints = predict.read(one, model)
+    p = model(joints)
+    assert p.shape == (3,) and p.sum() == pytest.approx(1, abs=1e-5)
+    two = model.top(joints, 2)
+    rows = predict.report([("a", two), ("b", two)], "csv").splitlines()
+    assert rows[0] == "clip,rank,label,probability" and len(rows) == 5
+    names = [r["label"] for r in json.loads(predict.report([("a", model.top(joints, 5))], "json"))[0]["top"]]
+    assert names == [model.classes[k] for k in np.argsort(-p)]
+    out, argv = tmp_path / "labels.csv", [f"model={path}", f"clip={one}", "format=csv"]
+    assert predict.main([*argv, f"out={out}"]) == 0
+    assert out.read_text().startswith("clip,rank") and [p.name for p in tmp_path.iterdir()] == ["labels.csv"]
+    assert predict.main([*argv, f"out={out}"]) == 0, "an earlier answer may be replaced"
+    for name, text in (("labels.csv", "name,label\n"), ("clip.npy", "..."), ("model.onnx", "..."),
+                       ("clip.json", "[{}]")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match="exists, and would be lost"):
+            predict.main([*argv, f"out={tmp_path / name}"])
+        assert (tmp_path / name).read_text() == text
+    with pytest.raises(ValueError, match="is a folder"):
+        predict.main([*argv, f"out={tmp_path}"])
+
+
+def test_frames_on_standard_input_become_a_label_with_its_latency(shipped, clips):
+    x = np.load(sorted(clips.iterdir())[3])
+    lines = "".join(json.dumps(f.tolist()) + "\n" for f in x.transpose(1, 0, 2, 3)) + "[]\n"
+    model = f"model={shipped.export / 'model.onnx'}"
+    done = run(model, "stream=true", "sure=0.34", "hold=2", text=lines)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("frame 2: swing ") and "ms each" in done.stderr
+    unsure = run(model, "stream=true", "sure=1", text=lines)
+    assert "not sure" in unsure.stdout
+
+
+def test_the_last_window_alone_decides(shipped, clips, capsys):
+    stub = Stub(ExportedModel(shipped.export / "model.onnx"), np.array([1.0, 0, 0]))
+    line = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist())
+    predict.stream(stub, [line] * 9, 0.5, 3, 4)
+    assert [clip.shape[1] for clip in stub.seen] == [1, 2, 3, 4, 4, 4, 4, 4, 4]
+    assert capsys.readouterr().out == "frame 3: swing 0 (100 %)\n", "one line as soon as it is sure, none after"
+
+
+@pytest.mark.parametrize("text,message", [
+    ("", "no frame with a body"), ("[[1, 2, 3]]\n", "line 1: has shape"), ("[]\nhello\n", "line 2: is no JSON"),
+    ("[" * 5000, "is no JSON"), (f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]\n", "line 1: is no JSON"),
+    ("[[[NaN, 0, 0]]]\n", "line 1: has shape"),
+    (f"\n[{', '.join(['[NaN, 0, 0]'] * 25)}]\n", "line 2: a coordinate is not finite")])
+def test_bad_frames_are_named(shipped, text, message):
+    with pytest.raises(ValueError, match=message):
+        predict.stream(ExportedModel(shipped.export / "model.onnx"), io.StringIO(text), 0.8, 5, 12)
+
+
+def test_what_is_no_model_or_no_clip_of_it_is_one_line(shipped, clips, tmp_path):
+    whole = shipped.export / "model.onnx"
+    (tmp_path / "cut.onnx").write_bytes(whole.read_bytes()[:5000])
+    onnx.save(to_onnx(nn.Flatten(), torch.zeros(1, 4), 18), tmp_path / "other.onnx")
+    np.save(tmp_path / "twenty.npy", np.ones((5, 20, 3)))
+    np.save(tmp_path / "empty.npy", np.zeros((0, 25, 3)))
+    np.save(tmp_path / "nobody.npy", np.zeros((4, 25, 3)))
+    np.save(tmp_path / "nan.npy", np.full((4, 25, 3), np.nan))
+    ucla = tmp_path / "a01_s01_e00_v01.json"
+    ucla.write_text(json.dumps({"skeletons": np.ones((4, 25, 3)).tolist(), "label": 1}))
+    (tmp_path / "bad.skeleton").write_text("1\n1\nnonsense\n")
+    good = sorted(clips.iterdir())[0]
+    cases = [(tmp_path / "cut.onnx", good, "is no ONNX file that can be used"),
+             (tmp_path / "other.onnx", good, "carries no metadata"),
+             (tmp_path / "none.onnx", good, "no such file; make one"),
+             (whole, tmp_path / "twenty.npy", "has 20 joints, the model's skeleton 'ntu25' has 25"),
+             (whole, tmp_path / "empty.npy", "no frame"),
+             (whole, tmp_path / "nobody.npy", "no body in any frame"),
+             (whole, tmp_path / "nan.npy", "not finite"),
+             (whole, ucla, "is of skeleton 'kinect20', the model knows 'ntu25'"),
+             (whole, tmp_path / "bad.skeleton", "line 3"),
+             (whole, tmp_path / "absent.npy", "no such file or folder")]
+    for model, clip, message in cases:
+        with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+            predict.main([f"model={model}", f"clip={clip}"])
+    done = run(f"model={whole}", f"clip={tmp_path / 'twenty.npy'}")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    np.save(tmp_path / "good.npy", np.load(good))
+    np.savez_compressed(tmp_path / "torn.npz", np.random.default_rng(0).normal(size=(9, 25, 3)))
+    torn = bytearray((tmp_path / "torn.npz").read_bytes())
+    torn[200:300] = bytes(100)
+    (tmp_path / "torn.npz").write_bytes(torn)
+    done = run(f"model={whole}", f"clip={tmp_path}", "format=csv", "top=1")
+    assert done.returncode == 3 and len(done.stdout.splitlines()) == 2 and done.stderr.count("skipped:") == 7
+
+
+def test_a_folder_that_names_another_skeleton_is_refused(shipped, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((5, 25, 3)))
+    (tmp_path / "skeleton.json").write_text('{"skeleton": {"name": "mocap25"}}')
+    with pytest.raises(ValueError, match="is of skeleton 'mocap25', the model knows 'ntu25'"):
+        predict.main([f"model={shipped.export / 'model.onnx'}", f"clip={tmp_path / 'x.npy'}"])
+
+
+@pytest.mark.parametrize("argv,message", [
+    (["clip=x"], "no model"), (["model=x"], "give clip="), (["model=x", "clip=y", "stream=true"], "not both"),
+    (["modle=x"], "did you mean 'model'"), (["model=x", "clip=y", "clip=z"], "given twice"),
+    (["model=x", "stream=true", "format=csv"], "lines of text"),
+    (["model=x", "clip=y", "out=/no/such/f.csv"], "there is no folder"), ([f"model={ROOT}", "clip=y"], "is a folder"),
+    (["model=x", "clip=y", "format=xml"], "format = 'xml'"), (["model=x", "clip=y", "top=many"], "must be numbers"),
+    (["model=x", "clip=y", "top=0"], "at least 1")])
+def test_bad_arguments_of_predict_are_named(argv, message):
+    with pytest.raises(ValueError, match=message):
+        predict.main(argv)
+
+
+def test_a_real_recording_is_read_as_phase_0_reads_it(shipped, data_folder, tmp_path):
+    model = ExportedModel(shipped.export / "model.onnx")
+    for packed in sorted((data_folder / "ntu-samples").glob("*.skeleton.xz")):
+        path = tmp_path / packed.name.removesuffix(".xz")
+        path.write_bytes(lzma.decompress(packed.read_bytes()))
+        p = model(predict.read(path, model))
+        assert p.shape == (3,)
+        other = path.rename(tmp_path / "mine.skeleton")  # a file to classify needs no name of NTU's form
+        assert np.array_equal(model(predict.read(other, model)), p)
+
+
+def test_a_body_that_is_never_seen_leaves_its_place_to_the_next_as_in_a_store(shipped, clips, tmp_path):
+    model = ExportedModel(shipped.export / "model.onnx")
+    x = np.load(sorted(clips.iterdir())[3])[:1]
+    np.save(tmp_path / "first.npy", x)
+    np.save(tmp_path / "second.npy", np.concatenate([0 * x, x]))
+    a, b = (model(predict.read(tmp_path / f"{n}.npy", model)) for n in ("first", "second"))
+    assert np.array_equal(a, b)
+    stub = Stub(model, a, bodies=1)
+    lines = [json.dumps([np.zeros((25, 3)).tolist(), f.tolist()]) for f in x[0]]
+    predict.stream(stub, lines, 0.0, 1, 500)
+    assert np.array_equal(stub.seen[-1], x)

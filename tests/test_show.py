@@ -1,0 +1,94 @@
+"""Pictures of clips: they show every frame, appear as a whole or not at all, and bad requests are one line."""
+import json
+
+import numpy as np
+import puppet
+import pytest
+import readers
+import show
+
+from last import SKELETONS
+
+
+def test_a_gif_moves_through_every_frame_of_a_file(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    puppet.write_synthetic(tmp_path / "raw", seed=3, workers=1, subjects=(1,), replications=1)
+    path = tmp_path / "raw" / "S002C002P001R001A011.skeleton"
+    show.main([f"clip={path}", f"out={tmp_path}/new/clip.gif"])
+    with Image.open(tmp_path / "new" / "clip.gif") as picture:
+        assert picture.n_frames == readers.read_clip(path).shape[1] and picture.size[0] > 300
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["clip.gif"]
+
+
+@pytest.mark.parametrize("skeleton", ["ntu25", "kinect20", "coco17"])
+def test_a_png_sheet_shows_a_clip_of_a_store_or_one_of_each_class(make_store, tmp_path, skeleton, capsys):
+    Image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    store = make_store(tmp_path / "store", skeleton=skeleton)
+    sizes = {}
+    for clip in ("clip005", "@each"):  # clip005 has two bodies and misses frames
+        show.main([f"clip={clip}", f"store={store}", f"out={tmp_path}/{clip}.png"])
+        with Image.open(tmp_path / f"{clip}.png") as picture:
+            sizes[clip] = picture.size
+            assert len(set(picture.convert("L").tobytes())) > 3
+    assert sizes["clip005"][0] == sizes["@each"][0] and str(tmp_path / "@each.png") in capsys.readouterr().out
+
+
+def test_a_picture_has_the_camera_sides_and_flat_clips_stand_upright():
+    ntu, coco = SKELETONS["ntu25"], SKELETONS["coco17"]
+    J = np.ones((1, 1, 25, 3)) * (0.5, 1.0, 3.0)
+    J[0, 0, 4] = 0  # missing
+    front, side = show.project(J, ntu, "front"), show.project(J, ntu, "side")
+    assert front[0, 0, 0].tolist() == [-0.5, 1.0] and side[0, 0, 0].tolist() == [3.0, 1.0]
+    assert np.isnan(front[0, 0, 4]).all()
+    flat = np.zeros((1, 2, 17, 3)) + (10, 100, 0)
+    flat[..., [15, 16], 1] = 300  # pixels count downwards
+    paper = show.project(flat, coco, "front")
+    assert (paper[..., 0, 1] > paper[..., 15, 1]).all() and show.views(flat) == ("front",)
+
+
+def test_a_file_is_drawn_with_the_skeleton_that_is_said_beside_it(tmp_path):
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "x.npy", np.ones((5, 3, 3)))
+    with pytest.raises(ValueError, match="3 joints fit none of the skeletons ntu25, kinect20, coco17"):
+        show.load(str(tmp_path / "x.npy"), tmp_path)
+    body = {"name": "stick", "joints": ["hip", "neck", "head"], "parents": [0, 0, 1], "regions": {"torso": [0, 1, 2]}}
+    (tmp_path / "skeleton.json").write_text(json.dumps({"skeleton": body}))
+    assert show.load(str(tmp_path / "x.npy"), tmp_path)[1].joints == ("hip", "neck", "head")
+    (tmp_path / "skeleton.json").write_text('{"skeleton": "kinect20"}')
+    with pytest.raises(ValueError, match="3 joints fit none of the skeletons kinect20"):
+        show.load(str(tmp_path / "x.npy"), tmp_path)
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["clip=clip00", "out=x.png"], r"no such clip, the nearest of its 24 names are clip000, "),
+    (["clip=clip001", "out=x.jpg"], "must end in .gif"),
+    (["clp=clip001"], "did you mean 'clip'"),
+    (["clip=@each", "out=x.gif"], "out=x.png"),
+    ([], "no clip"),
+    (["clip=clip001", "store=nowhere"], "no clip store in nowhere"),
+    (["clip=nowhere.npy", "out=x.png"], "nowhere.npy"),
+])
+def test_bad_wishes_are_one_line_and_draw_nothing(make_store, tmp_path, monkeypatch, argv, message):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    make_store(tmp_path / "stores" / "ntu60")
+    with pytest.raises((ValueError, OSError), match=message) as e:
+        show.main(argv)
+    assert "\n" not in str(e.value) and not list(tmp_path.glob("x.*"))
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(show.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'pip install -e "\.\[figures\]"'):
+        show.main(["clip=any", "out=clip.gif"])
+
+
+def test_a_picture_that_fails_leaves_the_one_before_it(tmp_path):
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "clip.npy", np.zeros((4, 25, 3)))
+    (tmp_path / "clip.png").write_bytes(b"old")
+    with pytest.raises(ValueError, match="every joint of the clip is missing"):
+        show.main([f"clip={tmp_path}/clip.npy", f"out={tmp_path}/clip.png"])
+    assert (tmp_path / "clip.png").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
