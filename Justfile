@@ -55,7 +55,7 @@ info *args:
 show *args:
     @"{{python}}" phases/show.py "$@"
 
-# every ablation row that is missing: just ablation rows=B (L, P, all, B0,L5) [seeds=0,1,2] [dry=true]
+# many trainings, some side by side: just ablation rows=B (L, P, all, B0,lite_nano) [seeds=0,1,2] [jobs=2] [dry=true]
 [no-exit-message]
 ablation *args:
     @"{{python}}" phases/ablation.py "$@"

@@ -1,41 +1,45 @@
-"""Run the rows of the ablation tables: missing rows are run, interrupted ones resume, finished ones are skipped.
+"""Run many trainings: missing rows are run, interrupted ones resume, finished ones are skipped.
 
     just ablation rows=L                                    L0, L1, ... on NTU-60 xsub with seed 0
     just ablation rows=B0,B3,L5 data=nw_ucla seeds=0,1,2    some rows, three seeds; other key=value go to every run
+    just ablation rows=lite_small,lite_nano,L jobs=2        any recipe; two runs side by side
+    just ablation rows=base streams=all jobs=4              LAST-Base's four streams side by side, then their average
     just ablation rows=all dry=true                         print what would be done
 
-In:  rows=B, L, P, all or names: recipes/<row>.toml. Phase 2 trains a row with a teacher, phase 1 the others.
+In:  rows=B, L, P, all (these three) or recipes. Phase 2 trains a recipe with a teacher, phase 1 the others. jobs=N runs
+     at most N side by side: each is a process with its share of the CPU's threads; several GPUs take turns. A run
+     whose teacher, init or streams are among the runs waits for them.
 Out: the runs, as these phases leave them; log.txt in each run folder has what the phase printed. Standard output has
-     one line per run, then what was done, skipped and failed. All rows run with the first seed, then with the second.
-A row that fails does not stop the others. Ctrl-C or SIGTERM stops the run under way; the same command resumes.
+     one line when a run starts, moves (every minute: epoch, loss, time left) and ends, then what was done, skipped and
+     failed. All rows run with the first seed, then with the second.
+A row that fails does not stop the others. Ctrl-C or SIGTERM stops the runs under way; the same command resumes.
 Exit codes: 0 all done, 1 a row failed, 2 bad input, 130 interrupted.
 """
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from recipe import ROOT, Config, cli, load_config, nearest
+from jobs import Batch, Run, program
+from recipe import Config, cli, load_config, nearest, recipe_files
 
-from last import differences
-
-
-def program(cfg: Config) -> Path:
-    """The phase that trains a recipe: 2 if it names a teacher, else 1."""
-    teacher = getattr(getattr(cfg, "distil", None), "teacher", None)
-    return ROOT / "phases" / ("p2_distill.py" if teacher else "p1_train.py")
+from last import STREAMS
 
 
-def parse(argv: list[str]) -> tuple[list[str], list[str], list[str], bool]:
-    """(rows, seeds, arguments for every run, dry) of a command line."""
-    own, passed = {"rows": "", "seeds": "", "seed": "", "dry": "false"}, []
+@dataclass
+class Options:
+    """The command line: recipes, seeds, arguments for every run, runs side by side."""
+    rows: list[str]
+    seeds: list[str]
+    passed: list[str]
+    jobs: int
+    dry: bool
+
+
+def parse(argv: list[str]) -> Options:
+    own, passed = {"rows": "", "seeds": "", "seed": "", "jobs": "1", "dry": "false"}, []
     for arg in argv:
         key, eq, value = arg.partition("=")
         if not eq or key == "recipe":
@@ -46,108 +50,92 @@ def parse(argv: list[str]) -> tuple[list[str], list[str], list[str], bool]:
             passed.append(arg)
     if own["dry"] not in ("true", "false"):
         raise ValueError(f"dry = {own['dry']!r}: must be true or false")
+    if not own["jobs"].isdecimal() or int(own["jobs"]) < 1:
+        raise ValueError(f"jobs = {own['jobs']!r}: must be the number of runs side by side, at least 1")
     if own["seed"] and own["seeds"]:
         raise ValueError(f"seed = {own['seed']} and seeds = {own['seeds']}: give one of them")
     seeds = (own["seeds"] or own["seed"] or "0").split(",")
     for seed in seeds:
         if not seed.isdecimal():
             raise ValueError(f"seeds = {seed!r}: must be integers, such as seeds=0,1,2")
-    rows = parse_rows(own["rows"])
-    return list(dict.fromkeys(rows)), list(dict.fromkeys(seeds)), passed, own["dry"] == "true"
+    rows, seeds = dict.fromkeys(parse_rows(own["rows"])), dict.fromkeys(seeds)
+    return Options(list(rows), list(seeds), passed, int(own["jobs"]), own["dry"] == "true")
 
 
 def parse_rows(words: str) -> list[str]:
-    """Rows of comma-separated names, groups (B, L, P) or all."""
-    known = [path.stem for path in (ROOT / "recipes").glob("[BLP]*.toml") if path.stem[1:].isdecimal()]
+    """Recipes of comma-separated names, groups (B, L, P) or all of these groups."""
+    files = recipe_files()
+    known = [name for name in files if name[0] in "BLP" and name[1:].isdecimal()]
     known.sort(key=lambda row: (row[0], int(row[1:])))
     rows = []
     for word in words.split(","):
         if word == "all":
             picked = known
-        elif word in known:
+        elif word in files or word.endswith(".toml"):
             picked = [word]
         else:
             picked = [row for row in known if row[0] == word]
         if not picked:
             groups = sorted({row[0] for row in known})
-            raise ValueError(f"rows = {word!r}: no such row{nearest(word, [*known, *groups, 'all'])}")
+            raise ValueError(f"rows = {word!r}: no such row{nearest(word, [*files, *groups, 'all'])}")
         rows += picked
     return rows
 
 
-def is_done(cfg: Config) -> bool:
-    """Whether the folder has a result of this very recipe. If it has one of another, the phase itself refuses."""
-    try:
-        old = json.loads((cfg.run / "recipe.json").read_text())
-    except (OSError, ValueError):
-        return False
-    new = json.loads(json.dumps(dataclasses.asdict(cfg)))
-    return (cfg.run / "result.json").exists() and not differences(old, new)
+def make_runs(args: list[str]) -> list[Run]:
+    """The run of a command line; for streams=all the runs of the four streams, and the average that needs them."""
+    cfg = load_config([a for a in args if not a.startswith("gpus=")])  # gpus= is left to the phase
+    name = f"{cfg.run_name} seed{cfg.seed}"
+    if not cfg.streams:
+        return [Run(name, args, cfg, built_on(cfg))]
+    rest = [a for a in args if a.partition("=")[0] not in ("recipe", "streams", "members", "weights")]
+    members = []
+    for stream in STREAMS:
+        chosen = [] if stream == "joint" else [f"model.stream={stream}"]  # the command that phase 1 itself would give
+        members += make_runs([f"recipe={cfg.members or cfg.recipe}", *chosen, *rest])
+    return [*members, Run(name, args, cfg, [member.cfg.run for member in members])]
 
 
-def run(command: list[str], log: Path) -> str:
-    """Run a phase and append what it prints to `log`. Returns its last line if it failed, else an empty string."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as f:
-        f.write(f"\n{time.strftime('%F %T')} {' '.join(command)}\n".encode())
-        f.flush()
-        start = f.tell()
-        # own process group: a terminal's Ctrl-C then reaches the run once, through us
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT, process_group=0)
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:
-            os.killpg(child.pid, signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(60)
-            raise
-        finally:
-            if child.poll() is None:  # it ignored SIGINT, or a second Ctrl-C came; its last.pt is intact
-                os.killpg(child.pid, signal.SIGKILL)
-    if code == 0:
-        return ""
-    lines = log.read_bytes()[start:].decode(errors="replace").replace("\r", "\n").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "said nothing")
-    return last if code > 0 else f"killed by {signal.Signals(-code).name} after: {last}"
+def built_on(cfg: Config) -> list[Path]:
+    """Folders of the runs that a recipe names as teachers or as its start."""
+    found = []
+    for word in (*cfg.distil.teacher.split(","), f"{cfg.init}:{cfg.seed}" if cfg.init else ""):
+        name, _, seed = word.strip().rpartition(":")
+        if not seed.isdecimal() or not name:
+            name, seed = word.strip(), "0"
+        if "/" in name:
+            found.append(Path(name))
+        elif name:
+            named = dataclasses.replace(cfg, recipe=name, seed=int(seed)).run
+            found += [named, *(named.parents[1].with_name(f"{name}-{s}") / named.parent.name / named.name
+                               for s in STREAMS[1:])]
+    return found
 
 
 def main(argv: list[str]) -> int:
-    rows, seeds, passed, dry = parse(argv)
-    jobs, failed, done, skipped = [], [], 0, 0
-    for seed in seeds:
-        for row in rows:
-            args = [f"recipe={row}", *passed, f"seed={seed}"]
-            try:  # gpus= is left to the phase: it checks which GPUs there are
-                jobs.append((row, seed, args, load_config([a for a in args if not a.startswith("gpus=")])))
+    given = parse(argv)
+    runs, failed = {}, []
+    for seed in given.seeds:
+        for row in given.rows:
+            try:
+                for run in make_runs([f"recipe={row}", *given.passed, f"seed={seed}"]):
+                    runs.setdefault(run.cfg.run, run)  # rows may share a run, as B7 and the average B14 do
             except ValueError as e:
-                failed.append((row, seed, f"error: {e}"))
-    if not jobs:  # one mistake in the arguments for every run
-        raise ValueError(failed[0][2].removeprefix("error: "))
-    for number, (row, seed, args, cfg) in enumerate(jobs, 1):
-        command, log = [sys.executable, str(program(cfg)), *args], cfg.run / "log.txt"
-        state = "done" if is_done(cfg) else "resume" if (cfg.run / "last.pt").exists() else "run"
-        print(f"[{number}/{len(jobs)}] {row} seed{seed}: {state}  {' '.join(command[1:]) if dry else log}", flush=True)
-        skipped += state == "done"
-        if dry or state == "done":
-            continue
-        started, top1 = time.monotonic(), None
-        try:
-            error = run(command, log)
-            if not error:
-                top1 = json.loads((cfg.run / "result.json").read_text()).get("top1")
-        except (OSError, ValueError) as e:  # its log cannot be written, or its result cannot be read
-            error = f"error: {e}"
-        if error:
-            failed.append((row, seed, error))
-        else:
-            done += 1
-        outcome = error or (f"top-1 {top1:.1f}" if top1 is not None else "done")
-        print(f"    {outcome}, {(time.monotonic() - started) / 60:.1f} min", flush=True)
-    for row, seed, error in failed:
-        print(f"failed: {row} seed{seed}: {error}")
-    if not dry:
-        print(f"{done} done, {skipped} skipped, {len(failed)} failed")
-    return 1 if failed else 0
+                failed.append((f"{row} seed{seed}", f"error: {e}"))
+    if not runs:  # one mistake in the arguments for every run
+        raise ValueError(failed[0][1].removeprefix("error: "))
+    batch = Batch(list(runs.values()), given.jobs)
+    batch.failed += failed
+    if given.dry:
+        for number, run in batch.waiting:
+            batch.say(number, run, f"{run.state}  {program(run.cfg)} {' '.join(run.args)}")
+    else:
+        batch.go()
+    for name, error in batch.failed:
+        print(f"failed: {name}: {error}")
+    if not given.dry:
+        print(f"{batch.done} done, {batch.skipped} skipped, {len(batch.failed)} failed")
+    return 1 if batch.failed else 0
 
 
 if __name__ == "__main__":

@@ -123,9 +123,18 @@ def mean_sd(e: dict | None, key: str) -> str:
 
 
 def change(e: dict | None, reference: dict | None) -> str:
-    """Difference of the mean top-1 to a reference row's, in points."""
+    """Difference of top-1 to a reference row's, in points: `+1.0 ± 0.4`, paired by seed if they share two seeds.
+
+    Without shared seeds it is the difference of the means.
+    """
     a, b = values(e, "top1"), values(reference, "top1")
-    return f"{statistics.mean(a) - statistics.mean(b):+.1f}" if a and b and e is not reference else ""
+    if not a or not b or e is reference:
+        return ""
+    theirs = {r.get("seed"): r["top1"] for r in reference["runs"]}
+    paired = [r["top1"] - theirs[r.get("seed")] for r in e["runs"] if r.get("seed") in theirs]
+    if len(paired) > 1:
+        return f"{statistics.mean(paired):+.1f} ± {statistics.stdev(paired):.1f}"
+    return f"{statistics.mean(a) - statistics.mean(b):+.1f}"
 
 
 def count(n: float | None) -> str:

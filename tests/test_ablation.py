@@ -1,8 +1,10 @@
 """`just ablation` with real runs: finished rows are skipped, interrupted ones resume, a failing row stops no other."""
 import contextlib
 import io
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import ablation
+import jobs
 import pytest
+import torch
 from conftest import write_store
 from recipe import ROOT, Config, load_config
+
+from last import load_checkpoint
 
 OVER = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "model.variant=nano", "train.batch=12",
         "train.epochs=40", "train.warmup_epochs=1", "train.lr=0.02"]
@@ -83,8 +89,8 @@ def test_a_failing_row_stops_no_other_and_is_named_with_its_last_line(told):
 
 def test_what_is_done_is_skipped_and_what_failed_is_run_again(told):
     code, out = told.calls[2]
-    assert code == 0 and [line.split("  ")[0] for line in out.splitlines() if line.startswith("[")] == [
-        "[1/3] L0 seed0: done", "[2/3] L1 seed0: run", "[3/3] L2 seed0: done"]
+    started = [line.split("  ")[0] for line in out.splitlines() if line.startswith("[") and "top-1" not in line]
+    assert code == 0 and started == ["[1/3] L0 seed0: done", "[2/3] L1 seed0: run", "[3/3] L2 seed0: done"]
     assert out.splitlines()[-1] == "1 done, 2 skipped, 0 failed"
     assert (folder("L0") / "log.txt").read_text().count("p1_train.py") == 2
     assert f"top-1 {json.loads((folder('L1') / 'result.json').read_text())['top1']:.1f}" in out
@@ -103,11 +109,13 @@ def test_a_dry_run_says_everything_and_does_nothing(told, capsys):
 # --- the command line ---
 
 def test_rows_are_groups_or_names_each_once_in_order():
-    rows, seeds, passed, dry = ablation.parse(["rows=L5,P,P1", "train.epochs=1", "seeds=2,0,2", "data=nw_ucla"])
-    assert rows[:4] == ["L5", "P0", "P1", "P2"] and len(set(rows)) == len(rows)
-    assert seeds == ["2", "0"] and passed == ["train.epochs=1", "data=nw_ucla"] and not dry
-    every = ablation.parse(["rows=all"])[0]
-    assert set(ablation.parse(["rows=L"])[0]) < set(every)
+    given = ablation.parse(["rows=L5,P,P1", "train.epochs=1", "seeds=2,0,2", "data=nw_ucla", "jobs=3"])
+    assert given.rows[:4] == ["L5", "P0", "P1", "P2"] and len(set(given.rows)) == len(given.rows)
+    assert given.seeds == ["2", "0"] and given.passed == ["train.epochs=1", "data=nw_ucla"]
+    assert given.jobs == 3 and not given.dry
+    assert ablation.parse(["rows=lite_nano,L0,B0_narrow"]).rows == ["lite_nano", "L0", "B0_narrow"], "any recipe"
+    every = ablation.parse(["rows=all"]).rows
+    assert set(ablation.parse(["rows=L"]).rows) < set(every)
     assert every.index("L2") < every.index("L9") < every.index("P0")
     assert all((ROOT / "recipes" / f"{row}.toml").exists() for row in every)
 
@@ -123,6 +131,7 @@ def test_the_second_seed_begins_when_every_row_has_the_first(capsys, tmp_path, m
     (["rows=L55"], "did you mean 'L5'?"), ([], "no such row"), (["rows=L0", "seeds=a"], "must be integers"),
     (["rows=L0", "seed=1", "seeds=2"], "one of them"),
     (["rows=L", "train.epoch=3"], "did you mean 'epochs'?"),
+    (["rows=L0", "jobs=0"], "at least 1"), (["rows=L0", "jobs=two"], "at least 1"),
     (["rows=L0", "dry=yes"], "true or false"), (["rows=L0", "recipe=L1"], "rows="),
     (["rows=L0", "data=nw_ulca"], "did you mean 'nw_ucla'?"), (["L0"], "key=value")])
 def test_bad_input_is_one_line_and_nothing_is_written(argv, words, tmp_path, monkeypatch):
@@ -133,16 +142,151 @@ def test_bad_input_is_one_line_and_nothing_is_written(argv, words, tmp_path, mon
 
 
 def test_a_recipe_with_a_teacher_goes_to_phase_2_and_others_to_phase_1():
-    plain = ablation.program(load_config(["recipe=L5"]))
-    assert plain.name == "p1_train.py" and plain.exists()
-    for teacher, name in (("runs/base", "p2_distill.py"), ((), "p1_train.py")):
-        assert ablation.program(SimpleNamespace(distil=SimpleNamespace(teacher=teacher))).name == name
+    for argv, name in ((["recipe=L5"], "p1_train.py"), (["recipe=L11"], "p2_distill.py"),
+                       (["recipe=L5", "distil.teacher=runs/base"], "p2_distill.py"),
+                       (["recipe=maskclr_nano"], "p3_maskclr.py")):
+        found = jobs.program(load_config(argv))
+        assert found.name == name and found.exists()
 
 
 def test_an_unreadable_or_other_recipe_is_not_done(tmp_path):
     cfg = Config(recipe="L0", out=str(tmp_path))
     cfg.run.mkdir(parents=True)
     (cfg.run / "result.json").write_text("{}")
-    assert not ablation.is_done(cfg)
+    assert not jobs.is_done(cfg)
     (cfg.run / "recipe.json").write_text("{")
-    assert not ablation.is_done(cfg)
+    assert not jobs.is_done(cfg)
+
+
+# --- side by side ---
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "final.pt")["model"]
+
+
+def same(a: Path, b: Path) -> bool:
+    a, b = weights(a), weights(b)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two rows, uninterrupted, one after another; then side by side: one killed, both interrupted, continued."""
+    with pytest.MonkeyPatch.context() as m:
+        m.chdir(tmp_path_factory.mktemp("jobs"))
+        store = write_store(Path("stores/tiny"), clips=12, bodies=1)
+        argv = ["rows=L0,L1", *OVER, f"data.store={store}"]
+        m.setenv("OMP_NUM_THREADS", "1")
+        assert call([*argv, "out=whole"])[0] == 0
+        command = [sys.executable, str(ROOT / "phases" / "ablation.py"), *argv, "jobs=2"]
+        # a test run in the background ignores SIGINT, and its children would inherit that
+        calls, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGKILL, signal.SIGINT):
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as p:
+                started = time.time()
+                lasts = [folder(row) / "last.pt" for row in ("L0", "L1")]
+                enough = all if number == signal.SIGKILL else any
+                while p.poll() is None and not enough(x.exists() and x.stat().st_mtime > started for x in lasts):
+                    time.sleep(0.02)
+                if number == signal.SIGKILL:  # one member only; the other one goes on
+                    subprocess.run(["pkill", "-KILL", "-f", f"recipe=L0.*{store}"], check=True)
+                    while not (folder("L1") / "result.json").exists() and p.poll() is None:
+                        time.sleep(0.02)
+                    calls.append((p.wait(120), p.stdout.read()))
+                    shutil.rmtree(folder("L1"))
+                else:
+                    os.kill(p.pid, number)
+                    calls.append((p.wait(120), p.stdout.read()))
+        signal.signal(signal.SIGINT, before)
+        calls.append(call([*argv, "jobs=2"]))
+        yield calls
+
+
+def test_a_killed_member_stops_no_other_and_is_named(pair):
+    code, out = pair[0]
+    assert code == 1 and "failed: L0 seed0: killed by SIGKILL" in out and "L1 seed0: top-1" in out
+    assert out.splitlines()[-1] == "1 done, 0 skipped, 1 failed"
+
+
+def test_an_interrupt_ends_all_members(pair):
+    code, out = pair[1]
+    assert code == 130 and "[1/2] L0 seed0: resume" in out and "[2/2] L1 seed0: run" in out
+
+
+def test_runs_side_by_side_killed_and_continued_have_the_weights_of_uninterrupted_ones(pair):
+    code, out = pair[2]
+    assert code == 0 and out.splitlines()[-1] == "2 done, 0 skipped, 0 failed"
+    for row in ("L0", "L1"):
+        assert same(folder(row), Path("whole") / folder(row).relative_to("runs"))
+
+
+class Recorded(jobs.Job):
+    """A job that notes when it starts and ends, in place of a process."""
+    events: list[str] = []
+
+    def __init__(self, run, threads, gpu):
+        self.run, self.gpu, self.started, self.told, self.turns = run, gpu, time.monotonic(), time.monotonic(), 0
+        self.events.append(f"+{run.name}")
+        self.child = SimpleNamespace(poll=self.poll)
+
+    def poll(self):
+        self.turns += 1
+        if self.turns < 3:
+            return None
+        if self.turns == 3:
+            self.events.append(f"-{self.run.name}")
+        return 0
+
+    def outcome(self):
+        return "", "done"
+
+
+@pytest.fixture
+def events(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "Job", Recorded)
+    monkeypatch.setattr(jobs.time, "sleep", lambda seconds: None)
+    Recorded.events = []
+    return Recorded.events
+
+
+def test_at_most_jobs_runs_are_under_way(events):
+    assert ablation.main(["rows=L0,L1,L2,L3,L4", "jobs=2"]) == 0
+    under_way = list(itertools.accumulate(1 if event[0] == "+" else -1 for event in events))
+    assert max(under_way) == 2 and under_way[-1] == 0 and len(events) == 10
+
+
+def test_a_student_waits_for_its_teachers_and_an_average_for_its_streams(events):
+    assert ablation.main(["rows=L10,last_e", "jobs=8"]) == 0
+    assert events.index("-last_e seed0") < events.index("+L10 seed0")
+    events.clear()
+    assert ablation.main(["rows=base", "streams=all", "jobs=8"]) == 0
+    assert events[:4] == ["+base seed0", "+base-bone seed0", "+base-velocity seed0", "+base-bone_velocity seed0"]
+    assert events.index("+base-all seed0") == 8
+
+
+def test_a_start_is_waited_for_too_and_runs_that_wait_for_each_other_say_what_they_lack(events):
+    assert ablation.main(["rows=L0,lite_nano", "init=lite_nano", "jobs=4"]) == 0
+    assert events.index("-lite_nano seed0") < events.index("+L0 seed0")
+
+
+def test_a_run_that_moves_says_epoch_loss_and_time_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = jobs.Run("L0", [], Config(recipe="L0"), [])
+    job = Recorded(run, 1, None)
+    job.epochs, job.started = 2, time.monotonic() - 60
+    run.cfg.run.mkdir(parents=True)
+    log = run.cfg.run / "metrics.jsonl"
+    log.write_text('{"epoch": 0, "loss": 2.0}\n{"epoch": 1, "loss": 1.5}\n')
+    assert job.moves() == "", "both epochs are from before"
+    log.write_text(log.read_text() + '{"epoch": 2, "loss": 1.25}\n')
+    assert job.moves() == "epoch 3/120, loss 1.250, 117.0 min left"
+
+
+def test_gpus_take_turns(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 2)
+    at = [SimpleNamespace(gpu=0)]
+    assert jobs.free_gpu([]) == 0 and jobs.free_gpu(at) == 1 and jobs.free_gpu([*at, SimpleNamespace(gpu=1)]) == 0
+    monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 1)
+    assert jobs.free_gpu([]) is None, "one GPU is shared by all"

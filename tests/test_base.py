@@ -1,8 +1,9 @@
-"""LAST-Base and LAST-E: every block against its formula written out, every row of the plan, the teacher's invariants."""
-import dataclasses
+"""LAST-Base and LAST-E: every block against its formula, every ablation row, and invariants of the whole networks."""
+import json
 import math
 
 import numpy as np
+import p1_train
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from recipe import load_config
 from reference import dense_attention
 from run import build_model, describe
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import last
 from last import (
@@ -35,7 +38,7 @@ ROWS = [f"B{i}" for i in range(14)]
 
 
 def stir(module: nn.Module, scale: float = 0.3) -> nn.Module:
-    """Random values in every parameter and running statistic, so that nothing is hidden behind a zero."""
+    """The module with random parameters and statistics: a piece that starts at zero then shows in the output."""
     for p in module.parameters():
         nn.init.normal_(p, std=scale)
     for m in module.modules():
@@ -67,17 +70,21 @@ def test_partitioned_attention_equals_the_dense_masks_in_values_and_gradients(T,
 
 def test_partitioned_attention_saves_nothing_of_the_size_of_all_pairs():
     block, sizes = stir(PartitionedTemporalAttention(16, NTU)), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
+
+    def note(t: torch.Tensor) -> torch.Tensor:
+        sizes.append(t.numel())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         block(torch.randn(1, 16, 64, 25)).sum().backward()
     assert sizes and max(sizes) < (64 * 25) ** 2 / 2
 
 
 def test_partitioned_attention_needs_at_most_half_of_the_dense_products():
     T, V, near, block = 64, 25, int((NTU.hops <= 1).sum(1).max()), PartitionedTemporalAttention
-    window, listed, far = 2 * T * V * 7 * V, T * V * T * near, (T * V) ** 2  # pairs of query and key that are multiplied, per head
+    # (query, key) pairs that a head multiplies: heads 0 and 2 together, head 1, head 3
+    window, listed, far = 2 * T * V * 7 * V, T * V * T * near, (T * V) ** 2
     assert block.REACH == 3 and window + listed + far <= 0.5 * 4 * (T * V) ** 2
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
     module = block(16, NTU)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         module(torch.zeros(1, 16, T, V))
@@ -112,13 +119,14 @@ def test_temporal_context_is_the_mean_of_relu_over_shifted_frames_that_do_not_wr
                         h += W[o].detach() @ x[n, :, t + offset, v]
                 hidden[n, v] += h.relu() / 7
     norm, linear = A.rows
-    z = (hidden - hidden.mean(2, keepdim=True)) / (hidden.var(2, correction=0, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
+    mean, var = hidden.mean(2, keepdim=True), hidden.var(2, correction=0, keepdim=True)
+    z = (hidden - mean) / (var + norm.eps).sqrt() * norm.weight + norm.bias
     torch.testing.assert_close(A(x, None), (z @ linear.weight.T + linear.bias) / 25, rtol=1e-4, atol=1e-4)
 
 
 def test_temporal_context_does_not_grow_with_the_features():
     A, x = stir(SampleAdjacency(6, 25, True, 0)), 10 * torch.randn(2, 6, 7, 25)
-    nn.init.zeros_(A.bias)  # it alone has a scale of its own
+    nn.init.zeros_(A.bias)  # the only term that does not scale with x
     torch.testing.assert_close(A(100 * x, None), A(x, None), rtol=1e-4, atol=1e-4)
 
 
@@ -127,7 +135,8 @@ def test_temporal_context_takes_no_larger_part_of_the_gradient_than_the_rest():
     model, x = small("B1").train(), 5 * torch.randn(16, 1, 8, 25, 3)
     F.cross_entropy(model(x), torch.arange(16) % 5).backward()
     own = sum(p.grad.square().sum() for n, p in model.named_parameters() if ".sample." in n)
-    assert 0 < own < sum(p.grad.square().sum() for n, p in model.named_parameters() if ".sample." not in n)
+    rest = sum(p.grad.square().sum() for n, p in model.named_parameters() if ".sample." not in n)
+    assert 0 < own < rest
 
 
 def test_prototypes_mix_the_bank_by_a_softmax_of_the_pooled_features():
@@ -166,7 +175,7 @@ def test_frequency_gate_equals_its_formula():
 
 def test_body_regions_attend_inside_a_region_then_among_regions():
     block, x = stir(HierarchicalBodyRegion(16, NTU)).eval(), torch.randn(1, 16, 2, 25)
-    y = block.norm(x).permute(0, 2, 3, 1)[0]                                                # t v c
+    y = block.norm(x).permute(0, 2, 3, 1)[0]  # t v c
     q, k, v = block.joint_qkv(y).chunk(3, -1)
     h, token = torch.zeros_like(v), torch.zeros(2, 5, 2)
     for t in range(2):
@@ -182,7 +191,8 @@ def test_body_regions_attend_inside_a_region_then_among_regions():
     torch.testing.assert_close(block(x), x + block.out(back).permute(2, 0, 1)[None], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("block", [PartitionedTemporalAttention(16, NTU), HierarchicalBodyRegion(16, NTU), STJointAtt(16)])
+@pytest.mark.parametrize("block", [PartitionedTemporalAttention(16, NTU), HierarchicalBodyRegion(16, NTU),
+                                   STJointAtt(16)])
 def test_fresh_attention_changes_nothing(block):
     x = torch.randn(2, 16, 8, 25)
     assert torch.equal(block(x), x)
@@ -211,7 +221,9 @@ def test_budgets_hold_at_60_classes():
     assert abs(describe(load_config(["recipe=last_e"]))["params"] / 720e3 - 1) <= 0.05
 
 
-SWITCH = {"B1": "sample.", "B2": "sample.choose|bank", "B3": "rest.0.", "B4": "rest.2.", "B5": "rest.3.", "B6": "head.linear."}
+# row: parts of the names of the parameters that it adds to B0
+SWITCH = {"B1": "sample.", "B2": "sample.choose|bank", "B3": "rest.0.", "B4": "rest.2.", "B5": "rest.3.",
+          "B6": "head.linear."}
 
 
 @pytest.mark.parametrize("row", SWITCH)
@@ -222,6 +234,7 @@ def test_each_row_adds_the_parameters_of_its_piece_to_the_baseline_and_no_others
     assert {n for n in names["B0"] if n not in names[row]} <= {"head.linear.weight", "head.linear.bias"}
 
 
+# row: parts of the names of the parameters that it takes from B7
 REMOVED = {"B8": "rest.0.", "B9": "bank|sample.choose", "B10": "rest.3.", "B11": "rest.2."}
 
 
@@ -238,12 +251,12 @@ def test_a_gradient_reaches_every_parameter_after_one_step(recipe):
     model = small(recipe, "model.drop_path=0")
     loss_fn, optimizer = last.classification_loss(Train()), make_optimizer(model, Train(optimizer="adamw", lr=0.01))
     batch = {"joints": torch.randn(6, 1, 8, 25, 3), "label": torch.arange(6) % 5}
-    for _ in range(3):  # behind a layer that starts at zero the gradient comes a step later
+    for _ in range(3):  # a layer that starts at zero blocks the gradient in the first step
         optimizer.zero_grad()
         loss_fn(model, batch)[0].backward()
         optimizer.step()
-    dead = [n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all() or p.grad.abs().max() == 0]
-    assert not dead
+    for name, p in model.named_parameters():
+        assert p.grad is not None and torch.isfinite(p.grad).all() and p.grad.abs().max() > 0, name
 
 
 @pytest.mark.parametrize("recipe", ["B0", "B7", "B11", "last_e"])
@@ -264,7 +277,8 @@ def test_any_skeleton_and_length_gives_finite_logits_also_of_nothing(recipe, ske
     x = torch.randn(2, 2, frames, s.num_joints, 3)
     x[1] = 0
     assert model(x).shape == (2, 5) and torch.isfinite(model(x)).all()
-    assert [m.shape[2] for m in model.features(x[:, 0])] == [frames, math.ceil(frames / 2), math.ceil(math.ceil(frames / 2) / 2)]
+    half = math.ceil(frames / 2)
+    assert [m.shape[2] for m in model.features(x[:, 0])] == [frames, half, math.ceil(half / 2)]
 
 
 @pytest.mark.parametrize("stream", last.STREAMS)
@@ -277,7 +291,8 @@ def test_the_stream_switch_feeds_that_stream(stream):
 
 def test_bottleneck_loss_equals_the_means_written_out():
     z, label = torch.randn(7, 6), torch.tensor([0, 0, 2, 3, 3, 3, 0])
-    want = 1e-4 * z.mean(0).norm() + 0.1 * sum((z[label == k].mean(0) - 3 * torch.eye(6)[k]).square().mean() for k in (0, 2, 3)) / 3
+    distances = [(z[label == k].mean(0) - 3 * torch.eye(6)[k]).square().mean() for k in (0, 2, 3)]
+    want = 1e-4 * z.mean(0).norm() + 0.1 * sum(distances) / 3
     torch.testing.assert_close(bottleneck_loss(z, label), want)
 
 
@@ -299,48 +314,52 @@ def test_bottleneck_loss_is_not_zero_and_falls_in_training():
 def test_drop_path_leaves_out_whole_samples_and_keeps_the_mean():
     drop, x = last.DropPath(0.25), torch.ones(4000, 2, 1, 1)
     y = drop(x).flatten(1)
-    assert y.unique().tolist() == [0, pytest.approx(4 / 3)] and (y[:, 0] == y[:, 1]).all() and abs(y.mean() - 1) < 0.05
+    assert y.unique().tolist() == [0, pytest.approx(4 / 3)]
+    assert (y[:, 0] == y[:, 1]).all() and abs(y.mean() - 1) < 0.05
     assert torch.equal(drop.eval()(x), x)
+
+
+# --- phase 1 ---
+
+TINY = ["data.num_classes=3", "model.width=16", "view.frames=8", "train.epochs=1", "train.batch=6",
+        "train.accumulate=1"]
 
 
 @pytest.mark.parametrize("row", [*ROWS, "last_e"])
 def test_every_row_trains_an_epoch_and_is_evaluated(row, make_store, tmp_path, tmp_path_factory):
-    import p1_train
     store = tmp_path_factory.getbasetemp() / "rows"
     if not store.exists():
         make_store(store, clips=18)
-    assert p1_train.main([f"recipe={row}", f"data.store={store}", "data.num_classes=3", "model.width=16", "view.frames=8", "train.epochs=1",
-                          "train.batch=6", "train.accumulate=1", f"out={tmp_path}"]) == 0
-    result = last.json.loads(next(tmp_path.glob("*/*/seed0/result.json")).read_text())
+    assert p1_train.main([f"recipe={row}", f"data.store={store}", *TINY, f"out={tmp_path}"]) == 0
+    result = json.loads(next(tmp_path.glob("*/*/seed0/result.json")).read_text())
     assert 0 <= result["top1"] <= 100 and ("top1_causal" in result) == (row == "B12")
-    logged = last.json.loads(next(tmp_path.glob("*/*/seed0/metrics.jsonl")).read_text())
-    assert ("bottleneck" in logged) == dataclasses.asdict(load_config([f"recipe={row}"]))["model"]["bottleneck"]
+    logged = json.loads(next(tmp_path.glob("*/*/seed0/metrics.jsonl")).read_text())
+    assert ("bottleneck" in logged) == load_config([f"recipe={row}"]).model.bottleneck
 
 
 def test_the_ensemble_averages_the_four_streams_by_clip_and_takes_what_was_trained(make_store, tmp_path, capsys):
-    import p1_train
-    store = make_store(tmp_path / "store", clips=18)
-    tiny = [f"data.store={store}", "data.num_classes=3", "model.width=16", "view.frames=8", "train.epochs=1", "train.batch=6", "train.accumulate=1",
-            f"out={tmp_path / 'runs'}"]
+    store, runs = make_store(tmp_path / "store", clips=18), tmp_path / "runs"
+    tiny = [f"data.store={store}", *TINY, f"out={runs}"]
     assert p1_train.main(["recipe=B7", *tiny]) == 0
-    joint = tmp_path / "runs/B7/ntu60-xsub/seed0"
+    joint = runs / "B7/ntu60-xsub/seed0"
     before = (joint / "final.pt").stat().st_mtime_ns
     assert p1_train.main(["recipe=B14", "weights=[2, 1, 0, 1]", *tiny]) == 0
     assert (joint / "final.pt").stat().st_mtime_ns == before and "already done" in capsys.readouterr().out
+
     mean = 0
     for name, weight in (("B7", 2), ("B7-bone", 1), ("B7-bone_velocity", 1)):
-        z = np.load(tmp_path / f"runs/{name}/ntu60-xsub/seed0/scores.npz")
-        mean = mean + weight / 4 * torch.from_numpy(z["logits"]).softmax(1)
-    folder = tmp_path / "runs/B14/ntu60-xsub/seed0"
+        scores = np.load(runs / f"{name}/ntu60-xsub/seed0/scores.npz")
+        mean = mean + weight / 4 * torch.from_numpy(scores["logits"]).softmax(1)
+    top1 = 100 * (mean.argmax(1) == torch.from_numpy(scores["label"])).float().mean().item()
+    folder = runs / "B14/ntu60-xsub/seed0"
     torch.testing.assert_close(torch.from_numpy(np.load(folder / "scores.npz")["logits"]).exp(), mean)
-    result = last.json.loads((folder / "result.json").read_text())
+    result = json.loads((folder / "result.json").read_text())
     assert result["streams"] == 4 and result["params"] == 4 * result["params_per_stream"] and result["recipe"] == "B14"
-    assert result["top1"] == pytest.approx(100 * (mean.argmax(1) == torch.from_numpy(z["label"])).float().mean().item())
-    bone = last.json.loads((tmp_path / "runs/B7-bone/ntu60-xsub/seed0/result.json").read_text())
+    assert result["top1"] == pytest.approx(top1)
+    bone = json.loads((runs / "B7-bone/ntu60-xsub/seed0/result.json").read_text())
     assert bone["recipe"] == "B7-bone" and "model.stream=bone" in bone["command"]
 
 
 def test_streams_of_a_network_that_fuses_them_are_refused():
-    import p1_train
     with pytest.raises(ValueError, match="only LAST-Base"):
         p1_train.main(["recipe=lite_small", "streams=all"])

@@ -92,3 +92,51 @@ def test_a_picture_that_fails_leaves_the_one_before_it(tmp_path):
     with pytest.raises(ValueError, match="every joint of the clip is missing"):
         show.main([f"clip={tmp_path}/clip.npy", f"out={tmp_path}/clip.png"])
     assert (tmp_path / "clip.png").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
+
+
+class Oracle:
+    """Stands in for an exported file: it is sure of the class whose number is the frames it saw, modulo three."""
+    classes, skeleton, asked = ["sit", "stand", "wave"], {"name": "ntu25"}, []
+
+    def __init__(self, path=None):
+        self.asked.clear()
+
+    def top(self, joints, k):
+        self.asked.append(joints.shape[1])
+        order = np.roll(self.classes, -(joints.shape[1] % 3))
+        return list(zip(order.tolist(), (0.7, 0.2, 0.1), strict=True))[:k]
+
+
+def test_beside_an_animation_stands_what_a_network_makes_of_the_frames_so_far(tmp_path, monkeypatch):
+    Image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(show, "ExportedModel", Oracle)
+    joints = np.random.default_rng(0).normal(size=(6, 25, 3)).cumsum(0)
+    np.save(tmp_path / "clip.npy", joints)
+    show.main([f"clip={tmp_path}/clip.npy", "model=any.onnx", f"out={tmp_path}/with.gif"])
+    show.main([f"clip={tmp_path}/clip.npy", f"out={tmp_path}/plain.gif"])
+    assert Oracle.asked == [1, 2, 3, 4, 5, 6]
+    with Image.open(tmp_path / "with.gif") as seen, Image.open(tmp_path / "plain.gif") as plain:
+        assert seen.n_frames == plain.n_frames == 6 and seen.size[0] > plain.size[0]
+
+
+def test_bars_show_a_ranking_label_by_label():
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+    bars = show.Bars(Figure().subplots(), 2)
+    bars.show([("wave", 0.75), ("sit", 0.25)])
+    bars.show([("sit", 0.5), ("wave", 0.125)])
+    assert [bar.get_width() for bar in bars.bars] == [0.5, 0.125]
+    assert [text.get_text() for text in (*bars.names, *bars.shares)] == ["sit", "wave", "50 %", "12 %"]
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["out=x.png"], "give out=x.gif"), (["out=x.gif"], "knows the skeleton 'ntu25', the clip has 'kinect20'")])
+def test_a_network_that_cannot_judge_the_clip_is_refused(argv, message, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(show, "ExportedModel", Oracle)
+    np.save("clip.npy", np.ones((4, 20, 3)))
+    with pytest.raises(ValueError, match=message):
+        show.main(["clip=clip.npy", "model=any.onnx", *argv])
+    assert not list(tmp_path.glob("x.*"))

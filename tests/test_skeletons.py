@@ -1,4 +1,4 @@
-"""Section 1: skeletons, and what is derived from their parents, regions and names."""
+"""Skeletons, section 1 of last.py: what follows from their parents, regions and names."""
 import dataclasses
 import json
 
@@ -14,8 +14,9 @@ WIDTHS = (24, 32, 48, 72, 96)
 
 
 def test_ntu25_has_the_bones_that_are_published():
-    published = ((1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11), (13, 1), (14, 13),
-                 (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 23), (23, 8), (24, 25), (25, 12), (21, 21))
+    published = ((1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10),
+                 (12, 11), (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19), (22, 23),
+                 (23, 8), (24, 25), (25, 12), (21, 21))
     assert sorted(SKELETONS["ntu25"].bones) == sorted((c - 1, p - 1) for c, p in published)
 
 
@@ -53,14 +54,15 @@ def naive_hops(s) -> np.ndarray:
 
 @st.composite
 def trees(draw):
-    """A random tree of 2 to 9 joints, its joints in no order, in two regions."""
+    """A skeleton of 2 to 9 joints in two regions: a random tree, its joints numbered in random order."""
     V = draw(st.integers(2, 9))
     place = draw(st.permutations(range(V)))
     parents = [0] * V
     for i in range(V):
         parents[place[i]] = place[draw(st.integers(0, max(0, i - 1)))]
     cut = draw(st.integers(1, V - 1))
-    return Skeleton("tree", tuple(f"j{v}" for v in range(V)), tuple(parents), {"a": tuple(range(cut)), "b": tuple(range(cut, V))})
+    regions = {"a": tuple(range(cut)), "b": tuple(range(cut, V))}
+    return Skeleton("tree", tuple(f"j{v}" for v in range(V)), tuple(parents), regions)
 
 
 @each
@@ -84,7 +86,7 @@ def test_adjacency_is_normalised_on_both_sides(s):
 
 
 def naive_region_shift(s, C: int) -> list[list[int]]:
-    """The design's sentence, joint by joint."""
+    """The rule in the docstring of region_shift, one channel and joint at a time."""
     region = {v: (name, list(r)) for name, r in s.regions.items() for v in r}
     table = []
     for c in range(C):
@@ -120,7 +122,7 @@ def test_region_shift_rotates_within_regions_and_then_reads_neighbours(s, C):
     assert all(home[v] == home[u] for row in turned for v, u in enumerate(row))
     assert all(sorted(row) == list(range(s.num_joints)) for row in turned)
     assert all(naive_hops(s)[v, u] <= 1 for row in near for v, u in enumerate(row))
-    for v in range(s.num_joints):  # every neighbour is read where the channels suffice
+    for v in range(s.num_joints):  # reads all its neighbours, if there are enough channels
         assert len(set(near[:, v])) == min(len(near), (naive_hops(s)[v] <= 1).sum())
 
 
@@ -154,8 +156,8 @@ def test_pairs_may_be_given_where_names_do_not_tell_them():
 
 @pytest.mark.parametrize("change, words", [
     ({"parents": [0, 2, 3, 1]}, "cycle"),
-    ({"parents": [0, 1, 0, 0]}, r"exactly one root.*\[0, 1\]"),
-    ({"parents": [1, 2, 3, 0]}, r"exactly one root.*\[\]"),
+    ({"parents": [0, 1, 0, 0]}, r"exactly one joint, the root.*\[0, 1\]"),
+    ({"parents": [1, 2, 3, 0]}, r"exactly one joint, the root.*\[\]"),
     ({"parents": [0, 0, 0, 4]}, r"0\.\.3"),
     ({"parents": [0, 0, 0, -1]}, r"0\.\.3"),
     ({"parents": [0, 0, 0]}, "3 parents for 4 joints"),
@@ -173,7 +175,8 @@ def test_pairs_may_be_given_where_names_do_not_tell_them():
     ({"pairs": [[1, 1]]}, "bad"),
 ])
 def test_bad_skeleton_is_one_line_that_names_it(change, words):
-    good = {"name": "bad", "joints": ["a", "b", "c", "d"], "parents": [0, 0, 1, 2], "regions": {"x": [0, 1], "y": [2, 3]}}
+    good = {"name": "bad", "joints": ["a", "b", "c", "d"], "parents": [0, 0, 1, 2],
+            "regions": {"x": [0, 1], "y": [2, 3]}}
     Skeleton.from_dict({**good, "name": "good"})
     with pytest.raises(ValueError, match=words) as e:
         Skeleton.from_dict({**good, **change})
@@ -197,7 +200,8 @@ def test_skeleton_cannot_be_changed():
 def test_centre_and_trunk_are_found_by_name(s):
     named = {"ntu25": ["spine mid"], "kinect20": ["spine"], "coco17": ["left hip", "right hip"]}
     assert [s.joints[v] for v in s.centre] == named[s.name]
-    assert [[s.joints[v] for v in j] for j in s.trunk] == [["left shoulder"], ["right shoulder"], ["left hip"], ["right hip"]]
+    trunk = [[s.joints[v] for v in joints] for joints in s.trunk]
+    assert trunk == [["left shoulder"], ["right shoulder"], ["left hip"], ["right hip"]]
 
 
 def test_skeleton_without_telling_names_has_its_root_as_centre_and_no_trunk():
@@ -209,12 +213,13 @@ def test_skeleton_of_utd_mhad_works(data_folder):
     s = Skeleton.from_dict(json.loads((data_folder / "utd-mhad.json").read_text())["skeleton"])
     assert np.array_equal(s.hops, naive_hops(s))
     assert s.region_shift(48).tolist() == naive_region_shift(s, 48)
-    assert len(s.pairs) == 8 and all(s.joints[a].replace("left", "right") == s.joints[b] for a, b in s.pairs)
+    assert len(s.pairs) == 8
+    assert all(s.joints[left].replace("left", "right") == s.joints[right] for left, right in s.pairs)
     assert [s.joints[v] for v in s.centre] == ["spine"] and s.trunk is not None
 
 
-@pytest.mark.parametrize("spell", [lambda j: j, lambda j: j.replace(" ", "_"), lambda j: j.title().replace(" ", ""), str.upper, str.title,
-                                   lambda j: j.split()[0] + "".join(map(str.title, j.split()[1:]))])
+@pytest.mark.parametrize("spell", [lambda j: j, lambda j: j.replace(" ", "_"), lambda j: j.title().replace(" ", ""),
+                                   str.upper, str.title, lambda j: j[0] + j.title().replace(" ", "")[1:]])
 @each
 def test_joints_are_told_by_their_names_however_they_are_spelled(s, spell):
     other = Skeleton(s.name, tuple(map(spell, s.joints)), s.parents, s.regions)

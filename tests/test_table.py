@@ -57,10 +57,20 @@ def test_differences_are_of_the_means_to_the_baseline_and_to_full_where_both_wer
         result("L5", full, seed)
     rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
     base, one, full = (row(rows, name) for name in ("L0", "L2", "L5"))
-    assert base["top-1"] == f"82.0 ± {math.sqrt(8):.1f}" and (base["to L0"], base["to L5"]) == ("", "-8.5")
-    assert one["top-1"] == "83.0 ± 0.7" and (one["to L0"], one["to L5"]) == ("+1.0", "-7.5")
+    assert base["top-1"] == f"82.0 ± {math.sqrt(8):.1f}" and (base["to L0"], base["to L5"]) == ("", "-8.5 ± 2.1")
+    assert one["top-1"] == "83.0 ± 0.7" and (one["to L0"], one["to L5"]) == ("+1.0 ± 2.1", "-7.5 ± 0.0")
     assert one["top-1 clean"] == "81.0 ± 0.7" and base["top-1 clean"] == ""
-    assert (full["to L0"], full["to L5"]) == ("+8.5", "") and full["epochs"] == "5"
+    assert (full["to L0"], full["to L5"]) == ("+8.5 ± 2.1", "") and full["epochs"] == "5"
+
+
+def test_a_difference_is_paired_by_seed_and_without_shared_seeds_one_of_means(here, capsys):
+    for seed, top1 in ((0, 80.0), (1, 90.0), (2, 70.0)):
+        result("L0", top1, seed)
+    for seed, top1 in ((1, 92.0), (0, 81.0), (7, 60.0)):
+        result("L1", top1, seed)
+    result("L2", 85.0, 9)
+    rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
+    assert row(rows, "L1")["to L0"] == f"+1.5 ± {math.sqrt(0.5):.1f}" and row(rows, "L2")["to L0"] == "+5.0"
 
 
 def test_seeds_that_start_each_from_a_run_of_its_own_are_one_row(here, capsys):
