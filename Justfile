@@ -93,6 +93,10 @@ bench *args:
 test *args:
     @"{{python}}" -m pytest "$@"
 
+# networks, view, attention and phases on a GPU against the CPU (LAST_GPU=cpu rehearses them)
+test-gpu *args:
+    @"{{python}}" -m pytest -o addopts=-q tests/test_gpu.py "$@"
+
 # ruff
 lint:
     @"{{python}}" -m ruff check .

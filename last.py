@@ -63,8 +63,6 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # 1. Skeletons
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1342,9 +1340,8 @@ class Batches:
 
     In training, process r of R takes clips r, r + R, ... of each batch: `clips` is the size of the whole batch, `own`
     the number on this process. A process without clips (own = 0) still computes on one: every process must join each
-    all-reduce. view.mix blends clips in pairs,
-    a · clip + (1 - a) · other with a uniform in 0.5 to 1 (mixup, Zhang et al., arXiv:1710.09412): `share` is a,
-    `other` the other clip's label.
+    all-reduce. view.mix blends clips in pairs, a · clip + (1 - a) · other with a uniform in 0.5 to 1 (mixup, Zhang et
+    al., arXiv:1710.09412): `share` is a, `other` the other clip's label.
     """
 
     def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0):

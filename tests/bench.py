@@ -305,10 +305,14 @@ def network_table(compile_too: bool) -> list[dict]:
 
 def main(argv: list[str]) -> None:
     given = {"compile": "true", "out": "results/bench.json"}
+    if {"-h", "--help", "help"} & set(argv):
+        print(__doc__.strip())
+        return
     for arg in argv:
         key, _, value = arg.partition("=")
         if key not in given:
-            sys.exit(f"error: unknown argument {arg!r} (known: {', '.join(given)})")
+            print(f"error: unknown argument {arg!r} (known: {', '.join(given)})", file=sys.stderr)
+            sys.exit(2)
         given[key] = value
     report = {"command": "just bench " + " ".join(argv), "parse": bench_parse(), "view": bench_view(), "networks": []}
     parse = report["parse"]
