@@ -50,7 +50,8 @@ def train(cfg: Config, command: str) -> None:
     """Train one network and report it, unless its folder holds the result."""
     revision, store = commit(), open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
-    if already_done(cfg, "phase1"):
+    same = identity("phase1", store, train_clips, held_clips, test_clips)
+    if already_done(cfg, "phase1", same):
         return
     recipe, device = dataclasses.asdict(cfg), cfg.torch_device
     view = ClipView(store, cfg.view, device)
@@ -63,7 +64,7 @@ def train(cfg: Config, command: str) -> None:
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
     plain = plain_batches(view, train_clips, cfg.train.batch)
     fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain,
-        validation(view, held_clips, cfg), identity("phase1", store, train_clips, held_clips, test_clips))
+        validation(view, held_clips, cfg), same)
     if rank_of()[0] == 0:
         finish(cfg, command, revision, store, view, model, test_clips)
 

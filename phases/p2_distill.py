@@ -257,12 +257,13 @@ def main(argv: list[str]) -> int:
         return exit_code
     store = open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
-    if already_done(cfg, "phase2"):
+    same = identity("phase2", store, train_clips, held_clips, test_clips)
+    if already_done(cfg, "phase2", same):
         return 0
 
     device = cfg.torch_device
     nets, folders = load_teachers(cfg, store, device)
-    run_identity = identity("phase2", store, train_clips, held_clips, test_clips) | {"teachers": fingerprints(folders)}
+    run_identity = same | {"teachers": fingerprints(folders)}
     view, teacher = ClipView(store, cfg.view, device), Teacher(nets, cfg.distil.tau)
     student = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:

@@ -236,7 +236,8 @@ def main(argv: list[str]) -> int:
     store = open_store(cfg)
     train_clips, _, _ = splits(store, cfg)
     check_recipe(cfg, store.skeleton)
-    if already_done(cfg, "phase3"):
+    run_identity = identity("phase3", store, train_clips)
+    if already_done(cfg, "phase3", run_identity):
         return 0
     if not force:
         check_gate(cfg)
@@ -253,7 +254,6 @@ def main(argv: list[str]) -> int:
     batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
     plain = plain_batches(view, train_clips, cfg.train.batch)
     loss_fn = pretrain_loss(cfg.pretrain, model.stride)
-    run_identity = identity("phase3", store, train_clips)
     fit(model, batches, loss_fn, cfg.train, cfg.run, dataclasses.asdict(cfg), cfg.seed, plain, identity=run_identity)
     if rank_of()[0] > 0:
         return 0

@@ -82,7 +82,8 @@ def main(argv: list[str]) -> int:
     store = open_store(cfg)
     train_clips, held_clips, test_clips = splits(store, cfg)
     train_clips = labelled(train_clips, store.clips["label"], cfg.probe.labels, cfg.seed)
-    if already_done(cfg, "probe"):
+    run_identity = identity("probe", store, train_clips, held_clips, test_clips)
+    if already_done(cfg, "probe", run_identity):
         return 0
 
     view = ClipView(store, cfg.view, cfg.torch_device)
@@ -97,7 +98,6 @@ def main(argv: list[str]) -> int:
     batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
     plain = plain_batches(view, train_clips, cfg.train.batch)
     score = validation(view, held_clips, cfg)
-    run_identity = identity("probe", store, train_clips, held_clips, test_clips)
     loss_fn = classification_loss(cfg.train)
     fit(model, batches, loss_fn, cfg.train, cfg.run, dataclasses.asdict(cfg), cfg.seed, plain, score, run_identity)
     more = {"init": cfg.init, "labelled": len(train_clips), "frozen": cfg.probe.frozen}

@@ -5,6 +5,7 @@ run has final.pt and result.json too.
 """
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -244,8 +245,8 @@ def check_phase(cfg: Config, phase: str) -> None:
             raise ValueError(f"recipe {cfg.recipe!r} {what}: that is `just {theirs}`")
 
 
-def already_done(cfg: Config, phase: str) -> bool:
-    """Whether the run folder holds this run's result; ValueError if it holds a run of another recipe or phase."""
+def already_done(cfg: Config, phase: str, same: dict | None = None) -> bool:
+    """Whether the run folder holds this run's result; ValueError if it is of another recipe, phase or `identity`."""
     result, recipe = cfg.run / "result.json", cfg.run / "recipe.json"
     if recipe.exists() and ((cfg.run / "last.pt").exists() or result.exists()):
         changed = differences(read_json(recipe), json.loads(json.dumps(dataclasses.asdict(cfg))))
@@ -259,6 +260,12 @@ def already_done(cfg: Config, phase: str) -> bool:
         raise ValueError(f"{cfg.run} holds a run of another phase ({command}): choose another out=, or move it away")
     if not cfg.streams and not (cfg.run / "final.pt").exists():  # a damaged one was moved away: last.pt remakes it
         return False
+    theirs = {}
+    with contextlib.suppress(ValueError, KeyError):  # last.pt is gone or damaged: a finished run does not need it
+        theirs = json.loads(load_checkpoint(cfg.run / "last.pt")["recipe"])
+    if same and theirs.get("clips", same["clips"]) != same["clips"]:
+        raise ValueError(f"{cfg.run} holds a finished run on other clips, labels or classes than {cfg.store} has now: "
+                         "choose another out= or seed=, or move it away")
     if rank_of()[0] == 0:
         print(f"{cfg.run}: already done")
     return True

@@ -178,11 +178,13 @@ def test_a_final_pt_that_was_moved_away_is_made_again(phase1):
     assert all(torch.equal(again[k], want[k]) for k in want)
 
 
+@pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("change", ["classes", "sides"])
-def test_a_run_does_not_go_on_with_other_clips(change, phase1, store, tmp_path):
+def test_a_run_does_not_go_on_with_other_clips(change, finished, phase1, store, tmp_path):
     phase1("train.epochs=1")
-    for name in ("final.pt", "scores.npz", "result.json"):
-        Path(RUN, name).unlink()
+    if not finished:
+        for name in ("final.pt", "scores.npz", "result.json"):
+            Path(RUN, name).unlink()
     anew = tmp_path / "anew"
     shutil.copytree(store, anew)
     if change == "classes":
@@ -193,7 +195,17 @@ def test_a_run_does_not_go_on_with_other_clips(change, phase1, store, tmp_path):
             clips = dict(z)
         clips["subject"] = clips["subject"] % 4 + 1
         np.savez(anew / "clips.npz", **clips)
-    assert "(clips was '" in complaint(phase1, "train.epochs=1", f"data.store={anew}")
+    line = complaint(phase1, "train.epochs=1", f"data.store={anew}")
+    assert ("a finished run on other clips, labels or classes" if finished else "(clips was '") in line
+
+
+@pytest.mark.parametrize("lost", [b"", None])
+def test_a_finished_run_does_not_need_its_last_pt(lost, phase1, capsys):
+    phase1("train.epochs=1")
+    last = Path(RUN, "last.pt")
+    last.unlink() if lost is None else last.write_bytes(lost)
+    capsys.readouterr()
+    assert phase1("train.epochs=1") == 0 and "already done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["result.json", "recipe.json"])
