@@ -291,6 +291,14 @@ def conv1x1(cin: int, cout: int) -> nn.Conv2d:
     return nn.Conv2d(cin, cout, 1, bias=False)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """nn.BatchNorm2d that does not count its batches: a count in every norm is a kernel to launch in every step."""
+
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training,
+                            self.momentum, self.eps)
+
+
 class TemporalConv(nn.Module):
     """Convolution over the frames of (B, C, T, V), padded so that T frames give ceil(T / stride).
 
@@ -346,9 +354,9 @@ class EpSepTCN(nn.Module):
         wide = channels * expand
         self.residual = stride == 1
         self.body = nn.Sequential(
-            conv1x1(channels, wide), nn.BatchNorm2d(wide), nn.Hardswish(),
-            TemporalConv(wide, wide, kernel, stride, groups=wide), nn.BatchNorm2d(wide), nn.Hardswish(),
-            conv1x1(wide, channels), nn.BatchNorm2d(channels))
+            conv1x1(channels, wide), BatchNorm(wide), nn.Hardswish(),
+            TemporalConv(wide, wide, kernel, stride, groups=wide), BatchNorm(wide), nn.Hardswish(),
+            conv1x1(wide, channels), BatchNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)
@@ -363,12 +371,12 @@ class StreamFusion(nn.Module):
 
     def __init__(self, streams: int, channels: int):
         super().__init__()
-        self.norm = nn.BatchNorm2d(3 * streams)  # treats channels separately: S norms side by side
+        self.norm = BatchNorm(3 * streams)  # treats channels separately: S norms side by side
         self.stem = nn.Parameter(torch.randn(channels, 3) / 3 ** 0.5)
         self.weights = nn.Parameter(torch.zeros(streams, channels))
 
     def forward(self, x: Tensor) -> Tensor:  # b (s 3) t v
-        w = torch.einsum("sc,ck->csk", self.weights.float().softmax(0), self.stem)
+        w = self.stem[:, None] * rearrange(self.weights.float().softmax(0), "s c -> c s 1")
         return F.conv2d(self.norm(x), rearrange(w, "c s k -> c (s k) 1 1").to(x.dtype))
 
 
@@ -376,9 +384,8 @@ class ClipNorm(nn.BatchNorm1d):
     """Batch norm over clips (B, C). A single clip has no variance: it is normalised by the running statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > 1:
-            return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+                            self.training and len(x) > 1, self.momentum, self.eps)
 
 
 class Head(nn.Module):
@@ -392,18 +399,21 @@ class Head(nn.Module):
         self.linear = nn.Linear(channels, num_classes)
 
     def pool(self, x: Tensor) -> Tensor:  # b c t v
-        g = self.gate.sigmoid()
-        return g * x.mean((2, 3)) + (1 - g) * x.amax((2, 3))  # b c
+        return torch.lerp(x.amax((2, 3)), x.mean((2, 3)), self.gate.sigmoid().to(x.dtype))  # b c
 
     def forward(self, pooled: Tensor, present: Tensor) -> Tensor:  # b m c, b m
-        mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)  # b c
+        mean = pooled.squeeze(1)  # b c
+        if pooled.shape[1] > 1:
+            mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)
         return self.linear(self.dropout(self.norm(mean)))  # b k
 
 
 def bodies_present(joints: Tensor) -> Tensor:
     """(B, M) 1 for a body with any non-zero joint, else 0. The first body always counts: a mean over bodies exists."""
-    present = (joints != 0).flatten(2).any(2)
-    return torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1).to(joints.dtype)
+    first = joints.new_ones(len(joints), 1)
+    if joints.shape[1] == 1:
+        return first
+    return torch.cat([first, (joints[:, 1:] != 0).flatten(2).any(2).to(joints.dtype)], 1)
 
 
 def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tensor, list[Tensor]]:
@@ -477,16 +487,16 @@ class JointShift(nn.Module):
 class DCTGate(nn.Module):
     """y = D^T (sigmoid(m) ⊙ D x) over time: a fixed filter per channel, the same for every sample.
 
-    The stage owns the mask m (C, K); m = 0 gives y = x / 2. A block that sees T < K frames uses its first T bins: bin k
-    has k half-waves per clip at any T, so bins of different T match.
+    The stage owns the mask m (C, K) and passes sigmoid(m); m = 0 gives y = x / 2. A block that sees T < K frames uses
+    its first T bins: bin k has k half-waves per clip at any T, so bins of different T match.
     """
 
     def __init__(self, frames: int):
         super().__init__()
         self.register_buffer("D", dct_matrix(frames), persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        v, gate = x.shape[3], rearrange(mask[:, :len(self.D)].sigmoid(), "c k -> k 1 c")
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # b c t v, c k in 0 to 1
+        v, gate = x.shape[3], rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
             y = self.D @ rearrange(x.float(), "b c t v -> b t (v c)")
             y = rearrange(y, "b k (v c) -> b k v c", v=v) * gate.float()
@@ -498,15 +508,15 @@ class ShiftFuseBlock(nn.Module):
     """Shift -> 1x1, BN, Hardswish -> + joint embedding -> DCT gate -> EpSepTCN (stride) -> frame gate; + residual.
 
     The residual has no parameters: x itself, at stride 2 the mean of frames 2t - 1 and 2t; new channels are zeros. It
-    reads no frame after 2t, so causal mode holds. The stage passes what its blocks share: embedding (C, V), mask (C, K)
-    over the bins of its input, gate (C, T) over the frames of its output.
+    reads no frame after 2t, so causal mode holds. The stage passes what its blocks share: embedding (C, V); in 0 to 1
+    mask (C, K) over the bins of its input and gate (C, T) over the frames of its output.
     """
 
     def __init__(self, table: np.ndarray, cout: int, frames: int, stride: int):
         super().__init__()
         cin = len(table)
         self.stride, self.extra = stride, cout - cin
-        self.mix = nn.Sequential(JointShift(table), conv1x1(cin, cout), nn.BatchNorm2d(cout), nn.Hardswish())
+        self.mix = nn.Sequential(JointShift(table), conv1x1(cin, cout), BatchNorm(cout), nn.Hardswish())
         self.dct = DCTGate(frames)
         self.tcn = EpSepTCN(cout, stride)
 
@@ -518,10 +528,11 @@ class ShiftFuseBlock(nn.Module):
             y = self.dct(y, mask)
         y = self.tcn(y)  # b c t/stride v
         if gate is not None:
-            y = y * rearrange(gate.sigmoid(), "c t -> c t 1")
+            y = y * rearrange(gate, "c t -> c t 1")
         if self.stride == 2:
-            x = F.avg_pool2d(x, (2, 1), padding=(1, 0), count_include_pad=False)[:, :, :y.shape[2]]
-        return y + F.pad(x, (0, 0, 0, 0, 0, self.extra))
+            x = F.avg_pool2d(x, (2, 1), padding=(1, 0), count_include_pad=False)
+        late = y.shape[2] - x.shape[2]  # -1: of an even number of frames, the mean of the last one alone goes
+        return y + (F.pad(x, (0, 0, 0, late, 0, self.extra)) if late or self.extra else x)
 
 
 class LiteStage(nn.Module):
@@ -539,8 +550,9 @@ class LiteStage(nn.Module):
             self.blocks.append(ShiftFuseBlock(table(cout), cout, out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        mask, gate = (None if p is None else p.sigmoid() for p in (self.mask, self.gate))
         for block in self.blocks:
-            x = block(x, self.embedding, self.mask, self.gate)
+            x = block(x, self.embedding, mask, gate)
         return x
 
 
@@ -601,7 +613,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return x
         keep = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
-        return x * keep / (1 - self.rate)
+        return x * (keep / (1 - self.rate)).to(x.dtype)
 
 
 class SampleAdjacency(nn.Module):
@@ -618,18 +630,21 @@ class SampleAdjacency(nn.Module):
     def __init__(self, channels: int, joints: int, context: bool, prototypes: int):
         super().__init__()
         h = self.HIDDEN
-        self.shifted = conv1x1(channels, h * len(self.OFFSETS)) if context else None
+        taps = torch.zeros(len(self.OFFSETS), 7)  # offset o of the frame that is read is tap o + 3 of a kernel of 7
+        taps[range(len(self.OFFSETS)), [o + 3 for o in self.OFFSETS]] = 1
+        self.register_buffer("taps", taps, persistent=False)
+        bound = channels ** -0.5
+        self.context = nn.Parameter(torch.empty(h, channels, len(taps)).uniform_(-bound, bound)) if context else None
         self.bias = nn.Parameter(torch.zeros(h)) if context else None
         self.rows = nn.Sequential(nn.LayerNorm(h), zeroed(nn.Linear(h, joints))) if context else None
         self.choose = nn.Linear(channels, prototypes, bias=False) if prototypes else None
 
     def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:  # n c t v
-        A, T = 0, x.shape[2]
-        if self.shifted is not None:  # apply W1 once, then shift its results
-            parts = F.pad(self.shifted(x), (0, 0, 3, 3)).split(self.HIDDEN, 1)
-            h = sum(part[:, :, 3 + o:3 + o + T] for part, o in zip(parts, self.OFFSETS, strict=True))
-            h = F.relu(h + rearrange(self.bias, "c -> c 1 1")).mean(2)  # n c v
-            A = A + self.rows(rearrange(h, "n c v -> n v c")) / x.shape[3]
+        A = 0
+        if self.context is not None:
+            kernel = torch.tensordot(self.context, self.taps, 1)[..., None]  # h c 7 1: the offsets -3 to 3
+            h = F.relu(F.conv2d(x, kernel, self.bias, padding=(3, 0))).mean(2)  # n h v
+            A = A + self.rows(rearrange(h, "n h v -> n v h")) / x.shape[3]
         if self.choose is not None:
             weights = self.choose(x.mean((2, 3))).float().softmax(1)  # n k
             A = A + torch.tensordot(weights, bank.float(), 1)
@@ -724,90 +739,94 @@ class TemporalMaxPool(nn.Module):
 
 
 class MultiScaleTCN(nn.Module):
-    """Four branches side by side, C/4 channels each: k = 5, k = 5 dilated by 2, max-pool, 1x1 (MS-G3D, CTR-GCN)."""
+    """Four branches side by side, C/4 channels each: k = 5, k = 5 dilated by 2, max-pool, 1x1 (MS-G3D, CTR-GCN).
+
+    The first three begin with a 1x1 convolution, norm and GELU, done at once; the norm after all four is one as well.
+    """
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
         c = channels // 4
-
-        def reduce() -> list[nn.Module]:
-            return [conv1x1(channels, c), nn.BatchNorm2d(c), nn.GELU()]
-
-        self.branches = nn.ModuleList([
-            nn.Sequential(*reduce(), TemporalConv(c, c, 5, stride, groups=c), nn.BatchNorm2d(c)),
-            nn.Sequential(*reduce(), TemporalConv(c, c, 5, stride, dilation=2, groups=c), nn.BatchNorm2d(c)),
-            nn.Sequential(*reduce(), TemporalMaxPool(stride), nn.BatchNorm2d(c)),
-            nn.Sequential(nn.Conv2d(channels, c, 1, (stride, 1), bias=False), nn.BatchNorm2d(c))])
+        self.reduce = nn.Sequential(conv1x1(channels, 3 * c), BatchNorm(3 * c), nn.GELU())
+        self.branches = nn.ModuleList([TemporalConv(c, c, 5, stride, groups=c),
+                                       TemporalConv(c, c, 5, stride, dilation=2, groups=c), TemporalMaxPool(stride)])
+        self.plain = nn.Conv2d(channels, c, 1, (stride, 1), bias=False)
+        self.norm = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
-        return torch.cat([branch(x) for branch in self.branches], 1)  # n c t/stride v
+        parts = [branch(part) for branch, part in zip(self.branches, self.reduce(x).chunk(3, 1), strict=True)]
+        return self.norm(torch.cat([*parts, self.plain(x)], 1))  # n c t/stride v
+
+
+def mask_of(read: Tensor) -> Tensor:
+    """Additive attention mask: 0 where `read` (..., queries, keys), else -inf. A query that reads nothing gets 0s."""
+    return torch.zeros(read.shape).masked_fill(~read & read.any(-1, keepdim=True), -math.inf)
 
 
 class PartitionedTemporalAttention(nn.Module):
     """x + W · concat(four heads), each of C/4 channels with keys of its own kind (SkateFormer, arXiv:2403.09508).
 
     For a query (t, v), a joint is near at most one bone away (itself included), a frame is near if |dt| <= 3.
-    Head 0 reads near joints in near frames, 1 near joints in far frames, 2 far joints in near frames, 3 far joints in
+    Head 0 reads near joints in near frames, 1 far joints in near frames, 2 near joints in far frames, 3 far joints in
     far frames. A query without keys returns zero. W starts at zero.
 
-    Near frames are a sliding window of 7, near joints a gathered list; head 3 loops over blocks of queries. At
-    (T, V) = (64, 25) that is 36 % of the dense products, and no (T·V)² tensor is stored. PyTorch's
-    scaled_dot_product_attention stores no scores for backward either; on a GPU its memory-efficient kernel runs, for
-    the flash kernel takes no mask.
+    Near frames are a window of 7, near joints a gathered list; only head 3 multiplies all pairs. At (T, V) = (64, 25)
+    that is 36 % of the dense products. A mask is the sum of one over frames and one over joints. d lies last in memory,
+    so PyTorch's scaled_dot_product_attention takes a kernel that stores no scores: flash on a CPU, the
+    memory-efficient one on a GPU.
     """
-    REACH, BLOCK = 3, 256  # frames; queries of head 3 at once
+    REACH = 3  # frames
 
-    def __init__(self, channels: int, skeleton: Skeleton):
+    def __init__(self, channels: int, skeleton: Skeleton, frames: int):
         super().__init__()
-        near = torch.from_numpy(skeleton.hops <= 1)
+        near = torch.from_numpy(skeleton.hops <= 1)  # v u
         most = int(near.sum(1).max())
-        order = torch.argsort((~near).int(), dim=1, stable=True)[:, :most]  # neighbours first, then padding
-        self.register_buffer("near", near, persistent=False)  # v u
-        self.register_buffer("neighbour", order, persistent=False)  # v p
-        self.register_buffer("real", near.gather(1, order), persistent=False)  # v p: neighbour, not padding
-        self.norm = nn.BatchNorm2d(channels)
+        order = torch.argsort((~near).int(), dim=1, stable=True)[:, :most]  # v p: neighbours first, then padding
+        t = torch.arange(frames)
+        around = t[:, None] + torch.arange(-self.REACH, self.REACH + 1)  # t o
+        far = (t[:, None] - t).abs() > self.REACH  # t s
+        heads = torch.stack([near, ~near])  # h v u
+        sees = far.any(1)[:, None], (~near).any(1)[None, :]  # has a far frame, a far joint
+        every = torch.ones(frames, len(near), dtype=torch.bool)
+        reads = torch.stack([every, every & sees[1], every & sees[0], sees[0] & sees[1]], 2)[..., None]  # t v h 1
+        buffers = {"around": around.clamp(0, frames - 1).flatten(), "neighbour": order.flatten(),
+                   "inside": rearrange(mask_of((around >= 0) & (around < frames)), "t o -> t 1 o 1"),
+                   "joints": rearrange(mask_of(heads), "h v u -> h 1 v 1 u"),
+                   "far": mask_of(far), "listed": rearrange(mask_of(near.gather(1, order)), "v p -> v 1 p 1"),
+                   "reads": None if reads.all() else reads.float()}
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
+        self.norm = BatchNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=4, bias=False)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    @staticmethod
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        some = mask.any(-1, keepdim=True)  # a query without keys reads all, then is set to 0: no NaN
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=(mask | ~some)[None]) * some
+    def near_frames(self, qkv: Tensor) -> Tensor:  # 3 n 2 t v d
+        q, kv = qkv.split((1, 2))
+        kv = kv.index_select(3, self.around)  # 2 n 2 (t o) u d
+        k, v = rearrange(kv, "a n h (t o) u d -> a n (h t) (o u) d", t=qkv.shape[3]).unbind()
+        mask = rearrange(self.inside + self.joints, "h t v o u -> 1 (h t) v (o u)")
+        y = F.scaled_dot_product_attention(rearrange(q, "1 n h t v d -> n (h t) v d"), k, v, mask)
+        return rearrange(y, "n (h t) v d -> n t v h d", h=2)
 
-    def near_frames(self, q: Tensor, k: Tensor, v: Tensor, joints: Tensor) -> Tensor:  # n t v d
-        T, r = q.shape[1], self.REACH
-        window = []
-        for a in (k, v):
-            a = F.pad(a, (0, 0, 0, 0, r, r)).unfold(1, 2 * r + 1, 1)
-            window.append(rearrange(a, "n t u d o -> n t (o u) d"))
-        frame = torch.arange(T, device=q.device)[:, None] + torch.arange(-r, r + 1, device=q.device)
-        mask = ((frame >= 0) & (frame < T))[:, None, :, None] & joints[:, None]  # (t 1 o 1) & (v 1 u) -> t v o u
-        return self.attend(q, *window, mask.flatten(2))
+    def near_joints(self, qkv: Tensor) -> Tensor:  # 3 n 1 t v d
+        q, kv = rearrange(qkv, "a n 1 t v d -> a n v t d").split((1, 2))
+        kv = kv.index_select(2, self.neighbour)  # 2 n (v p) s d
+        k, v = rearrange(kv, "a n (v p) s d -> a n v (p s) d", v=qkv.shape[4]).unbind()
+        mask = rearrange(self.listed + self.far[:, None], "v t p s -> 1 v t (p s)")
+        y = F.scaled_dot_product_attention(q.squeeze(0), k, v, mask)
+        return rearrange(y, "n v t d -> n t v 1 d")
 
-    def near_joints(self, q: Tensor, k: Tensor, v: Tensor, far: Tensor) -> Tensor:  # n t v d
-        k, v = (rearrange(a[:, :, self.neighbour], "n t v p d -> n v (p t) d") for a in (k, v))
-        mask = self.real[:, None, :, None] & far[:, None]  # (v 1 p 1) & (t 1 s) -> v t p s
-        return self.attend(q.transpose(1, 2), k, v, mask.flatten(2)).transpose(1, 2)
-
-    def far_far(self, q: Tensor, k: Tensor, v: Tensor, far: Tensor) -> Tensor:  # n t v d
-        T, V = q.shape[1:3]
-        frames = max(1, self.BLOCK // V)
-        k, v = (rearrange(a, "n t u d -> n 1 (t u) d") for a in (k, v))
-        blocks = []
-        for i in range(0, T, frames):
-            mask = far[i:i + frames, None, :, None] & ~self.near[:, None]  # (t 1 s 1) & (v 1 u) -> t v s u
-            queries = rearrange(q[:, i:i + frames], "n t v d -> n 1 (t v) d")
-            blocks.append(self.attend(queries, k, v, mask.flatten(2).flatten(0, 1)[None]))
-        return rearrange(torch.cat(blocks, 2), "n 1 (t v) d -> n t v d", v=V)
+    def far_far(self, qkv: Tensor) -> Tensor:  # 3 n 1 t v d
+        q, k, v = rearrange(qkv, "a n 1 t v d -> a n 1 (t v) d").unbind()
+        mask = rearrange(rearrange(self.far, "t s -> t 1 s 1") + self.joints[1], "t v s u -> 1 1 (t v) (s u)")
+        return rearrange(F.scaled_dot_product_attention(q, k, v, mask), "n 1 (t v) d -> n t v 1 d", t=qkv.shape[3])
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
-        frame = torch.arange(x.shape[2], device=x.device)
-        far = (frame[:, None] - frame).abs() > self.REACH  # t s
-        qkv = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> h a n t v d", h=4, a=3)
-        heads = [head.unbind() for head in qkv.unbind()]  # backward stacks once; indexing would pad 12 gradients
-        y = torch.cat([self.near_frames(*heads[0], self.near), self.near_joints(*heads[1], far),
-                       self.near_frames(*heads[2], ~self.near), self.far_far(*heads[3], far)], -1)
-        return x + self.out(rearrange(y, "n t v c -> n c t v"))
+        qkv = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> a n h t v d", h=4, a=3).contiguous()
+        near, listed, far = qkv.split((2, 1, 1), 2)
+        y = torch.cat([self.near_frames(near), self.near_joints(listed), self.far_far(far)], 3)  # n t v h d
+        y = y if self.reads is None else y * self.reads.to(y.dtype)
+        return x + self.out(rearrange(y, "n t v h d -> n (h d) t v"))
 
 
 class STJointAtt(nn.Module):
@@ -844,35 +863,31 @@ class HierarchicalBodyRegion(nn.Module):
         region = torch.zeros(skeleton.num_joints, dtype=torch.long)
         for r, joints in enumerate(regions):
             region[joints] = r
-        outside = torch.arange(len(regions))[:, None] != region[None, :]
+        number = torch.arange(len(regions))
         self.register_buffer("region", region, persistent=False)  # v -> r
-        self.register_buffer("apart", region[:, None] != region[None, :], persistent=False)  # v u
-        self.register_buffer("outside", outside, persistent=False)  # r v
-        self.norm = nn.BatchNorm2d(channels)
+        self.register_buffer("own", mask_of(region[:, None] == region), persistent=False)  # v u
+        self.register_buffer("members", mask_of(number[:, None] == region), persistent=False)  # r v
+        self.norm = BatchNorm(channels)
         self.joint_qkv, self.region_qkv = nn.Linear(channels, 3 * d), nn.Linear(d, 3 * d)
         self.query = nn.Parameter(d ** -0.5 * torch.randn(len(regions), d))
         self.weight = nn.Parameter(torch.ones(skeleton.num_joints, 1))
         self.out = zeroed(nn.Linear(d, channels))
 
-    @staticmethod
-    def attend(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None = None) -> Tensor:
-        score = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-        score = score if blocked is None else score.masked_fill(blocked, -math.inf)
-        return score.softmax(-1).to(v.dtype) @ v
-
     def forward(self, x: Tensor) -> Tensor:  # n c t v
+        attend, frames = F.scaled_dot_product_attention, (len(x), x.shape[2])
         y = rearrange(self.norm(x), "n c t v -> n t v c")
-        joints = self.attend(*self.joint_qkv(y).chunk(3, -1), self.apart)  # n t v d
-        token = self.attend(self.query.to(joints.dtype), joints, joints, self.outside)  # n t r d
-        token = self.attend(*self.region_qkv(token).chunk(3, -1))
-        return x + rearrange(self.out(joints + self.weight * token[:, :, self.region]), "n t v c -> n c t v")
+        joints = attend(*self.joint_qkv(y).chunk(3, -1), self.own)  # n t v d
+        token = attend(self.query.to(joints.dtype).expand(*frames, -1, -1), joints, joints, self.members)  # n t r d
+        token = attend(*self.region_qkv(token).chunk(3, -1))
+        token = token.index_select(2, self.region)  # n t v d: each joint's own
+        return x + rearrange(self.out(joints + self.weight * token), "n t v c -> n c t v")
 
 
 def shortcut(cin: int, cout: int, stride: int) -> nn.Module:
     """The shortcut of a block: the identity, or a strided 1x1 convolution and norm if the shape changes."""
     if cin == cout and stride == 1:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(cin, cout, 1, (stride, 1), bias=False), nn.BatchNorm2d(cout))
+    return nn.Sequential(nn.Conv2d(cin, cout, 1, (stride, 1), bias=False), BatchNorm(cout))
 
 
 class BaseBlock(nn.Module):
@@ -885,11 +900,11 @@ class BaseBlock(nn.Module):
             sample = SampleAdjacency(cin, skeleton.num_joints, cfg.temporal_context, prototypes)
         gcn = {"spatial": SpatialGCN, "grouped": CrossTemporalPrototypeGCN}[cfg.graph]
         self.gcn = gcn(cin, cout, skeleton, sample=sample)
-        self.norm = nn.BatchNorm2d(cout)
+        self.norm = BatchNorm(cout)
         gate = FreqTemporalGate(cout, frames) if cfg.frequency_gate else nn.Identity()
         tcn, attention = MultiScaleTCN(cout, stride), nn.Identity()
         if cfg.attention == "partitioned":
-            attention = PartitionedTemporalAttention(cout, skeleton)
+            attention = PartitionedTemporalAttention(cout, skeleton, math.ceil(frames / stride))
         elif cfg.attention == "factorized":
             attention = STJointAtt(cout)
         regions = HierarchicalBodyRegion(cout, skeleton) if cfg.regions else nn.Identity()
@@ -936,7 +951,7 @@ class LastBase(nn.Module):
         self.streams = (cfg.stream,)
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
         self.bank = nn.Parameter(torch.zeros(PROTOTYPES, V, V)) if cfg.prototypes else None
-        self.stem = nn.Sequential(nn.BatchNorm2d(3), conv1x1(3, width))
+        self.stem = nn.Sequential(BatchNorm(3), conv1x1(3, width))
         self.stages, cin, number = nn.ModuleList(), width, 0
         for cout, blocks, first in ((width, 3, 1), (2 * width, 4, 2), (3 * width, 3, 2)):
             stage = nn.ModuleList()
@@ -976,7 +991,7 @@ class MotionGate(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv, self.norm = conv1x1(channels, channels), zeroed(nn.BatchNorm2d(channels))
+        self.conv, self.norm = conv1x1(channels, channels), zeroed(BatchNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         motion = F.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 1, 0))
@@ -989,7 +1004,7 @@ class LastEBlock(nn.Module):
     def __init__(self, cin: int, cout: int, stride: int, drop: float, skeleton: Skeleton):
         super().__init__()
         self.body = nn.Sequential(
-            SpatialGCN(cin, cout, skeleton, directed=True), nn.BatchNorm2d(cout), nn.Hardswish(),
+            SpatialGCN(cin, cout, skeleton, directed=True), BatchNorm(cout), nn.Hardswish(),
             EpSepTCN(cout, stride), MotionGate(cout), STJointAtt(cout), DropPath(drop))
         self.residual = shortcut(cin, cout, stride)
 
@@ -1096,7 +1111,6 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         if n > 1:
             var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
             with torch.no_grad():
-                self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(var * n / (n - 1), self.momentum)
         else:  # as in ClipNorm
@@ -1226,6 +1240,10 @@ class ClipView:
             raise ValueError(f"view.heading, view.trunk_scale: skeleton {store.skeleton.name!r} names no left and "
                              "right shoulder and hip; set both false")
         self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
+        # keys of a clip's random numbers: 16 of the augmentation, 2 of the window, T of the sampling
+        self.keys = torch.tensor([*range(16), 50, 51, *range(100, 100 + cfg.frames)], device=self.device)
+        self.turn = torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device)
+        self.eye = torch.eye(3, device=self.device)
         self.centre, self.pose = self._normalise()
 
     def _rows(self, index: Tensor) -> Tensor:
@@ -1284,36 +1302,40 @@ class ClipView:
         across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, seen * (ls + lh - rs - rh))
         return torch.atan2(across[:, 2], across[:, 0])
 
-    def _augment(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Random linear map (B, 3, 3); whether to mirror the body (B,); whether to swap left and right (B,)."""
-        cfg = self.cfg  # of the 16 numbers: 0-2 rotation, 3-5 stretch, 6 scale, 7-12 shear, 13 flip, 14 swap
-        u = 2 * hashed_uniform(seed, epoch, index[:, None], torch.arange(16, device=self.device)) - 1  # b 16 in [-1, 1)
-        turn = rotation(u[:, :3] * torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device))
-        scale = torch.diag_embed(1 + cfg.stretch * u[:, 3:6]) * (1 + cfg.scale * u[:, 6, None, None])
-        off = u.new_zeros(len(u), 9)
-        off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
-        shear = torch.eye(3, device=self.device) + off.unflatten(1, (3, 3))
-        return turn @ scale @ shear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
+    def _augment(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Random linear map (B, 3, 3); whether to mirror the body (B,); whether to swap left and right (B,).
 
-    def _draw(self, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
-        """u (B, T): position inside each bin; window (B, 2): first frame and number of frames that may be drawn."""
-        cfg, length = self.cfg, self.length[index]
-        u = hashed_uniform(seed, epoch, index[:, None], 100 + torch.arange(cfg.frames, device=self.device))
-        w = hashed_uniform(seed, epoch, index[:, None], 50 + torch.arange(2, device=self.device))
-        count = (length * (cfg.window + (1 - cfg.window) * w[:, 0])).ceil().long().clamp(min=1)
-        return u, torch.stack([((length - count + 1) * w[:, 1]).long(), count], 1)
+        u (B, 16) in [-1, 1): 0-2 rotation, 3-5 stretch, 6 scale, 7-12 shear, 13 flip, 14 swap.
+        """
+        cfg = self.cfg
+        linear = rotation(u[:, :3] * self.turn)
+        scale = 1 + cfg.scale * u[:, 6, None, None]
+        linear = linear * (scale * (1 + cfg.stretch * u[:, None, 3:6])) if cfg.stretch else linear * scale
+        if cfg.shear:
+            off = u.new_zeros(len(u), 9)
+            off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
+            linear = linear @ (self.eye + off.unflatten(1, (3, 3)))
+        return linear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
+
+    def _window(self, length: Tensor, u: Tensor) -> Tensor:
+        """First frame and number of frames (B, 2) that may be drawn from clips of `length` (B,); u (B, 2) in [0, 1)."""
+        count = (length * (self.cfg.window + (1 - self.cfg.window) * u[:, 0])).ceil().long().clamp(min=1)
+        return torch.stack([((length - count + 1) * u[:, 1]).long(), count], 1)
 
     def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
         """Joints (B, M, T, V, 3) of the clips `index` (B,) about the body's centre, in metres unless scaled."""
         cfg, length = self.cfg, self.length[index]
-        u, window = self._draw(index, seed, epoch) if training else (None, None)
+        u = window = None
+        if training:
+            augmenting, within, u = hashed_uniform(seed, epoch, index[:, None], self.keys).split((16, 2, cfg.frames), 1)
+            window = self._window(length, within)
         t = sample_frames(length, cfg.frames, cfg.sampling, u, window)  # b t
         offset = self.offset[index]  # b m
         x = self._near(offset.clamp(min=0), t, length)  # b m t v 3
         seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]  # b m t v 1
         x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
         if training:
-            augment, flip, swap = self._augment(index, seed, epoch)
+            augment, flip, swap = self._augment(2 * augmenting - 1)
             mirrored = (flip ^ swap)[:, None, None, None, None]
             x, seen = (torch.where(mirrored, a[..., self.mirror, :], a) for a in (x, seen))
             # flip: swap the labels, negate x. swap: swap the labels only; a heading taken from swapped shoulders is
@@ -1330,7 +1352,8 @@ class ClipView:
             x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
         if training and cfg.noise:
             at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
-            a, b = (hashed_uniform(seed, epoch, index[:, None, None, None, None], k, at) for k in (201, 202))
+            of, key = index[:, None, None, None, None], torch.tensor([201, 202], device=self.device)
+            a, b = hashed_uniform(seed, epoch, of, key.view(2, 1, 1, 1, 1, 1), at)
             x = x + cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()  # Box-Muller
         return x * seen
 
@@ -1420,13 +1443,11 @@ class Train:
 
 def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
     """Mean over the clips in FP32. A blended clip counts for both of its labels, by their shares."""
-    def of(label: Tensor) -> Tensor:  # b
-        return F.cross_entropy(logits.float(), label, label_smoothing=smoothing, reduction="none")
-
-    loss = of(batch["label"])
-    if "share" in batch:
-        loss = batch["share"] * loss + (1 - batch["share"]) * of(batch["other"])
-    return loss.mean()
+    if "share" not in batch:
+        return F.cross_entropy(logits.float(), batch["label"], label_smoothing=smoothing)
+    own, other = (F.cross_entropy(logits.float(), batch[name], label_smoothing=smoothing, reduction="none")
+                  for name in ("label", "other"))  # b
+    return (batch["share"] * own + (1 - batch["share"]) * other).mean()
 
 
 def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1,
@@ -1453,7 +1474,7 @@ def classification_loss(cfg: Train) -> LossFn:
         output, label = model(batch["joints"]), batch["label"]
         logits, z = output if isinstance(output, tuple) else (output, None)
         loss = cross_entropy(logits, batch, cfg.label_smoothing)
-        metrics = {"top1": (logits.argmax(1) == label).float().mean()}
+        metrics = {"top1": (logits.argmax(1) == label).mean(dtype=torch.float)}
         if z is not None:
             z, _ = of_all_processes(z.float(), batch)
             labels, _ = of_all_processes(label[:, None], batch)
@@ -1620,9 +1641,10 @@ def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
     decay = cfg.adamw_decay if cfg.optimizer == "adamw" else cfg.weight_decay
     groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": decay},
               {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0}]
+    fused = next(model.parameters()).is_cuda or None  # a step is then a few kernels; None leaves the choice to torch
     if cfg.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=cfg.lr, betas=(0.9, 0.999))
-    return torch.optim.SGD(groups, lr=cfg.lr, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(groups, lr=cfg.lr, betas=(0.9, 0.999), fused=fused)
+    return torch.optim.SGD(groups, lr=cfg.lr, momentum=0.9, nesterov=True, fused=fused)
 
 
 def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
@@ -1644,10 +1666,11 @@ def refresh_batchnorm(model: nn.Module, batches: Callable) -> None:
     model.training = True  # forward reads it to drop absent bodies; dropout and the rest stay in eval mode
     for m in norms:
         m.reset_running_stats()
-        m.momentum = None  # a cumulative mean
         m.train()
     with torch.no_grad():
-        for batch in batches():
+        for i, batch in enumerate(batches(), 1):
+            for m in norms:
+                m.momentum = 1 / i  # a cumulative mean
             model(batch["joints"])
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum

@@ -171,7 +171,7 @@ def bench_attention(form: str, channels: int, training: bool) -> dict:
     import last
     torch.set_num_threads(1)
     skeleton = last.SKELETONS["ntu25"]
-    block, x = last.PartitionedTemporalAttention(channels, skeleton), torch.randn(4, channels, 64, 25)
+    block, x = last.PartitionedTemporalAttention(channels, skeleton, 64), torch.randn(4, channels, 64, 25)
 
     def step() -> None:
         with torch.set_grad_enabled(training):

@@ -43,7 +43,7 @@ def dense_attention(block: nn.Module, x: Tensor, hops: np.ndarray) -> Tensor:
     frame, joint = torch.arange(T).repeat_interleave(V), torch.arange(V).repeat(T)
     near_frame = (frame[:, None] - frame).abs() <= 3
     near_joint = torch.from_numpy(hops)[joint][:, joint] <= 1
-    kinds = ((near_joint, near_frame), (near_joint, ~near_frame), (~near_joint, near_frame), (~near_joint, ~near_frame))
+    kinds = ((near_joint, near_frame), (~near_joint, near_frame), (near_joint, ~near_frame), (~near_joint, ~near_frame))
     out = []
     for h, (joints, frames) in enumerate(kinds):
         q, k, v = qkv[:, h].unbind(1)  # n d (t v)

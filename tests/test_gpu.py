@@ -91,7 +91,7 @@ def test_the_view_is_that_of_the_cpu(store):
 
 @pytest.mark.parametrize("channels", [128, 256])
 def test_partitioned_attention_is_the_dense_one_in_less_memory(channels):
-    block = last.PartitionedTemporalAttention(channels, NTU)
+    block = last.PartitionedTemporalAttention(channels, NTU, 64)
     nn.init.normal_(block.out.weight, std=0.1)
     x = torch.randn(4, channels, 64, 25)
     want_x = x.clone().requires_grad_()

@@ -145,7 +145,7 @@ def test_dct_gate_is_one_matrix_per_channel_in_values_and_gradients(T, K):
             matrices = [D.T @ torch.diag(torch.sigmoid(m[c, :T])) @ D for c in range(6)]
             y = torch.stack([matrices[c] @ x[:, c] for c in range(6)], 1)
         else:
-            y = gate(x, m)
+            y = gate(x, m.sigmoid())
         (y * weight).sum().backward()
         results.append((y.detach(), x.grad, m.grad))
     for got, want in zip(*results, strict=True):
@@ -157,9 +157,10 @@ def test_dct_gate_is_one_matrix_per_channel_in_values_and_gradients(T, K):
 def test_fresh_gates_are_one_constant_factor():
     model, x, y = lite(frames=16), torch.randn(2, 24, 16, 25), torch.randn(2, 32, 16, 25)
     stage, block = model.stages[0], model.stages[0].blocks[0].eval()
-    assert torch.allclose(block.dct(y, stage.mask), y / 2, atol=1e-5)
+    assert torch.allclose(block.dct(y, stage.mask.sigmoid()), y / 2, atol=1e-5)
     residual = F.pad(x, (0, 0, 0, 0, 0, 8))
-    gated, free = (block(x, stage.embedding, stage.mask, g) - residual for g in (stage.gate, None))
+    mask = stage.mask.sigmoid()
+    gated, free = (block(x, stage.embedding, mask, g) - residual for g in (stage.gate.sigmoid(), None))
     assert torch.allclose(2 * gated, free, atol=1e-5)
     assert all((p == 0).all() for s in model.stages for p in (s.mask, s.gate))
     assert torch.allclose(torch.softmax(model.stem.weights, 0), torch.full((4, 24), 0.25))
@@ -317,8 +318,8 @@ def test_block_is_the_formula_of_the_design():
 def test_blocks_of_a_stage_share_its_embedding_mask_and_gate():
     stage, x = lived(LiteStage(32, 48, 2, 2, 16, NTU, Model())), torch.randn(2, 32, 16, 25)
     first, second = stage.blocks
-    y = first(x, stage.embedding, stage.mask, stage.gate)
-    assert torch.equal(stage(x), second(y, stage.embedding, stage.mask, stage.gate))
+    shared = stage.embedding, stage.mask.sigmoid(), stage.gate.sigmoid()
+    assert torch.equal(stage(x), second(first(x, *shared), *shared))
     assert {n for n, _ in stage.named_parameters() if "blocks" not in n} == {"embedding", "mask", "gate"}
 
 
@@ -491,7 +492,7 @@ def test_state_holds_no_tables_and_no_dct_matrices_and_loads_as_weights_only():
 
 
 def test_dct_products_stay_in_fp32_under_autocast():
-    gate, x, m = DCTGate(16), torch.randn(2, 6, 16, 5), torch.randn(6, 16)
+    gate, x, m = DCTGate(16), torch.randn(2, 6, 16, 5), torch.rand(6, 16)
     with torch.autocast("cpu", torch.bfloat16):
         y = gate(x, m)
     assert y.dtype == torch.float32 and torch.equal(y, gate(x, m))

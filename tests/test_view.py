@@ -31,6 +31,11 @@ CALM = View(frames=16, bodies=2, rotate=(0.0, 0.0, 0.0), scale=0.0)  # training 
 EVERY = torch.arange(24)
 
 
+def drawn(index: torch.Tensor, seed: int = 0, epoch: int = 0) -> torch.Tensor:
+    """The 16 numbers in [-1, 1) that augment each clip."""
+    return 2 * hashed_uniform(seed, epoch, index[:, None], torch.arange(16)) - 1
+
+
 @pytest.fixture
 def store(tmp_path, make_store) -> ClipStore:
     return ClipStore(make_store(tmp_path / "store"))
@@ -209,7 +214,7 @@ def test_view_in_training_differs_between_epochs_seeds_and_clips(store):
     x = view(EVERY, True, seed=3, epoch=2)
     for other in (view(EVERY, True, 3, 3), view(EVERY, True, 4, 2)):
         assert all(not torch.allclose(a, b, atol=1e-3) for a, b in zip(x, other, strict=True))
-    maps, flips, _ = view._augment(EVERY, 3, 2)
+    maps, flips, _ = view._augment(drawn(EVERY, 3, 2))
     assert len({tuple(m.flatten().tolist()) for m in maps}) == 24 and 0 < flips.sum() < 24
 
 
@@ -466,7 +471,7 @@ def test_swap_is_the_view_of_a_recording_whose_sides_were_mistaken(tmp_path, mak
 @pytest.mark.parametrize("field, lo, hi", [("scale", 0.7, 1.3), ("stretch", 0.7, 1.3)])
 def test_scale_acts_on_all_axes_alike_and_stretch_on_each(store, field, lo, hi):
     view = ClipView(store, replace(CALM, **{field: 0.3}))
-    maps, _, _ = view._augment(torch.arange(2000), 0, 0)
+    maps, _, _ = view._augment(drawn(torch.arange(2000)))
     axes = torch.diagonal(maps, dim1=1, dim2=2)
     assert torch.equal(maps, torch.diag_embed(axes))
     assert lo <= axes.min() < lo + 0.02 and hi - 0.02 < axes.max() <= hi and axes.mean() == pytest.approx(1, abs=0.02)
@@ -474,7 +479,7 @@ def test_scale_acts_on_all_axes_alike_and_stretch_on_each(store, field, lo, hi):
 
 
 def test_shear_fills_the_six_places_off_the_diagonal(store):
-    maps, _, _ = ClipView(store, replace(CALM, shear=0.4))._augment(torch.arange(2000), 0, 0)
+    maps, _, _ = ClipView(store, replace(CALM, shear=0.4))._augment(drawn(torch.arange(2000)))
     off = maps - torch.eye(3)
     assert torch.equal(torch.diagonal(off, dim1=1, dim2=2), torch.zeros(2000, 3))
     six = off[:, ~torch.eye(3, dtype=torch.bool)]
@@ -486,7 +491,7 @@ def test_shear_fills_the_six_places_off_the_diagonal(store):
 def test_rotation_stays_within_its_degrees_about_its_axis(store, axis):
     rotate = [0.0] * 3
     rotate[axis] = 40.0
-    maps, _, _ = ClipView(store, replace(CALM, rotate=tuple(rotate)))._augment(torch.arange(2000), 0, 0)
+    maps, _, _ = ClipView(store, replace(CALM, rotate=tuple(rotate)))._augment(drawn(torch.arange(2000), 0, 0))
     j, k = (axis + 1) % 3, (axis + 2) % 3
     degrees = torch.rad2deg(torch.atan2(maps[:, j, k], maps[:, j, j]))
     assert torch.allclose(maps[:, axis, axis], torch.ones(2000))
@@ -504,7 +509,7 @@ def test_noise_is_normal_and_of_its_deviation_in_metres(store):
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
 def test_flip_and_swap_come_as_often_as_the_recipe_says(store, p):
-    _, flips, swaps = ClipView(store, View(flip=p, swap=1 - p))._augment(torch.arange(4000), 0, 0)
+    _, flips, swaps = ClipView(store, View(flip=p, swap=1 - p))._augment(drawn(torch.arange(4000), 0, 0))
     tolerance = 0.03 * (0 < p < 1)
     assert flips.float().mean() == pytest.approx(p, abs=tolerance)
     assert swaps.float().mean() == pytest.approx(1 - p, abs=tolerance)
