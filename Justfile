@@ -97,6 +97,10 @@ test *args:
 test-gpu *args:
     @"{{python}}" -m pytest -o addopts=-q tests/test_gpu.py "$@"
 
+# all that a GPU is needed for, in the order of its worth: just gpu [minutes=15] [tiny=true]
+gpu *args:
+    @"{{python}}" tests/gpu.py "$@"
+
 # ruff
 lint:
     @"{{python}}" -m ruff check .

@@ -332,9 +332,12 @@ def write_result(cfg: Config, command: str, revision: str, result: dict) -> None
 
 
 def commit() -> str:
-    """The commit of the code, with + if tracked files were changed since; empty outside a repository."""
+    """The commit of the code, with + if tracked files were changed since; empty outside a repository or without git."""
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
+        try:
+            return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
+        except FileNotFoundError:
+            return ""
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 

@@ -3,6 +3,7 @@
     just bench                      everything, 10 to 30 minutes, mostly compiling -> results/bench.json and tables
     just bench compile=false        without the compiled networks
     just bench out=                 print only
+    just bench device=cuda          on a GPU: see tests/bench_gpu.py
 
 Parsing: real NTU files (../shared/data or LAST_TEST_DATA, else synthetic ones) against the field's line-by-line parser.
 View: a batch of 16 clips, sampled, normalised, augmented.
@@ -304,7 +305,7 @@ def network_table(compile_too: bool) -> list[dict]:
 
 
 def main(argv: list[str]) -> None:
-    given = {"compile": "true", "out": "results/bench.json"}
+    given = {"compile": "true", "out": "results/bench.json", "device": "cpu", "networks": ""}
     if {"-h", "--help", "help"} & set(argv):
         print(__doc__.strip())
         return
@@ -314,6 +315,13 @@ def main(argv: list[str]) -> None:
             print(f"error: unknown argument {arg!r} (known: {', '.join(given)})", file=sys.stderr)
             sys.exit(2)
         given[key] = value
+    if given["device"] != "cpu":
+        import bench_gpu
+        compiled = {"true": [False, True], "false": [False], "only": [True]}[given["compile"]]
+        networks = given["networks"].split(",") if given["networks"] else list(bench_gpu.NETWORKS)
+        out = given["out"] if any(arg.startswith("out=") for arg in argv) else None
+        bench_gpu.table(networks, compiled, out, "just bench " + " ".join(argv))
+        return
     report = {"command": "just bench " + " ".join(argv), "parse": bench_parse(), "view": bench_view(), "networks": []}
     parse = report["parse"]
     print(f"parsing: {parse['ratio']:.1f} times the field's parser (median of {len(parse['files'])} files)", flush=True)

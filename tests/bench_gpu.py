@@ -1,0 +1,140 @@
+"""A training step of each network on a GPU, on a store in memory of NTU-60's number and length of clips.
+
+    just bench device=cuda                      -> results/bench-<GPU>.json and a table
+    just bench device=cuda networks=lite_small  some networks; what else the file holds is kept
+    LAST_GPU=cpu just bench device=cuda out=    rehearses every line without a GPU
+
+T = 64, V = 25, M = 2, the recipe's own batch. A step is the trainer's: view, forward, backward, clipping, optimiser,
+over `accumulate` batches. Launches are counted by torch's profiler. The epoch is 40,091 clips at the measured rate.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from recipe import load_config
+from run import build_model, commit, device_name
+
+import last
+from last import SKELETONS, Batches, ClipView, Training, classification_loss
+
+NETWORKS = ("lite_nano", "lite_small", "last_e", "base")
+CLIPS, FRAMES, PAIRS = 40_091, 84, 11 / 60  # of NTU-60's xsub; share of clips with two people
+ROOT = Path(__file__).resolve().parent.parent
+DEVICE = torch.device(os.environ.get("LAST_GPU", "cuda"))
+
+
+def clips_in_memory(count: int) -> SimpleNamespace:
+    """What ClipView reads of a store: random joints, PAIRS of the clips with a second body."""
+    rng = np.random.default_rng(0)
+    two = rng.random(count) < PAIRS
+    bodies = 1 + two
+    first = FRAMES * (np.cumsum(bodies) - bodies)
+    offset = np.stack([first, np.where(two, first + FRAMES, -1)], 1)
+    frames = np.resize(rng.standard_normal(1 << 22).astype("float32"), (FRAMES * bodies.sum(), 25, 3))
+    clips = {"label": rng.integers(0, 60, count), "length": np.full(count, FRAMES), "offset": offset}
+    return SimpleNamespace(path="memory", skeleton=SKELETONS["ntu25"], frames=frames, clips=clips)
+
+
+def wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(f: Callable, calls: int, rounds: int = 3) -> float:
+    """Seconds of a call: the median of `rounds` rounds of `calls` calls."""
+    times = []
+    for _ in range(rounds):
+        wait()
+        start = time.perf_counter()
+        for _ in range(calls):
+            f()
+        wait()
+        times.append((time.perf_counter() - start) / calls)
+    return statistics.median(times)
+
+
+def launches(f: Callable) -> int:
+    """Kernels and copies that the device runs in a call; on a CPU, operations."""
+    with torch.profiler.profile() as profile:
+        f()
+        wait()
+    wanted = torch.autograd.DeviceType.CUDA if DEVICE.type == "cuda" else torch.autograd.DeviceType.CPU
+    return sum(event.device_type == wanted for event in profile.events())
+
+
+def forever(batches: Batches) -> Iterator[dict]:
+    while True:
+        yield from batches()
+
+
+def measure(recipe: str, compiled: bool, store: SimpleNamespace, calls: int) -> dict:
+    """A network's training: seconds of a step, clips a second, launches, peak memory, share of the view, an epoch."""
+    cfg = load_config([f"recipe={recipe}", "view.bodies=2", f"train.compile={str(compiled).lower()}"])
+    view = ClipView(store, cfg.view, DEVICE)
+    model = build_model(cfg, store.skeleton, 60).to(DEVICE).train()
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+    source = forever(Batches(view, np.arange(len(store.clips["label"])), cfg.train.batch, training=True))
+    with tempfile.TemporaryDirectory() as folder:
+        run = Training(model, classification_loss(cfg.train), cfg.train, Path(folder), {}, 0, 1000, {})
+        size = cfg.train.accumulate
+
+        def step() -> None:
+            run.take_step([next(source) for _ in range(size)])
+
+        started = time.perf_counter()
+        step()
+        wait()
+        first = time.perf_counter() - started
+        for _ in range(3):
+            step()
+        each, looking = seconds(step, calls), seconds(lambda: [next(source) for _ in range(size)], calls)
+        clips = cfg.train.batch * size
+        case = {"recipe": recipe, "compiled": compiled, "dtype": str(run.dtype).removeprefix("torch."),
+                "batch": cfg.train.batch, "accumulate": size, "first_step_s": round(first, 2),
+                "step_ms": round(1e3 * each, 3), "clips_per_s": round(clips / each, 1),
+                "view_share": round(looking / each, 3), "launches": launches(step),
+                "epoch_s": round(CLIPS * each / clips, 2)}
+        if DEVICE.type == "cuda":
+            case["peak_MB"] = round((torch.cuda.max_memory_allocated() - held) / 1e6)
+    torch._dynamo.reset()
+    return case
+
+
+def table(networks: list[str], compiled: list[bool], out: str | None, command: str) -> Path:
+    """Measure and print; the file is written after each case, so that what was measured is there if time runs out."""
+    rehearsal = DEVICE.type != "cuda"
+    store = clips_in_memory(600 if rehearsal else CLIPS)
+    name = device_name(DEVICE)
+    path = ROOT / (out or f"results/bench-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json")
+    cases = json.loads(path.read_text())["cases"] if path.is_file() and out != "" else []
+    print("| network | compiled | batch | step ms | launches | clips / s | view | NTU-60 epoch, s | peak MB |")
+    print("|---" * 9 + "|", flush=True)
+    for compile_it in compiled:
+        for recipe in networks:
+            row = f"| {recipe} | {'yes' if compile_it else 'no'} "
+            try:
+                case = measure(recipe, compile_it, store, 1 if rehearsal else 10 if recipe == "base" else 50)
+            except Exception as e:  # a network that does not run must not cost the others' figures
+                print(f"{row}| failed: {str(e).splitlines()[0][:100]} |", flush=True)
+                continue
+            print(f"{row}| {case['batch']} x {case['accumulate']} | {case['step_ms']:.1f} | {case['launches']} "
+                  f"| {case['clips_per_s']:.0f} | {100 * case['view_share']:.0f} % | {case['epoch_s']:.1f} "
+                  f"| {case.get('peak_MB', '')} |", flush=True)
+            cases = [c for c in cases if (c["recipe"], c["compiled"]) != (recipe, compile_it)] + [case]
+            if out != "":
+                last.write_json(path, {"command": command, "device": name, "torch": torch.__version__,
+                                       "commit": commit(), "clips": CLIPS, "frames": FRAMES,
+                                       "pairs": round(PAIRS, 3), "cases": cases})
+    return path

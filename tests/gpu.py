@@ -1,0 +1,191 @@
+"""All that a GPU is needed for, in the order of its worth: measure, test, train. A finished step is not repeated.
+
+    just gpu                          everything; an hour or two on one GPU
+    just gpu minutes=8 out=FOLDER     stops after 8 minutes; the same command goes on
+    just gpu steps=bench,teacher      some steps, in this order
+    just gpu tiny=true                rehearses each line on any machine: device=cpu, narrow networks, one epoch
+
+In:  clip stores of Northwestern-UCLA and UTD-MHAD (`just phase0 recipe=nw_ucla raw=...`).
+Out: runs/ as always; FOLDER (default gpu/): results.tar with every run's result, recipe, log and scores and the
+     benchmark; weights-<run>.pt in FP16 of the teachers, students.tar with the students' weights; a log a step. No file
+     is larger than 15 MB.
+Exit codes: 0 all steps done, 1 a step failed or time ran out, 2 bad input.
+"""
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST = 15e6  # bytes of a file
+
+
+@dataclass
+class Step:
+    """Commands, one after another; `beside`: the next step starts at once, because this one measures no time."""
+    name: str
+    commands: tuple[str, ...]
+    tiny: str                   # words added in a rehearsal
+    beside: bool = False
+
+
+ABLATION = "phases/ablation.py rows="
+SMALL = "view.frames=8 train.epochs=1 device=cpu"
+NARROW = f"model.width=16 {SMALL}"
+BASE = "train.accumulate=1"  # a step a batch: these sets have a thousand clips
+B_ROWS = "B0,B1,B2,B3,B4,B5,B6,B8,B9,B10,B11,B12,B13"  # B7 is base under another name
+STEPS = [
+    Step("bench", ("tests/bench.py device=cuda compile=false",), "networks=lite_nano out="),
+    Step("test", ("-m pytest -o addopts=-q tests/test_gpu.py --durations=8",), "-k fp32 or view or group", beside=True),
+    Step("teacher", (f"{ABLATION}base streams=all data=nw_ucla jobs=4 {BASE} train.batch=32 train.epochs=100",),
+         NARROW),
+    Step("students", (f"{ABLATION}lite_small_base,lite_nano_base data=nw_ucla seeds=0,1,2 jobs=6",), SMALL),
+    Step("B_utd", (f"{ABLATION}base streams=all data=utd_mhad jobs=4 {BASE}",
+                   f"{ABLATION}{B_ROWS} data=utd_mhad jobs=8 {BASE}"), NARROW),
+    Step("L_utd", (f"{ABLATION}last_e data=utd_mhad",
+                   f"{ABLATION}L10,L11,lite_small_base,lite_nano_base data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=8",
+                   f"{ABLATION}maskclr_small data=utd_mhad train.epochs=25 pretrain.gate=100 seeds=0,1,2 jobs=3",
+                   f"{ABLATION}L12 data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=3"), SMALL),
+    Step("L_ucla", (f"{ABLATION}L0,L3,L5,L6,L7,L8 data=nw_ucla train.epochs=40 seeds=0,1,2 jobs=8",), SMALL),
+    Step("B_ucla", (f"{ABLATION}{B_ROWS} data=nw_ucla jobs=8 {BASE} train.batch=32 train.epochs=100",), NARROW),
+    Step("compiled", ("tests/bench.py device=cuda compile=only",), "networks=lite_nano out="),
+]
+
+
+class Lease:
+    """The time that is left, and the commands under way."""
+
+    def __init__(self, minutes: float, out: Path, tiny: bool):
+        self.end, self.out, self.tiny = time.monotonic() + 60 * minutes, out, tiny
+        self.under_way: list[tuple[Step, subprocess.Popen]] = []
+
+    @property
+    def left(self) -> float:
+        return self.end - time.monotonic()
+
+    def done(self, step: Step) -> bool:
+        return (self.out / f"{step.name}.done").exists()
+
+    def start(self, step: Step) -> None:
+        say(f"{step.name}: starts, {self.left / 60:.1f} min left")
+        words = [shlex.join([sys.executable, *shlex.split(c)]) for c in step.commands]
+        if self.tiny:
+            more = shlex.join([step.tiny[:2], step.tiny[3:]] if step.tiny.startswith("-k") else step.tiny.split())
+            words = [f"{w} {more}" for w in words]
+        env = os.environ | {"PYTHONUNBUFFERED": "1"} | ({"LAST_GPU": "cpu"} if self.tiny else {})
+        with open(self.out / f"{step.name}.log", "ab") as f:
+            child = subprocess.Popen(["bash", "-c", "; ".join(["rc=0", *(f"{w} || rc=$?" for w in words), "exit $rc"])],
+                                     stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT, cwd=ROOT, env=env,
+                                     start_new_session=True)
+        self.under_way.append((step, child))
+
+    def wait(self) -> bool:
+        """Wait for all commands under way; interrupt them when time is up. Whether all ended well."""
+        good = True
+        for step, child in self.under_way:
+            try:
+                code = child.wait(max(0.0, self.left))
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGINT)  # trainings end with their last.pt in place
+                try:
+                    code = child.wait(20)
+                except subprocess.TimeoutExpired:
+                    os.killpg(child.pid, signal.SIGKILL)
+                    code = child.wait()
+                say(f"{step.name}: out of time")
+            if code == 0:
+                (self.out / f"{step.name}.done").touch()
+            tail = (self.out / f"{step.name}.log").read_text(errors="replace").splitlines()[-4:]
+            say(f"{step.name}: {'done' if code == 0 else f'exit code {code}'}", *tail)
+            good &= code == 0
+        self.under_way.clear()
+        return good
+
+
+def say(*lines: str) -> None:
+    print(time.strftime("%T"), *lines, sep="\n  ", flush=True)
+
+
+def halved(path: Path) -> bytes:
+    """A final.pt with its weights in FP16."""
+    import torch
+    state, file = torch.load(path, map_location="cpu", weights_only=True), io.BytesIO()
+    state["model"] = {k: v.half() if v.is_floating_point() else v for k, v in state["model"].items()}
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def pack(out: Path) -> None:
+    """What is worth keeping, in a few files below MOST: results of all runs, weights of teachers and students."""
+    with tarfile.open(out / "results.tar", "w") as results, tarfile.open(out / "students.tar", "w") as students:
+        for path in sorted(ROOT.glob("results/bench-*.json")):
+            results.add(path, path.relative_to(ROOT))
+        for path in sorted(ROOT.glob("runs/**/result.json")):
+            for name in ("result.json", "recipe.json", "metrics.jsonl", "scores.npz"):
+                if (path.parent / name).is_file():
+                    results.add(path.parent / name, (path.parent / name).relative_to(ROOT))
+            weights, recipe = path.parent / "final.pt", path.parts[len(ROOT.parts) + 1]
+            if not weights.is_file() or not recipe.startswith(("base", "lite", "last_e", "maskclr")):
+                continue
+            data = halved(weights)
+            if len(data) > 2e6:
+                (out / f"weights-{'-'.join(path.parts[len(ROOT.parts) + 1:-1])}.pt").write_bytes(data)
+            else:
+                info = tarfile.TarInfo(str(weights.relative_to(ROOT)))
+                info.size = len(data)
+                students.addfile(info, io.BytesIO(data))
+    for path in sorted(out.iterdir()):
+        if path.stat().st_size > MOST:
+            say(f"warning: {path} has {path.stat().st_size / 1e6:.0f} MB")
+
+
+def main(argv: list[str]) -> int:
+    given = {"minutes": "600", "out": "gpu", "steps": ",".join(step.name for step in STEPS), "tiny": "false"}
+    if {"-h", "--help", "help"} & set(argv):
+        print(__doc__.strip())
+        return 0
+    for arg in argv:
+        key, eq, value = arg.partition("=")
+        if not eq or key not in given:
+            print(f"error: unknown argument {arg!r} (known: {', '.join(given)})", file=sys.stderr)
+            return 2
+        given[key] = value
+    named = {step.name: step for step in STEPS}
+    unknown = [name for name in given["steps"].split(",") if name not in named]
+    if unknown:
+        print(f"error: steps = {unknown[0]!r}: no such step (known: {', '.join(named)})", file=sys.stderr)
+        return 2
+    out = ROOT / given["out"]
+    out.mkdir(parents=True, exist_ok=True)
+    lease, good = Lease(float(given["minutes"]), out, given["tiny"] == "true"), True
+    try:
+        for name in given["steps"].split(","):
+            if lease.done(named[name]):
+                say(f"{name}: already done")
+                continue
+            if lease.left < 5:
+                good = False
+                break
+            lease.start(named[name])
+            if not named[name].beside:
+                good &= lease.wait()
+        good &= lease.wait()
+    except KeyboardInterrupt:
+        lease.end = 0
+        lease.wait()
+        return 130
+    finally:
+        pack(out)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
