@@ -51,11 +51,11 @@ from torch import Tensor, nn
 from last import (
     Batches,
     ClipView,
+    Conv1x1,
     TemporalConv,
     bodies_present,
     causal,
     classify,
-    conv1x1,
     cross_entropy,
     dkd_loss,
     fit,
@@ -99,7 +99,7 @@ class Distilled(nn.Module):
 
     def __init__(self, student: nn.Module, widths: list[tuple[int, int]]):
         super().__init__()
-        self.student, self.projections = student, nn.ModuleList(conv1x1(a, b) for a, b in widths)
+        self.student, self.projections = student, nn.ModuleList(Conv1x1(a, b) for a, b in widths)
 
     def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Logits (B, K); in training also the projected maps of the bodies present."""

@@ -3,12 +3,13 @@
     just gpu                          everything; an hour or two on one GPU
     just gpu minutes=8 out=FOLDER     stops after 8 minutes; the same command goes on
     just gpu steps=bench,teacher      some steps, in this order
+    just gpu train.amp=fp32           a field of a recipe goes to every training
     just gpu tiny=true                rehearses each line on any machine: device=cpu, narrow networks, one epoch
 
 In:  clip stores of Northwestern-UCLA and UTD-MHAD (`just phase0 recipe=nw_ucla raw=...`).
-Out: runs/ as always; FOLDER (default gpu/): results.tar with every run's result, recipe, log and scores and the
-     benchmark; weights-<run>.pt in FP16 of the teachers, students.tar with the students' weights; a log a step. No file
-     is larger than 15 MB.
+Out: runs/ as always; FOLDER (default gpu/): a log a step; results.tar with these logs, every run's result, recipe,
+     metrics and scores, and the benchmark; weights-<run>.pt of the teachers and students.tar, in FP16. No file is
+     larger than 15 MB.
 Exit codes: 0 all steps done, 1 a step failed or time ran out, 2 bad input.
 """
 from __future__ import annotations
@@ -40,22 +41,22 @@ class Step:
 ABLATION = "phases/ablation.py rows="
 SMALL = "view.frames=8 train.epochs=1 device=cpu"
 NARROW = f"model.width=16 {SMALL}"
-BASE = "train.accumulate=1"  # a step a batch: these sets have a thousand clips
+BASE = "train.accumulate=1 train.batch=32 model.drop_path=0.05"  # for sets of a thousand clips
 B_ROWS = "B0,B1,B2,B3,B4,B5,B6,B8,B9,B10,B11,B12,B13"  # B7 is base under another name
 STEPS = [
     Step("bench", ("tests/bench.py device=cuda compile=false",), "networks=lite_nano out="),
     Step("test", ("-m pytest -o addopts=-q tests/test_gpu.py --durations=8",), "-k fp32 or view or group", beside=True),
-    Step("teacher", (f"{ABLATION}base streams=all data=nw_ucla jobs=4 {BASE} train.batch=32 train.epochs=100",),
-         NARROW),
-    Step("students", (f"{ABLATION}lite_small_base,lite_nano_base data=nw_ucla seeds=0,1,2 jobs=6",), SMALL),
-    Step("B_utd", (f"{ABLATION}base streams=all data=utd_mhad jobs=4 {BASE}",
-                   f"{ABLATION}{B_ROWS} data=utd_mhad jobs=8 {BASE}"), NARROW),
-    Step("L_utd", (f"{ABLATION}last_e data=utd_mhad",
+    Step("teacher", (f"{ABLATION}base streams=all data=nw_ucla jobs=4 {BASE} train.epochs=100",), NARROW),
+    Step("students", (f"{ABLATION}lite_small_base,lite_nano_base,lite_small,lite_nano data=nw_ucla seeds=0,1,2 jobs=12 "
+                      "train.batch=32 train.epochs=80",), SMALL),
+    Step("B_utd", (f"{ABLATION}base,{B_ROWS} data=utd_mhad jobs=14 {BASE} train.epochs=40",), NARROW),
+    Step("L_utd", (f"{ABLATION}last_e data=utd_mhad", f"{ABLATION}base streams=all data=utd_mhad jobs=4 {BASE} "
+                   "train.epochs=40",
                    f"{ABLATION}L10,L11,lite_small_base,lite_nano_base data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=8",
                    f"{ABLATION}maskclr_small data=utd_mhad train.epochs=25 pretrain.gate=100 seeds=0,1,2 jobs=3",
                    f"{ABLATION}L12 data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=3"), SMALL),
     Step("L_ucla", (f"{ABLATION}L0,L3,L5,L6,L7,L8 data=nw_ucla train.epochs=40 seeds=0,1,2 jobs=8",), SMALL),
-    Step("B_ucla", (f"{ABLATION}{B_ROWS} data=nw_ucla jobs=8 {BASE} train.batch=32 train.epochs=100",), NARROW),
+    Step("B_ucla", (f"{ABLATION}{B_ROWS} data=nw_ucla jobs=13 {BASE} train.epochs=100",), NARROW),
     Step("compiled", ("tests/bench.py device=cuda compile=only",), "networks=lite_nano out="),
 ]
 
@@ -63,8 +64,8 @@ STEPS = [
 class Lease:
     """The time that is left, and the commands under way."""
 
-    def __init__(self, minutes: float, out: Path, tiny: bool):
-        self.end, self.out, self.tiny = time.monotonic() + 60 * minutes, out, tiny
+    def __init__(self, minutes: float, out: Path, tiny: bool, passed: list[str]):
+        self.end, self.out, self.tiny, self.passed = time.monotonic() + 60 * minutes, out, tiny, passed
         self.under_way: list[tuple[Step, subprocess.Popen]] = []
 
     @property
@@ -76,7 +77,8 @@ class Lease:
 
     def start(self, step: Step) -> None:
         say(f"{step.name}: starts, {self.left / 60:.1f} min left")
-        words = [shlex.join([sys.executable, *shlex.split(c)]) for c in step.commands]
+        words = [shlex.join([sys.executable, *shlex.split(c), *(self.passed if c.startswith(ABLATION) else ())])
+                 for c in step.commands]
         if self.tiny:
             more = shlex.join([step.tiny[:2], step.tiny[3:]] if step.tiny.startswith("-k") else step.tiny.split())
             words = [f"{w} {more}" for w in words]
@@ -126,7 +128,7 @@ def halved(path: Path) -> bytes:
 def pack(out: Path) -> None:
     """What is worth keeping, in a few files below MOST: results of all runs, weights of teachers and students."""
     with tarfile.open(out / "results.tar", "w") as results, tarfile.open(out / "students.tar", "w") as students:
-        for path in sorted(ROOT.glob("results/bench-*.json")):
+        for path in (*sorted(ROOT.glob("results/bench-*.json")), *sorted(out.glob("*.log"))):
             results.add(path, path.relative_to(ROOT))
         for path in sorted(ROOT.glob("runs/**/result.json")):
             for name in ("result.json", "recipe.json", "metrics.jsonl", "scores.npz"):
@@ -136,7 +138,7 @@ def pack(out: Path) -> None:
             if not weights.is_file() or not recipe.startswith(("base", "lite", "last_e", "maskclr")):
                 continue
             data = halved(weights)
-            if len(data) > 2e6:
+            if len(data) > 3e6:
                 (out / f"weights-{'-'.join(path.parts[len(ROOT.parts) + 1:-1])}.pt").write_bytes(data)
             else:
                 info = tarfile.TarInfo(str(weights.relative_to(ROOT)))
@@ -149,13 +151,17 @@ def pack(out: Path) -> None:
 
 def main(argv: list[str]) -> int:
     given = {"minutes": "600", "out": "gpu", "steps": ",".join(step.name for step in STEPS), "tiny": "false"}
+    passed: list[str] = []
     if {"-h", "--help", "help"} & set(argv):
         print(__doc__.strip())
         return 0
     for arg in argv:
         key, eq, value = arg.partition("=")
+        if eq and "." in key:
+            passed.append(arg)
+            continue
         if not eq or key not in given:
-            print(f"error: unknown argument {arg!r} (known: {', '.join(given)})", file=sys.stderr)
+            print(f"error: unknown argument {arg!r} (known: {', '.join(given)}, train.KEY)", file=sys.stderr)
             return 2
         given[key] = value
     named = {step.name: step for step in STEPS}
@@ -165,7 +171,7 @@ def main(argv: list[str]) -> int:
         return 2
     out = ROOT / given["out"]
     out.mkdir(parents=True, exist_ok=True)
-    lease, good = Lease(float(given["minutes"]), out, given["tiny"] == "true"), True
+    lease, good = Lease(float(given["minutes"]), out, given["tiny"] == "true", passed), True
     try:
         for name in given["steps"].split(","):
             if lease.done(named[name]):

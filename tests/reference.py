@@ -47,7 +47,7 @@ def dense_attention(block: nn.Module, x: Tensor, hops: np.ndarray) -> Tensor:
     out = []
     for h, (joints, frames) in enumerate(kinds):
         q, k, v = qkv[:, h].unbind(1)  # n d (t v)
-        mask = joints & frames
+        mask = (joints & frames).to(x.device)
         score = (q.transpose(1, 2) @ k / math.sqrt(c // 4)).masked_fill(~mask, -1e30).softmax(-1) * mask
         out.append(v @ score.transpose(1, 2))
     return x + block.out(torch.cat(out, 1).reshape(n, c, T, V))

@@ -67,14 +67,17 @@ def test_logits_and_gradients_are_those_of_the_cpu(recipe, precision):
     loss_fn(here, {"joints": joints, "label": label})[0].backward()
     with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
         loss, _ = loss_fn(there, {"joints": joints.to(DEVICE), "label": label.to(DEVICE)})
-    loss.backward()
+    (loss * (1024 if precision == "fp16" else 1)).backward()  # FP16 gradients vanish without a scale
     here.eval(), there.eval()
     with torch.no_grad(), torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
         got, want = there(joints.to(DEVICE)).float().cpu(), here(joints)
     error = (got - want).norm() / want.norm()
     cosine = nn.functional.cosine_similarity(gradients(there), gradients(here), dim=0)
     most, least = WANTED[precision]
-    assert error < most and cosine > least, f"error {error:.2g}, cosine {cosine:.6f}"
+    apart = {name: nn.functional.cosine_similarity(a.grad.flatten(), b.grad.float().cpu().flatten(), dim=0).item()
+             for (name, a), b in zip(here.named_parameters(), there.parameters(), strict=True) if a.grad is not None}
+    worst = sorted(apart, key=apart.get)[:6]
+    assert error < most and cosine > least, f"error {error:.2g}, cosine {cosine:.6f}, {[(k, apart[k]) for k in worst]}"
 
 
 def test_the_view_is_that_of_the_cpu(store):
@@ -98,16 +101,25 @@ def test_partitioned_attention_is_the_dense_one_in_less_memory(channels):
     want = dense_attention(block, want_x, NTU.hops)
     want.square().mean().backward()
     block = block.to(DEVICE)
-    if DEVICE == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    got_x = x.to(DEVICE).requires_grad_()
-    got = block(got_x)
-    got.square().mean().backward()
-    torch.testing.assert_close(got.cpu(), want, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(got_x.grad.cpu(), want_x.grad, rtol=1e-2, atol=1e-6)
-    if DEVICE == "cuda":
-        scores = 4 * 4 * (64 * 25) ** 2 * 4  # bytes of the dense scores of four heads, B = 4
-        assert torch.cuda.max_memory_allocated() < scores
+
+    def peak(f) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Output, gradient, and bytes held at most above what was held before."""
+        before = 0
+        if DEVICE == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        x_there = x.clone().to(DEVICE).requires_grad_()
+        y = f(x_there)
+        y.square().mean().backward()
+        most = torch.cuda.max_memory_allocated() - before if DEVICE == "cuda" else 0
+        return y.detach().cpu(), x_there.grad.cpu(), most
+
+    *_, dense = peak(lambda x: dense_attention(block, x, NTU.hops))
+    got, gradient, ours = peak(block)
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(gradient, want_x.grad, rtol=1e-2, atol=1e-6)
+    print(f"C = {channels}: {ours / 1e6:.0f} MB, dense {dense / 1e6:.0f} MB")
+    assert DEVICE != "cuda" or ours < dense / 2
 
 
 # --- phases ---

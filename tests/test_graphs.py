@@ -11,7 +11,7 @@ from recipe import load_config
 from run import build_model
 from torch import nn
 
-from last import SKELETONS, causal, conv1x1
+from last import SKELETONS, Conv1x1, causal
 
 ALL_ON = ()
 ALL_OFF = ("model.joint_embedding=false", "model.dct_gate=false", "model.frame_gate=false", "model.shift=random")
@@ -49,7 +49,7 @@ def test_a_block_of_base_goes_through_onnx():
     model = build_model(cfg, SKELETONS["coco17"], 5)
     # One block has every piece, also a stride; the export of all ten takes minutes.
     model.stages = nn.ModuleList([nn.ModuleList([model.stages[2][0]])])
-    model.stem = nn.Sequential(nn.BatchNorm2d(3), conv1x1(3, 32))
+    model.stem = nn.Sequential(nn.BatchNorm2d(3), Conv1x1(3, 32))
     x = joints(3, 1, 16, 17)  # the third stage sees 16 of 32 frames
     with torch.no_grad():
         want = stirred(model)(x)

@@ -23,7 +23,7 @@ from test_trainer import Cut, cut_after
 from torch import nn
 
 import last
-from last import SKELETONS, conv1x1, dkd_loss, kd_loss, load_checkpoint
+from last import SKELETONS, Conv1x1, dkd_loss, kd_loss, load_checkpoint
 
 QUICK = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2", "train.batch=8",
          "train.warmup_epochs=1", "train.lr=0.05"]
@@ -73,7 +73,7 @@ class Wide(nn.Module):
 
     def __init__(self, classes: int = 3, widths=(128, 256, 384), strides=(1, 2, 2)):
         super().__init__()
-        stages = [nn.Sequential(conv1x1(a, b), nn.BatchNorm2d(b)) for a, b in zip((3, *widths), widths, strict=False)]
+        stages = [nn.Sequential(Conv1x1(a, b), nn.BatchNorm2d(b)) for a, b in zip((3, *widths), widths, strict=False)]
         self.stages = nn.ModuleList(stages)
         self.conv, self.strides = last.TemporalConv(3, 3, 3), strides
         self.head, self.seen = last.Head(widths[-1], classes, 0.5), []
