@@ -549,7 +549,8 @@ class ShiftFuseBlock(nn.Module):
         if gate is not None:
             y = y * rearrange(gate, "c t -> c t 1")
         if self.stride == 2:
-            x = F.avg_pool2d(x, (2, 1), padding=(1, 0), count_include_pad=False)
+            # on a GPU, torch before 2.14 gives wrong gradients for channels-last maps with padding (pytorch #188344)
+            x = F.avg_pool2d(x.contiguous() if x.is_cuda else x, (2, 1), padding=(1, 0), count_include_pad=False)
         late = y.shape[2] - x.shape[2]  # -1: of an even number of frames, the mean of the last one alone goes
         return y + (F.pad(x, (0, 0, 0, late, 0, self.extra)) if late or self.extra else x)
 
