@@ -290,8 +290,8 @@ def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STR
 def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
     """1x1 convolution of (B, C, T, V) with weight (D, C, 1, 1).
 
-    On a GPU a matrix product over maps that lie channels-last: cuDNN takes a third of a second to plan for a shape that
-    it has not seen, and every batch with another number of bodies is one.
+    On a GPU a matrix product over maps that lie channels-last: cuDNN plans a convolution anew for each shape, and every
+    batch with another number of bodies has one. That was half of LAST-Lite's step (results/README.md).
     """
     if x.is_cuda:
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)
@@ -332,7 +332,7 @@ class TemporalConv(nn.Module):
         c, frames = self.conv, math.ceil(x.shape[2] / self.conv.stride[0])
         pad = self.reach if self.causal else self.reach // 2
         if x.is_cuda and c.groups > 1:
-            x = x.contiguous()  # for torch's own kernel: cuDNN's, for channels-last maps, is three times slower
+            x = x.contiguous()  # for torch's own kernel: cuDNN's, for channels-last maps, takes twice its time
         y = F.conv2d(x, c.weight, c.bias, c.stride, (pad, 0), c.dilation, c.groups)  # pads both ends
         return y[:, :, :frames]  # b c t v; in causal mode the end goes
 
@@ -1749,8 +1749,7 @@ class Training:
             torch.manual_seed(seed + 1)
         if self.rank == 0:
             self._clear(folder, recipe)
-        net = nn.parallel.DistributedDataParallel(model) if self.ranks > 1 else model
-        self.net = torch.compile(net) if cfg.compile else net
+        self.net = nn.parallel.DistributedDataParallel(model) if self.ranks > 1 else model
 
     def _clear(self, folder: Path, recipe: dict) -> None:
         """Write the recipe; remove what a killed run left half-written, and log lines of the epoch that runs again."""
@@ -1877,6 +1876,23 @@ class Training:
         self.save()
 
 
+@contextlib.contextmanager
+def compiled(model: nn.Module, on: bool):
+    """Inside the block the feature maps of the networks in `model` come from torch.compile, if `on`.
+
+    Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. The number of bodies is
+    free in the graph, so three are made: for the first number, for all others, and for causal batches.
+    """
+    nets = [m for m in model.modules() if on and isinstance(m, tuple(MODELS.values()))]
+    try:
+        for net in nets:
+            net.features = torch.compile(net.features)
+        yield
+    finally:
+        for net in nets:
+            del net.features  # the method of the class is back
+
+
 SETTLED = 200  # steps. After fewer, running statistics of batch norms lag: a network may name one class for all clips
 
 
@@ -1897,7 +1913,8 @@ def fit(model: nn.Module, batches: Batches, loss_fn: LossFn, cfg: Train, folder:
     gradient is not finite.
     """
     steps = math.ceil(len(batches) / cfg.accumulate)
-    with locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext(), global_norms(model):
+    lock = locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext()
+    with lock, global_norms(model), compiled(model, cfg.compile):
         run = Training(model, loss_fn, cfg, folder, recipe, seed, steps, identity or {})
         with progress(cfg.epochs * steps, run.at["epoch"] * steps + run.at["step"], "train") as bar:
             while run.at["epoch"] < cfg.epochs:

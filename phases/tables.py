@@ -227,6 +227,19 @@ def attention_speed(entries: dict, exports: dict, bench: dict) -> str:
     return rows_of(["partitioned attention", "mode", "times as fast", "dense: peak MB", "ours"], rows)
 
 
+def gpu_steps(entries: dict, exports: dict, bench: dict) -> str:
+    """Every case of `just bench device=cuda`, all GPUs; an older state of the code under the name `before`."""
+    rows = []
+    for gpu in bench["gpus"]:
+        for state, cases in (("", gpu["cases"]), ("before", gpu.get("before", {}).get("cases", []))):
+            rows += [{"device": gpu["device"], "network": x["recipe"], "code": state or gpu["commit"],
+                      "compiled": "yes" if x["compiled"] else "no", "clips a step": str(x["batch"] * x["accumulate"]),
+                      "step ms": f"{x['step_ms']:.1f}", "launches": str(x["launches"]),
+                      "clips a second": f"{x['clips_per_s']:.0f}", "of it the view": f"{100 * x['view_share']:.0f} %",
+                      "NTU-60 epoch, s": f"{x['epoch_s']:.0f}", "peak MB": str(x.get("peak_MB", ""))} for x in cases]
+    return rows_of(list(rows[0]), rows) if rows else "No GPU has been measured."
+
+
 def teacher_share(entries: dict, exports: dict, bench: dict) -> str:
     """What a teacher's forward takes of a step of phase 2."""
     rows = [{"teacher": x["teacher"], "share of a step of phase 2": f"{100 * x['teacher_share']:.0f} %"}
@@ -288,14 +301,15 @@ def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: s
 
 
 BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
-          "attention-speed": attention_speed, "teacher-share": teacher_share, "exports": exported, "measured": measured,
-          "distilled": distilled, "ablation": ablation}
+          "attention-speed": attention_speed, "gpu-steps": gpu_steps, "teacher-share": teacher_share,
+          "exports": exported, "measured": measured, "distilled": distilled, "ablation": ablation}
 BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
 
 
 def filled(text: str, entries: dict, exports: dict, results: Path) -> str:
     """A README's text with each block between its markers rendered anew; ValueError for a block that is unknown."""
-    bench = read_json(results / "bench.json")
+    others = [read_json(path) for path in sorted(results.glob("bench-*.json"))]
+    bench = read_json(results / "bench.json") | {"gpus": [other for other in others if "cases" in other]}
 
     def render(match: re.Match) -> str:
         start, name, words, end = match.groups()

@@ -86,7 +86,7 @@ def measure(recipe: str, compiled: bool, store: SimpleNamespace, calls: int) -> 
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
     source = forever(Batches(view, np.arange(len(store.clips["label"])), cfg.train.batch, training=True))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, last.compiled(model, compiled):
         run = Training(model, classification_loss(cfg.train), cfg.train, Path(folder), {}, 0, 1000, {})
         size = cfg.train.accumulate
 

@@ -7,10 +7,10 @@
     just gpu tiny=true                rehearses each line on any machine: device=cpu, narrow networks, one epoch
 
 In:  clip stores of Northwestern-UCLA and UTD-MHAD (`just phase0 recipe=nw_ucla raw=...`).
-Out: runs/ as always; FOLDER (default gpu/): a log a step; results.tar with these logs, every run's result, recipe,
-     metrics and scores, and the benchmark; weights-<run>.pt of the teachers and students.tar, in FP16. No file is
-     larger than 15 MB.
-Exit codes: 0 all steps done, 1 a step failed or time ran out, 2 bad input.
+Out: runs/ as always; FOLDER (default gpu/), brought up to date after each step: a log a step; results.tar with these
+     logs, the benchmark, and every run's recipe, metrics, result and scores; weights-<run>.pt of the teachers and
+     students.tar, in FP16. No file is larger than 15 MB.
+Exit codes: 0 all steps done, 1 a step failed or time ran out, 2 bad input, 130 interrupted.
 """
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST = 15e6  # bytes of a file
+MOST = 15e6                                          # bytes of a file
+KEPT = ("base", "lite", "last_e", "maskclr", "L12")  # runs whose weights come along
 
 
 @dataclass
@@ -41,14 +42,14 @@ class Step:
 ABLATION = "phases/ablation.py rows="
 SMALL = "view.frames=8 train.epochs=1 device=cpu"
 NARROW = f"model.width=16 {SMALL}"
-BASE = "train.accumulate=1 train.batch=32 model.drop_path=0.05"  # for sets of a thousand clips
+BASE = "train.accumulate=1 train.batch=64 model.drop_path=0.05"  # for sets of a thousand clips
 B_ROWS = "B0,B1,B2,B3,B4,B5,B6,B8,B9,B10,B11,B12,B13"  # B7 is base under another name
 STEPS = [
     Step("bench", ("tests/bench.py device=cuda compile=false",), "networks=lite_nano out="),
     Step("test", ("-m pytest -o addopts=-q tests/test_gpu.py --durations=8",), "-k fp32 or view or group", beside=True),
     Step("teacher", (f"{ABLATION}base streams=all data=nw_ucla jobs=4 {BASE} train.epochs=100",), NARROW),
     Step("students", (f"{ABLATION}lite_small_base,lite_nano_base,lite_small,lite_nano data=nw_ucla seeds=0,1,2 jobs=12 "
-                      "train.batch=32 train.epochs=80",), SMALL),
+                      "train.batch=64 train.epochs=120",), SMALL),
     Step("B_utd", (f"{ABLATION}base,{B_ROWS} data=utd_mhad jobs=14 {BASE} train.epochs=40",), NARROW),
     Step("L_utd", (f"{ABLATION}last_e data=utd_mhad", f"{ABLATION}base streams=all data=utd_mhad jobs=4 {BASE} "
                    "train.epochs=40",
@@ -109,6 +110,7 @@ class Lease:
             say(f"{step.name}: {'done' if code == 0 else f'exit code {code}'}", *tail)
             good &= code == 0
         self.under_way.clear()
+        pack(self.out)
         return good
 
 
@@ -126,22 +128,27 @@ def halved(path: Path) -> bytes:
 
 
 def pack(out: Path) -> None:
-    """What is worth keeping, in a few files below MOST: results of all runs, weights of teachers and students."""
+    """What is worth keeping, in a few files below MOST; a run under way is worth its recipe and metrics."""
     with tarfile.open(out / "results.tar", "w") as results, tarfile.open(out / "students.tar", "w") as students:
         for path in (*sorted(ROOT.glob("results/bench-*.json")), *sorted(out.glob("*.log"))):
-            results.add(path, path.relative_to(ROOT))
-        for path in sorted(ROOT.glob("runs/**/result.json")):
-            for name in ("result.json", "recipe.json", "metrics.jsonl", "scores.npz"):
-                if (path.parent / name).is_file():
-                    results.add(path.parent / name, (path.parent / name).relative_to(ROOT))
-            weights, recipe = path.parent / "final.pt", path.parts[len(ROOT.parts) + 1]
-            if not weights.is_file() or not recipe.startswith(("base", "lite", "last_e", "maskclr")):
+            results.add(path, path.name)
+        for recipe in sorted(ROOT.glob("runs/**/recipe.json")):
+            folder = recipe.parent
+            name = folder.relative_to(ROOT)
+            for file in ("recipe.json", "metrics.jsonl", "result.json", "scores.npz"):
+                if (folder / file).is_file():
+                    results.add(folder / file, str(name / file))
+            weights = folder / "final.pt"
+            if not weights.is_file() or not name.parts[1].startswith(KEPT):
+                continue
+            alone = out / f"weights-{'-'.join(name.parts[1:])}.pt"
+            if alone.is_file() and alone.stat().st_mtime > weights.stat().st_mtime:
                 continue
             data = halved(weights)
             if len(data) > 3e6:
-                (out / f"weights-{'-'.join(path.parts[len(ROOT.parts) + 1:-1])}.pt").write_bytes(data)
+                alone.write_bytes(data)
             else:
-                info = tarfile.TarInfo(str(weights.relative_to(ROOT)))
+                info = tarfile.TarInfo(str(name / "final.pt"))
                 info.size = len(data)
                 students.addfile(info, io.BytesIO(data))
     for path in sorted(out.iterdir()):
@@ -183,13 +190,12 @@ def main(argv: list[str]) -> int:
             lease.start(named[name])
             if not named[name].beside:
                 good &= lease.wait()
-        good &= lease.wait()
+        if lease.under_way:
+            good &= lease.wait()
     except KeyboardInterrupt:
         lease.end = 0
         lease.wait()
         return 130
-    finally:
-        pack(out)
     return 0 if good else 1
 
 

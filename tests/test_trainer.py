@@ -25,6 +25,7 @@ from torch import nn
 
 import last
 from last import (
+    SKELETONS,
     TemporalConv,
     Train,
     accuracy,
@@ -762,3 +763,34 @@ def test_metrics_hold_one_line_an_epoch_with_means_over_clips(tmp_path):
     for e, part in zip(lines, (losses[:3], losses[3:6], losses[6:]), strict=True):
         assert e["loss"] == pytest.approx(sum(loss * clips for loss, _, clips in part) / 10)
         assert e["top1"] == pytest.approx(sum(top1 * clips for _, top1, clips in part) / 10)
+
+
+def test_a_compiled_training_ends_as_an_eager_one_without_compiling_each_batch(tmp_path, monkeypatch):
+    """With causal batches, one and two bodies, and a smaller last batch."""
+    from torch._dynamo.utils import counters
+    compile_, made = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda f: made.append(f) or compile_(f, backend="eager"))
+    g, clips = torch.Generator().manual_seed(0), []
+    for size in (6, 6, 6, 4):
+        joints = torch.randn(size, 2, 8, 17, 3, generator=g)
+        joints[torch.rand(size, generator=g) < 0.5, 1] = 0
+        clips.append({"joints": joints, "label": torch.arange(size) % 3})
+
+    class Epoch(list):
+        def __call__(self, epoch: int = 0, start: int = 0):
+            return iter(self[start:])
+
+    def weights(on: bool) -> dict:
+        cfg = load_config(["recipe=lite_nano", "train.epochs=2", "train.causal=0.5", "model.dropout=0", "view.frames=8",
+                           f"train.compile={str(on).lower()}"])
+        model = build_model(cfg, SKELETONS["coco17"], 3)
+        model = fit(model, Epoch(clips), last.classification_loss(cfg.train), cfg.train, tmp_path / str(on), {})
+        assert "features" not in vars(model)
+        return model.state_dict()
+
+    torch._dynamo.reset()
+    counters.clear()
+    eager, ours = weights(False), weights(True)
+    assert len(made) == 1 and counters["stats"]["unique_graphs"] <= 4
+    for key, value in eager.items():
+        torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,78 @@
+"""tests/gpu.py, `just gpu`: steps in order, none twice, within the minutes given; what comes home."""
+import tarfile
+import time
+
+import gpu
+import pytest
+import torch
+from gpu import STEPS, Step, main
+from recipe import load_config
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty project, and steps that append their name to a file."""
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+
+    def steps(**codes: str) -> None:
+        write = "open('order', 'a').write('{} '); {}"
+        made = [Step(name, (f'-c "{write.format(name, code)}"',), "") for name, code in codes.items()]
+        monkeypatch.setattr(gpu, "STEPS", made)
+    return tmp_path, steps
+
+
+def test_finished_steps_are_not_repeated_and_a_failed_one_stops_no_other(here):
+    folder, steps = here
+    steps(a="1", b="import sys; sys.exit(3)", c="1")
+    assert main([]) == 1 and (folder / "order").read_text() == "a b c "
+    steps(a="1", b="1", c="1")
+    assert main([]) == 0 and (folder / "order").read_text() == "a b c b "
+    assert main(["steps=c"]) == 0 and (folder / "order").read_text() == "a b c b "
+
+
+def test_minutes_are_kept_and_the_same_command_goes_on(here):
+    folder, steps = here
+    steps(a="import time; time.sleep(60)", b="1")
+    started = time.monotonic()
+    assert main(["minutes=0.1"]) == 1 and time.monotonic() - started < 30
+    assert (folder / "order").read_text() == "a "  # no time is left for b
+    steps(a="1", b="1")
+    assert main([]) == 0 and (folder / "order").read_text() == "a a b "
+
+
+def test_results_logs_and_weights_come_home_after_each_step(here):
+    folder, steps = here
+    for recipe, size in (("base", 1 << 21), ("lite_nano", 10), ("B0", 10)):
+        run = folder / "runs" / recipe / "tiny-xsub" / "seed0"
+        run.mkdir(parents=True)
+        (run / "recipe.json").write_text("{}")
+        (run / "metrics.jsonl").write_text("")
+        torch.save({"model": {"w": torch.ones(size), "n": torch.ones(2, dtype=torch.long)}}, run / "final.pt")
+    steps(a="print('hello')")
+    assert main([]) == 0
+    with tarfile.open(folder / "gpu" / "results.tar") as tar:
+        assert {"a.log", "runs/B0/tiny-xsub/seed0/recipe.json", "runs/base/tiny-xsub/seed0/metrics.jsonl"} <= set(
+            tar.getnames())
+        assert tar.extractfile("a.log").read() == b"hello\n"
+    with tarfile.open(folder / "gpu" / "students.tar") as tar:
+        assert tar.getnames() == ["runs/lite_nano/tiny-xsub/seed0/final.pt"]
+    state = torch.load(folder / "gpu" / "weights-base-tiny-xsub-seed0.pt", weights_only=True)["model"]
+    assert state["w"].dtype == torch.half and state["n"].dtype == torch.long
+    assert (folder / "gpu" / "weights-base-tiny-xsub-seed0.pt").stat().st_size < gpu.MOST
+
+
+@pytest.mark.parametrize("argv, word", [(["minuets=3"], "minuets"), (["steps=teachers"], "teacher"), (["x"], "'x'")])
+def test_a_wrong_word_is_one_line(here, capsys, argv, word):
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error:") and word in err and err.count("\n") == 1
+
+
+def test_every_training_of_every_step_is_a_valid_command():
+    import ablation
+    commands = [c for step in STEPS for c in step.commands if c.startswith(gpu.ABLATION)]
+    assert len(commands) > 8
+    for command in commands:
+        given = ablation.parse(command.split()[1:])
+        for row in given.rows:
+            load_config([f"recipe={row}", *given.passed])
