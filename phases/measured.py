@@ -16,7 +16,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from recipe import ROOT, load_config
+from recipe import ROOT, load_config, read_recipe, recipe_files
 from run import read_json
 
 from last import STREAMS, WHERE
@@ -106,6 +106,21 @@ def stored(folder: Path) -> tuple[dict[str, dict], dict[tuple, dict]]:
 
 def default_split(data: str) -> str:
     return load_config(["recipe=lite_small", f"data={data}"]).data.split
+
+
+def entry_of(row: str, data: str, split: str, entries: dict[str, dict]) -> dict | None:
+    """The entry of a row; of the recipe that it extends if it changes nothing there (B7 is base under another name)."""
+    e = entries.get(f"{row}--{data}-{split}")
+    if e or row not in recipe_files():
+        return e
+    table = read_recipe(row)[1]
+    return entry_of(table["extends"], data, split, entries) if set(table) == {"extends"} else None
+
+
+def overrides(e: dict | None) -> list[str]:
+    """What an entry's command changed of its recipe, apart from the epochs, which have a column: view.frames=16."""
+    words = e.get("command", "").split() if e else []
+    return [w for w in words if "." in w.partition("=")[0] and not w.startswith("train.epochs=")]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,20 @@ import re
 import statistics
 from pathlib import Path
 
-from measured import DEMO, SIZES, change, count, default_split, drop, mean_sd, published, sizes, values
+from measured import (
+    DEMO,
+    SIZES,
+    change,
+    count,
+    default_split,
+    drop,
+    entry_of,
+    mean_sd,
+    overrides,
+    published,
+    sizes,
+    values,
+)
 from recipe import ROOT, nearest, recipe_files
 from run import read_json
 
@@ -28,8 +41,8 @@ LITE = [("EfficientGCN-B0", ("EfficientGCN-B0",)),
 
 
 def rows_of(head: list[str], rows: list[dict[str, str]]) -> str:
-    """A Markdown table. Columns about copied test clips go if they are empty: most data sets have none."""
-    head = [h for h in head if "clean" not in h or any(row.get(h) for row in rows)]
+    """A Markdown table. Empty columns about copied test clips and overrides go: most tables have neither."""
+    head = [h for h in head if ("clean" not in h and h != "with") or any(row.get(h) for row in rows)]
     cells = (" | ".join(row.get(h, "").replace("|", "/") for h in head) for row in rows)
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {c} |" for c in cells)])
 
@@ -88,14 +101,15 @@ def results_table(title: str, listed: list[tuple[str, tuple]], columns: list[tup
 
 def ablation_table(letter: str, data: str, split: str, entries: dict) -> tuple[str, set]:
     """The ablation table of rows B, L or P, and the names of the entries in it."""
-    got, rows = {row: entries.get(f"{row}--{data}-{split}") for row in ablation_rows(letter)}, []
+    got, rows = {row: entry_of(row, data, split, entries) for row in ablation_rows(letter)}, []
     against = {f"to {r}": got[r] for r in AGAINST[letter]}
     for row, e in got.items():
         rows.append({
             "row": row + DEMO * (data == "synthetic"), "purpose": purpose(row), "top-1": mean_sd(e, "top1"),
             "top-1 clean": mean_sd(e, "top1_clean"), **{to: change(e, other) for to, other in against.items()},
-            **sizes(e), "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs"))))})
-    head = ["row", "purpose", "top-1", "top-1 clean", *against, *SIZES, "epochs"]
+            **sizes(e), "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
+            "with": " ".join(overrides(e))})
+    head = ["row", "purpose", "top-1", "top-1 clean", *against, *SIZES, "epochs", "with"]
     return (titled(f"Rows {letter}, {LABEL.get(data, data)} {split}", head, rows),
             {f"{row}--{data}-{split}" for row in got})
 
@@ -269,8 +283,10 @@ def measured(entries: dict, exports: dict, bench: dict, data: str = "nw_ucla") -
         epochs = ", ".join(dict.fromkeys(map(str, values(e, "epochs"))))
         rows.append({"recipe": f"`{e['recipe']}`", "what": line.removeprefix("# ").rstrip("."), **sizes(e),
                      "epochs": epochs, "top-1": mean_sd(e, "top1"), "top-1 clean": mean_sd(e, "top1_clean"),
-                     "top-5": mean_sd(e, "top5"), "parameters": count(e.get("params"))})
-    return rows_of(["recipe", "what", "parameters", "epochs", "seeds", "top-1", "top-1 clean", "top-5"], rows)
+                     "top-5": mean_sd(e, "top5"), "parameters": count(e.get("params")),
+                     "with": " ".join(overrides(e))})
+    head = ["recipe", "what", "parameters", "epochs", "seeds", "top-1", "top-1 clean", "top-5", "with"]
+    return rows_of(head, rows)
 
 
 def distilled(entries: dict, exports: dict, bench: dict) -> str:
@@ -290,14 +306,23 @@ def distilled(entries: dict, exports: dict, bench: dict) -> str:
 
 
 def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: str = "utd_mhad") -> str:
-    """The table of rows B, L or P, short: purpose, top-1 and the differences to its baselines."""
+    """The table of rows B, L or P, short: purpose, top-1 and the differences to its baselines.
+
+    What the commands of all rows changed stands below it, what one row's did in its line.
+    """
     split, lines = default_split(data), []
-    got = {row: entries.get(f"{row}--{data}-{split}") for row in ablation_rows(rows)}
+    got = {row: entry_of(row, data, split, entries) for row in ablation_rows(rows)}
+    each = [overrides(e) for e in got.values() if e]
+    shared = [word for word in (each[0] if each else []) if all(word in words for words in each)]
     against = {f"to {r}": got[r] for r in AGAINST[rows]}
     for row, e in got.items():
         lines.append({"row": row, "purpose": purpose(row), "top-1": mean_sd(e, "top1"), **sizes(e),
-                      "top-1 clean": mean_sd(e, "top1_clean"), **{to: change(e, b) for to, b in against.items()}})
-    return rows_of(["row", "purpose", "parameters in total", "seeds", "top-1", "top-1 clean", *against], lines)
+                      "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
+                      "top-1 clean": mean_sd(e, "top1_clean"), **{to: change(e, b) for to, b in against.items()},
+                      "with": " ".join(word for word in overrides(e) if word not in shared)})
+    head = ["row", "purpose", "parameters in total", "epochs", "seeds", "top-1", "top-1 clean", *against, "with"]
+    below = f"\n\nAll rows with `{' '.join(shared)}`." if shared else ""
+    return rows_of(head, lines) + below
 
 
 BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
