@@ -255,6 +255,41 @@ SKELETONS = {s.name: s for s in (
               [0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14],
               left_arm=[5, 7, 9], right_arm=[6, 8, 10], left_leg=[11, 13, 15], right_leg=[12, 14, 16],
               torso=[0, 1, 2, 3, 4]),
+    _skeleton("mediapipe33",  # MediaPipe's pose landmarks (BlazePose, arXiv:2006.10204), rooted at the nose
+              "nose, left eye inner, left eye, left eye outer, right eye inner, right eye, right eye outer, left ear, "
+              "right ear, left mouth, right mouth, left shoulder, right shoulder, left elbow, right elbow, left wrist, "
+              "right wrist, left pinky, right pinky, left index, right index, left thumb, right thumb, left hip, "
+              "right hip, left knee, right knee, left ankle, right ankle, left heel, right heel, left foot, right foot",
+              [0, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26,
+               27, 28, 27, 28],
+              left_arm=[11, 13, 15, 17, 19, 21], right_arm=[12, 14, 16, 18, 20, 22], left_leg=[23, 25, 27, 29, 31],
+              right_leg=[24, 26, 28, 30, 32], torso=[*range(11)]),
+    _skeleton("openpose25",  # OpenPose's BODY_25 (Cao et al., TPAMI 2021, arXiv:1812.08008)
+              "nose, neck, right shoulder, right elbow, right wrist, left shoulder, left elbow, left wrist, mid hip, "
+              "right hip, right knee, right ankle, left hip, left knee, left ankle, right eye, left eye, right ear, "
+              "left ear, left big toe, left small toe, left heel, right big toe, right small toe, right heel",
+              [1, 8, 1, 2, 3, 1, 5, 6, 8, 8, 9, 10, 8, 12, 13, 0, 0, 15, 16, 14, 19, 14, 11, 22, 11],
+              left_arm=[5, 6, 7], right_arm=[2, 3, 4], left_leg=[12, 13, 14, 19, 20, 21],
+              right_leg=[9, 10, 11, 22, 23, 24], torso=[0, 1, 8, 15, 16, 17, 18]),
+    _skeleton("openpose18",  # OpenPose's COCO model: Kinetics-Skeleton (Yan et al., AAAI 2018)
+              "nose, neck, right shoulder, right elbow, right wrist, left shoulder, left elbow, left wrist, right hip, "
+              "right knee, right ankle, left hip, left knee, left ankle, right eye, left eye, right ear, left ear",
+              [1, 1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12, 0, 0, 14, 15],
+              left_arm=[5, 6, 7], right_arm=[2, 3, 4], left_leg=[11, 12, 13], right_leg=[8, 9, 10],
+              torso=[0, 1, 14, 15, 16, 17]),
+    _skeleton("halpe26",  # AlphaPose's Halpe body (Fang et al., TPAMI 2022, arXiv:2211.03375)
+              "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, right elbow, "
+              "left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle, head, "
+              "neck, mid hip, left big toe, right big toe, left small toe, right small toe, left heel, right heel",
+              [18, 0, 0, 1, 2, 18, 18, 5, 6, 7, 8, 19, 19, 11, 12, 13, 14, 18, 19, 19, 15, 16, 20, 21, 15, 16],
+              left_arm=[5, 7, 9], right_arm=[6, 8, 10], left_leg=[11, 13, 15, 20, 22, 24],
+              right_leg=[12, 14, 16, 21, 23, 25], torso=[0, 1, 2, 3, 4, 17, 18, 19]),
+    _skeleton("h36m17",  # Human3.6M's 17 joints (Ionescu et al., TPAMI 2014), as most 3-D estimators give them
+              "mid hip, right hip, right knee, right ankle, left hip, left knee, left ankle, spine, thorax, neck, "
+              "head, left shoulder, left elbow, left wrist, right shoulder, right elbow, right wrist",
+              [0, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15],
+              left_arm=[11, 12, 13], right_arm=[14, 15, 16], left_leg=[4, 5, 6], right_leg=[1, 2, 3],
+              torso=[0, 7, 8, 9, 10]),
 )}
 
 

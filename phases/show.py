@@ -14,6 +14,7 @@ Exit codes: 0 drawn, 2 bad input, or matplotlib is missing. An image appears who
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -200,9 +201,12 @@ def skeleton_of(clip: Path, joints: int) -> Skeleton:
         known = [Skeleton.from_dict(own)]
     else:
         known = [s for s in SKELETONS.values() if own in (None, s.name)]
-    for skeleton in known:
-        if skeleton.num_joints == joints:
-            return skeleton
+    fit = [skeleton for skeleton in known if skeleton.num_joints == joints]
+    if fit:
+        if len(fit) > 1:
+            print(f"{clip}: {joints} joints, drawn as {fit[0].name}; {fit[1].name} has as many: name one in "
+                  "skeleton.json beside it", file=sys.stderr)
+        return fit[0]
     names = ", ".join(s.name for s in known) or own
     raise ValueError(f"{clip}: {joints} joints fit none of the skeletons {names}; say in skeleton.json beside it what "
                      "they are")

@@ -26,7 +26,31 @@ def test_ntu25_has_the_regions_of_the_design():
         "right_leg": {16, 17, 18, 19}, "torso": {0, 1, 2, 3, 20}}
 
 
-@pytest.mark.parametrize("name, count", [("ntu25", 25), ("kinect20", 20), ("coco17", 17)])
+COUNTS = {"ntu25": 25, "kinect20": 20, "coco17": 17, "mediapipe33": 33, "openpose25": 25, "openpose18": 18,
+          "halpe26": 26, "h36m17": 17}
+
+
+def test_each_skeleton_has_its_count_here():
+    assert SKELETONS.keys() == COUNTS.keys()
+
+
+@pytest.mark.parametrize("name, bones", [
+    # the pairs that the libraries draw, from their documentation; MediaPipe also draws 9-10, 11-12, 23-24 and rings
+    ("openpose25", "1-8 1-2 1-5 2-3 3-4 5-6 6-7 8-9 9-10 10-11 8-12 12-13 13-14 1-0 0-15 15-17 0-16 16-18 14-19 19-20 "
+                   "14-21 11-22 22-23 11-24"),
+    ("openpose18", "1-2 1-5 2-3 3-4 5-6 6-7 1-8 8-9 9-10 1-11 11-12 12-13 1-0 0-14 14-16 0-15 15-17"),
+    ("mediapipe33", "0-1 1-2 2-3 3-7 0-4 4-5 5-6 6-8 11-13 13-15 15-17 15-19 15-21 12-14 14-16 16-18 16-20 16-22 11-23 "
+                    "12-24 23-25 25-27 27-29 27-31 24-26 26-28 28-30 28-32"),
+    ("halpe26", "0-1 0-2 1-3 2-4 5-18 6-18 5-7 7-9 6-8 8-10 17-18 18-19 19-11 19-12 11-13 12-14 13-15 14-16 20-15 "
+                "21-16 24-15 25-16"),
+    ("h36m17", "0-1 1-2 2-3 0-4 4-5 5-6 0-7 7-8 8-9 9-10 8-11 11-12 12-13 8-14 14-15 15-16")])
+def test_bones_are_those_that_the_pose_estimator_draws(name, bones):
+    drawn = {frozenset(map(int, bone.split("-"))) for bone in bones.split()}
+    ours = {frozenset(bone) for bone in SKELETONS[name].bones}
+    assert drawn <= ours and len(ours - drawn) <= 6  # the root's own, and what ties the face or the toes on
+
+
+@pytest.mark.parametrize("name, count", COUNTS.items())
 def test_skeletons_that_ship_have_their_number_of_joints(name, count):
     assert SKELETONS[name].num_joints == len(SKELETONS[name].joints) == len(SKELETONS[name].parents) == count
 
@@ -198,8 +222,9 @@ def test_skeleton_cannot_be_changed():
 
 @each
 def test_centre_and_trunk_are_found_by_name(s):
-    named = {"ntu25": ["spine mid"], "kinect20": ["spine"], "coco17": ["left hip", "right hip"]}
-    assert [s.joints[v] for v in s.centre] == named[s.name]
+    named = {"ntu25": {"spine mid"}, "kinect20": {"spine"}, "h36m17": {"spine"}}
+    hips = {joint for joint in ("left hip", "right hip", "mid hip") if joint in s.joints}
+    assert {s.joints[v] for v in s.centre} == named.get(s.name, hips)
     trunk = [[s.joints[v] for v in joints] for joints in s.trunk]
     assert trunk == [["left shoulder"], ["right shoulder"], ["left hip"], ["right hip"]]
 
