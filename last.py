@@ -322,25 +322,25 @@ def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STR
 # 3. Blocks that the networks share
 # ---------------------------------------------------------------------------------------------------------------------
 
-def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
-    """1x1 convolution of (B, C, T, V) with weight (D, C, 1, 1).
+def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """1x1 convolution of (B, C, T, V) with weight (D, C, 1, 1) and bias (D,).
 
     On a GPU a matrix product over maps that lie channels-last: cuDNN plans a convolution anew for each shape, and every
     batch with another number of bodies has one. That was half of LAST-Lite's step (results/README.md).
     """
     if x.is_cuda:
-        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)
-    return F.conv2d(x, weight)
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight, bias)
 
 
 class Conv1x1(nn.Conv2d):
-    """A 1x1 convolution without bias."""
+    """A 1x1 convolution, which starts without a bias; the deploy form gives it one."""
 
     def __init__(self, cin: int, cout: int):
         super().__init__(cin, cout, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # b c t v
-        return mix_channels(x, self.weight)
+        return mix_channels(x, self.weight, self.bias)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -929,7 +929,7 @@ class HierarchicalBodyRegion(nn.Module):
         self.out = zeroed(nn.Linear(d, channels))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
-        attend, frames = F.scaled_dot_product_attention, (len(x), x.shape[2])
+        attend, frames = F.scaled_dot_product_attention, (x.shape[0], x.shape[2])
         y = rearrange(self.norm(x), "n c t v -> n t v c")
         joints = attend(*self.joint_qkv(y).chunk(3, -1), self.own)  # n t v d
         token = attend(self.query.to(joints.dtype).expand(*frames, -1, -1), joints, joints, self.members)  # n t r d

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from metres import Recorded, complaints, in_metres, trunk_vector
+from readers import main_two, read_clip
 
 
 class ExportedModel:
     """An exported file: joints (M, L, V, 3) of a clip -> probabilities (K,) of its classes.
 
-    From the metadata: `skeleton` (Skeleton.to_dict(), `centre` and `trunk`), `classes` (K names) and `view`.
+    From the metadata: `skeleton` (Skeleton.to_dict(), `centre` and `trunk`), `classes` (K names), `view`, and how the
+    training clips were `recorded`.
     """
 
     def __init__(self, path: Path):
@@ -31,6 +35,26 @@ class ExportedModel:
             raise ValueError(f"model = {path}: carries no metadata of this project; export it with "
                              "`just phase4 recipe=...`")
         self.skeleton, self.classes, self.view = (json.loads(about[k]) for k in ("skeleton", "classes", "view"))
+        recorded = json.loads(about.get("recorded", "{}"))  # files from before it was written: metres, y up
+        self.recorded = Recorded(**recorded | {"reference": tuple(recorded.get("reference", ()))})
+        self.trunk = [joints[0] for joints in self.skeleton["trunk"]] if self.skeleton["trunk"] else None
+
+    def read(self, path: Path) -> np.ndarray:
+        """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.
+
+        Files of NTU RGB+D and Northwestern-UCLA are in metres anyway. What speaks against that is said.
+        """
+        own = path.suffix not in (".skeleton", ".json")
+        joints = main_two(read_clip(path, self.recorded if own else Recorded()))
+        if own and joints.shape[2] == len(self.skeleton["joints"]):
+            joints = self.in_metres(joints)
+            for line in complaints(trunk_vector(joints[0], self.trunk)[None], self.recorded):
+                print(f"{path}: {line.split(': give')[0]}; the training clips were not like this", file=sys.stderr)
+        return joints
+
+    def in_metres(self, joints: np.ndarray) -> np.ndarray:
+        """Joints (M, L, V, 3), recorded as the training clips were, in metres, y up."""
+        return in_metres(joints, self.recorded, self.trunk)
 
     def __call__(self, joints: np.ndarray) -> np.ndarray:
         """Probabilities (K,) for joints (M, L, V, 3) in metres, as phase 0 reads them."""

@@ -8,6 +8,9 @@
     just phase0 recipe=ntu60 data.reader=pyskl raw=ntu60_3danno.pkl
     just phase0 recipe=synthetic                        synthetic clips, to try the pipeline without a download
 
+Coordinates in another unit, with another axis up or with scores: data.unit, data.up, data.channels, data.min_score
+(metres.py says what they do; a store records them, and what looks wrong is told).
+
 Out: stores/<dataset>/ (or data.store), the joints at their raw length, in metres; V joints, one or two bodies a clip:
     frames.npy   (rows, V, 3) float32, memory-mapped by the reader
     clips.npz    name, label, subject, camera, setup, replication, length; offset (N, 2), the first row of each body,
@@ -20,6 +23,7 @@ Exit codes: 0 clean, 2 nothing stored, 3 stored but something was skipped, 130 i
 """
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import itertools
@@ -37,12 +41,23 @@ from pathlib import Path
 # last and recipe, which load torch, and tqdm are imported by the functions that need them: each spawned parsing process
 # imports this module again, and must start fast and stay small.
 import numpy as np
+from metres import reference_joint
 from ntu import ntu_fields
 from pickles import read_annotations
 from protocols import NTU_CLASSES, NW_UCLA_CLASSES, WITHIN, check_rules
 from puppet import SYNTHETIC_ACTIONS, write_synthetic
-from readers import READERS, metadata, read_ntu_file
-from store import NothingStored, fresh_partial, merge, old_store, replace_folder, told, write_shard
+from readers import READERS, Clip, metadata, read_ntu_file, recorded_as
+from store import (
+    NothingStored,
+    check,
+    fresh_partial,
+    merge,
+    old_store,
+    replace_folder,
+    told,
+    trunk_of,
+    write_shard,
+)
 
 SHARD = 256  # clips per shard: bounds the memory, and the work that an interruption loses
 
@@ -62,22 +77,23 @@ def _worker() -> None:
 
 
 def _ntu_shard(job: tuple) -> int:
-    path, files, V, num_classes = job
-    write_shard(path, [read_ntu_file(Path(f)) for f in files], V, num_classes)
+    path, files, *rest = job
+    write_shard(path, [read_ntu_file(Path(f)) for f in files], *rest)
     return len(files)
 
 
-def ntu_shards(raw: Path, partial: Path, cfg, V: int) -> int:
+def ntu_shards(raw: Path, partial: Path, cfg, skeleton) -> int:
     """Parses .skeleton files into shards, except shards that exist; returns how many unusable samples are left out."""
     from tqdm import tqdm
     files, left_out = ntu_files(raw, cfg)
     stamp = hashlib.sha256("\n".join(f"{f} {os.stat(f).st_size} {os.stat(f).st_mtime_ns}" for f in files).encode())
-    fresh_partial(partial, f"1 {stamp.hexdigest()} {cfg.data.name} {cfg.data.num_classes} {V}")
+    V, recorded = skeleton.num_joints, recorded_as(cfg)
+    fresh_partial(partial, f"2 {stamp.hexdigest()} {cfg.data.name} {cfg.data.num_classes} {V} {recorded}")
     todo = []
     for i in range(0, len(files), SHARD):
         path = partial / f"shard-{i // SHARD:05d}.npz"
         if not path.exists():
-            todo.append((path, files[i:i + SHARD], V, cfg.data.num_classes))
+            todo.append((path, files[i:i + SHARD], V, cfg.data.num_classes, recorded, trunk_of(skeleton)))
     done = len(files) - sum(len(job[1]) for job in todo)
     workers = min(cfg.data.workers or os.cpu_count() or 1, max(1, len(todo)))
     interval = 0.5 if sys.stderr.isatty() else 30  # seconds
@@ -195,16 +211,21 @@ def class_names(cfg, raw: Path) -> list[str]:
 def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: list[str]) -> dict:
     """Reads, merges, moves into place; returns meta. On an error the old store and finished shards of NTU text stay."""
     resumable, left_out = cfg.data.reader in ("ntu", "synthetic"), 0
+    V, recorded = skeleton.num_joints, recorded_as(cfg)
     try:
         if resumable:
-            left_out = ntu_shards(raw, partial, cfg, skeleton.num_joints)
+            left_out = ntu_shards(raw, partial, cfg, skeleton)
         else:
             fresh_partial(partial, os.urandom(8).hex())  # these formats are fast to read: always start anew
             found, number = READERS[cfg.data.reader](raw, cfg), 0
             while chunk := list(itertools.islice(found, SHARD)):
-                write_shard(partial / f"shard-{number:05d}.npz", chunk, skeleton.num_joints, cfg.data.num_classes)
+                if not number:
+                    whole = [c.joints for c in chunk if isinstance(c, Clip) and not check(c, V, cfg.data.num_classes)]
+                    recorded = dataclasses.replace(recorded, reference=reference_joint(whole))
+                path = partial / f"shard-{number:05d}.npz"
+                write_shard(path, chunk, V, cfg.data.num_classes, recorded, trunk_of(skeleton))
                 number += 1
-        meta = {**merge(partial, skeleton, cfg, left_out), "classes": classes}
+        meta = {**merge(partial, skeleton, cfg, left_out, recorded), "classes": classes}
         (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         for path in (*partial.glob("shard-*"), partial / "key"):
             path.unlink()
@@ -240,9 +261,15 @@ def show_report(meta: dict, store: Path, show: int = 20) -> None:
     print(f"  {q['missing_joints']} clips with missing joints, {len(q['constant'])} constant, "
           f"{len(q['odd_bones'])} with bones out of range, {sum(len(g) - 1 for g in q['copies'])} exact copies; "
           f"{meta['left_out']} left out by the list of unusable samples")
-    if q["longest_bone"] > 5 and not q["flat"]:
-        print(f"  the median length of the longest bone is {q['longest_bone']:.4g}: are the joints in metres?",
-              file=sys.stderr)
+    for joint in meta["recorded"]["reference"]:
+        print(f"  {meta['skeleton']['joints'][joint]} is 0, 0, 0 throughout: the clips are centred on it, it is kept")
+    if q["crowds"]:
+        print(f"  {q['crowds']} clips of more than two people: the two that move most are kept")
+    if not q["complaints"] and q["longest_bone"] > 5:
+        print(f"  the median length of the longest bone is {q['longest_bone']:.4g}: are the joints in metres? "
+              "(data.unit)", file=sys.stderr)
+    for line in q["complaints"]:
+        print(f"  {line}", file=sys.stderr)
     for s in skipped[:show]:
         print(f"  skipped {told(s)}", file=sys.stderr)
     if len(skipped) > show:

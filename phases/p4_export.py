@@ -107,6 +107,7 @@ def load(given: dict, cfg: Config, command: str) -> Job:
     chosen = np.random.default_rng(0).permutation(train_clips)[:int(given["calibration"])]
     view, causal, opset = ClipView(store, cfg.view), given["causal"] == "true", int(given["opset"])
     metadata = {**description(cfg, skeleton, classes, model, causal), "opset": opset}
+    metadata["recorded"] = store.meta.get("recorded", {})  # predict reads clips as phase 0 did
     print(f"{folder}: {len(test_clips)} test clips, {len(chosen)} for calibration, opset {opset}", file=sys.stderr)
     return Job(cfg, folder, origin, model, causal, opset, given["format"] == "tflite", metadata,
                joints_of(view, test_clips), store.clips["label"][test_clips], joints_of(view, chosen))

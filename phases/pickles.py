@@ -67,13 +67,18 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def read_annotations(raw: Path) -> dict:
-    """The dictionary {split, annotations} of a pyskl pickle, opened without running any code in it."""
+    """The dictionary {split, annotations} of a pyskl pickle, opened without running any code in it.
+
+    A bare list of annotations, as older mmaction2 writes it, has no splits.
+    """
     with open(raw, "rb") as f:
         try:
             d = PlainUnpickler(f).load()
         except Exception as e:  # a hostile or damaged pickle can raise nearly anything
             why = str(e) if isinstance(e, ValueError) else f"is not an annotation pickle ({type(e).__name__}: {e})"
             raise ValueError(f"{raw}: {why}") from None
+    if isinstance(d, (list, tuple)) and d and all(isinstance(a, dict) and "keypoint" in a for a in d):
+        d = {"split": {}, "annotations": list(d)}
     known = d if isinstance(d, dict) else {}
     if not isinstance(known.get("split"), dict) or not isinstance(known.get("annotations"), (list, tuple)):
         raise ValueError(f"{raw}: is not an annotation pickle: must be a dictionary with the keys "

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 from exported import ExportedModel
-from readers import metadata, read_clip
+from readers import metadata
 
 READABLE = (".skeleton", ".json", ".npy", ".npz")
 OF_FORMAT = {".skeleton": "ntu25", ".json": "kinect20"}  # the only skeleton of each of these formats
@@ -100,7 +100,7 @@ def read(path: Path, model: ExportedModel) -> np.ndarray:
         theirs = theirs.get("name", "own") if isinstance(theirs, dict) else theirs
     if theirs not in (None, name):
         raise ValueError(f"{path}: is of skeleton {theirs!r}, the model knows {name!r} ({V} joints)")
-    joints = read_clip(path)
+    joints = model.read(path)
     if joints.shape[2] != V:
         raise ValueError(f"{path}: has {joints.shape[2]} joints, the model's skeleton {name!r} has {V}")
     if not joints.any():
@@ -201,7 +201,7 @@ def stream(model: ExportedModel, lines: Iterable[str], sure: float, hold: int, w
         clip = clip[clip.any((1, 2, 3))]  # as in a store, the next body takes the place of one that is never seen
         if not len(clip):
             continue
-        p = model(clip)
+        p = model(model.in_metres(clip))
         leads.append(int(p.argmax()) if p.max() >= sure else -1)
         took.append(1000 * (time.perf_counter() - started))
         if len(leads) == hold and len(set(leads)) == 1 and leads[0] not in (-1, said):

@@ -10,6 +10,7 @@ import difflib
 import json
 import lzma
 import re
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from metres import Recorded, as_joints
 from ntu import Malformed, clean_bodies, ntu_fields, parse_ntu
 from pickles import read_annotations
 
@@ -37,6 +39,7 @@ class Clip:
     setup: int = 0
     replication: int = 0
     splits: dict[str, int] = field(default_factory=dict)
+    people: int = 0     # before the two main ones were chosen
 
 
 @dataclass
@@ -51,20 +54,34 @@ class Skip:
 # Arrays
 # ---------------------------------------------------------------------------------------------------------------------
 
-def as_joints(x) -> np.ndarray:
-    """Joints (M, L, V, 3) float32 of an array (L, V, C) or (M, L, V, C), C = 2 or 3. If C = 2, the third is zero."""
+def recorded_as(cfg) -> Recorded:
+    """What a recipe says of the coordinates."""
+    d = cfg.data
+    return Recorded(d.unit, d.up, d.channels, d.min_score)
+
+
+def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
+    """Of more than two bodies (M, L, V, 3) the two with the most motion times mean score (M, L, V), in their order."""
+    if len(joints) <= 2:
+        return joints
+    there = joints.any(3)  # m l v
+    both = there[:, 1:] & there[:, :-1]
+    motion = (np.linalg.norm(np.diff(joints, axis=1), axis=3) * both).sum((1, 2))
+    if score is not None:
+        motion = motion * (score * there).sum((1, 2)) / np.maximum(there.sum((1, 2)), 1)
+    return joints[np.sort(np.argsort(-motion, kind="stable")[:2])]
+
+
+def count_from(labels: list, num_classes: int) -> int:
+    """1 if whole-number labels are all of 1 to the number of classes, which is said, else 0."""
     try:
-        with np.errstate(over="ignore"):
-            if np.iscomplexobj(x):
-                raise TypeError
-            x = np.asarray(x, np.float32)
-    except (ValueError, TypeError):
-        raise ValueError("joints are not a full array of real numbers") from None
-    if x.ndim == 3:
-        x = x[None]
-    if x.ndim != 4 or x.shape[-1] not in (2, 3):
-        raise ValueError(f"joints have shape {x.shape}: must be (frames, joints, 3) or (bodies, frames, joints, 3)")
-    return x if x.shape[-1] == 3 else np.pad(x, [(0, 0)] * 3 + [(0, 1)])
+        numbers = {int(label) for label in labels}
+    except (TypeError, ValueError):
+        return 0
+    if numbers != set(range(1, num_classes + 1)):
+        return 0
+    print(f"  labels run from 1 to {num_classes}: label 1 is taken for class 0, and so on", file=sys.stderr)
+    return 1
 
 
 def trimmed(joints: np.ndarray) -> np.ndarray:
@@ -214,9 +231,11 @@ def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
 def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """pyskl's annotation pickle. It brings its splits: xsub_train and xsub_val (or xsub_test) become the protocol xsub.
 
-    {split: {name: [frame_dir]}, annotations: [{frame_dir, label, keypoint (M, L, V, C), ...}]}
+    {split: {name: [frame_dir]}, annotations: [{frame_dir, label, keypoint (M, L, V, C), ...}]}, or the bare list of
+    annotations. keypoint_score (M, L, V) decides which joints are missing. Of many people the two that move most stay.
     """
-    d = read_annotations(raw)
+    d, recorded = read_annotations(raw), recorded_as(cfg)
+    first = count_from([a.get("label") for a in d["annotations"] if isinstance(a, dict)], cfg.data.num_classes)
     sides: dict[str, dict[str, int]] = {}  # protocol -> clip -> side
     for name, members in d["split"].items():
         protocol, _, side = str(name).rpartition("_")
@@ -229,9 +248,15 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
         except ValueError:
             numbers = {}
         try:
-            joints = trimmed(as_joints(a["keypoint"]))
-            numbers["label"] = int(a["label"])
-            yield Clip(name, joints=joints, splits={p: side.get(name, -1) for p, side in sides.items()}, **numbers)
+            x, score = np.asarray(a["keypoint"]), a.get("keypoint_score")
+            joints = as_joints(x, recorded)
+            if score is not None:
+                score = np.asarray(score, np.float32).reshape(joints.shape[:3])
+                joints = joints * ((score > 0) & (score >= recorded.min_score))[..., None]
+            people, joints = len(joints), trimmed(main_two(joints, score))
+            numbers["label"] = int(a["label"]) - first
+            side = {p: side.get(name, -1) for p, side in sides.items()}
+            yield Clip(name, joints=joints, splits=side, people=people, **numbers)
         except (ValueError, KeyError, TypeError) as e:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else str(e))
 
@@ -249,16 +274,17 @@ METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}
 def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """Anyone's own clips, in one of two forms.
 
-    A folder: <name>.npy (L, V, 3) or (M, L, V, 3) per clip; labels.csv under LABELS_HEADER, the label a number from 0
-    or a class name, the split train or test; skeleton.json as METADATA says.
+    A folder: <name>.npy (L, V, C) or (M, L, V, C) per clip, C as in metres.py; labels.csv under LABELS_HEADER, the
+    label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the split train or test;
+    skeleton.json as METADATA says.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
     it x.json, as METADATA says.
     """
     classes = list(map(str, metadata(raw).get("classes") or []))
-    yield from (_folder if raw.is_dir() else _packed)(raw, classes)
+    yield from (_folder if raw.is_dir() else _packed)(raw, classes, cfg)
 
 
-def _folder(raw: Path, classes: list[str]) -> Iterator[Clip | Skip]:
+def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
     """The clips that labels.csv lists, and a Skip for each .npy file that it does not list."""
     table = raw / "labels.csv"
     if not table.is_file():
@@ -277,6 +303,7 @@ def _folder(raw: Path, classes: list[str]) -> Iterator[Clip | Skip]:
     listed = {str(row["name"]).removesuffix(".npy") for row in rows}
     for name in sorted({path.stem for path in raw.glob("*.npy")} - listed):
         yield Skip(f"{name}.npy", 0, f"is not listed in {table.name}")
+    recorded, first = recorded_as(cfg), count_from([row["label"] for row in rows], cfg.data.num_classes)
     for line, row in enumerate(rows, 2):
         name = row["name"]
         if not name:
@@ -286,18 +313,18 @@ def _folder(raw: Path, classes: list[str]) -> Iterator[Clip | Skip]:
             yield Skip(table.name, line, f"{name}: has more fields than the header")
             continue
         try:
-            label, splits, numbers = labels_line(row, classes)
+            label, splits, numbers = labels_line(row, classes, first)
         except ValueError as e:
             yield Skip(table.name, line, f"{name}: {e}")
             continue
         try:
-            joints = as_joints(np.load(raw / f"{name.removesuffix('.npy')}.npy", allow_pickle=False))
-            yield Clip(name, label, joints, splits=splits, **numbers)
+            joints = as_joints(np.load(raw / f"{name.removesuffix('.npy')}.npy", allow_pickle=False), recorded)
+            yield Clip(name, label, main_two(joints), splits=splits, people=len(joints), **numbers)
         except Exception as e:  # see read_clip
             yield Skip(f"{name}.npy", 0, str(e))
 
 
-def _packed(raw: Path, classes: list[str]) -> Iterator[Clip | Skip]:
+def _packed(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
     """The clips of a packed file: clip i has the rows offsets[i] to offsets[i + 1] of data."""
     a = npz_arrays(raw, {"data", "offsets", "names", "labels"})
     N, at, rows = len(a["names"]), a["offsets"], len(a["data"])
@@ -307,17 +334,20 @@ def _packed(raw: Path, classes: list[str]) -> Iterator[Clip | Skip]:
         lengths = ", ".join(f"{len(column)} {k}" for k, column in columns.items())
         raise ValueError(f"{raw}: {N} names, {len(at)} offsets, {lengths}: each column must have one value per name, "
                          f"and offsets must be {N + 1} whole numbers that rise from 0 to {rows}")
+    recorded, first = recorded_as(cfg), count_from(a["labels"].tolist(), cfg.data.num_classes)
     for i, name in enumerate(map(str, a["names"])):
         row = {k.replace("labels", "label"): str(column[i]) for k, column in columns.items()}
         try:
-            label, splits, numbers = labels_line(row, classes)
-            yield Clip(name, label, as_joints(a["data"][at[i]:at[i + 1]]), splits=splits, **numbers)
+            label, splits, numbers = labels_line(row, classes, first)
+            yield Clip(name, label, as_joints(a["data"][at[i]:at[i + 1]], recorded), splits=splits, **numbers)
         except ValueError as e:
             yield Skip(f"{raw.name}:{name}", 0, str(e))
 
 
-def labels_line(row: dict[str, str | None], classes: list[str]) -> tuple[int, dict[str, int], dict[str, int]]:
-    """(label, splits, numbers) of a line of labels.csv; ValueError says which field is wrong."""
+def labels_line(row: dict[str, str | None], classes: list[str],
+                first: int = 0) -> tuple[int, dict[str, int], dict[str, int]]:
+    """(label, splits, numbers) of a line of labels.csv; ValueError says which field is wrong. Numbers count from first.
+    """
     word, split = row["label"] or "", row.get("split", "")
     if word not in classes and not re.fullmatch(r"\d{1,9}", word):
         hint = ": skeleton.json lacks `classes`"
@@ -327,7 +357,7 @@ def labels_line(row: dict[str, str | None], classes: list[str]) -> tuple[int, di
         raise ValueError(f"label {word!r} is neither a class nor the number of one{hint}")
     if split not in ("", "train", "test"):
         raise ValueError(f"split {split!r} is neither train nor test")
-    label = classes.index(word) if word in classes else int(word)
+    label = classes.index(word) if word in classes else int(word) - first
     splits = {"given": ("train", "test").index(split)} if split else {}
     numbers = {}
     for key in NUMBERS:
@@ -362,14 +392,14 @@ READERS = {"nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, 
 # One file
 # ---------------------------------------------------------------------------------------------------------------------
 
-def read_clip(path: Path | str) -> np.ndarray:
-    """Joints (M, L, V, 3) of one file: .skeleton, .json (Northwestern-UCLA), .npy or .npz.
+def read_clip(path: Path | str, recorded: Recorded = Recorded()) -> np.ndarray:  # noqa: B008
+    """Joints (M, L, V, 3) of one file as recorded: .skeleton, .json (Northwestern-UCLA), .npy or .npz.
 
     A body that is never seen is left out, as in a store. ValueError says what is wrong with the file.
     """
     path = Path(path)
     try:
-        joints = as_joints(_load_one(path))
+        joints = as_joints(_load_one(path), recorded)
     except Malformed as e:
         raise ValueError(f"{path}: line {e.line}: {e.reason}") from None
     except OSError:

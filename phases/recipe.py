@@ -38,6 +38,10 @@ class Data:
     store: str = ""                  # folder of the clip store; empty: stores/<name>
     skeleton: str = "ntu25"          # one of SKELETONS; empty: the one that the recordings bring
     num_classes: int = 60
+    unit: str = "m"                  # of the recordings: m, cm, mm, px, body
+    up: str = "y"                    # the axis of the recordings that points up: y, -y, z, -z
+    channels: str = "xyz"            # what three numbers a joint are: xyz, xys (s: score)
+    min_score: float = 0.0           # a joint with a lower score is missing
     split: str = "xsub"
     protocols: dict = field(default_factory=dict)   # if the reader brings none: name = {field = "subject", train = [1]}
     missing: str = ""                # list of unusable samples, a file beside the recipes
@@ -133,6 +137,7 @@ CHOICES = {
     "streams": ("", "all"),
     "data.reader": ("ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic"),
     "data.skeleton": ("", *SKELETONS),
+    "data.unit": ("m", "cm", "mm", "px", "body"), "data.up": ("y", "-y", "z", "-z"), "data.channels": ("xyz", "xys"),
     "view.sampling": ("uniform", "crop", "stretch"),
     "model.name": tuple(MODELS), "model.variant": tuple(LITE), "model.stream": STREAMS,
     "model.shift": ("region", "random"), "model.graph": ("grouped", "spatial"),
@@ -144,7 +149,7 @@ CHOICES = {
 RANGES = {  # inclusive
     "seed": (0, 2**31 - 1), "gpus": (1, 1024),
 
-    "data.num_classes": (2, 100_000), "data.workers": (0, 1024),
+    "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "data.min_score": (0, 1e9),
 
     "view.frames": (1, 10_000), "view.bodies": (1, 2), "view.smooth": (0, 100), "view.window": (0.01, 1),
     "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1),

@@ -177,10 +177,10 @@ def animate(title: str, joints: np.ndarray, skeleton: Skeleton, out: Path, fps: 
         pictures[0].save(part, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
-def load(clip: str, store: Path) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
+def load(clip: str, store: Path, model: ExportedModel | None = None) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
     """(title, joints) of a file, of a clip of a store, or of one clip of each class for @each; and their skeleton."""
     if clip != "@each" and Path(clip).suffix in (".skeleton", ".json", ".npy", ".npz"):
-        joints = read_clip(clip)
+        joints = model.read(Path(clip)) if model else read_clip(clip)
         return [(Path(clip).stem, joints)], skeleton_of(Path(clip), joints.shape[2])
     clips = ClipStore(store)
     names, labels = clips.clips["name"].tolist(), clips.clips["label"]
@@ -245,7 +245,7 @@ def options(argv: list[str]) -> dict[str, str]:
 def main(argv: list[str]) -> None:
     given = options(argv)
     out, model = Path(given["out"]), ExportedModel(Path(given["model"])) if given["model"] else None
-    clips, skeleton = load(given["clip"], Path(given["store"] or f"stores/{given['data']}"))
+    clips, skeleton = load(given["clip"], Path(given["store"] or f"stores/{given['data']}"), model)
     if model is not None and model.skeleton["name"] != skeleton.name:
         raise ValueError(f"model = {given['model']}: knows the skeleton {model.skeleton['name']!r}, the clip has "
                          f"{skeleton.name!r}")

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from metres import Recorded, complaints, in_metres, trunk_vector
 from protocols import PROTOCOLS, check_rules, sides
 from readers import Clip, Skip
 
@@ -45,8 +46,9 @@ def check(clip: Clip, V: int, num_classes: int) -> str:
     return "" if clip.joints.any() else "no body in any frame"
 
 
-def write_shard(path: Path, found: list[Clip | Skip], V: int, num_classes: int) -> None:
-    """One shard: joints, table and skips of some clips, written as a whole or not at all."""
+def write_shard(path: Path, found: list[Clip | Skip], V: int, num_classes: int, recorded: Recorded,
+                trunk: list[int] | None) -> None:
+    """One shard: joints in metres, table and skips of some clips, written as a whole or not at all."""
     clips, skips = [], []
     for item in found:
         why = check(item, V, num_classes) if isinstance(item, Clip) else ""
@@ -56,6 +58,7 @@ def write_shard(path: Path, found: list[Clip | Skip], V: int, num_classes: int) 
             skips.append(Skip(item.name, 0, why))
         else:
             item.joints = item.joints[item.joints.any((1, 2, 3))]  # drops a body that is never seen
+            item.joints = in_metres(item.joints, recorded, trunk)
             clips.append(item)
     table = {k: np.array([getattr(c, k) for c in clips], np.int64) for k in NUMBERS}
     for split in sorted({s for c in clips for s in c.splits}):
@@ -63,6 +66,7 @@ def write_shard(path: Path, found: list[Clip | Skip], V: int, num_classes: int) 
     table["name"] = np.array([c.name for c in clips], str)
     table["length"] = np.array([c.joints.shape[1] for c in clips], np.int64)
     table["bodies"] = np.array([c.joints.shape[0] for c in clips], np.int64)
+    table["people"] = np.array([c.people for c in clips], np.int64)
     frames = np.concatenate([np.zeros((0, V, 3), np.float32), *(c.joints.reshape(-1, V, 3) for c in clips)])
     part = path.with_suffix(f".{os.getpid()}")  # a worker of a killed run may still be writing the same shard
     with open(part, "wb") as f:
@@ -98,15 +102,15 @@ def told(skip: dict) -> str:
     return f"{skip['file']}{line}: {skip['reason']}"
 
 
-def merge(partial: Path, skeleton, cfg, left_out: int) -> dict:
+def merge(partial: Path, skeleton, cfg, left_out: int, recorded: Recorded) -> dict:
     """Shards -> frames.npy and clips.npz in the partial folder; returns meta."""
     shards = sorted(partial.glob("shard-*.npz"))
     tables, skips = _read_tables(shards)
     if not any(t["keep"].any() for t in tables):
         raise NothingStored(skips)
     bones = np.array([b for b in skeleton.bones if b[0] != b[1]])
-    offset, quality = _write_frames(partial / "frames.npy", shards, tables, skeleton.num_joints, bones)
-    names = [k for k in tables[0] if k not in ("keep", "bodies")]
+    offset, quality = _write_frames(partial / "frames.npy", shards, tables, skeleton, bones)
+    names = [k for k in tables[0] if k not in ("keep", "bodies", "people")]
     for t in tables:
         names += [k for k in t if k.startswith("split_") and k not in names]
     clips = {}
@@ -126,7 +130,10 @@ def merge(partial: Path, skeleton, cfg, left_out: int) -> dict:
         counts[name] = {"train": int(train.sum()), "test": int(test.sum())}
     return {"format": 1, "dataset": cfg.data.name, "reader": cfg.data.reader, "skeleton": skeleton.to_dict(),
             "protocols": protocols, "counts": counts, "skipped": skips, "left_out": left_out,
-            "quality": report(clips, quality, protocols, skeleton, bones),
+            "recorded": json.loads(json.dumps(asdict(recorded))),
+            "quality": report(clips, quality, protocols, skeleton, bones) | {
+                "crowds": sum(int((t["people"][t["keep"]] > 2).sum()) for t in tables),
+                "complaints": complaints(np.array(quality["trunk"]), recorded)},
             "versions": {"python": sys.version.split()[0], "numpy": np.__version__}}
 
 
@@ -147,9 +154,15 @@ def _read_tables(shards: list[Path]) -> tuple[list[dict], list[dict]]:
     return tables, skips
 
 
-def _write_frames(path: Path, shards: list[Path], tables: list[dict], V: int, bones: np.ndarray) -> tuple[list, dict]:
+def trunk_of(skeleton) -> list[int] | None:
+    """Left and right shoulder, left and right hip; None if one is missing."""
+    return [joints[0] for joints in skeleton.trunk] if skeleton.trunk else None
+
+
+def _write_frames(path: Path, shards: list[Path], tables: list[dict], skeleton, bones: np.ndarray) -> tuple[list, dict]:
     """Writes the joints of all kept clips, one shard in memory at a time; returns the clips' offsets and quality."""
-    offset, at, quality = [], 0, {k: [] for k in ("lengths", "missing", "constant", "digest", "flat")}
+    V, trunk = skeleton.num_joints, trunk_of(skeleton)
+    offset, at, quality = [], 0, {k: [] for k in ("lengths", "missing", "constant", "digest", "flat", "trunk")}
     rows = sum(int((t["length"] * t["bodies"])[t["keep"]].sum()) for t in tables)
     with open(path, "wb") as f:  # not a memory map: on a full disk, write() raises an error but a map crashes
         np.lib.format.write_array_header_1_0(f, {"descr": "<f4", "fortran_order": False, "shape": (rows, V, 3)})
@@ -168,6 +181,7 @@ def _write_frames(path: Path, shards: list[Path], tables: list[dict], V: int, bo
                 quality["lengths"].append(np.median(length[there.any(1)], axis=0))
                 quality["missing"].append(int((~there).any(1).sum()))
                 quality["flat"].append(not body[..., 2].any())
+                quality["trunk"].append(trunk_vector(body, trunk))
                 quality["constant"].append(L > 1 and not np.ptp(body, axis=0).any())
                 quality["digest"].append(hashlib.blake2b(x.tobytes(), digest_size=16).digest())
     return offset, quality

