@@ -10,6 +10,11 @@ python := if path_exists(venv) == "true" { venv } else { "python3" }
 default:
     @{{just_executable()}} --list --unsorted
 
+# your own recordings -> a recipe, every line explained: just adopt raw=FOLDER_OR_FILE [name=mine] [skeleton=NAME]
+[no-exit-message]
+adopt *args:
+    @"{{python}}" phases/adopt.py "$@"
+
 # raw skeletons -> clip store: just phase0 recipe=nw_ucla raw=FOLDER
 [no-exit-message]
 phase0 *args:

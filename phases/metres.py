@@ -112,25 +112,33 @@ def reference_joint(clips: list[np.ndarray]) -> tuple[int, ...]:
     return (int(always[0]),) if len(always) == 1 and np.median(near) < 0.6 else ()
 
 
-def complaints(trunks: np.ndarray, recorded: Recorded) -> list[str]:
-    """What speaks against data.unit and data.up, a line each, from the stored trunks (N, 3) of all clips."""
+def guess(trunks: np.ndarray) -> tuple[float, str, str]:
+    """(length, unit, axis that points up) of trunks (N, 3) as recorded; ("", "") where they do not tell.
+
+    The axis may be x or -x, which no recipe can name.
+    """
     trunks = trunks[np.isfinite(trunks).all(1)]
     lengths = np.linalg.norm(trunks, axis=1)
     trunks, lengths = trunks[lengths > 0], lengths[lengths > 0]
     if not len(trunks):
-        return []
-    found, length = [], float(np.median(lengths))
-    if recorded.unit in METRES and not 0.15 < length < 1.5:
-        as_recorded = length / METRES[recorded.unit]
-        unit = next((u for u, m in METRES.items() if 0.15 < as_recorded * m < 1.5), "px")
-        found.append(f"a trunk is {as_recorded:.3g} long as recorded, data.unit = {recorded.unit!r} makes that "
-                     f"{length:.3g} metres: give data.unit={unit}")
-    mean = (trunks / lengths[:, None]).mean(0)
+        return 0.0, "", ""
+    length, mean = float(np.median(lengths)), (trunks / lengths[:, None]).mean(0)
     axis = int(np.abs(mean).argmax())
-    if abs(mean[axis]) > 0.6 and (axis, mean[axis] > 0) != (1, True):
-        source, sign = AXES[recorded.up][axis]
-        sign *= 1 if mean[axis] > 0 else -1
-        name = ("-" if sign < 0 else "") + "xyz"[source]
-        advice = f"give data.up={name}" if name in AXES else "turn the clips: x cannot be up"
-        found.append(f"bodies stand along {name} as recorded, data.up = {recorded.up!r}: {advice}")
+    up = ("-" if mean[axis] < 0 else "") + "xyz"[axis]
+    unit = next((u for u, m in METRES.items() if 0.15 < length * m < 1.5), "px")
+    return length, unit, up if abs(mean[axis]) > 0.6 else ""
+
+
+def complaints(trunks: np.ndarray, recorded: Recorded) -> list[str]:
+    """What speaks against data.unit and data.up, a line each, from the trunks (N, 3) of all clips in metres, y up."""
+    scale, raw = METRES.get(recorded.unit, 1.0), np.empty_like(trunks)
+    for ours, (theirs, sign) in enumerate(AXES[recorded.up]):
+        raw[..., theirs] = sign * trunks[..., ours] / scale
+    (length, unit, up), found = guess(raw), []
+    if unit and recorded.unit in METRES and unit != recorded.unit:
+        found.append(f"a trunk is {length:.3g} long as recorded, data.unit = {recorded.unit!r} makes that "
+                     f"{length * scale:.3g} metres: give data.unit={unit}")
+    if up and up != recorded.up:
+        advice = f"give data.up={up}" if up in AXES else "turn the clips: x cannot be up"
+        found.append(f"bodies stand along {up} as recorded, data.up = {recorded.up!r}: {advice}")
     return found

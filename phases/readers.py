@@ -272,16 +272,43 @@ METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}
 
 
 def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
-    """Anyone's own clips, in one of two forms.
+    """Anyone's own clips, in one of three forms.
 
     A folder: <name>.npy (L, V, C) or (M, L, V, C) per clip, C as in metres.py; labels.csv under LABELS_HEADER, the
     label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the split train or test;
     skeleton.json as METADATA says.
+    A folder of class folders, <class>/<name>.npy; skeleton.json is not needed if the recipe names the skeleton.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
     it x.json, as METADATA says.
+    Clips without subject, replication and split get the replications 0, 1, 2, 3 in turn, within each class: a rule
+    {field = "replication", test = [0]} then tests on every fourth clip of a class.
     """
-    classes = list(map(str, metadata(raw).get("classes") or []))
-    yield from (_folder if raw.is_dir() else _packed)(raw, classes, cfg)
+    form = _packed if not raw.is_dir() else _class_folders if class_folders(raw) else _folder
+    of_class = Counter()
+    for found in form(raw, list(map(str, metadata(raw).get("classes") or [])), cfg):
+        if isinstance(found, Clip) and not (found.subject or found.replication or found.splits):
+            found.replication = of_class[found.label] % 4
+            of_class[found.label] += 1
+        yield found
+
+
+def class_folders(raw: Path) -> list[str]:
+    """The names of the class folders, if a folder holds clips in that form."""
+    if not raw.is_dir() or (raw / "labels.csv").exists():
+        return []
+    return sorted({path.parent.name for path in raw.glob("*/*.npy")})
+
+
+def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
+    """The .npy files of each class folder."""
+    recorded = recorded_as(cfg)
+    for path in sorted(raw.glob("*/*.npy")):
+        name = f"{path.parent.name}-{path.stem}"
+        try:
+            joints = as_joints(np.load(path, allow_pickle=False), recorded)
+            yield Clip(name, classes.index(path.parent.name), main_two(joints), people=len(joints))
+        except Exception as e:  # see read_clip
+            yield Skip(f"{path.parent.name}/{path.name}", 0, str(e))
 
 
 def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
@@ -370,7 +397,9 @@ def labels_line(row: dict[str, str | None], classes: list[str],
 
 def metadata(raw: Path) -> dict:
     """skeleton.json of a folder, or the .json beside a packed file."""
-    path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
+    path, folders = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json"), class_folders(raw)
+    if folders and not path.is_file():
+        return {"classes": folders}
     if not path.is_file():
         raise ValueError(f"{path}: missing; it must hold {METADATA}")
     try:
@@ -382,7 +411,9 @@ def metadata(raw: Path) -> dict:
     for name, times in Counter(map(str, d.get("classes") or [])).items():
         if times > 1:
             raise ValueError(f"{path}: names the class {name!r} twice")
-    return d
+    if folders and not set(folders) <= set(map(str, d.get("classes") or folders)):
+        raise ValueError(f"{path}: its classes are not the class folders, {', '.join(folders)}")
+    return d | ({"classes": d.get("classes") or folders} if folders else {})
 
 
 READERS = {"nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, "arrays": read_arrays}

@@ -1,0 +1,160 @@
+"""adopt: what it sees in recordings, the recipe it writes, and what it refuses."""
+import json
+import pickle
+from pathlib import Path
+
+import adopt
+import numpy as np
+import p0_preprocess
+import p1_train
+import pytest
+import tomli
+from conftest import rest_pose
+from recipe import load_config
+from run import ClipStore
+from test_metres import clip, recorded_as
+
+from last import SKELETONS
+
+COCO = SKELETONS["coco17"]
+META = json.dumps({"skeleton": "ntu25", "classes": ["a", "b"]})
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder whose recipes/ is its own, with the networks' recipes."""
+    (tmp_path / "recipes").mkdir()
+    for name in ("lite_nano", "lite_small"):
+        (tmp_path / "recipes" / f"{name}.toml").write_text((adopt.ROOT / "recipes" / f"{name}.toml").read_text())
+    for module in ("adopt", "recipe"):
+        monkeypatch.setattr(f"{module}.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def folder(path: Path, clips: list[np.ndarray], classes: list[str], subjects: int = 4, **meta) -> Path:
+    """.npy files with labels.csv; subjects in turn, none if 0."""
+    path.mkdir()
+    lines = ["name,label" + ",subject" * (subjects > 0)]
+    for i, x in enumerate(clips):
+        np.save(path / f"c{i}.npy", x)
+        lines.append(f"c{i},{classes[i % len(classes)]}" + (f",{1 + i // 2 % subjects}" if subjects else ""))
+    (path / "labels.csv").write_text("\n".join(lines))
+    (path / "skeleton.json").write_text(json.dumps({"skeleton": "ntu25", "classes": classes} | meta))
+    return path
+
+
+def cfg_of(name: str):
+    return load_config([f"recipe={name}"])
+
+
+def test_a_folder_becomes_a_recipe_that_trains(here, capsys):
+    raw = folder(here / "mine", [clip(i) for i in range(16)], ["wave", "point"])
+    assert adopt.main([f"raw={raw}"]) == 0
+    said, cfg = capsys.readouterr().out, cfg_of("mine")
+    assert "16 clips of 2 classes, 4 people" in said and "just phase0 recipe=mine" in said
+    assert (cfg.data.unit, cfg.data.up, cfg.data.split, cfg.data.skeleton) == ("m", "y", "xsub", "ntu25")
+    assert cfg.data.protocols == {"xsub": {"field": "subject", "train": [1, 3]}}
+    assert cfg.view.frames == 16 and cfg.view.flip == 0.5 and cfg.view.trunk_scale
+    assert cfg.train.epochs == 400  # eight training clips: one step an epoch
+    assert p0_preprocess.main(["recipe=mine"]) == 0
+    assert p1_train.main(["recipe=lite_nano", "data=mine", "train.epochs=1"]) == 0
+    assert json.loads((here / "runs/lite_nano/mine-xsub/seed0/result.json").read_text())["clips"] == 8
+    for line in (here / "recipes" / "mine.toml").read_text().splitlines():
+        assert len(line) <= 200
+
+
+@pytest.mark.parametrize("factor, up, unit", [(1, "y", "m"), (1000, "z", "mm"), (100, "-y", "cm"), (1, "-z", "m")])
+def test_unit_and_axis_are_measured(here, factor, up, unit):
+    adopt.main([f"raw={folder(here / 'mine', [recorded_as(clip(i), factor, up) for i in range(8)], ['a', 'b'])}"])
+    assert (cfg_of("mine").data.unit, cfg_of("mine").data.up) == (unit, up)
+
+
+def test_without_people_every_fourth_clip_of_a_class_tests_and_that_is_called_flattering(here, capsys):
+    raw = folder(here / "mine", [clip(i) for i in range(16)], ["swipe left", "point"], subjects=0)
+    adopt.main([f"raw={raw}"])
+    assert "flatters" in capsys.readouterr().out and cfg_of("mine").view.flip == 0  # left is told from right
+    assert p0_preprocess.main(["recipe=mine"]) == 0
+    store = ClipStore(here / "stores" / "mine")
+    train, test = store.split("random")
+    assert len(train) == 12 and np.bincount(store.clips["label"][test]).tolist() == [2, 2]
+
+
+def test_class_folders_need_no_other_file(here):
+    for name in ("sit", "stand"):
+        (here / "mine" / name).mkdir(parents=True)
+        for i in range(4):
+            np.save(here / "mine" / name / f"{i}.npy", clip(i, skeleton=COCO)[0])
+    adopt.main(["raw=mine", "skeleton=coco17"])
+    assert p0_preprocess.main(["recipe=mine"]) == 0
+    store = ClipStore(here / "stores" / "mine")
+    assert store.classes == ["sit", "stand"] and store.clips["name"][5] == "stand-1"
+    assert store.clips["label"].tolist() == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("name", ["ntu25", "openpose25", "coco17", "h36m17", "mediapipe33", "halpe26"])
+def test_the_skeleton_is_the_one_with_steady_bones(here, name):
+    s, rng, annotations = SKELETONS[name], np.random.default_rng(0), []
+    for i in range(6):
+        x = np.tile(rest_pose(s), (30, 1, 1))
+        for v in np.argsort(s.hops[next(v for v, p in s.bones if v == p)], kind="stable"):  # limbs swing about joints
+            p = s.parents[v]
+            if p != v:
+                bone, a = rest_pose(s)[v] - rest_pose(s)[p], np.sin(np.arange(30) / 5 + rng.uniform(0, 6))
+                turned = np.stack([bone[0] * np.cos(a) - bone[1] * np.sin(a), bone[0] * np.sin(a) + bone[1] * np.cos(a),
+                                   np.full(30, bone[2])], 1)
+                x[:, v] = x[:, p] + turned
+        annotations.append({"frame_dir": f"v{i}", "label": i % 2, "keypoint": x[None] + [0, 0, 3]})
+    (here / "list.pkl").write_bytes(pickle.dumps(annotations))
+    adopt.main(["raw=list.pkl", "name=mine"])
+    assert cfg_of("mine").data.skeleton == name
+
+
+def test_flat_pixels_are_scaled_by_the_body_and_turned_in_the_plane(here):
+    clips = [np.round(300 + 200 * clip(i, skeleton=COCO)[..., :2] * [1, -1]) for i in range(8)]
+    adopt.main([f"raw={folder(here / 'mine', clips, ['a', 'b'], skeleton='coco17')}"])
+    cfg = cfg_of("mine")
+    assert (cfg.data.unit, cfg.data.up) == ("px", "-y") and cfg.view.rotate == (0.0, 0.0, 10.0)
+
+
+def test_utd_mhad_is_adopted_as_its_own_recipe_has_it(here, data_folder):
+    adopt.main([f"raw={data_folder / 'utd-mhad.npz'}", "name=gestures"])
+    written = tomli.loads((here / "recipes" / "gestures.toml").read_text())
+    hand = tomli.loads((Path(adopt.__file__).parent.parent / "recipes" / "utd_mhad.toml").read_text())
+    for key in ("frames", "trunk_scale", "rotate", "scale", "window"):
+        assert written["view"][key] == hand["view"][key]
+    assert abs(written["train"]["epochs"] - hand["train"]["epochs"]) <= 2
+    assert written["data"]["protocols"] == hand["data"]["protocols"]
+
+
+def write_nothing(here) -> bool:
+    return sorted(p.name for p in (here / "recipes").iterdir()) == ["lite_nano.toml", "lite_small.toml"]
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda raw: np.save(raw / "c1.npy", np.ones((5, 17, 3))), ["several joint counts", "with 17"]),
+    (lambda raw: [(raw / f"c{i}.npy").unlink() for i in (1, 3, 5)], ["'b' has one clip"]),
+    (lambda raw: (raw / "labels.csv").unlink(), ["labels.csv"]),
+    (lambda raw: [p.unlink() for p in raw.iterdir()], ["give a folder of .npy"]),
+    (lambda raw: (raw / "skeleton.json").write_text(META.replace("ntu25", "ntu52")), ["ntu52", "unknown"]),
+    (lambda raw: [np.save(p, np.full((5, 25, 3), np.nan)) for p in raw.glob("*.npy")], ["no clip could be read"]),
+    (lambda raw: (raw / "skeleton.json").write_text('{"classes": ["a", "b"]}')
+     and [np.save(p, np.ones((5, 24, 3))) for p in raw.glob("*.npy")], ["24 joints", "nearest"]),
+])
+def test_what_cannot_be_adopted_is_one_line_and_writes_nothing(here, spoil, words):
+    raw = folder(here / "mine", [clip(i) for i in range(8)], ["a", "b"])
+    spoil(raw)
+    with pytest.raises(ValueError) as e:
+        adopt.main([f"raw={raw}"])
+    assert all(word in str(e.value) for word in words) and write_nothing(here), e.value
+
+
+def test_an_existing_recipe_is_kept(here):
+    raw = folder(here / "mine", [clip(i) for i in range(8)], ["a", "b"])
+    with pytest.raises(ValueError, match="exists already"):
+        adopt.main([f"raw={raw}", "name=lite_nano"])
+    with pytest.raises(ValueError, match="letters, digits"):
+        adopt.main([f"raw={raw}", "name=a/b"])
+    with pytest.raises(ValueError, match="unknown"):
+        adopt.main([f"row={raw}"])
+    assert write_nothing(here)
