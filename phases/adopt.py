@@ -20,10 +20,12 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from arrays import class_folders, metadata
+from clips import Clip
 from metres import AXES, Recorded, guess, trunk_vector
 from ntu import NTU_NAME
 from pickles import read_annotations
-from readers import READERS, Clip, class_folders, metadata, read_ntu_file
+from readers import READERS, read_ntu_file
 from recipe import ROOT, cli, load_config, recipe_files
 from store import trunk_of
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from clips import main_two
 from metres import Recorded, complaints, in_metres, trunk_vector
-from readers import main_two, read_clip
+from readers import read_clip
 
 
 class ExportedModel:

@@ -30,8 +30,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from arrays import metadata
 from exported import ExportedModel
-from readers import metadata
 
 READABLE = (".skeleton", ".json", ".npy", ".npz")
 OF_FORMAT = {".skeleton": "ntu25", ".json": "kinect20"}  # the only skeleton of each of these formats

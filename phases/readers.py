@@ -1,113 +1,26 @@
 """Readers: the bytes of a file -> joints. numpy only.
 
 A reader yields a Clip for each recording, or a Skip that says which file is left out, and why. There are readers for
-NTU RGB+D text (ntu.py parses it), Northwestern-UCLA, CTR-GCN's arrays, pyskl's annotations, and anyone's own arrays.
+NTU RGB+D text (ntu.py parses it), Northwestern-UCLA, CTR-GCN's arrays, pyskl's annotations, and anyone's own arrays
+(arrays.py).
 """
 from __future__ import annotations
 
-import csv
-import difflib
 import json
 import lzma
 import re
-import sys
 import tarfile
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from arrays import read_arrays
+from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, trimmed
 from metres import Recorded, as_joints
 from ntu import Malformed, clean_bodies, ntu_fields, parse_ntu
 from pickles import read_annotations
-
-
-@dataclass
-class Clip:
-    """One recording: joints (M, L, V, 3) in metres, M = 1 or 2, zeros where a joint is missing; label from 0.
-
-    subject, camera, setup, replication are 0 if unknown. splits maps a split to its side: 0 training, 1 test, -1 none.
-    """
-    name: str
-    label: int
-    joints: np.ndarray
-    subject: int = 0
-    camera: int = 0
-    setup: int = 0
-    replication: int = 0
-    splits: dict[str, int] = field(default_factory=dict)
-    people: int = 0     # before the two main ones were chosen
-
-
-@dataclass
-class Skip:
-    """A file, or a clip in one, that is not stored: the line where reading failed (0 if it has none) and why."""
-    file: str
-    line: int
-    reason: str
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Arrays
-# ---------------------------------------------------------------------------------------------------------------------
-
-def recorded_as(cfg) -> Recorded:
-    """What a recipe says of the coordinates."""
-    d = cfg.data
-    return Recorded(d.unit, d.up, d.channels, d.min_score)
-
-
-def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
-    """Of more than two bodies (M, L, V, 3) the two with the most motion times mean score (M, L, V), in their order."""
-    if len(joints) <= 2:
-        return joints
-    there = joints.any(3)  # m l v
-    both = there[:, 1:] & there[:, :-1]
-    motion = (np.linalg.norm(np.diff(joints, axis=1), axis=3) * both).sum((1, 2))
-    if score is not None:
-        motion = motion * (score * there).sum((1, 2)) / np.maximum(there.sum((1, 2)), 1)
-    return joints[np.sort(np.argsort(-motion, kind="stable")[:2])]
-
-
-def count_from(labels: list, num_classes: int) -> int:
-    """1 if whole-number labels are all of 1 to the number of classes, which is said, else 0."""
-    try:
-        numbers = {int(label) for label in labels}
-    except (TypeError, ValueError):
-        return 0
-    if numbers != set(range(1, num_classes + 1)):
-        return 0
-    print(f"  labels run from 1 to {num_classes}: label 1 is taken for class 0, and so on", file=sys.stderr)
-    return 1
-
-
-def trimmed(joints: np.ndarray) -> np.ndarray:
-    """Joints without the all-zero frames at the end, and without a second body that is never seen."""
-    seen = (joints != 0).any((2, 3))  # m l
-    if not seen.any():
-        raise ValueError("no body in any frame")
-    keep = seen.any(1) | (np.arange(len(joints)) == 0)
-    return joints[keep, :np.flatnonzero(seen.any(0))[-1] + 1]
-
-
-def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, except those with a name that starts with `but`."""
-    try:
-        z = np.load(path, allow_pickle=False)
-        if not isinstance(z, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with z:
-            lacking = needed - set(z.files)
-            if lacking:
-                raise ValueError(f"lacks {', '.join(sorted(lacking))}; it holds {', '.join(z.files)}")
-            return {k: z[k] for k in z.files if not k.startswith(but)}
-    except OSError:
-        raise
-    except Exception as e:  # see read_clip
-        raise ValueError(f"raw = {path}: is not a readable .npz file ({e})") from None
 
 
 def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
@@ -259,161 +172,6 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
             yield Clip(name, joints=joints, splits=side, people=people, **numbers)
         except (ValueError, KeyError, TypeError) as e:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else str(e))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Anyone's own clips
-# ---------------------------------------------------------------------------------------------------------------------
-
-NUMBERS = ("subject", "camera", "setup", "replication")
-COLUMNS = {"name", "label", *NUMBERS, "split"}
-LABELS_HEADER = "name,label[,subject,camera,setup,replication,split]"
-METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}'
-
-
-def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
-    """Anyone's own clips, in one of three forms.
-
-    A folder: <name>.npy (L, V, C) or (M, L, V, C) per clip, C as in metres.py; labels.csv under LABELS_HEADER, the
-    label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the split train or test;
-    skeleton.json as METADATA says.
-    A folder of class folders, <class>/<name>.npy; skeleton.json is not needed if the recipe names the skeleton.
-    A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
-    it x.json, as METADATA says.
-    Clips without subject, replication and split get the replications 0, 1, 2, 3 in turn, within each class: a rule
-    {field = "replication", test = [0]} then tests on every fourth clip of a class.
-    """
-    form = _packed if not raw.is_dir() else _class_folders if class_folders(raw) else _folder
-    of_class = Counter()
-    for found in form(raw, list(map(str, metadata(raw).get("classes") or [])), cfg):
-        if isinstance(found, Clip) and not (found.subject or found.replication or found.splits):
-            found.replication = of_class[found.label] % 4
-            of_class[found.label] += 1
-        yield found
-
-
-def class_folders(raw: Path) -> list[str]:
-    """The names of the class folders, if a folder holds clips in that form."""
-    if not raw.is_dir() or (raw / "labels.csv").exists():
-        return []
-    return sorted({path.parent.name for path in raw.glob("*/*.npy")})
-
-
-def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
-    """The .npy files of each class folder."""
-    recorded = recorded_as(cfg)
-    for path in sorted(raw.glob("*/*.npy")):
-        name = f"{path.parent.name}-{path.stem}"
-        try:
-            joints = as_joints(np.load(path, allow_pickle=False), recorded)
-            yield Clip(name, classes.index(path.parent.name), main_two(joints), people=len(joints))
-        except Exception as e:  # see read_clip
-            yield Skip(f"{path.parent.name}/{path.name}", 0, str(e))
-
-
-def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
-    """The clips that labels.csv lists, and a Skip for each .npy file that it does not list."""
-    table = raw / "labels.csv"
-    if not table.is_file():
-        raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as f:  # Excel begins a file with a byte order mark
-            reader = csv.DictReader(f, skipinitialspace=True)
-            rows, columns = list(reader), reader.fieldnames or []
-    except UnicodeDecodeError as e:
-        raise ValueError(f"{table}: is not in UTF-8 ({e})") from None
-    if not {"name", "label"} <= set(columns) <= COLUMNS or not rows:
-        header = ",".join(columns)
-        found = f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"
-        raise ValueError(f"{table}: must have the header {LABELS_HEADER} with commas between, and a line per clip; "
-                         f"{found}")
-    listed = {str(row["name"]).removesuffix(".npy") for row in rows}
-    for name in sorted({path.stem for path in raw.glob("*.npy")} - listed):
-        yield Skip(f"{name}.npy", 0, f"is not listed in {table.name}")
-    recorded, first = recorded_as(cfg), count_from([row["label"] for row in rows], cfg.data.num_classes)
-    for line, row in enumerate(rows, 2):
-        name = row["name"]
-        if not name:
-            yield Skip(table.name, line, "names no clip")
-            continue
-        if None in row:
-            yield Skip(table.name, line, f"{name}: has more fields than the header")
-            continue
-        try:
-            label, splits, numbers = labels_line(row, classes, first)
-        except ValueError as e:
-            yield Skip(table.name, line, f"{name}: {e}")
-            continue
-        try:
-            joints = as_joints(np.load(raw / f"{name.removesuffix('.npy')}.npy", allow_pickle=False), recorded)
-            yield Clip(name, label, main_two(joints), splits=splits, people=len(joints), **numbers)
-        except Exception as e:  # see read_clip
-            yield Skip(f"{name}.npy", 0, str(e))
-
-
-def _packed(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
-    """The clips of a packed file: clip i has the rows offsets[i] to offsets[i + 1] of data."""
-    a = npz_arrays(raw, {"data", "offsets", "names", "labels"})
-    N, at, rows = len(a["names"]), a["offsets"], len(a["data"])
-    columns = {k: a[k] for k in ("labels", *NUMBERS, "split") if k in a}
-    fits = len(at) == N + 1 and all(len(column) == N for column in columns.values())
-    if not fits or at.dtype.kind not in "iu" or at[0] != 0 or at[-1] != rows or (at[1:] < at[:-1]).any():
-        lengths = ", ".join(f"{len(column)} {k}" for k, column in columns.items())
-        raise ValueError(f"{raw}: {N} names, {len(at)} offsets, {lengths}: each column must have one value per name, "
-                         f"and offsets must be {N + 1} whole numbers that rise from 0 to {rows}")
-    recorded, first = recorded_as(cfg), count_from(a["labels"].tolist(), cfg.data.num_classes)
-    for i, name in enumerate(map(str, a["names"])):
-        row = {k.replace("labels", "label"): str(column[i]) for k, column in columns.items()}
-        try:
-            label, splits, numbers = labels_line(row, classes, first)
-            yield Clip(name, label, as_joints(a["data"][at[i]:at[i + 1]], recorded), splits=splits, **numbers)
-        except ValueError as e:
-            yield Skip(f"{raw.name}:{name}", 0, str(e))
-
-
-def labels_line(row: dict[str, str | None], classes: list[str],
-                first: int = 0) -> tuple[int, dict[str, int], dict[str, int]]:
-    """(label, splits, numbers) of a line of labels.csv; ValueError says which field is wrong. Numbers count from first.
-    """
-    word, split = row["label"] or "", row.get("split", "")
-    if word not in classes and not re.fullmatch(r"\d{1,9}", word):
-        hint = ": skeleton.json lacks `classes`"
-        if classes:
-            close = difflib.get_close_matches(word, classes, n=1, cutoff=0.5)
-            hint = (f", did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(sorted(classes))})"
-        raise ValueError(f"label {word!r} is neither a class nor the number of one{hint}")
-    if split not in ("", "train", "test"):
-        raise ValueError(f"split {split!r} is neither train nor test")
-    label = classes.index(word) if word in classes else int(word) - first
-    splits = {"given": ("train", "test").index(split)} if split else {}
-    numbers = {}
-    for key in NUMBERS:
-        if key in row:
-            if not re.fullmatch(r"-?\d{1,9}", row[key] or ""):
-                raise ValueError(f"{key} {row[key] or ''!r} is not a whole number")
-            numbers[key] = int(row[key])
-    return label, splits, numbers
-
-
-def metadata(raw: Path) -> dict:
-    """skeleton.json of a folder, or the .json beside a packed file."""
-    path, folders = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json"), class_folders(raw)
-    if folders and not path.is_file():
-        return {"classes": folders}
-    if not path.is_file():
-        raise ValueError(f"{path}: missing; it must hold {METADATA}")
-    try:
-        d = json.loads(path.read_text())
-    except ValueError as e:
-        raise ValueError(f"{path}: is not JSON ({e})") from None
-    if not isinstance(d, dict) or not isinstance(d.get("classes") or [], list):
-        raise ValueError(f"{path}: must be like {METADATA}")
-    for name, times in Counter(map(str, d.get("classes") or [])).items():
-        if times > 1:
-            raise ValueError(f"{path}: names the class {name!r} twice")
-    if folders and not set(folders) <= set(map(str, d.get("classes") or folders)):
-        raise ValueError(f"{path}: its classes are not the class folders, {', '.join(folders)}")
-    return d | ({"classes": d.get("classes") or folders} if folders else {})
 
 
 READERS = {"nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, "arrays": read_arrays}

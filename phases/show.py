@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from arrays import metadata
 from exported import ExportedModel
-from readers import metadata, read_clip
+from readers import read_clip
 from recipe import cli, nearest
 from run import ClipStore
 

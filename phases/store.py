@@ -20,9 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from clips import Clip, Skip
 from metres import Recorded, complaints, in_metres, trunk_vector
 from protocols import PROTOCOLS, check_rules, sides
-from readers import Clip, Skip
 
 NUMBERS = ("label", "subject", "camera", "setup", "replication")
 
@@ -216,6 +216,39 @@ def report(clips: dict, quality: dict, protocols: dict, skeleton, bones: np.ndar
     for k in ("label", "subject", "camera", "setup"):
         found[f"per_{k}"] = {str(value): int(n) for value, n in sorted(Counter(clips[k].tolist()).items())}
     return found
+
+
+def show_report(meta: dict, store: Path, show: int = 20) -> None:
+    """Prints the report in a few lines, and at most `show` of the skips; meta.json has all."""
+    q, skipped = meta["quality"], meta["skipped"]
+    shortest, median, longest = q["frames"]
+    print(f"{store}: {q['clips']} clips, {shortest} to {longest} frames (median {median:g}), "
+          f"{q['two_bodies']} with two bodies")
+    for plural, key in (("classes", "label"), ("subjects", "subject"), ("cameras", "camera"), ("setups", "setup")):
+        clips = q[f"per_{key}"].values()
+        if len(clips) > 1:
+            print(f"  {len(clips)} {plural} with {min(clips)} to {max(clips)} clips each")
+    for name, n in meta["counts"].items():
+        twice = q["test_clips_in_training"].get(name, 0)
+        note = f"; {twice} test clips are copies of training clips" if twice else ""
+        empty = "" if n["train"] and n["test"] else "  <- one side is empty"
+        print(f"  {name}: {n['train']} training, {n['test']} test{note}{empty}")
+    print(f"  {q['missing_joints']} clips with missing joints, {len(q['constant'])} constant, "
+          f"{len(q['odd_bones'])} with bones out of range, {sum(len(g) - 1 for g in q['copies'])} exact copies; "
+          f"{meta['left_out']} left out by the list of unusable samples")
+    for joint in meta["recorded"]["reference"]:
+        print(f"  {meta['skeleton']['joints'][joint]} is 0, 0, 0 throughout: the clips are centred on it, it is kept")
+    if q["crowds"]:
+        print(f"  {q['crowds']} clips of more than two people: the two that move most are kept")
+    if not q["complaints"] and q["longest_bone"] > 5:
+        print(f"  the median length of the longest bone is {q['longest_bone']:.4g}: are the joints in metres? "
+              "(data.unit)", file=sys.stderr)
+    for line in q["complaints"]:
+        print(f"  {line}", file=sys.stderr)
+    for s in skipped[:show]:
+        print(f"  skipped {told(s)}", file=sys.stderr)
+    if len(skipped) > show:
+        print(f"  ... and {len(skipped) - show} more, all in {store / 'meta.json'}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import numpy as np
 import p0_preprocess
 import pytest
 import torch
+from clips import main_two
 from conftest import rest_pose
 from metres import (
     AXES,
@@ -17,7 +18,6 @@ from metres import (
     reference_joint,
     trunk_vector,
 )
-from readers import main_two
 from run import ClipStore
 from store import trunk_of
 

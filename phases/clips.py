@@ -1,0 +1,90 @@
+"""A clip as a reader yields it, and what all readers share. numpy only."""
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from metres import Recorded
+
+
+@dataclass
+class Clip:
+    """One recording: joints (M, L, V, 3) as recorded, M = 1 or 2, zeros where a joint is missing; label from 0.
+
+    subject, camera, setup, replication are 0 if unknown. splits maps a split to its side: 0 training, 1 test, -1 none.
+    """
+    name: str
+    label: int
+    joints: np.ndarray
+    subject: int = 0
+    camera: int = 0
+    setup: int = 0
+    replication: int = 0
+    splits: dict[str, int] = field(default_factory=dict)
+    people: int = 0     # before the two main ones were chosen
+
+
+@dataclass
+class Skip:
+    """A file, or a clip in one, that is not stored: the line where reading failed (0 if it has none) and why."""
+    file: str
+    line: int
+    reason: str
+
+
+def recorded_as(cfg) -> Recorded:
+    """What a recipe says of the coordinates."""
+    d = cfg.data
+    return Recorded(d.unit, d.up, d.channels, d.min_score)
+
+
+def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
+    """Of more than two bodies (M, L, V, 3) the two with the most motion times mean score (M, L, V), in their order."""
+    if len(joints) <= 2:
+        return joints
+    there = joints.any(3)  # m l v
+    both = there[:, 1:] & there[:, :-1]
+    motion = (np.linalg.norm(np.diff(joints, axis=1), axis=3) * both).sum((1, 2))
+    if score is not None:
+        motion = motion * (score * there).sum((1, 2)) / np.maximum(there.sum((1, 2)), 1)
+    return joints[np.sort(np.argsort(-motion, kind="stable")[:2])]
+
+
+def count_from(labels: list, num_classes: int) -> int:
+    """1 if whole-number labels are all of 1 to the number of classes, which is said, else 0."""
+    try:
+        numbers = {int(label) for label in labels}
+    except (TypeError, ValueError):
+        return 0
+    if numbers != set(range(1, num_classes + 1)):
+        return 0
+    print(f"  labels run from 1 to {num_classes}: label 1 is taken for class 0, and so on", file=sys.stderr)
+    return 1
+
+
+def trimmed(joints: np.ndarray) -> np.ndarray:
+    """Joints without the all-zero frames at the end, and without a second body that is never seen."""
+    seen = (joints != 0).any((2, 3))  # m l
+    if not seen.any():
+        raise ValueError("no body in any frame")
+    keep = seen.any(1) | (np.arange(len(joints)) == 0)
+    return joints[keep, :np.flatnonzero(seen.any(0))[-1] + 1]
+
+
+def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, except those with a name that starts with `but`."""
+    try:
+        z = np.load(path, allow_pickle=False)
+        if not isinstance(z, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with z:
+            lacking = needed - set(z.files)
+            if lacking:
+                raise ValueError(f"lacks {', '.join(sorted(lacking))}; it holds {', '.join(z.files)}")
+            return {k: z[k] for k in z.files if not k.startswith(but)}
+    except OSError:
+        raise
+    except Exception as e:  # see read_clip
+        raise ValueError(f"raw = {path}: is not a readable .npz file ({e})") from None
