@@ -826,9 +826,8 @@ class PartitionedTemporalAttention(nn.Module):
     far frames. A query without keys returns zero. W starts at zero.
 
     Near frames are a window of 7, near joints a gathered list; only head 3 multiplies all pairs. At (T, V) = (64, 25)
-    that is 36 % of the dense products. A mask is the sum of one over frames and one over joints. d lies last in memory,
-    so PyTorch's scaled_dot_product_attention takes a kernel that stores no scores: flash on a CPU, the
-    memory-efficient one on a GPU.
+    that is 36 % of the dense products. A mask is the sum of one over frames and one over joints. d lies last in memory:
+    only then does PyTorch's scaled_dot_product_attention take a fused kernel, which stores no scores.
     """
     REACH = 3  # frames
 
