@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
@@ -21,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from arrays import class_folders, metadata
-from clips import Clip
-from metres import AXES, Recorded, guess, trunk_vector
+from clips import Clip, Skip
+from metres import AXES, Recorded, body_size, guess, trunk_vector, unsteadiness
 from ntu import NTU_NAME
 from pickles import read_annotations
 from readers import READERS, read_ntu_file
@@ -41,7 +42,7 @@ class Seen:
     """What the recordings show."""
     reader: str
     clips: list[Clip]
-    skips: int
+    skips: list[Skip]
     skeleton: Skeleton
     named: bool              # whether the recordings or the user named the skeleton
     classes: list[str]
@@ -81,8 +82,8 @@ def reader_of(raw: Path) -> str:
                      ".skeleton files, a packed .npz or a pyskl pickle")
 
 
-def read(raw: Path, reader: str) -> tuple[list[Clip], int]:
-    """Clips as recorded, at most MOST, and how many could not be read."""
+def read(raw: Path, reader: str) -> tuple[list[Clip], list[Skip]]:
+    """Clips as recorded, at most MOST, and those that could not be read."""
     if reader == "ntu":
         names = [p for p in sorted(raw.rglob("*.skeleton")) if NTU_NAME.fullmatch(p.stem)]
         found = map(read_ntu_file, names[::max(1, len(names) // 200)])
@@ -95,26 +96,20 @@ def read(raw: Path, reader: str) -> tuple[list[Clip], int]:
     if not clips:
         why = next((f"{s.file}: {s.reason}" for s in found if not isinstance(s, Clip)), "none has finite joints")
         raise ValueError(f"raw = {raw}: no clip could be read ({why})")
-    return clips, len(found) - len(clips)
-
-
-def unsteadiness(clips: list[Clip], skeleton: Skeleton) -> float:
-    """Median over bones of the relative deviation of their lengths over time: bones that are none vary."""
-    bones = np.array([b for b in skeleton.bones if b[0] != b[1]])
-    found = []
-    for clip in clips[:40]:
-        body = clip.joints[0]
-        length = np.linalg.norm(body[:, bones[:, 0]] - body[:, bones[:, 1]], axis=2)  # l bones
-        found.append(np.median(length.std(0) / np.maximum(length.mean(0), 1e-9)))
-    return float(np.median(found))
+    return clips, [s for s in found if isinstance(s, Skip)]
 
 
 def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[Skeleton, bool]:
     """The skeleton that the user or the recordings name, else the steadiest of those with as many joints."""
     counts = Counter(c.joints.shape[2] for c in clips)
     if len(counts) > 1:
-        words = ", ".join(f"{n} clips with {V}" for V, n in counts.most_common())
-        raise ValueError(f"raw = {raw}: clips of several joint counts ({words}); adopt them apart")
+        words = ", ".join(f"{n} clips with {V}" for V, n in counts.most_common(3)) + ", ..." * (len(counts) > 3)
+        odd = next(c.name for c in clips if c.joints.shape[2] != counts.most_common(1)[0][0])
+        swapped = {c.joints.shape[1] for c in clips}
+        if len(counts) > 3 and len(swapped) == 1:
+            raise ValueError(f"raw = {raw}: each clip has {swapped.pop()} frames and another number of joints: are the "
+                             "axes swapped? An array is (frames, joints, 3)")
+        raise ValueError(f"raw = {raw}: clips of several joint counts ({words}), such as {odd}; adopt them apart")
     V = next(iter(counts))
     told = given or (metadata(raw).get("skeleton") if reader == "arrays" else "ntu25" if reader == "ntu" else None)
     if isinstance(told, dict):
@@ -130,7 +125,8 @@ def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[
         near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
         raise ValueError(f"raw = {raw}: {V} joints fit no known skeleton, the nearest is {near.name} with "
                          f"{near.num_joints}; write your own into skeleton.json (README, Your own skeletons)")
-    return min(fit, key=lambda s: unsteadiness(clips, s)), False
+    some = [c.joints[0] for c in clips[:40]]
+    return min(fit, key=lambda s: unsteadiness(some, s.bones)), False
 
 
 def class_names(raw: Path, reader: str, clips: list[Clip]) -> list[str]:
@@ -171,6 +167,15 @@ def recorded(seen: Seen) -> tuple[Recorded, str]:
         unit = "px"
     why = f"the median trunk is {length:.3g} long" if length else "no trunk to measure: look at the clips"
     return Recorded(unit or "body", up if up in AXES else "y"), why
+
+
+def odd_sizes(seen: Seen) -> list[str]:
+    """Clips whose bodies are five times larger or smaller than the median: of another unit?"""
+    size = np.array([body_size(c.joints[0], trunk_of(seen.skeleton)) for c in seen.clips])
+    odd = [seen.clips[i].name for i in np.flatnonzero(np.abs(np.log(size / np.median(size))) > np.log(5))]
+    more = ", ..." * (len(odd) > 3)
+    return [f"{len(odd)} clips have bodies five times larger or smaller than the others: another unit? "
+            f"{', '.join(odd[:3])}{more}"] if odd and not seen.flat else []
 
 
 def protocol(seen: Seen) -> tuple[str, dict | None, str]:
@@ -276,14 +281,19 @@ def main(argv: list[str]) -> int:
         path.unlink()
         raise
     people = f"{len(seen.subjects)} people" if seen.subjects else "nobody says whose"
-    lost = f"; {seen.skips} could not be read" if seen.skips else ""
+    lost = f"; {len(seen.skips)} could not be read" if seen.skips else ""
     print(f"saw      {len(seen.clips)} clips of {len(seen.classes)} classes, {people}, "
           f"{seen.skeleton.num_joints} joints{lost}")
     print(f"assumed  {seen.skeleton.name}, {cfg.data.unit}, {cfg.data.up} up, {cfg.view.frames} frames, "
           f"{cfg.train.epochs} epochs; {protocol(seen)[2]}")
+    for skip in seen.skips[:5]:
+        print(f"lost     {skip.file}{f', line {skip.line}' if skip.line else ''}: {skip.reason}", file=sys.stderr)
+    for line in odd_sizes(seen):
+        print(f"odd      {line}", file=sys.stderr)
     print(f"wrote    {path}: read it, then")
-    for command in (f"just phase0 recipe={name}", f"just phase1 recipe=lite_nano data={name}",
-                    f"just phase4 recipe=lite_nano data={name}"):
+    for command in (f"just phase0 recipe={name}", f"just show data={name} clip={seen.clips[0].name} out=clip.gif",
+                    f"just phase1 recipe=lite_nano data={name}", f"just phase4 recipe=lite_nano data={name}",
+                    "just predict model=exports/lite_nano/model.onnx clip=FILE"):
         print(f"         {command}")
     return 0
 

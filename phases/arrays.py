@@ -24,8 +24,8 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
 
     A folder: <name>.npy (L, V, C) or (M, L, V, C) per clip, C as in metres.py; labels.csv under LABELS_HEADER, the
     label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the split train or test;
-    skeleton.json as METADATA says.
-    A folder of class folders, <class>/<name>.npy; skeleton.json is not needed if the recipe names the skeleton.
+    skeleton.json as METADATA says; without it the classes are the labels in order, and the recipe names the skeleton.
+    A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
     it x.json, as METADATA says.
     Clips without subject, replication and split get the replications 0, 1, 2, 3 in turn, within each class: a rule
@@ -45,6 +45,23 @@ def class_folders(raw: Path) -> list[str]:
     if not raw.is_dir() or (raw / "labels.csv").exists():
         return []
     return sorted({path.parent.name for path in raw.glob("*/*.npy")})
+
+
+def label_words(raw: Path) -> list[str]:
+    """The labels of labels.csv in order, if none is a number."""
+    try:
+        with open(raw / "labels.csv", newline="", encoding="utf-8-sig") as f:
+            words = {row.get("label") or "" for row in csv.DictReader(f, skipinitialspace=True)}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    return sorted(words) if words and not any(not word or word.isdigit() for word in words) else []
+
+
+def npy_file(raw: Path, name: str) -> Path:
+    """The file of a clip that labels.csv names: <name>.npy, or for <class>-<name> the file in the class folder."""
+    stem = name.removesuffix(".npy")
+    places = [raw / f"{stem}.npy"] + [raw / stem[:i] / f"{stem[i + 1:]}.npy" for i, c in enumerate(stem) if c == "-"]
+    return next((path for path in places if path.is_file()), places[0])
 
 
 def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
@@ -93,8 +110,10 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
             yield Skip(table.name, line, f"{name}: {e}")
             continue
         try:
-            joints = as_joints(np.load(raw / f"{name.removesuffix('.npy')}.npy", allow_pickle=False), recorded)
-            yield Clip(name, label, main_two(joints), splits=splits, people=len(joints), **numbers)
+            joints = as_joints(np.load(npy_file(raw, name), allow_pickle=False), recorded)
+            yield Clip(name.replace("/", "-"), label, main_two(joints), splits=splits, people=len(joints), **numbers)
+        except FileNotFoundError as e:
+            yield Skip(f"{name}.npy", 0, f"no such file: {e.filename}")
         except Exception as e:  # see read_clip
             yield Skip(f"{name}.npy", 0, str(e))
 
@@ -144,10 +163,11 @@ def labels_line(row: dict[str, str | None], classes: list[str],
 
 
 def metadata(raw: Path) -> dict:
-    """skeleton.json of a folder, or the .json beside a packed file."""
+    """skeleton.json of a folder, or the .json beside a packed file; classes that nobody lists are folders or labels."""
     path, folders = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json"), class_folders(raw)
-    if folders and not path.is_file():
-        return {"classes": folders}
+    found = folders or label_words(raw)
+    if found and not path.is_file():
+        return {"classes": found}
     if not path.is_file():
         raise ValueError(f"{path}: missing; it must hold {METADATA}")
     try:
@@ -161,4 +181,4 @@ def metadata(raw: Path) -> dict:
             raise ValueError(f"{path}: names the class {name!r} twice")
     if folders and not set(folders) <= set(map(str, d.get("classes") or folders)):
         raise ValueError(f"{path}: its classes are not the class folders, {', '.join(folders)}")
-    return d | ({"classes": d.get("classes") or folders} if folders else {})
+    return d | ({"classes": d.get("classes") or found} if found else {})

@@ -112,6 +112,15 @@ def reference_joint(clips: list[np.ndarray]) -> tuple[int, ...]:
     return (int(always[0]),) if len(always) == 1 and np.median(near) < 0.6 else ()
 
 
+def unsteadiness(bodies: list[np.ndarray], bones: list[tuple[int, int]]) -> float:
+    """Median over bones of the relative deviation of their lengths over time: what is no bone varies."""
+    ends, found = np.array([b for b in bones if b[0] != b[1]]), []
+    for body in bodies:  # l v 3
+        length = np.linalg.norm(body[:, ends[:, 0]] - body[:, ends[:, 1]], axis=2)  # l bones
+        found.append(np.median(length.std(0) / np.maximum(length.mean(0), 1e-9)))
+    return float(np.median(found))
+
+
 def guess(trunks: np.ndarray) -> tuple[float, str, str]:
     """(length, unit, axis that points up) of trunks (N, 3) as recorded; ("", "") where they do not tell.
 

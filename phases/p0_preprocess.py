@@ -157,7 +157,8 @@ def skeleton_of(cfg, raw: Path):
     brought = brought_skeleton(cfg, raw)
     if not cfg.data.skeleton:
         if brought is None:
-            raise ValueError(f"data.skeleton is empty and {raw} brings none; name one of {', '.join(SKELETONS)}")
+            raise ValueError(f"data.skeleton is empty and {raw} brings none; name one of {', '.join(SKELETONS)}, "
+                             "or say in skeleton.json what the joints are")
         return brought
     named = SKELETONS[cfg.data.skeleton]
     if brought is not None and (brought.name, brought.num_joints) != (named.name, named.num_joints):

@@ -182,7 +182,8 @@ def nearest(word: str, known) -> str:
     """`, did you mean 'x'? (known: x, y, z)`: the end of every message about an unknown name."""
     known = sorted(map(str, known))
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return (f", did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(known)})"
+    listed = ", ".join(known) if len(known) <= 40 else f"{len(known)}, see recipes/README.md"
+    return (f", did you mean {close[0]!r}?" if close else "") + f" (known: {listed})"
 
 
 def build_config(cls: type, table: dict, where: str = ""):
@@ -277,7 +278,7 @@ def read_recipe(name: str) -> tuple[str, dict]:
     known = recipe_files()
     path = Path(name) if name.endswith(".toml") else known.get(name)
     if path is None or not path.is_file():
-        raise ValueError(f"no recipe {name!r}{nearest(name, known)}")
+        raise ValueError(f"no recipe {name!r}{nearest(name, known)}; `just adopt raw=...` writes one for own clips")
     try:
         return path.stem, tomli.loads(path.read_text())
     except (tomli.TOMLDecodeError, UnicodeDecodeError) as e:
@@ -316,7 +317,8 @@ def read_data_set(name: str) -> dict:
     """The table of a data set's recipe: one that sets data.reader."""
     sets = [known for known in recipe_files() if "reader" in read_recipe(known)[1].get("data", {})]
     if name not in sets and not name.endswith(".toml"):
-        raise ValueError(f"data = {name!r}: is no data set, a recipe with data.reader{nearest(name, sets)}")
+        raise ValueError(f"data = {name!r}: no data set has this name{nearest(name, sets)}; `just adopt raw=...` "
+                         "makes one of own clips")
     return read_recipe(name)[1]
 
 
@@ -328,7 +330,7 @@ def load_config(argv: list[str]) -> Config:
     """
     given = parse_overrides(argv)
     if "recipe" not in given:
-        raise ValueError("no recipe: give recipe=NAME" + nearest("", recipe_files()))
+        raise ValueError("no recipe: give recipe=NAME, such as recipe=lite_nano" + nearest("", recipe_files()))
     name, chain = read_chain(str(given.pop("recipe")))
     if "data" in given:
         chain.insert(1, read_data_set(str(given.pop("data"))))

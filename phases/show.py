@@ -181,7 +181,7 @@ def animate(title: str, joints: np.ndarray, skeleton: Skeleton, out: Path, fps: 
 def load(clip: str, store: Path, model: ExportedModel | None = None) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
     """(title, joints) of a file, of a clip of a store, or of one clip of each class for @each; and their skeleton."""
     if clip != "@each" and Path(clip).suffix in (".skeleton", ".json", ".npy", ".npz"):
-        joints = model.read(Path(clip)) if model else read_clip(clip)
+        joints = as_camera(model.read(Path(clip)), model.recorded.up) if model else read_clip(clip)
         return [(Path(clip).stem, joints)], skeleton_of(Path(clip), joints.shape[2])
     clips = ClipStore(store)
     names, labels = clips.clips["name"].tolist(), clips.clips["label"]
@@ -191,7 +191,14 @@ def load(clip: str, store: Path, model: ExportedModel | None = None) -> tuple[li
         first = [names.index(clip)]
     else:
         raise ValueError(f"clip = {clip!r}: {store} has no such clip{close(clip, names)}")
-    return [(f"{names[i]} · {clips.classes[labels[i]]}", clip_joints(clips, i)) for i in first], clips.skeleton
+    up = clips.meta.get("recorded", {}).get("up", "y")
+    return [(f"{names[i]} · {clips.classes[labels[i]]}", as_camera(clip_joints(clips, i), up)) for i in first], \
+        clips.skeleton
+
+
+def as_camera(joints: np.ndarray, up: str) -> np.ndarray:
+    """Flat clips that phase 0 turned upright, as a camera gives them, y down: the paper turns them."""
+    return joints if up == "y" or joints[..., 2].any() else joints * np.float32([1, -1, 1])
 
 
 def skeleton_of(clip: Path, joints: int) -> Skeleton:

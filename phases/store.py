@@ -236,6 +236,9 @@ def show_report(meta: dict, store: Path, show: int = 20) -> None:
     print(f"  {q['missing_joints']} clips with missing joints, {len(q['constant'])} constant, "
           f"{len(q['odd_bones'])} with bones out of range, {sum(len(g) - 1 for g in q['copies'])} exact copies; "
           f"{meta['left_out']} left out by the list of unusable samples")
+    if q["odd_bones"]:
+        print(f"  bones out of range, so perhaps another unit or joint order: {'; '.join(q['odd_bones'][:3])}"
+              f"{'; ...' if len(q['odd_bones']) > 3 else ''}")
     for joint in meta["recorded"]["reference"]:
         print(f"  {meta['skeleton']['joints'][joint]} is 0, 0, 0 throughout: the clips are centred on it, it is kept")
     if q["crowds"]:

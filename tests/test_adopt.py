@@ -158,3 +158,28 @@ def test_an_existing_recipe_is_kept(here):
     with pytest.raises(ValueError, match="unknown"):
         adopt.main([f"row={raw}"])
     assert write_nothing(here)
+
+
+def test_labels_may_name_clips_in_class_folders_and_no_other_file_is_needed(here, capsys):
+    for name in ("sit", "stand"):
+        (here / "mine" / name).mkdir(parents=True)
+        for i in range(4):
+            np.save(here / "mine" / name / f"{i}.npy", clip(i)[0])
+    lines = [f"{name}{sign}{i},{name},{i}" for name in ("sit", "stand") for i, sign in enumerate("-/-/")]
+    (here / "mine" / "labels.csv").write_text("\n".join(["name,label,subject", *lines, "sit-9,sit,anna"]))
+    adopt.main(["raw=mine"])
+    said = capsys.readouterr()
+    assert "line 10: sit-9: subject 'anna' is not a whole number" in said.err and "3 people" in said.out
+    assert p0_preprocess.main(["recipe=mine"]) == 3  # anna's clip
+    store = ClipStore(here / "stores" / "mine")
+    assert store.classes == ["sit", "stand"] and store.clips["name"][:2].tolist() == ["sit-0", "sit-1"]
+
+
+def test_swapped_axes_and_a_clip_in_another_unit_are_told(here, capsys):
+    clips = [clip(i, frames=20 + i)[0].swapaxes(0, 1) for i in range(8)]
+    with pytest.raises(ValueError, match="are the axes swapped"):
+        adopt.main([f"raw={folder(here / 'swapped', clips, ['a', 'b'])}"])
+    clips = [clip(i) * (1000 if i == 3 else 1) for i in range(8)]
+    adopt.main([f"raw={folder(here / 'mine', clips, ['a', 'b'])}"])
+    assert "1 clips have bodies five times larger or smaller than the others: another unit? c3" in capsys.readouterr(
+    ).err

@@ -231,7 +231,7 @@ def test_unknown_names_are_answered_with_the_nearest():
     assert "did you mean 'lite_small'?" in complaint("recipe=lite_smal")
     assert "did you mean 'nw_ucla'?" in complaint("recipe=L5", "data=nw_ucl")
     not_a_set = complaint("recipe=L5", "data=L4")
-    assert "no data set" in not_a_set and all(d in not_a_set for d in DATA_SETS) and "L5" not in not_a_set
+    assert "no data set has this name" in not_a_set and all(d in not_a_set for d in DATA_SETS) and "L5" not in not_a_set
     assert "lite_nano" in complaint("train.lr=1") and "no recipe" in complaint()
 
 

@@ -6,6 +6,7 @@ import puppet
 import pytest
 import readers
 import show
+from metres import Recorded
 
 from last import SKELETONS
 
@@ -100,6 +101,8 @@ class Oracle:
 
     def __init__(self, path=None):
         self.asked.clear()
+
+    recorded = Recorded()
 
     def read(self, path):
         return readers.read_clip(path)
