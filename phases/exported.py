@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from clips import main_two
-from metres import Recorded, complaints, in_metres, trunk_vector
+from metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
 from readers import read_clip
+from retarget import retargeted
 
 
 class ExportedModel:
@@ -38,20 +39,35 @@ class ExportedModel:
         self.skeleton, self.classes, self.view = (json.loads(about[k]) for k in ("skeleton", "classes", "view"))
         recorded = json.loads(about.get("recorded", "{}"))  # files from before it was written: metres, y up
         self.recorded = Recorded(**recorded | {"reference": tuple(recorded.get("reference", ()))})
+        self.retarget = json.loads(about.get("retarget", "{}"))  # skeletons that can be turned into this one, and how
         self.trunk = [joints[0] for joints in self.skeleton["trunk"]] if self.skeleton["trunk"] else None
 
-    def read(self, path: Path) -> np.ndarray:
+    def read(self, path: Path, source: str | None = None) -> np.ndarray:
         """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.
 
-        Files of NTU RGB+D and Northwestern-UCLA are in metres anyway. What speaks against that is said.
+        Files of NTU RGB+D and Northwestern-UCLA are in metres anyway. What speaks against that is said. Clips of
+        another skeleton, `source` or the one with as many joints, are turned into the network's; "" forbids that.
         """
-        own = path.suffix not in (".skeleton", ".json")
+        own, V = path.suffix not in (".skeleton", ".json"), len(self.skeleton["joints"])
         joints = main_two(read_clip(path, self.recorded if own else Recorded()))
-        if own and joints.shape[2] == len(self.skeleton["joints"]):
+        fit = [name for name, how in self.retarget.items() if how["joints"] == joints.shape[2]]
+        if own and source != "" and joints.shape[2] != V and fit:
+            return self.turned(joints, source if source in fit else fit[0], path)
+        if own and joints.shape[2] == V:
             joints = self.in_metres(joints)
             for line in complaints(trunk_vector(joints[0], self.trunk)[None], self.recorded):
                 print(f"{path}: {line.split(': give')[0]}; the training clips were not like this", file=sys.stderr)
         return joints
+
+    def turned(self, joints: np.ndarray, source: str, path: Path) -> np.ndarray:
+        """Joints of another skeleton as the network's own; unit and upright axis are measured, and said."""
+        how = self.retarget[source]
+        _, unit, up = guess(trunk_vector(joints[0], how["trunk"])[None])
+        unit = unit if joints[..., 2].any() else "px"
+        unit, up = unit or "body", up if up in AXES else "y"
+        print(f"{path}: joints of {source} ({unit}, {up} up) are turned into the network's {self.skeleton['name']}",
+              file=sys.stderr)
+        return retargeted(in_metres(joints, Recorded(unit, up), how["trunk"]), how["means"])
 
     def in_metres(self, joints: np.ndarray) -> np.ndarray:
         """Joints (M, L, V, 3), recorded as the training clips were, in metres, y up."""

@@ -32,13 +32,14 @@ from pathlib import Path
 import graphs
 import numpy as np
 import onnx
+import retarget
 import torch
 from deploy import deploy
 from recipe import Config, cli, load_config, nearest
 from run import ClipStore, accuracies, commit, device_name, load_run, open_store, read_json, splits
 from torch import nn
 
-from last import Batches, ClipView, Skeleton, atomic, write_json
+from last import SKELETONS, Batches, ClipView, Skeleton, atomic, write_json
 from last import causal as causal_mode
 
 DROP = 1.0  # points of top-1: INT8 must lose fewer
@@ -108,6 +109,7 @@ def load(given: dict, cfg: Config, command: str) -> Job:
     view, causal, opset = ClipView(store, cfg.view), given["causal"] == "true", int(given["opset"])
     metadata = {**description(cfg, skeleton, classes, model, causal), "opset": opset}
     metadata["recorded"] = store.meta.get("recorded", {})  # predict reads clips as phase 0 did
+    metadata["retarget"] = retarget.tables(skeleton, SKELETONS)
     print(f"{folder}: {len(test_clips)} test clips, {len(chosen)} for calibration, opset {opset}", file=sys.stderr)
     return Job(cfg, folder, origin, model, causal, opset, given["format"] == "tflite", metadata,
                joints_of(view, test_clips), store.clips["label"][test_clips], joints_of(view, chosen))

@@ -98,9 +98,9 @@ def read(path: Path, model: ExportedModel) -> np.ndarray:
     if theirs is None and (path.parent / "skeleton.json").is_file():
         theirs = metadata(path.parent).get("skeleton")
         theirs = theirs.get("name", "own") if isinstance(theirs, dict) else theirs
-    if theirs not in (None, name):
+    if theirs not in (None, name, *(model.retarget if path.suffix not in OF_FORMAT else ())):
         raise ValueError(f"{path}: is of skeleton {theirs!r}, the model knows {name!r} ({V} joints)")
-    joints = model.read(path)
+    joints = model.read(path, theirs)
     if joints.shape[2] != V:
         raise ValueError(f"{path}: has {joints.shape[2]} joints, the model's skeleton {name!r} has {V}")
     if not joints.any():

@@ -181,7 +181,7 @@ def animate(title: str, joints: np.ndarray, skeleton: Skeleton, out: Path, fps: 
 def load(clip: str, store: Path, model: ExportedModel | None = None) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
     """(title, joints) of a file, of a clip of a store, or of one clip of each class for @each; and their skeleton."""
     if clip != "@each" and Path(clip).suffix in (".skeleton", ".json", ".npy", ".npz"):
-        joints = as_camera(model.read(Path(clip)), model.recorded.up) if model else read_clip(clip)
+        joints = as_camera(model.read(Path(clip), ""), model.recorded.up) if model else read_clip(clip)
         return [(Path(clip).stem, joints)], skeleton_of(Path(clip), joints.shape[2])
     clips = ClipStore(store)
     names, labels = clips.clips["name"].tolist(), clips.clips["label"]

@@ -133,7 +133,7 @@ def test_what_is_no_model_or_no_clip_of_it_is_one_line(shipped, clips, tmp_path)
     whole = shipped.export / "model.onnx"
     (tmp_path / "cut.onnx").write_bytes(whole.read_bytes()[:5000])
     onnx.save(to_onnx(nn.Flatten(), torch.zeros(1, 4), 18), tmp_path / "other.onnx")
-    np.save(tmp_path / "twenty.npy", np.ones((5, 20, 3)))
+    np.save(tmp_path / "nineteen.npy", np.ones((5, 19, 3)))
     np.save(tmp_path / "empty.npy", np.zeros((0, 25, 3)))
     np.save(tmp_path / "nobody.npy", np.zeros((4, 25, 3)))
     np.save(tmp_path / "nan.npy", np.full((4, 25, 3), np.nan))
@@ -144,7 +144,7 @@ def test_what_is_no_model_or_no_clip_of_it_is_one_line(shipped, clips, tmp_path)
     cases = [(tmp_path / "cut.onnx", good, "is no ONNX file that can be used"),
              (tmp_path / "other.onnx", good, "carries no metadata"),
              (tmp_path / "none.onnx", good, "no such file; make one"),
-             (whole, tmp_path / "twenty.npy", "has 20 joints, the model's skeleton 'ntu25' has 25"),
+             (whole, tmp_path / "nineteen.npy", "has 19 joints, the model's skeleton 'ntu25' has 25"),
              (whole, tmp_path / "empty.npy", "no frame"),
              (whole, tmp_path / "nobody.npy", "no body in any frame"),
              (whole, tmp_path / "nan.npy", "not finite"),
@@ -154,7 +154,7 @@ def test_what_is_no_model_or_no_clip_of_it_is_one_line(shipped, clips, tmp_path)
     for model, clip, message in cases:
         with pytest.raises(ValueError, match=message.replace("(", r"\(")):
             predict.main([f"model={model}", f"clip={clip}"])
-    done = run(f"model={whole}", f"clip={tmp_path / 'twenty.npy'}")
+    done = run(f"model={whole}", f"clip={tmp_path / 'nineteen.npy'}")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     np.save(tmp_path / "good.npy", np.load(good))
     np.savez_compressed(tmp_path / "torn.npz", np.random.default_rng(0).normal(size=(9, 25, 3)))

@@ -104,7 +104,7 @@ class Oracle:
 
     recorded = Recorded()
 
-    def read(self, path):
+    def read(self, path, source=None):
         return readers.read_clip(path)
 
     def top(self, joints, k):

@@ -1,0 +1,56 @@
+"""Joints of one skeleton as means of another's joints: a network of Kinect's joints takes a pose estimator's.
+
+The table says where a joint lies in terms of others, in order of preference; the first line whose joints a skeleton has
+is taken. A joint that both name alike is copied. numpy only.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+HIPS, SHOULDERS = ("left hip", "right hip"), ("left shoulder", "right shoulder")
+BASE, CHEST = (("mid hip",), HIPS), (("thorax",), ("spine shoulder",), ("shoulder centre",), SHOULDERS)
+MEANS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "spine base": BASE, "hip centre": BASE, "mid hip": BASE, "hip": BASE,
+    "spine mid": (("spine",), SHOULDERS + HIPS), "spine": (("spine mid",), SHOULDERS + HIPS),
+    "shoulder centre": CHEST, "spine shoulder": CHEST, "thorax": CHEST,
+    "neck": (("shoulder centre",), (*SHOULDERS, "nose"), SHOULDERS),
+    "head": (("left ear", "right ear"), ("nose",)),
+    **{f"{side} {name}": tuple(tuple(f"{side} {joint}" for joint in joints) for joints in found)
+       for side in ("left", "right") for name, found in {
+           "hand": (("pinky", "index"), ("wrist",)), "hand tip": (("index",), ("wrist",)),
+           "thumb": (("wrist",),), "foot": (("big toe",), ("foot index",), ("ankle",))}.items()},
+}
+
+
+def spelled(joint: str) -> str:
+    """left_shoulder -> left shoulder, hip center -> hip centre."""
+    return joint.lower().replace("_", " ").replace("center", "centre")
+
+
+def means(source: list[str], target: list[str]) -> list[list[int]] | None:
+    """For each joint of `target` the joints of `source` whose mean it is; None if one cannot be had."""
+    at, found = {spelled(joint): v for v, joint in enumerate(source)}, []
+    for joint in map(spelled, target):
+        names = next((names for names in ((joint,), *MEANS.get(joint, ())) if all(name in at for name in names)), None)
+        if names is None:
+            return None
+        found.append([at[name] for name in names])
+    return found
+
+
+def tables(skeleton, known: dict) -> dict[str, dict]:
+    """What an exported file carries: by the name of each skeleton that can be turned into this one, how."""
+    found = {}
+    for other in known.values():
+        table = means(list(other.joints), list(skeleton.joints)) if other.joints != skeleton.joints else None
+        if table:
+            trunk = [joints[0] for joints in other.trunk] if other.trunk else None
+            found[other.name] = {"joints": other.num_joints, "trunk": trunk, "means": table}
+    return found
+
+
+def retargeted(joints: np.ndarray, table: list[list[int]]) -> np.ndarray:
+    """Joints (M, L, V, 3) -> (M, L, W, 3): means of those that are seen; a joint without any is missing."""
+    there = joints.any(3)
+    out = [joints[:, :, of].sum(2) / np.maximum(there[:, :, of].sum(2), 1)[..., None] for of in table]
+    return np.stack(out, 2).astype(np.float32)
