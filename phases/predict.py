@@ -5,8 +5,9 @@
     camera | just predict model=exports/lite_small/model.onnx stream=true
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3),
-or a folder of them. Skeleton, class names and view come from the file's metadata; a clip of another skeleton is
-refused. format: text, csv or json; top=5 names.
+or a folder of them. Skeleton, class names, view, unit and upright axis come from the file's metadata. An array of
+another skeleton is turned into the network's joints if they can be had (retarget.py), else refused. format: text, csv
+or json; top=5 names.
 
 stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
 [[[x, y, z], ...], ...]; an empty list is a frame without a body. The newest window=T frames are classified at every
