@@ -322,7 +322,7 @@ def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STR
 # 3. Blocks that the networks share
 # ---------------------------------------------------------------------------------------------------------------------
 
-def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """1x1 convolution of (B, C, T, V) with weight (D, C, 1, 1) and bias (D,).
 
     On a GPU a matrix product over maps that lie channels-last: cuDNN plans a convolution anew for each shape, and every
@@ -340,7 +340,7 @@ class Conv1x1(nn.Conv2d):
         super().__init__(cin, cout, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # b c t v
-        return mix_channels(x, self.weight, self.bias)
+        return pointwise_conv(x, self.weight, self.bias)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -431,7 +431,7 @@ class StreamFusion(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # b (s 3) t v
         w = self.stem[:, None] * rearrange(self.weights.float().softmax(0), "s c -> c s 1")
-        return mix_channels(self.norm(x), rearrange(w, "c s k -> c (s k) 1 1").to(x.dtype))
+        return pointwise_conv(self.norm(x), rearrange(w, "c s k -> c (s k) 1 1").to(x.dtype))
 
 
 class ClipNorm(nn.BatchNorm1d):

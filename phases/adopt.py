@@ -147,7 +147,9 @@ def look(raw: Path, skeleton: str) -> Seen:
     clips, skips = read(raw, reader)
     found, named = skeleton_of(raw, reader, clips, skeleton)
     seen = Seen(reader, clips, skips, found, named, class_names(raw, reader, clips))
-    few = [seen.classes[k] for k, n in Counter(c.label for c in clips).items() if n < 2 and k < len(seen.classes)]
+    first = int(max(c.label for c in clips) == len(seen.classes))  # numbers from 1
+    few = [seen.classes[k - first] for k, n in Counter(c.label for c in clips).items()
+           if n < 2 and first <= k < len(seen.classes) + first]
     if few:
         raise ValueError(f"raw = {raw}: class {few[0]!r} has one clip: it cannot both train and be tested")
     if len(seen.classes) < 2:

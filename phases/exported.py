@@ -56,7 +56,8 @@ class ExportedModel:
         if own and joints.shape[2] == V:
             joints = self.in_metres(joints)
             for line in complaints(trunk_vector(joints[0], self.trunk)[None], self.recorded):
-                print(f"{path}: {line.split(': give')[0]}; the training clips were not like this", file=sys.stderr)
+                print(f"{path}: {line.split(': give')[0]}: is it recorded as the training clips were?",
+                      file=sys.stderr)
         return joints
 
     def turned(self, joints: np.ndarray, source: str, path: Path) -> np.ndarray:
@@ -65,8 +66,8 @@ class ExportedModel:
         _, unit, up = guess(trunk_vector(joints[0], how["trunk"])[None])
         unit = unit if joints[..., 2].any() else "px"
         unit, up = unit or "body", up if up in AXES else "y"
-        print(f"{path}: joints of {source} ({unit}, {up} up) are turned into the network's {self.skeleton['name']}",
-              file=sys.stderr)
+        print(f"{path}: joints of {source} ({unit}, {up} up) are turned into the network's {self.skeleton['name']}; "
+              "skeleton.json beside it may name another skeleton", file=sys.stderr)
         return retargeted(in_metres(joints, Recorded(unit, up), how["trunk"]), how["means"])
 
     def in_metres(self, joints: np.ndarray) -> np.ndarray:

@@ -134,7 +134,8 @@ def guess(trunks: np.ndarray) -> tuple[float, str, str]:
     length, mean = float(np.median(lengths)), (trunks / lengths[:, None]).mean(0)
     axis = int(np.abs(mean).argmax())
     up = ("-" if mean[axis] < 0 else "") + "xyz"[axis]
-    unit = next((u for u, m in METRES.items() if 0.15 < length * m < 1.5), "px")
+    units = METRES if trunks[:, 2].any() else {"m": 1.0}  # flat clips of any length are pixels, not centimetres
+    unit = next((u for u, m in units.items() if 0.15 < length * m < 1.5), "px")
     return length, unit, up if abs(mean[axis]) > 0.6 else ""
 
 

@@ -315,12 +315,19 @@ def main(argv: list[str]) -> None:
             print(f"error: unknown argument {arg!r} (known: {', '.join(given)})", file=sys.stderr)
             sys.exit(2)
         given[key] = value
-    if given["device"] != "cpu":
+    forms = {"true": [False, True], "false": [False], "only": [True]}
+    if given["compile"] not in forms or given["device"] not in ("cpu", "cuda"):
+        print("error: compile must be true, false or only, device cpu or cuda", file=sys.stderr)
+        sys.exit(2)
+    if given["device"] == "cuda":
         import bench_gpu
-        compiled = {"true": [False, True], "false": [False], "only": [True]}[given["compile"]]
         networks = given["networks"].split(",") if given["networks"] else list(bench_gpu.NETWORKS)
         out = given["out"] if any(arg.startswith("out=") for arg in argv) else None
-        bench_gpu.table(networks, compiled, out, "just bench " + " ".join(argv))
+        try:
+            bench_gpu.table(networks, forms[given["compile"]], out, "just bench " + " ".join(argv))
+        except ValueError as e:
+            print(f"error: {e}", file=sys.stderr)
+            sys.exit(2)
         return
     report = {"command": "just bench " + " ".join(argv), "parse": bench_parse(), "view": bench_view(), "networks": []}
     parse = report["parse"]

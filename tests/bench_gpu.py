@@ -115,6 +115,11 @@ def measure(recipe: str, compiled: bool, store: SimpleNamespace, calls: int) -> 
 def table(networks: list[str], compiled: list[bool], out: str | None, command: str) -> Path:
     """Measure and print; the file is written after each case, so that what was measured is there if time runs out."""
     rehearsal = DEVICE.type != "cuda"
+    if not rehearsal and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda': no GPU here; LAST_GPU=cpu rehearses the lines")
+    unknown = [name for name in networks if name not in NETWORKS]
+    if unknown:
+        raise ValueError(f"networks = {unknown[0]!r}: known are {', '.join(NETWORKS)}")
     store = clips_in_memory(600 if rehearsal else CLIPS)
     name = device_name(DEVICE)
     path = ROOT / (out or f"results/bench-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json")

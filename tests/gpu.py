@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -114,6 +115,11 @@ class Lease:
         return good
 
 
+def has_gpu() -> bool:
+    import torch
+    return torch.cuda.is_available()
+
+
 def say(*lines: str) -> None:
     print(time.strftime("%T"), *lines, sep="\n  ", flush=True)
 
@@ -176,9 +182,16 @@ def main(argv: list[str]) -> int:
     if unknown:
         print(f"error: steps = {unknown[0]!r}: no such step (known: {', '.join(named)})", file=sys.stderr)
         return 2
+    tiny = given["tiny"] == "true"
+    if not re.fullmatch(r"\d+(\.\d+)?", given["minutes"]) or given["tiny"] not in ("true", "false"):
+        print("error: minutes must be a number, tiny true or false", file=sys.stderr)
+        return 2
+    if not tiny and not has_gpu():
+        print("error: no GPU here; tiny=true rehearses every line without one", file=sys.stderr)
+        return 2
     out = ROOT / given["out"]
     out.mkdir(parents=True, exist_ok=True)
-    lease, good = Lease(float(given["minutes"]), out, given["tiny"] == "true", passed), True
+    lease, good = Lease(float(given["minutes"]), out, tiny, passed), True
     try:
         for name in given["steps"].split(","):
             if lease.done(named[name]):

@@ -13,6 +13,7 @@ from recipe import load_config
 def here(tmp_path, monkeypatch):
     """An empty project, and steps that append their name to a file."""
     monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu, "has_gpu", lambda: True)
 
     def steps(**codes: str) -> None:
         write = "open('order', 'a').write('{} '); {}"
@@ -61,11 +62,17 @@ def test_results_logs_and_weights_come_home_after_each_step(here):
     assert (folder / "gpu" / "weights-base-tiny-xsub-seed0.pt").stat().st_size < gpu.MOST
 
 
-@pytest.mark.parametrize("argv, word", [(["minuets=3"], "minuets"), (["steps=teachers"], "teacher"), (["x"], "'x'")])
+@pytest.mark.parametrize("argv, word", [(["minuets=3"], "minuets"), (["steps=teachers"], "teacher"), (["x"], "'x'"),
+                                        (["minutes=ten"], "minutes"), (["tiny=yes"], "tiny")])
 def test_a_wrong_word_is_one_line(here, capsys, argv, word):
     assert main(argv) == 2
     err = capsys.readouterr().err
     assert err.startswith("error:") and word in err and err.count("\n") == 1
+
+
+def test_without_a_gpu_it_says_how_to_rehearse(here, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "has_gpu", lambda: False)
+    assert main([]) == 2 and "tiny=true" in capsys.readouterr().err and not (here[0] / "gpu").exists()
 
 
 def test_every_training_of_every_step_is_a_valid_command():

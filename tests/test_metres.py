@@ -80,6 +80,13 @@ def test_what_contradicts_the_recipe_is_said_with_its_remedy(factor, up, words):
     assert len(said) == len(words) and all(any(word in line for line in said) for word in words)
 
 
+def test_flat_clips_of_any_length_are_pixels():
+    x = clip(skeleton=COCO) * [1, 1, 0]
+    for factor in (100, 1000):  # not centimetres, not millimetres
+        said = complaints(trunk_vector(factor * x[0], trunk_of(COCO))[None], Recorded())
+        assert len(said) == 1 and said[0].endswith("data.unit=px")
+
+
 def test_a_wrong_recipe_is_corrected_too():
     x = in_metres(clip(), Recorded("mm", "z"), TRUNK)
     said = complaints(trunk_vector(x[0], TRUNK)[None], Recorded("mm", "z"))
