@@ -91,6 +91,7 @@ demo:
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton out=runs/demo/clip.gif
 
 # measure parsing, view and network rates as ratios in one run, into results/bench.json
+[no-exit-message]
 bench *args:
     @OMP_WAIT_POLICY=PASSIVE "{{python}}" tests/bench.py "$@"
 
@@ -103,6 +104,7 @@ test-gpu *args:
     @"{{python}}" -m pytest -o addopts=-q tests/test_gpu.py "$@"
 
 # all that a GPU is needed for, in the order of its worth: just gpu [minutes=15] [tiny=true]
+[no-exit-message]
 gpu *args:
     @"{{python}}" tests/gpu.py "$@"
 

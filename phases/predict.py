@@ -33,9 +33,9 @@ from pathlib import Path
 import numpy as np
 from arrays import metadata
 from exported import ExportedModel
+from readers import OF_FORMAT
 
 READABLE = (".skeleton", ".json", ".npy", ".npz")
-OF_FORMAT = {".skeleton": "ntu25", ".json": "kinect20"}  # the only skeleton of each of these formats
 
 Ranking = list[tuple[str, float]]  # (label, probability), the most probable first
 

@@ -174,6 +174,7 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else str(e))
 
 
+OF_FORMAT = {".skeleton": "ntu25", ".json": "kinect20"}  # the only skeleton of each of these formats
 READERS = {"nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, "arrays": read_arrays}
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from arrays import metadata
 from exported import ExportedModel
-from readers import read_clip
+from readers import OF_FORMAT, read_clip
 from recipe import cli, nearest
 from run import ClipStore
 
@@ -204,7 +204,7 @@ def as_camera(joints: np.ndarray, up: str) -> np.ndarray:
 def skeleton_of(clip: Path, joints: int) -> Skeleton:
     """The skeleton that skeleton.json beside a file names, or the one with as many joints."""
     beside = clip.parent / "skeleton.json"
-    own = metadata(beside.parent).get("skeleton") if beside.is_file() else None
+    own = metadata(beside.parent).get("skeleton") if beside.is_file() else OF_FORMAT.get(clip.suffix)
     if isinstance(own, dict):
         known = [Skeleton.from_dict(own)]
     else:

@@ -146,3 +146,8 @@ def test_a_network_that_cannot_judge_the_clip_is_refused(argv, message, tmp_path
     with pytest.raises(ValueError, match=message):
         show.main(["clip=clip.npy", "model=any.onnx", *argv])
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_a_format_with_one_skeleton_needs_no_word_and_arrays_of_two_get_one(tmp_path, capsys):
+    assert show.skeleton_of(tmp_path / "x.skeleton", 25).name == "ntu25" and capsys.readouterr().err == ""
+    assert show.skeleton_of(tmp_path / "x.npy", 25).name == "ntu25" and "openpose25" in capsys.readouterr().err
