@@ -1,12 +1,13 @@
 """Look at your own recordings and write a recipe for them, recipes/<name>.toml, every line explained.
 
-    just adopt raw=FOLDER                       .npy files with labels.csv, or a folder of .npy files per class
+    just adopt raw=FOLDER                       a folder of clips per class, or clips with labels.csv
     just adopt raw=FILE name=gestures           a packed .npz, a pyskl pickle; a folder of NTU's .skeleton files
     just adopt raw=FOLDER skeleton=openpose25   what the joints are, if the recordings do not say
 
-What nobody says is measured: the unit and the upright axis by the trunks of the bodies; the skeleton, among those with
-as many joints, by how steady its bones are. The schedule gives a network some 1,600 steps, which small sets need. Read
-the recipe, mend what is wrong, then run the commands that are printed. An existing recipe is not overwritten.
+A clip is a .npy, .json or .csv file, or a folder of .json frames (poses.py has the forms). What nobody says is
+measured: the unit and the upright axis by the trunks of the bodies; the skeleton, among those with as many joints, by
+how steady its bones are. The schedule gives a network some 1,600 steps, which small sets need. Read the recipe, mend
+what is wrong, then run the commands that are printed. An existing recipe is not overwritten.
 Exit codes: 0 written, 2 bad input.
 """
 from __future__ import annotations
@@ -15,151 +16,19 @@ import json
 import math
 import re
 import sys
-from collections import Counter
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from arrays import class_folders, metadata
-from clips import Clip, Skip
-from metres import AXES, Recorded, body_size, guess, trunk_vector, unsteadiness
-from ntu import NTU_NAME
-from pickles import read_annotations
-from readers import READERS, read_ntu_file
+from metres import AXES, Recorded, body_size, guess, trunk_vector
 from recipe import ROOT, cli, load_config, recipe_files
+from seen import Seen, look
 from store import trunk_of
 
-from last import SKELETONS, Skeleton, atomic
+from last import SKELETONS, atomic
 
-MOST = 2000    # clips that are looked at
 STEPS = 1600   # optimiser steps of a training
 BATCH = 16
 
-
-@dataclass
-class Seen:
-    """What the recordings show."""
-    reader: str
-    clips: list[Clip]
-    skips: list[Skip]
-    skeleton: Skeleton
-    named: bool              # whether the recordings or the user named the skeleton
-    classes: list[str]
-    channels: str = "xyz"
-
-    @property
-    def flat(self) -> bool:
-        return not any(c.joints[..., 2].any() for c in self.clips)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.array([c.joints.shape[1] for c in self.clips])
-
-    @property
-    def subjects(self) -> list[int]:
-        return sorted({c.subject for c in self.clips} - {0})
-
-
-def reader_of(raw: Path) -> str:
-    """The reader for recordings, by what they are."""
-    if not raw.exists():
-        raise ValueError(f"raw = {raw}: no such file or folder")
-    if raw.suffix in (".pkl", ".pickle"):
-        return "pyskl"
-    if raw.suffix == ".npz" and raw.is_file():
-        with np.load(raw, allow_pickle=False) as z:
-            return "ctrgcn" if "x_train" in z.files else "arrays"
-    if raw.is_dir():
-        if next(raw.rglob("*.skeleton"), None):
-            return "ntu"
-        if (raw / "labels.csv").is_file() or class_folders(raw):
-            return "arrays"
-        if next(raw.glob("*.npy"), None):
-            raise ValueError(f"{raw} holds .npy files, but neither labels.csv nor a folder per class: which action is "
-                             "each? Write labels.csv with the header name,label,subject")
-    raise ValueError(f"raw = {raw}: give a folder of .npy files with labels.csv, a folder per class, a folder of "
-                     ".skeleton files, a packed .npz or a pyskl pickle")
-
-
-def read(raw: Path, reader: str) -> tuple[list[Clip], list[Skip]]:
-    """Clips as recorded, at most MOST, and those that could not be read."""
-    if reader == "ntu":
-        names = [p for p in sorted(raw.rglob("*.skeleton")) if NTU_NAME.fullmatch(p.stem)]
-        found = map(read_ntu_file, names[::max(1, len(names) // 200)])
-    else:
-        cfg = load_config(["recipe=lite_nano", "data.name=adopted", f"data.reader={reader}", "data.num_classes=100000"])
-        found = READERS[reader](raw, cfg)
-    found = list(islice(found, MOST))
-    clips = [c for c in found if isinstance(c, Clip) and c.joints.ndim == 4 and np.isfinite(c.joints).all()
-             and c.joints.any() and c.label >= 0]
-    if not clips:
-        why = next((f"{s.file}: {s.reason}" for s in found if not isinstance(s, Clip)), "none has finite joints")
-        raise ValueError(f"raw = {raw}: no clip could be read ({why})")
-    return clips, [s for s in found if isinstance(s, Skip)]
-
-
-def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[Skeleton, bool]:
-    """The skeleton that the user or the recordings name, else the steadiest of those with as many joints."""
-    counts = Counter(c.joints.shape[2] for c in clips)
-    if len(counts) > 1:
-        words = ", ".join(f"{n} clips with {V}" for V, n in counts.most_common(3)) + ", ..." * (len(counts) > 3)
-        odd = next(c.name for c in clips if c.joints.shape[2] != counts.most_common(1)[0][0])
-        swapped = {c.joints.shape[1] for c in clips}
-        if len(counts) > 3 and len(swapped) == 1:
-            raise ValueError(f"raw = {raw}: each clip has {swapped.pop()} frames and another number of joints: are the "
-                             "axes swapped? An array is (frames, joints, 3)")
-        raise ValueError(f"raw = {raw}: clips of several joint counts ({words}), such as {odd}; adopt them apart")
-    V = next(iter(counts))
-    told = given or (metadata(raw).get("skeleton") if reader == "arrays" else "ntu25" if reader == "ntu" else None)
-    if isinstance(told, dict):
-        return Skeleton.from_dict(told), True
-    if told:
-        if told not in SKELETONS:
-            raise ValueError(f"skeleton = {told!r}: unknown (known: {', '.join(SKELETONS)})")
-        if SKELETONS[told].num_joints != V:
-            raise ValueError(f"skeleton = {told!r} has {SKELETONS[told].num_joints} joints, the clips have {V}")
-        return SKELETONS[told], True
-    fit = [s for s in SKELETONS.values() if s.num_joints == V]
-    if not fit:
-        near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
-        raise ValueError(f"raw = {raw}: {V} joints fit no known skeleton, the nearest is {near.name} with "
-                         f"{near.num_joints}; write your own into skeleton.json (README, Your own skeletons)")
-    some = [c.joints[0] for c in clips[:40]]
-    return min(fit, key=lambda s: unsteadiness(some, s.bones)), False
-
-
-def class_names(raw: Path, reader: str, clips: list[Clip]) -> list[str]:
-    """The names of the classes; numbers in their place if the recordings have none, from 0 or from 1."""
-    named = metadata(raw).get("classes") if reader == "arrays" else None
-    if named:
-        return list(map(str, named))
-    labels = {c.label for c in clips}
-    if reader == "pyskl":
-        labels |= {int(a["label"]) for a in read_annotations(raw)["annotations"] if isinstance(a, dict)}
-    first = 1 if 0 not in labels else 0
-    return [f"class {k}" for k in range(max(labels) + 1 - first)]
-
-
-def look(raw: Path, skeleton: str) -> Seen:
-    """Read the recordings and see what they are."""
-    reader = reader_of(raw)
-    clips, skips = read(raw, reader)
-    found, named = skeleton_of(raw, reader, clips, skeleton)
-    seen = Seen(reader, clips, skips, found, named, class_names(raw, reader, clips))
-    first = int(max(c.label for c in clips) == len(seen.classes))  # numbers from 1
-    few = [seen.classes[k - first] for k, n in Counter(c.label for c in clips).items()
-           if n < 2 and first <= k < len(seen.classes) + first]
-    if few:
-        raise ValueError(f"raw = {raw}: class {few[0]!r} has one clip: it cannot both train and be tested")
-    if len(seen.classes) < 2:
-        raise ValueError(f"raw = {raw}: one class only, {seen.classes[0]!r}: there is nothing to tell apart")
-    return seen
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What follows
-# ---------------------------------------------------------------------------------------------------------------------
 
 def recorded(seen: Seen) -> tuple[Recorded, str]:
     """Unit and upright axis, and how they were found."""
@@ -227,6 +96,7 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
         (f"num_classes = {len(seen.classes)}", ", ".join(seen.classes[:4]) + ", ..." * (len(seen.classes) > 4)),
         (f"unit = {json.dumps(as_recorded.unit)}", "flat clips are scaled by the body" if seen.flat else why),
         (f"up = {json.dumps(as_recorded.up)}", "the axis along which bodies stand"),
+        *([('channels = "xys"', "the third number of a joint is a score")] if seen.channels == "xys" else []),
         (f"split = {json.dumps(split)}", reason)]
     if rule:
         train = ", ".join(map(str, rule["train"]))

@@ -1,4 +1,4 @@
-"""Anyone's own clips: .npy files with labels.csv, class folders of them, or one packed .npz. numpy only."""
+"""Anyone's own clips: files with labels.csv, class folders of them, or one packed .npz. numpy only."""
 from __future__ import annotations
 
 import csv
@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as
 from metres import as_joints
+from poses import SUFFIXES, is_frames, load_pose, pose_files
 
 NUMBERS = ("subject", "camera", "setup", "replication")
 COLUMNS = {"name", "label", *NUMBERS, "split"}
@@ -22,9 +22,10 @@ METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}
 def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """Anyone's own clips, in one of three forms.
 
-    A folder: <name>.npy (L, V, C) or (M, L, V, C) per clip, C as in metres.py; labels.csv under LABELS_HEADER, the
-    label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the split train or test;
-    skeleton.json as METADATA says; without it the classes are the labels in order, and the recipe names the skeleton.
+    A folder: <name>.npy, .json or .csv per clip, or a folder of frames, as poses.py reads them; labels.csv under
+    LABELS_HEADER, the label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the
+    split train or test; skeleton.json as METADATA says; without it the classes are the labels in order, and the recipe
+    names the skeleton.
     A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
     it x.json, as METADATA says.
@@ -44,7 +45,7 @@ def class_folders(raw: Path) -> list[str]:
     """The names of the class folders, if a folder holds clips in that form."""
     if not raw.is_dir() or (raw / "labels.csv").exists():
         return []
-    return sorted({path.parent.name for path in raw.glob("*/*.npy")})
+    return sorted(path.name for path in raw.iterdir() if path.is_dir() and not is_frames(path) and pose_files(path))
 
 
 def label_words(raw: Path) -> list[str]:
@@ -57,27 +58,33 @@ def label_words(raw: Path) -> list[str]:
     return sorted(words) if words and not any(not word or word.isdigit() for word in words) else []
 
 
-def npy_file(raw: Path, name: str) -> Path:
+def bare(name: str) -> str:
+    """The name of a clip without its suffix."""
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+
+
+def clip_file(raw: Path, name: str) -> Path:
     """The file of a clip that labels.csv names: <name>.npy, or for <class>-<name> the file in the class folder."""
-    stem = name.removesuffix(".npy")
-    places = [raw / f"{stem}.npy"] + [raw / stem[:i] / f"{stem[i + 1:]}.npy" for i, c in enumerate(stem) if c == "-"]
-    return next((path for path in places if path.is_file()), places[0])
+    stem = bare(name)
+    places = [raw / stem] + [raw / stem[:i] / stem[i + 1:] for i, c in enumerate(stem) if c == "-"]
+    files = [Path(f"{place}{suffix}") for place in places for suffix in SUFFIXES]
+    return next((path for path in files if path.is_file()), next(filter(Path.is_dir, places), files[0]))
 
 
 def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
-    """The .npy files of each class folder."""
+    """The clips of each class folder."""
     recorded = recorded_as(cfg)
-    for path in sorted(raw.glob("*/*.npy")):
-        name = f"{path.parent.name}-{path.stem}"
+    for path in [path for folder in class_folders(raw) for path in pose_files(raw / folder)]:
+        name = f"{path.parent.name}-{bare(path.name)}"
         try:
-            joints = as_joints(np.load(path, allow_pickle=False), recorded)
+            joints = as_joints(load_pose(path), recorded)
             yield Clip(name, classes.index(path.parent.name), main_two(joints), people=len(joints))
         except Exception as e:  # see read_clip
             yield Skip(f"{path.parent.name}/{path.name}", 0, str(e))
 
 
 def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
-    """The clips that labels.csv lists, and a Skip for each .npy file that it does not list."""
+    """The clips that labels.csv lists, and a Skip for each that it does not list."""
     table = raw / "labels.csv"
     if not table.is_file():
         raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
@@ -92,9 +99,10 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
         found = f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"
         raise ValueError(f"{table}: must have the header {LABELS_HEADER} with commas between, and a line per clip; "
                          f"{found}")
-    listed = {str(row["name"]).removesuffix(".npy") for row in rows}
-    for name in sorted({path.stem for path in raw.glob("*.npy")} - listed):
-        yield Skip(f"{name}.npy", 0, f"is not listed in {table.name}")
+    listed = {bare(str(row["name"])) for row in rows}
+    for path in pose_files(raw):
+        if bare(path.name) not in listed:
+            yield Skip(path.name, 0, f"is not listed in {table.name}")
     recorded, first = recorded_as(cfg), count_from([row["label"] for row in rows], cfg.data.num_classes)
     for line, row in enumerate(rows, 2):
         name = row["name"]
@@ -110,12 +118,12 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
             yield Skip(table.name, line, f"{name}: {e}")
             continue
         try:
-            joints = as_joints(np.load(npy_file(raw, name), allow_pickle=False), recorded)
+            joints = as_joints(load_pose(clip_file(raw, name)), recorded)
             yield Clip(name.replace("/", "-"), label, main_two(joints), splits=splits, people=len(joints), **numbers)
         except FileNotFoundError as e:
-            yield Skip(f"{name}.npy", 0, f"no such file: {e.filename}")
+            yield Skip(f"{bare(name)}.npy", 0, f"no such file: {e.filename}")
         except Exception as e:  # see read_clip
-            yield Skip(f"{name}.npy", 0, str(e))
+            yield Skip(clip_file(raw, name).name, 0, str(e))
 
 
 def _packed(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:

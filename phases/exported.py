@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from clips import main_two
 from metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
-from readers import OF_FORMAT, read_clip
+from readers import of_format, read_clip
 from retarget import retargeted
 
 
@@ -48,7 +48,7 @@ class ExportedModel:
         Files of NTU RGB+D and Northwestern-UCLA are in metres anyway. What speaks against that is said. Clips of
         another skeleton, `source` or the one with as many joints, are turned into the network's; "" forbids that.
         """
-        own, V = path.suffix not in OF_FORMAT, len(self.skeleton["joints"])
+        own, V = of_format(path) is None, len(self.skeleton["joints"])
         joints = main_two(read_clip(path, self.recorded if own else Recorded()))
         fit = [name for name, how in self.retarget.items() if how["joints"] == joints.shape[2]]
         if own and source != "" and joints.shape[2] != V and fit:

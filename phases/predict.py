@@ -4,10 +4,10 @@
     just predict model=exports/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
     camera | just predict model=exports/lite_small/model.onnx stream=true
 
-clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3),
-or a folder of them. Skeleton, class names, view, unit and upright axis come from the file's metadata. An array of
-another skeleton is turned into the network's joints if they can be had (retarget.py), else refused. format: text, csv
-or json; top=5 names.
+clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose), .csv, .npy or .npz (frames, joints, 3) or
+(bodies, frames, joints, 3), a folder of OpenPose's frames; or a folder of clips. Skeleton, class names, view, unit and
+upright axis come from the file's metadata. An array of another skeleton is turned into the network's joints if they can
+be had (retarget.py), else refused. format: text, csv or json; top=5 names.
 
 stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
 [[[x, y, z], ...], ...]; an empty list is a frame without a body. The newest window=T frames are classified at every
@@ -33,9 +33,8 @@ from pathlib import Path
 import numpy as np
 from arrays import metadata
 from exported import ExportedModel
-from readers import OF_FORMAT
-
-READABLE = (".skeleton", ".json", ".npy", ".npz")
+from poses import is_frames
+from readers import READABLE, of_format
 
 Ranking = list[tuple[str, float]]  # (label, probability), the most probable first
 
@@ -84,9 +83,14 @@ def recordings(clip: Path) -> dict[str, Path]:
     """{name: file}: every readable file below a folder, named by its path in it; or the one file."""
     if not clip.exists():
         raise ValueError(f"clip = {clip}: no such file or folder")
-    if not clip.is_dir():
+    if not clip.is_dir() or is_frames(clip):
         return {str(clip): clip}
-    files = sorted(p for p in clip.rglob("*") if p.suffix in READABLE and p.name != "skeleton.json")
+    files, folders = [], [p for p in clip.rglob("*") if p.is_dir() and is_frames(p)]
+    for p in clip.rglob("*"):
+        clip_file = p.suffix in READABLE and p.name not in ("skeleton.json", "labels.csv")
+        if p in folders or clip_file and p.parent not in folders:
+            files.append(p)
+    files.sort()
     if not files:
         raise ValueError(f"clip = {clip}: holds no {', '.join(READABLE)} file")
     return {str(p.relative_to(clip)): p for p in files}
@@ -95,11 +99,11 @@ def recordings(clip: Path) -> dict[str, Path]:
 def read(path: Path, model: ExportedModel) -> np.ndarray:
     """Joints (M, L, V, 3) of a file; ValueError if it does not have the model's skeleton."""
     name, V = model.skeleton["name"], len(model.skeleton["joints"])
-    theirs = OF_FORMAT.get(path.suffix)
+    fixed = theirs = of_format(path)
     if theirs is None and (path.parent / "skeleton.json").is_file():
         theirs = metadata(path.parent).get("skeleton")
         theirs = theirs.get("name", "own") if isinstance(theirs, dict) else theirs
-    if theirs not in (None, name, *(model.retarget if path.suffix not in OF_FORMAT else ())):
+    if theirs not in (None, name, *(() if fixed else model.retarget)):
         raise ValueError(f"{path}: is of skeleton {theirs!r}, the model knows {name!r} ({V} joints)")
     joints = model.read(path, theirs)
     if joints.shape[2] != V:

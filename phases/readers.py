@@ -21,6 +21,7 @@ from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, tri
 from metres import Recorded, as_joints
 from ntu import Malformed, clean_bodies, ntu_fields, parse_ntu
 from pickles import read_annotations
+from poses import load_pose
 
 
 def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
@@ -174,7 +175,7 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else str(e))
 
 
-OF_FORMAT = {".skeleton": "ntu25", ".json": "kinect20"}  # the only skeleton of each of these formats
+READABLE = (".skeleton", ".json", ".csv", ".npy", ".npz")
 READERS = {"nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, "arrays": read_arrays}
 
 
@@ -182,8 +183,18 @@ READERS = {"nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, 
 # One file
 # ---------------------------------------------------------------------------------------------------------------------
 
+def of_format(path: Path) -> str | None:
+    """The skeleton that a file's format fixes: NTU's text and Northwestern-UCLA's JSON have one each."""
+    if path.suffix == ".skeleton":
+        return "ntu25"
+    if path.suffix != ".json" or not path.is_file():
+        return None
+    with open(path, "rb") as f:
+        return "kinect20" if b'"skeletons"' in f.read(1000) else None
+
+
 def read_clip(path: Path | str, recorded: Recorded = Recorded()) -> np.ndarray:  # noqa: B008
-    """Joints (M, L, V, 3) of one file as recorded: .skeleton, .json (Northwestern-UCLA), .npy or .npz.
+    """Joints (M, L, V, 3) of one clip as recorded: .skeleton, .json (Northwestern-UCLA), .npz, or as poses.py reads it.
 
     A body that is never seen is left out, as in a store. ValueError says what is wrong with the file.
     """
@@ -205,10 +216,10 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded()) -> np.ndarray: 
 def _load_one(path: Path):
     if path.suffix == ".skeleton":
         return clean_bodies(parse_ntu(path.read_bytes())[1])
-    if path.suffix == ".json":
-        return json.loads(path.read_text())["skeletons"]
+    if path.suffix in (".json", ".csv") or path.is_dir():
+        return load_pose(path)
     if path.suffix not in (".npy", ".npz"):
-        raise ValueError("must end in .skeleton, .json, .npy or .npz")
+        raise ValueError("must end in .skeleton, .json, .csv, .npy or .npz")
     if path.read_bytes()[:2] not in (b"\x93N", b"PK"):
         raise ValueError("is not a numpy file, whatever its name says")
     array = np.load(path, allow_pickle=False)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from arrays import metadata
 from exported import ExportedModel
-from readers import OF_FORMAT, read_clip
+from readers import READABLE, of_format, read_clip
 from recipe import cli, nearest
 from run import ClipStore
 
@@ -180,7 +180,7 @@ def animate(title: str, joints: np.ndarray, skeleton: Skeleton, out: Path, fps: 
 
 def load(clip: str, store: Path, model: ExportedModel | None = None) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
     """(title, joints) of a file, of a clip of a store, or of one clip of each class for @each; and their skeleton."""
-    if clip != "@each" and Path(clip).suffix in (".skeleton", ".json", ".npy", ".npz"):
+    if clip != "@each" and (Path(clip).suffix in READABLE or Path(clip).is_dir()):
         joints = as_camera(model.read(Path(clip), ""), model.recorded.up) if model else read_clip(clip)
         return [(Path(clip).stem, joints)], skeleton_of(Path(clip), joints.shape[2])
     clips = ClipStore(store)
@@ -204,7 +204,7 @@ def as_camera(joints: np.ndarray, up: str) -> np.ndarray:
 def skeleton_of(clip: Path, joints: int) -> Skeleton:
     """The skeleton that skeleton.json beside a file names, or the one with as many joints."""
     beside = clip.parent / "skeleton.json"
-    own = metadata(beside.parent).get("skeleton") if beside.is_file() else OF_FORMAT.get(clip.suffix)
+    own = metadata(beside.parent).get("skeleton") if beside.is_file() else of_format(clip)
     if isinstance(own, dict):
         known = [Skeleton.from_dict(own)]
     else:

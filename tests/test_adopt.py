@@ -117,6 +117,42 @@ def test_flat_pixels_are_scaled_by_the_body_and_turned_in_the_plane(here):
     assert (cfg.data.unit, cfg.data.up) == ("px", "-y") and cfg.view.rotate == (0.0, 0.0, 10.0)
 
 
+def test_class_folders_of_tables_and_of_openpose_frames_are_adopted_and_stored(here, capsys):
+    for i in range(8):
+        x = np.round(300 + 200 * clip(i, skeleton=SKELETONS["openpose25"])[0][..., :2])  # l v 2, its head is up
+        x = x - x.min((0, 1)) + 5
+        place = here / "mine" / ("sit", "stand")[i % 2]
+        if i < 4:  # a table
+            place.mkdir(parents=True, exist_ok=True)
+            header = ",".join(f"j{v}_{c}" for v in range(25) for c in ("x", "y", "score"))
+            rows = [",".join(map(str, np.insert(frame, 2, 0.5, axis=1).ravel().tolist())) for frame in x]
+            (place / f"{i}.csv").write_text("\n".join([header, *rows]))
+        else:  # a folder of frames
+            (place / f"{i}").mkdir(parents=True)
+            for t, frame in enumerate(x):
+                numbers = np.insert(frame, 2, 0.5, axis=1).ravel().tolist()
+                text = json.dumps({"people": [{"pose_keypoints_2d": numbers}]})
+                (place / f"{i}" / f"v_{t}_keypoints.json").write_text(text)
+    adopt.main(["raw=mine", "skeleton=openpose25"])
+    cfg = cfg_of("mine")
+    assert (cfg.data.unit, cfg.data.up, cfg.data.reader) == ("px", "-y", "arrays")
+    assert "8 clips of 2 classes" in capsys.readouterr().out and p0_preprocess.main(["recipe=mine"]) == 0
+    store = ClipStore(here / "stores" / "mine")
+    assert store.clips["name"].tolist() == [f"sit-{i}" for i in (0, 2, 4, 6)] + [f"stand-{i}" for i in (1, 3, 5, 7)]
+
+
+def test_three_numbers_a_joint_are_taken_for_x_y_score_if_they_look_so(here):
+    def scored(i: int) -> np.ndarray:
+        x = np.round(300 + 200 * clip(i, skeleton=COCO)[0] * [1, -1, 0])
+        x[..., 2] = np.random.default_rng(i).uniform(0.1, 1, x.shape[:2])
+        return x
+
+    adopt.main([f"raw={folder(here / 'mine', [scored(i) for i in range(8)], ['a', 'b'], skeleton='coco17')}"])
+    cfg = cfg_of("mine")
+    assert (cfg.data.channels, cfg.data.unit, cfg.data.up) == ("xys", "px", "-y") and cfg.view.rotate[0] == 0
+    assert p0_preprocess.main(["recipe=mine"]) == 0 and not ClipStore(here / "stores" / "mine").frames[:, :, 2].any()
+
+
 def test_utd_mhad_is_adopted_as_its_own_recipe_has_it(here, data_folder):
     adopt.main([f"raw={data_folder / 'utd-mhad.npz'}", "name=gestures"])
     written = tomli.loads((here / "recipes" / "gestures.toml").read_text())
@@ -135,7 +171,7 @@ def write_nothing(here) -> bool:
     (lambda raw: np.save(raw / "c1.npy", np.ones((5, 17, 3))), ["several joint counts", "with 17"]),
     (lambda raw: [(raw / f"c{i}.npy").unlink() for i in (1, 3, 5)], ["'b' has one clip"]),
     (lambda raw: (raw / "labels.csv").unlink(), ["labels.csv"]),
-    (lambda raw: [p.unlink() for p in raw.iterdir()], ["give a folder of .npy"]),
+    (lambda raw: [p.unlink() for p in raw.iterdir()], ["give a folder per class"]),
     (lambda raw: (raw / "skeleton.json").write_text(META.replace("ntu25", "ntu52")), ["ntu52", "unknown"]),
     (lambda raw: [np.save(p, np.full((5, 25, 3), np.nan)) for p in raw.glob("*.npy")], ["no clip could be read"]),
     (lambda raw: (raw / "skeleton.json").write_text('{"classes": ["a", "b"]}')

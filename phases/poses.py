@@ -1,0 +1,278 @@
+"""One clip of anyone's own, as an array or as pose estimators write it. numpy only.
+
+    .npy     (L, V, C) or (M, L, V, C)
+    .json    the same nested; or a list of frames, each with its bodies: landmarks as MediaPipe's (world landmarks go
+             before those of the picture), `people` as OpenPose's, or lists of joints [x, y, z]
+    .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only
+    folder   a .json file per frame, as OpenPose writes them
+
+A joint is x, y; x, y, z; x, y, score; or x, y, z, score. In text the score is known by its name.
+"""
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+SUFFIXES = (".npy", ".json", ".csv")
+BODIES = ("worldLandmarks", "world_landmarks", "poseWorldLandmarks", "pose_world_landmarks", "landmarks",
+          "poseLandmarks", "pose_landmarks", "landmark", "people", "keypoints", "pose_keypoints_3d",
+          "pose_keypoints_2d", "joints")
+FRAMES = ("skeletons", "frames", "poses", "data")
+SCORES = ("visibility", "vis", "confidence", "conf", "score", "likelihood", "v", "c", "s")
+AXES = ("x", "y", "z", *SCORES)
+COUNTS = (17, 18, 20, 25, 26, 33)  # joints of usual skeletons, for tables without names
+JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))({'|'.join(AXES)})(?:[_. ]pos(?:ition)?)?", re.I)
+AXIS_JOINT = re.compile(rf"({'|'.join(AXES)})[_. /-]?(\d+|(?<=[_. /-]).+)", re.I)
+
+
+def load_pose(path: Path) -> np.ndarray:
+    """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong."""
+    if path.is_dir():
+        frames = [json_value(file) for file in frame_files(path)]
+        if not frames:
+            raise ValueError(f"{path}: holds no .json file of a frame")
+        return of_frames(frames)
+    if path.suffix == ".json":
+        return of_json(json_value(path))
+    return of_csv(path) if path.suffix == ".csv" else np.load(path, allow_pickle=False)
+
+
+def pose_files(folder: Path) -> list[Path]:
+    """The clips in a folder: files, and folders of frames; without what else adopt and phase 0 know by name."""
+    return sorted(p for p in folder.iterdir() if p.name not in ("skeleton.json", "labels.csv")
+                  and (p.suffix in SUFFIXES if p.is_file() else p.is_dir() and is_frames(p)))
+
+
+def is_frames(folder: Path) -> bool:
+    """Whether a folder holds a .json file per frame, and so one clip."""
+    files = frame_files(folder)
+    if not files or any(folder.glob("*.npy")) or any(folder.glob("*.csv")):
+        return False
+    try:
+        return is_frame(json_value(files[0]))
+    except (ValueError, OSError):
+        return False
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The .json files of a folder in the order of the numbers in their names."""
+    def key(path: Path) -> list:
+        return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", path.name)]
+
+    return sorted((p for p in folder.glob("*.json") if p.name != "skeleton.json"), key=key)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JSON
+# ---------------------------------------------------------------------------------------------------------------------
+
+def json_value(path: Path):
+    try:
+        return json.loads(path.read_text())
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name}: is not text in UTF-8") from None
+    except RecursionError:
+        raise ValueError(f"{path.name}: is nested too deeply") from None
+    except ValueError as e:
+        raise ValueError(f"{path.name}: is not JSON ({e})") from None
+
+
+def of_json(value) -> np.ndarray:
+    """A clip of a JSON value: nested numbers, a list of frames, or one frame."""
+    if isinstance(value, dict) and not is_frame(value):
+        key = next((key for key in FRAMES if key in value), None)
+        if key is None:
+            raise ValueError(f"has the keys {', '.join(map(str, value))}; must have frames, or a frame's people or "
+                             "landmarks")
+        value = value[key]
+    if is_frame(value):
+        return of_frames([value])
+    if not isinstance(value, list):
+        raise ValueError(f"is {type(value).__name__}: must be a list of frames")
+    (depth, number), whole = nesting(value), None
+    if depth in (1, 2) and isinstance(number, (int, float)):
+        raise ValueError("is a list of numbers: must be frames of joints of [x, y, z]")
+    if depth in (3, 4):
+        try:
+            whole = np.asarray(value, np.float32)
+        except (ValueError, TypeError):
+            pass  # frames with different numbers of bodies, or landmarks
+    return of_frames(value) if whole is None or whole.ndim != depth else whole
+
+
+def nesting(value) -> tuple[int, object]:
+    """How many lists lie around the first item that is none, and this item."""
+    depth = 0
+    while isinstance(value, list):
+        filled = [item for item in value if item not in ([], {}, None)]
+        depth, value = depth + 1, filled[0] if filled else None
+    return depth, value
+
+
+def is_frame(value) -> bool:
+    """Whether a JSON value is one frame: a table of bodies, or a list of landmarks."""
+    if isinstance(value, dict):
+        return any(key in value for key in BODIES)
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "x" in value[0]
+
+
+def bodies_of(frame) -> list[np.ndarray]:
+    """The bodies (V, C) of a frame."""
+    if isinstance(frame, dict):
+        key = next((key for key in BODIES if key in frame and frame[key]), None)
+        if key is None and not any(key in frame for key in BODIES):
+            raise ValueError(f"a frame has the keys {', '.join(map(str, frame))}: none of {', '.join(BODIES)}")
+        if key in ("pose_keypoints_2d", "pose_keypoints_3d"):
+            return [flat_body(frame[key], 3 if key.endswith("2d") else 4)]
+        return bodies_of(frame[key]) if key else []
+    if not frame:
+        return []
+    if not isinstance(frame, list):
+        raise ValueError(f"a frame is {type(frame).__name__}: must be a list of joints or of bodies")
+    first = next((item for item in frame if item), None)
+    if isinstance(first, dict) and "x" not in first or nesting(first)[0] == 2 or is_frame(first):
+        return [body for item in frame for body in bodies_of(item)]
+    return [np.stack([joint_of(joint) for joint in frame])]
+
+
+def joint_of(joint) -> np.ndarray:
+    """x, y, z, score of a landmark; a plain joint's numbers as they are; a joint of null is missing."""
+    if isinstance(joint, dict):
+        score = next((joint[key] for key in SCORES if key in joint), 1.0)
+        joint = [joint.get("x"), joint.get("y"), joint.get("z", 0.0), score]
+    elif joint is None or joint == []:
+        joint = [0.0, 0.0, 0.0, 0.0]
+    try:
+        return np.asarray(joint, np.float32).reshape(-1)
+    except (ValueError, TypeError):
+        raise ValueError(f"a joint is {str(joint)[:40]}: must be numbers") from None
+
+
+def flat_body(numbers, C: int) -> np.ndarray:
+    """OpenPose's x, y, score, x, y, score, ... -> (V, 4): x, y, z, score."""
+    try:
+        body = np.asarray(numbers, np.float32).reshape(-1, C)
+    except (ValueError, TypeError):
+        raise ValueError(f"{len(numbers)} key point numbers: must be a multiple of {C}") from None
+    return body if C == 4 else np.insert(body, 2, 0, axis=1)
+
+
+def of_frames(frames: list) -> np.ndarray:
+    """(M, L, V, C) of frames; a body keeps its row while it stays nearest to where it was, zeros where it is not seen.
+    """
+    found = [bodies_of(frame) for frame in frames]
+    shapes = {body.shape for bodies in found for body in bodies}
+    if len(shapes) != 1:
+        sizes = ", ".join(f"{V} joints of {C} numbers" for V, C in sorted(shapes)[:3])
+        raise ValueError(f"bodies differ: {sizes}" if shapes else "no body in any frame")
+    M = max(map(len, found))
+    x, last = np.zeros((M, len(frames), *shapes.pop()), np.float32), np.full((M, 3), np.inf, np.float32)
+    for at, bodies in enumerate(found):
+        centres = [centre_of(body) for body in bodies]
+        far = [[np.linalg.norm(c - w) if np.isfinite(w).all() else 1e30 + row for row, w in enumerate(last)]
+               for c in centres]
+        rows, columns = set(range(len(bodies))), set(range(M))
+        for body, row in sorted(np.ndindex(len(bodies), M), key=lambda pair: far[pair[0]][pair[1]]):
+            if body in rows and row in columns:
+                x[row, at], last[row] = bodies[body], centres[body]
+                rows.remove(body)
+                columns.remove(row)
+    return x
+
+
+def centre_of(body: np.ndarray) -> np.ndarray:
+    """(3,) the mean of the joints that are seen."""
+    places = body[:, :3] if body.shape[1] > 2 else np.pad(body, ((0, 0), (0, 1)))
+    seen = places.any(1)
+    return places[seen].mean(0) if seen.any() else np.zeros(3, np.float32)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# CSV
+# ---------------------------------------------------------------------------------------------------------------------
+
+def of_csv(path: Path) -> np.ndarray:
+    """(L, V, C) of a table with a row per frame; an empty cell makes its joint missing."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as f:
+            text = f.read()
+        rows = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=text.count)) if any(row)]
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise ValueError(f"{path.name}: is no table of text ({e})") from None
+    header = rows[0] if rows and not any(map(is_number, rows[0])) else None
+    body = rows[1:] if header else rows
+    if not body or len({len(row) for row in rows}) != 1:
+        raise ValueError(f"{path.name}: " + ("holds no frame" if not body else "its rows differ in length"))
+    joints = named_columns(header) if header else plain_columns(body)
+    flat = [column for columns in joints for column in columns]
+    x = np.zeros((len(body), len(flat)), np.float32)
+    for at, row in enumerate(body):
+        for k, column in enumerate(flat):
+            try:
+                x[at, k] = float(row[column]) if row[column].strip() else np.inf
+            except ValueError:
+                raise ValueError(f"{path.name}: frame {at}: {row[column]!r} is not a number") from None
+            if not np.isfinite(x[at, k]) and row[column].strip():
+                raise ValueError(f"{path.name}: frame {at}: a coordinate is not finite")
+    x = x.reshape(len(body), len(joints), -1)  # l v c
+    x[np.isinf(x).any(2)] = 0
+    scored = bool(header) and axis_of(header[joints[0][-1]]) in SCORES
+    return np.insert(x, 2, 0, axis=2) if scored and x.shape[2] == 3 else x
+
+
+def is_number(word: str) -> bool:
+    try:
+        return np.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def joint_and_axis(column: str) -> tuple[str, str]:
+    """("left_elbow", "x") of left_elbow_x, ("0", "x") of x0; ("", "") of another column, such as frame."""
+    word = column.strip()
+    if hit := JOINT_AXIS.fullmatch(word):
+        return hit[1].lower(), hit[2].lower()
+    if hit := AXIS_JOINT.fullmatch(word):
+        return hit[2].lower(), hit[1].lower()
+    return "", ""
+
+
+def axis_of(column: str) -> str:
+    return joint_and_axis(column)[1]
+
+
+def named_columns(header: list[str]) -> list[list[int]]:
+    """For each joint, in the order of the table, the columns of x, y, then z and score if it has them."""
+    joints: dict[str, dict[str, int]] = {}
+    for number, column in enumerate(header):
+        joint, axis = joint_and_axis(column)
+        axis = "score" if axis in SCORES else axis
+        if joint:
+            joints.setdefault(joint, {}).setdefault(axis, number)
+    joints = {joint: axes for joint, axes in joints.items() if {"x", "y"} <= axes.keys()}
+    kinds = {tuple(sorted(axes)) for axes in joints.values()}
+    if len(kinds) != 1:
+        what = "its joints have different axes" if kinds else "no joint has columns for x and y"
+        raise ValueError(f"{what}; columns must be like left_elbow_x, left_elbow_y, left_elbow_z, or x0, y0, z0")
+    (kind,) = kinds
+    order = [axis for axis in ("x", "y", "z", "score") if axis in kind]
+    return [[axes[axis] for axis in order] for axes in joints.values()]
+
+
+def plain_columns(rows: list[list[str]]) -> list[list[int]]:
+    """Columns of joints in a table of numbers only; a first column that counts frames is left out."""
+    try:
+        steps = {round(float(b[0]) - float(a[0]), 4) for a, b in zip(rows, rows[1:], strict=False)}
+    except ValueError:
+        steps = set()
+    for first in (1, 0) if len(steps) == 1 and min(steps) > 0 else (0, 1):
+        n = len(rows[0]) - first
+        C = next((C for C in (3, 2, 4) if n % C == 0 and n // C in COUNTS), 3 if n % 3 == 0 else 0)
+        if C and n:
+            return [[first + v * C + c for c in range(C)] for v in range(n // C)]
+    raise ValueError(f"has {len(rows[0])} columns of numbers: must be 2, 3 or 4 for each joint; a first line may name "
+                     "them: left_elbow_x, left_elbow_y, ...")

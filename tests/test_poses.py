@@ -1,0 +1,114 @@
+"""Clips as pose estimators write them: JSON of frames, tables of columns, folders of frames."""
+import json
+
+import numpy as np
+import poses
+import pytest
+from metres import as_joints
+from poses import load_pose
+
+RNG = np.random.default_rng(0)
+BODY = RNG.normal(size=(4, 33, 3)).astype(np.float32) + 5  # l v 3
+FLAT = RNG.uniform(100, 900, (4, 25, 2)).astype(np.float32)
+
+
+def landmarks(frame: np.ndarray, **more) -> list[dict]:
+    return [{"x": float(x), "y": float(y), "z": float(z), "visibility": 0.9} | more for x, y, z in frame]
+
+
+def people(*bodies: np.ndarray) -> dict:
+    """A frame as OpenPose writes it, of bodies (V, 2)."""
+    flat = [np.insert(b, 2, 0.5, axis=1).ravel().tolist() for b in bodies]
+    return {"version": 1.3, "people": [{"person_id": [-1], "pose_keypoints_2d": numbers} for numbers in flat]}
+
+
+def read(tmp_path, value, name: str = "clip.json") -> np.ndarray:
+    (tmp_path / name).write_text(value if isinstance(value, str) else json.dumps(value))
+    return as_joints(load_pose(tmp_path / name))
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda frames: frames,
+    lambda frames: {"frames": frames},
+    lambda frames: [{"landmarks": f} for f in frames],
+    lambda frames: {"fps": 30, "frames": [{"time": 0, "poseWorldLandmarks": f} for f in frames]},
+    lambda frames: [{"landmarks": [landmarks(np.ones((33, 3)))], "worldLandmarks": [f]} for f in frames],
+], ids=["list", "frames", "landmarks", "camel case", "world before picture"])
+def test_mediapipe_landmarks_are_read_in_each_usual_form(tmp_path, wrap):
+    x = read(tmp_path, wrap([landmarks(frame) for frame in BODY]))
+    np.testing.assert_allclose(x, BODY[None], rtol=1e-6)
+
+
+def test_a_frame_without_a_body_and_a_landmark_that_is_not_visible_are_missing(tmp_path):
+    frames = [landmarks(BODY[0]), [], None, landmarks(BODY[1])]
+    frames[3][7]["visibility"] = 0
+    x = read(tmp_path, frames)
+    assert x.shape == (1, 4, 33, 3) and not x[0, 1:3].any() and not x[0, 3, 7].any() and x[0, 3, 8].any()
+
+
+def test_nested_numbers_are_what_an_array_is(tmp_path):
+    np.testing.assert_array_equal(read(tmp_path, BODY.tolist()), BODY[None])
+    two = np.stack([BODY, BODY + 1])
+    np.testing.assert_array_equal(read(tmp_path, two.tolist()), two)
+    np.testing.assert_array_equal(read(tmp_path, {"skeletons": BODY.tolist()}), BODY[None])
+
+
+def test_openpose_frames_are_one_clip_as_a_list_and_as_a_folder_in_the_order_of_their_numbers(tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for i, frame in enumerate(FLAT):
+        (folder / f"v_{[2, 9, 10, 11][i]}_keypoints.json").write_text(json.dumps(people(frame)))
+    from_folder, from_list = as_joints(load_pose(folder)), read(tmp_path, [people(frame) for frame in FLAT])
+    assert poses.is_frames(folder) and poses.pose_files(tmp_path) == [folder, tmp_path / "clip.json"]
+    np.testing.assert_array_equal(from_folder, from_list)
+    np.testing.assert_allclose(from_list[0, :, :, :2], FLAT, rtol=1e-6)
+
+
+def test_people_keep_their_row_when_the_order_in_a_frame_changes(tmp_path):
+    other = FLAT + 2000
+    x = read(tmp_path, [people(FLAT[0], other[0]), people(other[1], FLAT[1]), people(other[2]), people(FLAT[3])])
+    np.testing.assert_allclose(x[0, [0, 1, 3], :, :2], FLAT[[0, 1, 3]], rtol=1e-6)
+    np.testing.assert_allclose(x[1, :3, :, :2], other[:3], rtol=1e-6)
+    assert not x[0, 2].any() and not x[1, 3].any()
+
+
+@pytest.mark.parametrize("name", [
+    lambda v, c: f"j{v}_{c}", lambda v, c: f"{c}{v}", lambda v, c: f"{c.upper()}_{v}", lambda v, c: f"part{v}.{c}",
+    lambda v, c: f"joint {v} {c} pos", lambda v, c: f"point{v}{c}"])
+@pytest.mark.parametrize("by_axis", [False, True])
+def test_a_table_names_its_columns_in_any_usual_way_and_order(tmp_path, name, by_axis):
+    cells = [(v, c) for v in range(33) for c in range(3)]
+    cells.sort(key=lambda cell: (cell[1], cell[0]) if by_axis else cell)
+    lines = [",".join(["frame", *(name(v, "xyz"[c]) for v, c in cells), "index", "action"])]
+    lines += [",".join([str(t), *(repr(float(frame[v, c])) for v, c in cells), "7", "wave"])
+              for t, frame in enumerate(BODY)]
+    np.testing.assert_allclose(read(tmp_path, "\n".join(lines), "clip.csv"), BODY[None], rtol=1e-6)
+
+
+def test_a_table_of_numbers_only_and_one_with_scores_and_gaps(tmp_path):
+    plain = "\n".join(" ; ".join(map(str, [t, *frame.ravel().tolist()])) for t, frame in enumerate(BODY))
+    np.testing.assert_allclose(read(tmp_path, plain, "clip.csv"), BODY[None], rtol=1e-6)
+    x = read(tmp_path, "a_x,a_y,a_score,b_x,b_y,b_score\n1,2,0.5,3,4,0\n5,,1,7,8,0.9\n", "clip.csv")
+    np.testing.assert_array_equal(x[0], [[[1, 2, 0], [0, 0, 0]], [[0, 0, 0], [7, 8, 0]]])
+
+
+@pytest.mark.parametrize("text, words", [
+    ('{"a": 1}', "has the keys a"), ("[", "is not JSON"), ("[" * 100_000, "nested too deeply|is not JSON"),
+    ("7", "must be a list of frames"), ("[1, 2]", "list of numbers"), ("[]", "no body"), ("[[[1, 2, 3], [1, 2]]]", "."),
+    ('[[{"x": "a", "y": 1}]]', "must be numbers"), ('[{"people": [{"pose_keypoints_2d": [1, 2]}]}]', "multiple of 3"),
+    ('[{"time": 1}]', "a frame has the keys time"), ('{"people": []}', "no body"),
+    ('[[{"x": 1, "y": 1}], [{"x": 1, "y": 1}, {"x": 2, "y": 1}]]', "bodies differ")])
+def test_json_that_is_no_clip_is_told_in_one_line(tmp_path, text, words):
+    with pytest.raises(ValueError, match=words) as e:
+        read(tmp_path, text)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("text, words", [
+    ("", "no frame"), ("a_x,a_y\n", "no frame"), ("a_x,a_y\n1,2,3\n", "differ in length"), ("a,b\n1,2\n", "no joint"),
+    ("a_x,a_y\n1,b\n", "'b' is not a number"), ("a_x,a_y\n1,inf\n", "not finite"),
+    ("a_x,a_y,b_x,b_y,b_z\n1,2,3,4,5\n", "different axes"), ("1\n2\n", "has 1 columns")])
+def test_a_table_that_is_no_clip_is_told_in_one_line(tmp_path, text, words):
+    with pytest.raises(ValueError, match=words) as e:
+        read(tmp_path, text, "clip.csv")
+    assert "\n" not in str(e.value)
