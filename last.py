@@ -1413,7 +1413,8 @@ class ClipView:
 
 
 class Batches:
-    """Batches of some clips of a view. Training: a new order each epoch. Otherwise in order, each clip exactly once.
+    """Batches of some clips of a view. Training: a new order each epoch, each clip once, or each class equally often if
+    balanced. Otherwise in order, each clip exactly once.
 
     In training, process r of R takes clips r, r + R, ... of each batch: `clips` is the size of the whole batch, `own`
     the number on this process. A process without clips (own = 0) still computes on one: every process must join each
@@ -1421,8 +1422,9 @@ class Batches:
     al., arXiv:1710.09412): `share` is a, `other` the other clip's label.
     """
 
-    def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0):
-        self.view, self.size, self.training, self.seed = view, size, training, seed
+    def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0,
+                 balanced: bool = False):
+        self.view, self.size, self.training, self.seed, self.balanced = view, size, training, seed, balanced
         self.index = torch.as_tensor(index, device=view.device)
         self.rank, self.ranks = rank_of() if training else (0, 1)
 
@@ -1434,7 +1436,9 @@ class Batches:
         index = self.index
         if self.training:
             order = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
-            index = index[torch.randperm(len(index), generator=order).to(index.device)]
+            place = balanced_order(self.view.label[index].cpu(), order) if self.balanced else torch.randperm(
+                len(index), generator=order)
+            index = index[place.to(index.device)]
         for at in range(start * self.size, len(index), self.size):
             whole = index[at:at + self.size]
             part = whole[self.rank::self.ranks]
@@ -1453,6 +1457,23 @@ class Batches:
         a = rearrange(share, "b -> b 1 1 1 1")
         joints = a * joints + (1 - a) * self.view(others, True, self.seed, epoch)
         return {"joints": joints, "share": share, "other": self.view.label[others]}
+
+
+def balanced_order(label: Tensor, order: torch.Generator) -> Tensor:
+    """Places (N,) of an epoch of N clips in which every class comes equally often, in a random order.
+
+    A class of few clips shows each of them several times; one of many shows another part of them in each epoch.
+    """
+    present = label.unique()
+    rounds = [torch.randperm(len(present), generator=order) for _ in range(math.ceil(len(label) / len(present)))]
+    turns = present[torch.cat(rounds)][:len(label)]                               # n: the class of each place
+    places = torch.empty(len(label), dtype=torch.long)
+    for k in present:
+        own, wanted = (label == k).nonzero()[:, 0], turns == k
+        times = math.ceil(int(wanted.sum()) / len(own))
+        again = [own[torch.randperm(len(own), generator=order)] for _ in range(times)]
+        places[wanted] = torch.cat(again or [own])[:int(wanted.sum())]
+    return places[torch.randperm(len(places), generator=order)]
 
 
 def plain_batches(view: ClipView, index: np.ndarray, size: int) -> Batches:
@@ -1482,6 +1503,7 @@ class Train:
     adamw_decay: float = 0.05        # the same for AdamW: decoupled, so not comparable with weight_decay
     clip: float = 1.0                # gradient norm; 0: off
     label_smoothing: float = 0.0
+    balanced: bool = False           # an epoch shows every class equally often, as many clips in all as without
     ib_weight: float = 0.01          # bottleneck: ib_weight * (ib_mean * |mean z| + ib_class * distance to the priors)
     ib_mean: float = 1e-4
     ib_class: float = 0.1

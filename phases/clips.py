@@ -37,7 +37,7 @@ class Skip:
 def recorded_as(cfg) -> Recorded:
     """What a recipe says of the coordinates."""
     d = cfg.data
-    return Recorded(d.unit, d.up, d.channels, d.min_score)
+    return Recorded(d.unit, d.up, d.channels, d.min_score, d.fill)
 
 
 def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:

@@ -4,6 +4,7 @@
     data.up         y, -y, z, -z: the axis that points up; clips are turned, never mirrored
     data.channels   xyz, xys: what three numbers are; two are x, y; four are x, y, z, score
     data.min_score  a joint with a lower score is missing
+    data.fill       frames: a joint that is missing for at most so many is put on the line between its neighbours
 
 A joint that the clips are centred on is 0, 0, 0 throughout, which means missing elsewhere: it is kept. numpy only.
 """
@@ -28,6 +29,7 @@ class Recorded:
     up: str = "y"
     channels: str = "xyz"
     min_score: float = 0.0
+    fill: int = 0
     reference: tuple[int, ...] = ()
 
 
@@ -79,6 +81,7 @@ def body_size(body: np.ndarray, trunk: list[int] | None) -> float:
 
 def in_metres(joints: np.ndarray, recorded: Recorded, trunk: list[int] | None) -> np.ndarray:
     """Joints (M, L, V, 3) as recorded -> metres, y up; a missing joint stays 0, 0, 0."""
+    joints = filled(joints, recorded.fill) if recorded.fill else joints
     if (recorded.unit, recorded.up, recorded.reference) == ("m", "y", ()):
         return joints
     there = joints.any(3)  # m l v
@@ -89,6 +92,21 @@ def in_metres(joints: np.ndarray, recorded: Recorded, trunk: list[int] | None) -
         there[..., list(recorded.reference)] |= there.any(2, keepdims=True)
         x = np.where(there[..., None], x + PLACE, np.float32(0))
     return x
+
+
+def filled(joints: np.ndarray, most: int) -> np.ndarray:
+    """Joints (M, L, V, 3) with gaps of at most `most` frames closed: on the line between the frames around them.
+
+    What is missing at the start, at the end or for longer stays missing.
+    """
+    joints, there = joints.copy(), joints.any(3)  # m l v
+    for m, v in np.argwhere(~there.all(1) & there.any(1)):
+        seen = np.flatnonzero(there[m, :, v])
+        for a, b in zip(seen, seen[1:], strict=False):
+            if 1 < b - a <= most + 1:
+                share = np.float32(np.arange(1, b - a) / (b - a))[:, None]
+                joints[m, a + 1:b, v] = (1 - share) * joints[m, a, v] + share * joints[m, b, v]
+    return joints
 
 
 def reference_joint(clips: list[np.ndarray]) -> tuple[int, ...]:

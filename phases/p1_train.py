@@ -61,7 +61,7 @@ def train(cfg: Config, command: str) -> None:
     sides = f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips"
     announce(cfg, sides, device)
 
-    batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
+    batches = Batches(view, train_clips, cfg.train.batch, True, cfg.seed, cfg.train.balanced)
     plain = plain_batches(view, train_clips, cfg.train.batch)
     fit(model, batches, classification_loss(cfg.train), cfg.train, cfg.run, recipe, cfg.seed, plain,
         validation(view, held_clips, cfg), same)

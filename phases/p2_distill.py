@@ -274,7 +274,7 @@ def main(argv: list[str]) -> int:
     announce(cfg, f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips", device,
              f"; teacher {', '.join(map(str, folders))}; {projections:,} parameters of projections, dropped at the end")
 
-    batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
+    batches = Batches(view, train_clips, cfg.train.batch, True, cfg.seed, cfg.train.balanced)
     plain = plain_batches(view, train_clips, cfg.train.batch)
     score = validation(view, held_clips, cfg)
     loss_fn = distil_loss(teacher, cfg.distil, cfg.train.label_smoothing)

@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
     print(f"{cfg.run}: {len(train_clips)} labelled, {len(held_clips)} validation, {len(test_clips)} test clips; "
           f"{learning}, from {cfg.init or 'scratch'}", file=sys.stderr)
 
-    batches = Batches(view, train_clips, cfg.train.batch, training=True, seed=cfg.seed)
+    batches = Batches(view, train_clips, cfg.train.batch, True, cfg.seed, cfg.train.balanced)
     plain = plain_batches(view, train_clips, cfg.train.batch)
     score = validation(view, held_clips, cfg)
     loss_fn = classification_loss(cfg.train)

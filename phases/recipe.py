@@ -42,6 +42,7 @@ class Data:
     up: str = "y"                    # the axis of the recordings that points up: y, -y, z, -z
     channels: str = "xyz"            # what three numbers a joint are: xyz, xys (s: score)
     min_score: float = 0.0           # a joint with a lower score is missing
+    fill: int = 0                    # frames: a joint missing for at most so many is interpolated over time; 0: never
     split: str = "xsub"
     protocols: dict = field(default_factory=dict)   # if the reader brings none: name = {field = "subject", train = [1]}
     missing: str = ""                # list of unusable samples, a file beside the recipes
@@ -149,7 +150,7 @@ CHOICES = {
 RANGES = {  # inclusive
     "seed": (0, 2**31 - 1), "gpus": (1, 1024),
 
-    "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "data.min_score": (0, 1e9),
+    "data.num_classes": (2, 100_000), "data.workers": (0, 1024), "data.min_score": (0, 1e9), "data.fill": (0, 10_000),
 
     "view.frames": (1, 10_000), "view.bodies": (1, 2), "view.smooth": (0, 100), "view.window": (0.01, 1),
     "view.scale": (0, 0.99), "view.stretch": (0, 0.99), "view.shear": (0, 2), "view.noise": (0, 1),

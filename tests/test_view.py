@@ -532,6 +532,18 @@ def test_batches_hold_every_clip_exactly_once_the_last_one_partial(store, traini
     assert torch.equal(second, torch.from_numpy(store.clips["offset"])[order, 1] >= 0)
 
 
+def test_balanced_batches_show_each_class_equally_often_and_differ_by_epoch(store):
+    label = store.clips["label"]
+    index = np.concatenate([np.flatnonzero(label == k)[:n] for k, n in enumerate((1, 4, 2))])
+    batches = Batches(ClipView(store, CALM), index, 3, True, 1, balanced=True)
+    seen = [torch.cat([b["index"] for b in batches(epoch)]).tolist() for epoch in range(40)]
+    for epoch in seen:
+        counts = np.bincount(label[epoch], minlength=3)
+        assert len(epoch) == 7 and set(epoch) <= set(index) and counts[:3].min() >= 2 and counts.sum() == 7
+    assert len({tuple(epoch) for epoch in seen}) == 40 and {clip for epoch in seen for clip in epoch} == set(index)
+    assert torch.equal(torch.cat([b["index"] for b in batches(5, start=1)]), torch.tensor(seen[5][3:]))
+
+
 def test_batches_come_in_another_order_each_epoch_and_seed(store):
     view = ClipView(store, CALM)
     orders = set()
