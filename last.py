@@ -592,6 +592,7 @@ class ShiftFuseBlock(nn.Module):
 
 class LiteStage(nn.Module):
     """Blocks of one width. They share one joint embedding (SGN), one DCT mask and one frame gate (SGN)."""
+    JOINT_AXES = {"embedding": (1,)}  # the axes over joints, for a start from another skeleton's network
 
     def __init__(self, cin: int, cout: int, blocks: int, stride: int, frames: int, skeleton: Skeleton, cfg: Model):
         super().__init__()
@@ -681,6 +682,7 @@ class SampleAdjacency(nn.Module):
     prototypes: softmax(P · mean x) mixes the K graphs of a bank that all blocks share.
     """
     OFFSETS, HIDDEN = (0, -1, 1, -3, 3), 32
+    JOINT_AXES = {"rows.1.weight": (0,), "rows.1.bias": (0,)}
 
     def __init__(self, channels: int, joints: int, context: bool, prototypes: int):
         super().__init__()
@@ -721,6 +723,7 @@ class SpatialGCN(nn.Module):
     directed (LAST-E): k = 1 and 2 split by whether the neighbour lies nearer to the root (ST-GCN), which gives five
     subsets, each with a softmax weight.
     """
+    JOINT_AXES = {"edges": (1, 2)}
 
     def __init__(self, cin: int, cout: int, skeleton: Skeleton, directed: bool = False,
                  sample: SampleAdjacency | None = None):
@@ -748,7 +751,7 @@ class SpatialGCN(nn.Module):
 
 class CrossTemporalPrototypeGCN(nn.Module):
     """y_g = W_g x (A_phys + A_g + A(x)) for four channel groups g, concatenated; A_g (V, V) starts at 0 (CTR-GCN)."""
-    GROUPS = 4
+    GROUPS, JOINT_AXES = 4, {"learned": (1, 2)}
 
     def __init__(self, cin: int, cout: int, skeleton: Skeleton, sample: SampleAdjacency | None = None):
         super().__init__()
@@ -910,6 +913,7 @@ class HierarchicalBodyRegion(nn.Module):
     After HD-GCN, at width d = C/8. A learned query pools a region's joints into its token; w[v] scales the token that
     joint v takes back. W starts at zero.
     """
+    JOINT_AXES = {"weight": (0,)}
 
     def __init__(self, channels: int, skeleton: Skeleton):
         super().__init__()
@@ -998,6 +1002,7 @@ class LastBase(nn.Module):
 
     Stages of 3, 4 and 3 blocks, `cfg.width` times 1, 2 and 3 wide.
     """
+    JOINT_AXES = {"bank": (1, 2)}
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
         super().__init__()

@@ -75,6 +75,8 @@ def gather(runs: Path, strict: bool = True) -> dict[str, dict]:
         r, name = read(path, "recipe", "dataset", "split"), path.parts[-4]
         if "top1" not in r or trained(name) != trained(r["recipe"]):  # an encoder of phase 3, or a folder moved aside
             continue
+        if r["split"] == "all":  # tested on its training clips
+            continue
         command = same_but_seed(r.get("command", ""))
         entry = {"recipe": name, **{k: r.get(k) for k in ("dataset", "split", "params", "macs")}}
         entry |= {k: r[k] for k in ("streams", "params_per_stream") if k in r}

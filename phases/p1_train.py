@@ -32,7 +32,6 @@ from run import (
     find_runs,
     finish,
     identity,
-    init_from,
     open_store,
     read_json,
     save_scores,
@@ -42,6 +41,7 @@ from run import (
     write_result,
 )
 from torch import Tensor
+from transfer import init_from
 
 from last import STREAMS, Batches, ClipView, classification_loss, fit, plain_batches, rank_of, write_json
 
@@ -57,7 +57,7 @@ def train(cfg: Config, command: str) -> None:
     view = ClipView(store, cfg.view, device)
     model = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
-        init_from(model, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
+        init_from(model, find_runs(cfg.init, cfg, cfg.seed)[0], cfg, store.skeleton, store.classes)
     sides = f"{len(train_clips)} training, {len(held_clips)} validation, {len(test_clips)} test clips"
     announce(cfg, sides, device)
 

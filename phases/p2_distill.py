@@ -39,7 +39,6 @@ from run import (
     find_runs,
     finish,
     identity,
-    init_from,
     load_run,
     open_store,
     splits,
@@ -47,6 +46,7 @@ from run import (
     validation,
 )
 from torch import Tensor, nn
+from transfer import init_from
 
 from last import (
     Batches,
@@ -267,7 +267,7 @@ def main(argv: list[str]) -> int:
     view, teacher = ClipView(store, cfg.view, device), Teacher(nets, cfg.distil.tau)
     student = build_model(cfg, store.skeleton, cfg.data.num_classes).to(device)
     if cfg.init:
-        init_from(student, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
+        init_from(student, find_runs(cfg.init, cfg, cfg.seed)[0], cfg, store.skeleton, store.classes)
     example = view(torch.as_tensor(train_clips[:1], device=device))
     model = make_distilled(student, teacher, cfg.distil.gamma, example).to(device)
     projections = sum(p.numel() for p in model.projections.parameters())

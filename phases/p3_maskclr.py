@@ -40,7 +40,6 @@ from run import (
     device_name,
     find_runs,
     identity,
-    init_from,
     open_store,
     read_json,
     splits,
@@ -48,6 +47,7 @@ from run import (
     write_result,
 )
 from torch import Tensor, nn
+from transfer import init_from
 
 from last import (
     Batches,
@@ -246,7 +246,7 @@ def main(argv: list[str]) -> int:
     view = ClipView(store, cfg.view, device)
     encoder = build_model(cfg, store.skeleton, cfg.data.num_classes)
     if cfg.init:
-        init_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
+        init_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0], cfg, store.skeleton, store.classes)
     width = encoder.head.linear.in_features
     model = MaskCLR(encoder, width, store.skeleton.num_joints, cfg.pretrain.projection).to(device)
     announce(cfg, f"{len(train_clips)} training clips", device)

@@ -29,12 +29,12 @@ from run import (
     find_runs,
     finish,
     identity,
-    init_from,
     open_store,
     splits,
     validation,
 )
 from torch import Tensor, nn
+from transfer import init_from
 
 from last import Batches, ClipView, classification_loss, fit, plain_batches, rank_of
 
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
     view = ClipView(store, cfg.view, cfg.torch_device)
     net = build_model(cfg, store.skeleton, cfg.data.num_classes).to(view.device)
     if cfg.init:
-        init_from(net, find_runs(cfg.init, cfg, cfg.seed)[0], cfg)
+        init_from(net, find_runs(cfg.init, cfg, cfg.seed)[0], cfg, store.skeleton, store.classes)
     model = Frozen(net) if cfg.probe.frozen else net
     learning = "only the head learns" if cfg.probe.frozen else "all layers learn"
     print(f"{cfg.run}: {len(train_clips)} labelled, {len(held_clips)} validation, {len(test_clips)} test clips; "

@@ -74,7 +74,9 @@ class ClipStore:
         return len(self.clips["label"])
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Clip numbers of the (training, test) side of a protocol."""
+        """Clip numbers of the (training, test) side of a protocol; `all` trains and tests on every clip."""
+        if name == "all" and name not in self.protocols:
+            return np.arange(len(self.clips["label"])), np.arange(len(self.clips["label"]))
         if name not in self.protocols:
             known = nearest(name, self.protocols)
             raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{known}")
@@ -207,21 +209,6 @@ def check_leakage(theirs: dict, cfg: Config, where: str) -> None:
                              "it may have seen clips that are held out here")
 
 
-def init_from(model: nn.Module, folder: Path, cfg: Config) -> None:
-    """Copy into `model` every tensor of a finished run that fits by name and shape; print which were left."""
-    state = load_checkpoint(folder / "final.pt")
-    check_leakage(json.loads(state.get("recipe", "{}")), cfg, f"init: {folder}")
-    own, old = model.state_dict(), state.get("model", {})
-    taken = {k: old[k] for k, v in own.items() if k in old and old[k].shape == v.shape}
-    left = [k for k in own if k not in taken]
-    if 2 * sum(v.numel() for v in taken.values()) < sum(v.numel() for v in own.values()):
-        raise ValueError(f"init: {folder} holds another network: most tensors do not fit, such as {left[0]}; "
-                         "is model.variant the same?")
-    model.load_state_dict(taken, strict=False)
-    print(f"init: {len(taken)} of {len(own)} tensors taken from {folder}; "
-          f"left as they were: {', '.join(left) or 'none'}", file=sys.stderr)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The folder of a run
 # ---------------------------------------------------------------------------------------------------------------------
@@ -285,6 +272,8 @@ def announce(cfg: Config, what: str, device: torch.device, more: str = "") -> No
     if rank == 0:
         dtype = str(amp_dtype(cfg.train, device)).removeprefix("torch.")
         processes = f", {ranks} processes" if ranks > 1 else ""
+        if cfg.data.split == "all":
+            what += " (the same clips: the accuracy below is of clips that the network has seen)"
         print(f"{cfg.run}: {what} on {device}, {dtype}{processes}{more}", file=sys.stderr)
 
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from p3_maskclr import MaskCLR, Pairs, pretrain_loss, region_masks
 from recipe import Pretrain, load_config
-from run import ClipStore, build_model, init_from
+from run import ClipStore, build_model
 from test_phase2 import log
 from test_trainer import Cut, cut_after
+from transfer import init_from
 
 import last
 from last import SKELETONS, ClipView, load_checkpoint
@@ -209,7 +210,7 @@ def test_pretraining_learns_and_hands_over_an_encoder(here, monkeypatch, capsys)
     said = capsys.readouterr().err
     assert f"init: {len(state)} of" in said and "head.linear.weight" in said.split("left as they were:")[1]
     fresh = build_model(load_config(argv), SKELETONS["ntu25"], 3)
-    init_from(fresh, run, load_config(argv))
+    init_from(fresh, run, load_config(argv), SKELETONS["ntu25"], ["a", "b", "c"])
     assert all(torch.equal(fresh.state_dict()[k], v) for k, v in state.items())
     assert p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "train.epochs=12", "train.lr=0.003", "force=true"]) == 0
     assert "already done" in capsys.readouterr().out

@@ -278,6 +278,12 @@ def test_a_run_folder_that_was_moved_aside_is_left_out(here, capsys):
     assert [r for rows in tables(capsys, "data=nw_ucla").values() for r in rows if "10.0" in r.values()] == []
 
 
+def test_a_run_on_all_clips_has_no_accuracy_to_show(here, capsys):
+    result("L0", 80.0)
+    result("L0", 99.0, split="all")
+    assert list(measured.gather(here / "runs")) == ["L0--nw_ucla-xview"]
+
+
 @pytest.mark.parametrize("argv, words", [
     (["data=nw_ulca"], "did you mean 'nw_ucla'?"), (["show=bas"], "did you mean 'base'?"),
     (["format=cvs"], "did you mean 'csv'?"), (["splt=x"], "did you mean 'split'?")])

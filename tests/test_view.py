@@ -592,6 +592,10 @@ def test_split_by_test_side_alone_trains_on_the_complement_and_both_sides_may_le
     assert [set(store.clips["subject"][side]) for side in store.split("two")] == [{1}, {3}]
 
 
+def test_the_split_all_trains_and_tests_on_every_clip(store):
+    assert [side.tolist() for side in store.split("all")] == [list(range(24))] * 2
+
+
 @pytest.mark.parametrize("name, words", [("xsup", "did you mean 'xsub'"), ("nobody", "no clip .* training side")])
 def test_bad_split_says_what_is_wrong(store, name, words):
     store.protocols["nobody"] = {"field": "subject", "train": [99]}
