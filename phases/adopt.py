@@ -81,6 +81,7 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
     frames = 16 if median <= 20 else 32 if median <= 110 else 64
     two = np.mean([len(c.joints) > 1 for c in seen.clips])
     handed = [c for c in seen.classes if re.search(r"left|right", c, re.I)]
+    numbered = all(re.fullmatch(r"\w*?[ _-]?\d+", c) for c in seen.classes)
     cameras = len({c.camera for c in seen.clips})
     trunk, pairs = seen.skeleton.trunk is not None, bool(seen.skeleton.pairs)
     own = seen.skeleton.name not in SKELETONS or SKELETONS[seen.skeleton.name] != seen.skeleton
@@ -111,8 +112,9 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
         ("rotate = [0.0, 0.0, 10.0]" if seen.flat else "rotate = [10.0, 30.0, 10.0]",
          "degrees, in the plane only" if seen.flat else "degrees, most about the vertical"),
         ("scale = 0.2", ""), ("window = 0.7", "a clip may begin late or end early"),
-        (f"flip = {0.5 if pairs and not handed else 0.0}",
+        (f"flip = {0.5 if pairs and not handed and not numbered else 0.0}",
          f"{handed[0]!r} tells left from right: never mirrored" if handed else
+         "numbered classes may tell left from right; 0.5 mirrors half of the clips" if numbered else
          "mirrored clips are as good" if pairs else "no left and right joints by name"),
         "", "[train]",
         (f"batch = {BATCH}", f"{number} training clips: {steps} steps an epoch"),

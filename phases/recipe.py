@@ -316,8 +316,12 @@ def read_chain(name: str) -> tuple[str, list[dict]]:
 
 def read_data_set(name: str) -> dict:
     """The table of a data set's recipe: one that sets data.reader."""
-    sets = [known for known in recipe_files() if "reader" in read_recipe(known)[1].get("data", {})]
-    if name not in sets and not name.endswith(".toml"):
+    def is_set(known: str) -> bool:
+        return "reader" in read_recipe(known)[1].get("data", {})
+
+    files = recipe_files()
+    if not name.endswith(".toml") and not (name in files and is_set(name)):
+        sets = filter(is_set, files)
         raise ValueError(f"data = {name!r}: no data set has this name{nearest(name, sets)}; `just adopt raw=...` "
                          "makes one of own clips")
     return read_recipe(name)[1]

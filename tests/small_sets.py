@@ -40,6 +40,7 @@ VARIANTS = {  # name: (share of adopt's steps, words that change its recipe)
     "adopt": (1.0, []),
     "half": (0.5, []),
     "double": (2.0, []),
+    "half_mirrored": (0.5, ["view.flip=0.5"]),
     "half_swa": (0.5, ["train.average=swa", "train.swa_start=0.7"]),
     "half_mix": (0.5, ["view.mix=0.5"]),
     "half_batch32": (0.5, ["train.batch=32"]),
