@@ -7,9 +7,12 @@ import adopt
 import numpy as np
 import p0_preprocess
 import p1_train
+import p4_export
+import predict
 import pytest
 import tomli
 from conftest import rest_pose
+from exported import ExportedModel
 from recipe import load_config
 from run import ClipStore
 from test_metres import clip, recorded_as
@@ -151,6 +154,33 @@ def test_three_numbers_a_joint_are_taken_for_x_y_score_if_they_look_so(here):
     cfg = cfg_of("mine")
     assert (cfg.data.channels, cfg.data.unit, cfg.data.up) == ("xys", "px", "-y") and cfg.view.rotate[0] == 0
     assert p0_preprocess.main(["recipe=mine"]) == 0 and not ClipStore(here / "stores" / "mine").frames[:, :, 2].any()
+
+
+def test_mediapipe_landmarks_go_all_the_way_to_a_prediction(here, capsys):
+    """World landmarks: metres, y down, the origin between the hips; one .json file a clip."""
+    body = SKELETONS["mediapipe33"]
+    for i in range(12):
+        x = clip(i, skeleton=body)[0] * [1, -1, -1]  # l v 3
+        x = np.where(x.any(2, keepdims=True), x - x[:, 23:25].mean(1, keepdims=True), 0)
+        frames = [[dict(zip("xyz", map(float, joint), strict=True), visibility=float(joint.any())) for joint in frame]
+                  for frame in x]
+        place = here / "mine" / ("wave", "point")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.json").write_text(json.dumps([{"worldLandmarks": [frame]} for frame in frames]))
+    adopt.main(["raw=mine"])
+    cfg = cfg_of("mine")
+    assert (cfg.data.skeleton, cfg.data.unit, cfg.data.up, cfg.data.num_classes) == ("mediapipe33", "m", "-y", 2)
+    assert p0_preprocess.main(["recipe=mine"]) == 0
+    short = ["recipe=lite_nano", "data=mine", "train.epochs=1", "view.frames=8"]
+    assert p1_train.main(short) == 0 and p4_export.main([*short, "calibration=4"]) in (0, 1)
+    model, store = ExportedModel(here / "exports/lite_nano/model.onnx"), ClipStore(here / "stores" / "mine")
+    name, first, length = (store.clips[key][3] for key in ("name", "offset", "length"))
+    file = here / "mine" / f"{name.replace('-', '/')}.json"
+    np.testing.assert_allclose(model.read(file)[0], store.frames[first[0]:first[0] + length], atol=1e-6)
+    capsys.readouterr()
+    assert predict.main(["model=exports/lite_nano/model.onnx", f"clip={file}"]) == 0
+    said = capsys.readouterr()
+    assert "wave" in said.out and "point" in said.out and not said.err
 
 
 def test_utd_mhad_is_adopted_as_its_own_recipe_has_it(here, data_folder):
