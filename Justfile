@@ -95,9 +95,9 @@ demo:
 bench *args:
     @OMP_WAIT_POLICY=PASSIVE "{{python}}" tests/bench.py "$@"
 
-# all tests
+# all tests, up to four side by side
 test *args:
-    @"{{python}}" -m pytest "$@"
+    @"{{python}}" -m pytest -n auto --maxprocesses 4 --dist worksteal "$@"
 
 # networks, view, attention and phases on a GPU against the CPU (LAST_GPU=cpu rehearses them)
 test-gpu *args:
