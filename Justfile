@@ -45,6 +45,11 @@ phase4 *args:
 predict *args:
     @"{{python}}" phases/predict.py "$@"
 
+# a web page that recognises actions from a webcam: just page model=FILE.onnx[,FILE.onnx] out=page/ [serve=8000]
+[no-exit-message]
+page *args:
+    @"{{python}}" phases/page.py "$@"
+
 # judge a pretrained encoder: just probe recipe=probe_linear|probe_finetune|probe_10|probe_1 init=RECIPE_OR_FOLDER
 [no-exit-message]
 probe *args:

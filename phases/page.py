@@ -171,8 +171,8 @@ def licences(folders: dict[str, Path]) -> str:
     return ('<!doctype html><html lang="en"><meta charset="utf-8"><title>Licences</title>'
             '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="style.css">'
             '<main class="plain"><h1>Licences</h1><table><tr><th>part</th><th>version</th><th>licence</th></tr>'
-            f'{"".join(rows)}</table><p>The networks are research results; the licence of the recordings that they were '
-            'trained on may restrict their use.</p><p><a href="index.html">Back</a></p></main></html>\n')
+            f'{"".join(rows)}</table><p>A network may be bound by the licence of the recordings that it was trained on.'
+            '</p><p><a href="index.html">Back</a></p></main></html>\n')
 
 
 # ---------------------------------------------------------------------------------------------------------------------

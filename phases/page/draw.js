@@ -1,9 +1,11 @@
 // What stands on the canvases: a body over the picture, and the strip of the last seconds.
 import { at, isSeen } from "./view.js";
-import { MEDIAPIPE_BONES, SIDE } from "./pose.js";
+import { BONES } from "./pose.js";
 
 const REGION_INKS = ["--left-arm", "--right-arm", "--left-leg", "--right-leg", "--torso"]; // in a skeleton's order
-const SIDE_INKS = ["--torso", "--right-arm", "--left-arm"];
+
+const HEAD = 0.09; // metres, half a head
+const CASING = "rgb(255 255 255 / 0.8)";
 
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -55,10 +57,19 @@ export function overPicture(canvas, landmarks, pictureWidth, pictureHeight) {
   const left = (width - pictureWidth * scale) / 2, top = (height - pictureHeight * scale) / 2;
   const points = landmarks.map((p) => (p.visibility < 0.4 ? null : {
     x: left + p.x * pictureWidth * scale, y: top + p.y * pictureHeight * scale }));
-  const inks = SIDE_INKS.map(ink);
-  const parts = MEDIAPIPE_BONES.map(([a, b]) => ({ a: points[a], b: points[b],
-    ink: inks[SIDE[a] === SIDE[b] ? SIDE[a] : 0] }));
-  bones(context, parts, 4, "rgb(255 255 255 / 0.75)");
+  const inks = REGION_INKS.map(ink);
+  const inkOf = (v) => inks[v < 13 || v === 23 || v === 24 ? 4 : 1 - (v % 2) + (v > 24 ? 2 : 0)];
+  bones(context, BONES.map(([a, b]) => ({ a: points[a], b: points[b], ink: inkOf(b) })), 4, CASING);
+  points.forEach((point, v) => {
+    if (!point) return;
+    context.beginPath();
+    context.arc(point.x, point.y, v < 11 ? 2.5 : 4, 0, 2 * Math.PI);
+    context.fillStyle = inkOf(v);
+    context.strokeStyle = CASING;
+    context.lineWidth = 1.5;
+    context.stroke();
+    context.fill();
+  });
 }
 
 /** {x, y}: lowest and highest over a clip as the camera saw it, or null if nothing is seen. */
@@ -82,17 +93,23 @@ export function box(clip, mirrored) {
 /** Kinect's x runs to the camera's left: the paper is mirrored to show what the camera saw. Flat clips are not. */
 export const isMirrored = (clip) => clip.x.some((value, i) => i % 3 === 2 && value !== 0);
 
-function body(context, clip, l, skeleton, place, width, casing) {
+/** Frame l: `place` puts a joint on the paper, `scale` is pixels a metre. */
+function body(context, clip, l, skeleton, place, scale, width) {
   const region = new Map();
   Object.values(skeleton.regions).forEach((joints, r) => joints.forEach((v) => region.set(v, r)));
-  const inks = REGION_INKS.map(ink);
   for (let m = clip.M - 1; m >= 0; m--) {
-    context.globalAlpha *= m ? 0.55 : 1;
+    const inks = REGION_INKS.map((name) => (m ? `color-mix(in srgb, ${ink(name)} 50%, ${ink("--paper")})` : ink(name)));
     const points = [...Array(clip.V).keys()].map((v) => (isSeen(clip, m, l, v) ? place(at(clip, m, l, v)) : null));
     const parts = skeleton.parents.map((parent, v) => ({ a: points[v], b: parent === v ? null : points[parent],
       ink: inks[region.get(v) % inks.length] }));
-    bones(context, parts, width, casing);
-    context.globalAlpha /= m ? 0.55 : 1;
+    bones(context, parts, width, null);
+    const head = skeleton.joints.findIndex((name) => /head|nose/.test(name));
+    if (points[head]) {
+      context.fillStyle = inks[region.get(head) % inks.length];
+      context.beginPath();
+      context.arc(points[head].x, points[head].y, HEAD * scale, 0, 2 * Math.PI);
+      context.fill();
+    }
   }
 }
 
@@ -108,21 +125,22 @@ export function clipFrame(canvas, clip, l, skeleton) {
   line(context, { x: margin, y: floor + 6 }, { x: width - margin, y: floor + 6 });
   const place = (i) => ({ x: width / 2 + (clip.x[i] * (mirrored ? -1 : 1) - middle) * scale,
     y: floor - (clip.x[i + 1] - limits.low) * scale });
-  body(context, clip, l, skeleton, place, Math.max(4, height / 75), null);
+  body(context, clip, l, skeleton, place, scale, Math.max(4, height / 75));
 }
 
 /** The window as a row of poses, oldest first, and under it how probable the likeliest action was at each moment.
  *
- * past: [{ago: seconds, p, sure}].
+ * past: [{ago: seconds, p, sure}], oldest first; flipped: like the mirror that the picture of a camera is.
  */
-export function strip(canvas, clip, skeleton, past, seconds) {
+export function strip(canvas, clip, skeleton, past, seconds, flipped = false) {
   const { context, width, height } = cleared(canvas), curve = 16, room = height - curve - 6;
   context.fillStyle = ink("--line");
   context.fillRect(0, height - 1, width, 1);
   if (clip) {
-    const mirrored = isMirrored(clip), limits = box(clip, mirrored), cells = Math.max(4, Math.floor(width / 64));
+    const mirrored = isMirrored(clip) !== flipped, limits = box(clip, mirrored), cells = Math.max(4, Math.floor(width / 64));
     const tall = limits ? limits.high - limits.low : 0, full = Math.max(clip.L, 1) - 1;
-    const scale = limits ? Math.min(room / Math.max(tall, 1e-3), 1.6 * width / cells / Math.max(limits.right - limits.left, 1e-3)) : 0;
+    const wide = limits ? limits.right - limits.left : 0;
+    const scale = Math.min((room - 8) / Math.max(tall, 1e-3), (1.6 * width) / cells / Math.max(wide, 1e-3));
     for (let k = 0; limits && k < cells; k++) {
       const l = full - Math.round(((cells - 1 - k) / cells) * seconds * 30);
       if (l < 0) continue;
@@ -131,14 +149,14 @@ export function strip(canvas, clip, skeleton, past, seconds) {
       const middle = spine.reduce((a, b) => a + b, 0) / spine.length, x = ((k + 0.5) / cells) * width;
       context.globalAlpha = 0.3 + (0.7 * (k + 1)) / cells;
       body(context, clip, l, skeleton, (i) => ({ x: x + (clip.x[i] - middle) * scale * (mirrored ? -1 : 1),
-        y: room - (clip.x[i + 1] - limits.low) * scale + 2 }), 1.7, null);
+        y: room - (clip.x[i + 1] - limits.low) * scale + 2 }), scale, 1.8);
     }
     context.globalAlpha = 1;
   }
-  const inks = [ink("--muted"), ink("--accent")], step = Math.max(2, width / (seconds * 30));
-  for (const { ago, p, sure } of past) {
-    if (ago > seconds) continue;
+  const inks = [ink("--muted"), ink("--accent")], x = (ago) => width * (1 - Math.min(ago, seconds) / seconds);
+  past.forEach(({ ago, p, sure }, i) => { // each moment lasts until the next
+    const until = i + 1 < past.length ? past[i + 1].ago : ago - 1 / 30;
     context.fillStyle = inks[Number(sure)];
-    context.fillRect(width * (1 - ago / seconds) - step, height - 1 - p * curve, step, p * curve);
-  }
+    context.fillRect(x(ago), height - 1 - p * curve, Math.max(1.5, x(until) - x(ago)), p * curve);
+  });
 }

@@ -175,7 +175,8 @@ export class Window {
     const last = this.kept.at(-1);
     if (last && (t - last.t > 1 || t < last.t)) this.kept = [];
     this.kept.push({ t, x });
-    while (this.kept[0].t <= t - this.frames / RATE - 1 / RATE) this.kept.shift();
+    const start = t - (this.frames - 1) / RATE + 1e-9;
+    while (this.kept.length > 1 && this.kept[1].t <= start) this.kept.shift();
   }
 
   get seen() {

@@ -84,9 +84,9 @@ async function addNetwork(name, bytes) {
   const detail = document.createElement("small");
   Object.assign(radio, { type: "radio", name: "network", id });
   radio.addEventListener("change", () => choose(network));
-  text.textContent = recipe.replaceAll("_", " ");
-  detail.textContent = [dataset.replaceAll("_", "-"), { fp32: "FP32", int8: "INT8", w8: "8-bit weights" }[form] ?? form,
-    kilobytes(bytes.length), top1 ? `${Number(top1).toFixed(1)} % of test clips` : ""].filter(Boolean).join(" · ");
+  text.textContent = `${recipe.replaceAll("_", " ")}, ${{ fp32: "FP32", int8: "INT8", w8: "8-bit weights" }[form] ?? form}`;
+  detail.textContent = `${dataset.replaceAll("_", "-")} · ${kilobytes(bytes.length)}` +
+    (top1 ? ` · top-1 ${Number(top1).toFixed(1)} %` : "");
   label.append(radio, text, detail);
   $("networks").append(label);
   return network;
@@ -143,9 +143,9 @@ class Live {
     const { network, watcher, past } = this;
     this.window.push(t, joints);
     times.frames.push(performance.now());
-    const seconds = network.window / RATE, raw = this.window.clip();
+    const raw = this.window.clip();
     if (!this.window.seen) {
-      strip($("strip"), null, network.skeleton, past.map((moment) => ({ ...moment, ago: t - moment.t })), seconds);
+      this.draw(null, t);
       return;
     }
     const clip = this.ofCamera ? network.fromCamera(raw) : raw;
@@ -157,9 +157,15 @@ class Live {
     if (said !== null) $("answer").textContent = network.classes[said];
     $("answer").classList.toggle("over", !watcher.holds);
     past.push({ t, p: ranking[0].p, sure: ranking[0].p >= SURE });
-    while (past[0].t < t - seconds) past.shift();
-    strip($("strip"), clip, network.skeleton, past.map((moment) => ({ ...moment, ago: t - moment.t })), seconds);
+    while (past.length > 1 && past[1].t < t - network.window / RATE) past.shift();
+    this.draw(clip, t);
     showTimes();
+  }
+
+  draw(clip, t) {
+    const { network, past } = this, mirror = Boolean(page.shown?.camera);
+    strip($("strip"), clip, network.skeleton, past.map((moment) => ({ ...moment, ago: t - moment.t })),
+      network.window / RATE, mirror);
   }
 }
 
