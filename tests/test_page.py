@@ -23,12 +23,12 @@ import pytest
 from conftest import ROOT
 from exported import ExportedModel, clip_view
 from graphs import save_onnx
-from metres import reference_joint
+from metres import PLACE, reference_joint, trunk_vector
 from onnx import TensorProto, helper
 from p4_export import description
 from recipe import load_config
 from recordings import SAMPLES, sample
-from retarget import tables
+from retarget import retargeted, tables
 from run import build_model
 from shipped import ship
 
@@ -371,6 +371,26 @@ def test_a_camera_s_pose_has_the_place_and_the_axes_of_a_kinect():
     np.testing.assert_allclose(np.reshape(found, (33, 3)), body - [0, 0, hips[2] - 3], atol=1e-5)
 
 
+def test_a_camera_s_pose_comes_to_a_network_as_its_training_clips_did(tmp_path):
+    rng, ntu, coco = np.random.default_rng(0), SKELETONS["ntu25"], SKELETONS["coco17"]
+    body = (rng.normal(0, 0.4, (1, 6, 33, 3)) + [0.3, 0.1, 3.0]).astype(np.float32)
+    models = [network(tmp_path / "metres.onnx", [], ntu), network(tmp_path / "centred.onnx", [], ntu,
+              {"unit": "m", "up": "y", "reference": [1]}), network(tmp_path / "flat.onnx", [], coco, {"unit": "px"})]
+    x = [{"model": str(model), "x": body.ravel().tolist()} for model in models]
+    found = node("""const { Network } = await import(root + "/network.js");
+        return jobs.map(({ model, x }) => Array.from(new Network("network", fs.readFileSync(model)).fromCamera(
+          { x: Float32Array.from(x), M: 1, L: 6, V: 33 }).x));""", x)
+    metres, centred = (np.reshape(clip, (1, 6, 25, 3)) for clip in found[:2])
+    want = retargeted(body, tables(ntu, SKELETONS)["mediapipe33"]["means"])
+    np.testing.assert_allclose(metres, want, atol=1e-6)
+    np.testing.assert_allclose(centred, want - want[:, :, 1:2] + PLACE, atol=1e-6)
+    flat = np.reshape(found[2], (1, 6, 17, 3))
+    picture = retargeted(body, tables(coco, SKELETONS)["mediapipe33"]["means"]) * [-1, 1, 0]  # x to its right
+    scale = 0.5 / np.linalg.norm(trunk_vector(picture[0], [joints[0] for joints in coco.trunk]))
+    assert not flat[..., 2].any()
+    np.testing.assert_allclose(flat, picture * scale, rtol=1e-4, atol=1e-5)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The page, in a browser
 # ---------------------------------------------------------------------------------------------------------------------
@@ -461,9 +481,8 @@ def test_the_page_may_connect_to_nothing_else(window):
 def test_a_clip_of_every_action_gets_predicts_answer(opened, written, shipped):
     model = ExportedModel(shipped.export / "model.onnx")
     for i, clip in enumerate(json.loads((written / "page.json").read_text())["clips"]):
-        opened.js("document.getElementById('clip').selectedIndex = arguments[0];", i)
+        opened.js("document.getElementById('clip').selectedIndex = arguments[0]; document.body.dataset.state = '';", i)
         opened.click("#play")
-        opened.wait("document.body.dataset.state !== 'ready'")
         opened.wait(ENDED)
         bars = opened.js("""return [...document.querySelectorAll("#bars li")].map(
             (bar) => [bar.children[0].textContent, Number(bar.dataset.p)]);""")

@@ -95,7 +95,7 @@ export class Network {
   /** A camera's clip of mediapipe33 in metres as the network's training clips were: joints, size, place and depth. */
   fromCamera(clip) {
     const out = retargeted(clip, this.ofCamera), reference = this.recorded.reference;
-    const flat = this.recorded.unit === "px"; // a picture's joints: x to its right, no depth
+    if (this.recorded.unit === "px") out.x.forEach((value, i) => { out.x[i] = [-1, 1, 0][i % 3] * value; }); // flat
     const scale = METRES[this.recorded.unit] ? 1 : 1 / bodySize(out, this.trunk);
     for (let l = 0; l < out.L; l++) {
       const origin = [0, 1, 2].map((a) => reference.reduce((sum, v) => sum + out.x[at(out, 0, l, v) + a], 0));
@@ -103,8 +103,8 @@ export class Network {
         const i = at(out, 0, l, v);
         if (!isSeen(out, 0, l, v)) continue;
         for (let a = 0; a < 3; a++) {
-          const sign = flat ? [-1, 1, 0][a] : 1, place = reference.length ? PLACE[a] : 0;
-          out.x[i + a] = sign * scale * (out.x[i + a] - origin[a] / Math.max(1, reference.length)) + place;
+          const place = reference.length ? PLACE[a] : 0;
+          out.x[i + a] = scale * (out.x[i + a] - origin[a] / Math.max(1, reference.length)) + place;
         }
       }
     }
@@ -158,9 +158,9 @@ export class Watcher {
     return this.said;
   }
 
-  /** Whether the class said last leads now. */
+  /** Whether the class said last has led in one of the last HOLD frames. */
   get holds() {
-    return this.said !== null && this.leads.at(-1) === this.said;
+    return this.said !== null && this.leads.includes(this.said);
   }
 }
 

@@ -257,6 +257,7 @@ async function useCamera() {
     stream = await navigator.mediaDevices.getUserMedia({ audio: false,
       video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } });
   } catch (e) {
+    if (turn !== page.turn) return;
     throw new Unreadable(CAMERA[e.name] ?? `The camera could not be used (${e.message}).`);
   }
   if (turn !== page.turn) {
@@ -302,10 +303,15 @@ async function playVideo(file) {
 /** The next frame of a video: true, or false if none came for two seconds or it has ended. */
 function nextFrame(video) {
   return new Promise((resolve) => {
-    const late = setTimeout(() => resolve(false), 2000), come = () => { clearTimeout(late); resolve(true); };
-    video.addEventListener("ended", () => { clearTimeout(late); resolve(false); }, { once: true });
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(come);
-    else requestAnimationFrame(come);
+    const end = (came) => {
+      clearTimeout(late);
+      video.removeEventListener("ended", ended);
+      resolve(came);
+    };
+    const ended = () => end(false), late = setTimeout(ended, 2000);
+    video.addEventListener("ended", ended);
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(() => end(true));
+    else requestAnimationFrame(() => end(true));
   });
 }
 
@@ -320,7 +326,7 @@ async function watch(video, turn, kind) {
   state(kind);
   while (turn === page.turn && !video.ended) {
     if (!await nextFrame(video)) {
-      if (!video.ended && turn === page.turn) hint("No picture comes from the camera.");
+      if (!video.ended && turn === page.turn) hint(`No picture comes from the ${kind}.`);
       continue;
     }
     const { videoWidth: width, videoHeight: height } = video;

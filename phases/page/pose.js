@@ -19,8 +19,13 @@ export class PoseEstimator {
     this.scale = 0;
   }
 
-  /** What a picture shows: {image: [{x, y, visibility}] in shares of the picture, joints: Float32Array}, or null. */
-  async look(picture, width, height) {
+  /** What a picture shows: {ms}, and if there is a body {image: [{x, y, visibility}] in shares of it, joints}. */
+  look(picture, width, height) {
+    this.last = (this.last ?? Promise.resolve()).catch(() => {}).then(() => this.lookNow(picture, width, height));
+    return this.last; // one picture at a time
+  }
+
+  async lookNow(picture, width, height) {
     const started = performance.now();
     this.found = null;
     await this.pose.send({ image: picture });
