@@ -75,6 +75,11 @@ ablation *args:
 table *args:
     @"{{python}}" phases/table.py table "$@"
 
+# one HTML page about a run, with its curves, confusions and wrong clips: just report recipe=lite_nano data=nw_ucla
+[no-exit-message]
+report *args:
+    @"{{python}}" phases/report.py "$@"
+
 # finished runs and exports -> results/*.json, one file a row
 [no-exit-message]
 collect *args:
