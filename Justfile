@@ -99,6 +99,7 @@ demo:
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
     @"{{python}}" phases/show.py model=runs/demo/exports/lite_nano_small/model.int8.onnx \
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton out=runs/demo/clip.gif
+    @"{{python}}" phases/report.py recipe=lite_nano_small data=synthetic out=runs/demo html=runs/demo/report.html
 
 # measure parsing, view and network rates as ratios in one run, into results/bench.json
 [no-exit-message]

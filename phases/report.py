@@ -139,7 +139,8 @@ def curves(log: list[dict]) -> str:
 
 def matrix(confusion: np.ndarray, classes: list[str]) -> str:
     """The confusion matrix (K, K) as a picture: a row per true class, the darker the larger its share of the row."""
-    K, cell = len(confusion), 22 if len(confusion) <= 30 else 10
+    K = len(confusion)
+    cell = 30 if K <= 15 else 22 if K <= 30 else 10
     named = K <= 60
     left = 150 if named else 10
     size, share = left + K * cell + 10, confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
