@@ -137,16 +137,18 @@ export function strip(canvas, clip, skeleton, past, seconds, flipped = false) {
   context.fillStyle = ink("--line");
   context.fillRect(0, height - 1, width, 1);
   if (clip) {
-    const mirrored = isMirrored(clip) !== flipped, limits = box(clip, mirrored), cells = Math.max(4, Math.floor(width / 64));
+    const mirrored = isMirrored(clip) !== flipped, limits = box(clip, mirrored);
+    const cells = Math.max(4, Math.floor(width / 64));
     const tall = limits ? limits.high - limits.low : 0, full = Math.max(clip.L, 1) - 1;
     const wide = limits ? limits.right - limits.left : 0;
     const scale = Math.min((room - 8) / Math.max(tall, 1e-3), (1.6 * width) / cells / Math.max(wide, 1e-3));
     for (let k = 0; limits && k < cells; k++) {
       const l = full - Math.round(((cells - 1 - k) / cells) * seconds * 30);
       if (l < 0) continue;
-      const spine = [...Array(clip.V).keys()].filter((v) => isSeen(clip, 0, l, v)).map((v) => clip.x[at(clip, 0, l, v)]);
-      if (!spine.length) continue;
-      const middle = spine.reduce((a, b) => a + b, 0) / spine.length, x = ((k + 0.5) / cells) * width;
+      const seen = [...Array(clip.V).keys()].filter((v) => isSeen(clip, 0, l, v));
+      if (!seen.length) continue;
+      const middle = seen.reduce((sum, v) => sum + clip.x[at(clip, 0, l, v)], 0) / seen.length;
+      const x = ((k + 0.5) / cells) * width;
       context.globalAlpha = 0.3 + (0.7 * (k + 1)) / cells;
       body(context, clip, l, skeleton, (i) => ({ x: x + (clip.x[i] - middle) * scale * (mirrored ? -1 : 1),
         y: room - (clip.x[i + 1] - limits.low) * scale + 2 }), scale, 1.8);

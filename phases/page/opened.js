@@ -2,5 +2,6 @@
 window.addEventListener("DOMContentLoaded", () => {
   if (location.protocol !== "file:") return;
   document.getElementById("note").textContent =
-    "Opened as a file, a page may not load its networks: run “just page out=FOLDER serve=8000” and open http://127.0.0.1:8000.";
+    "Opened as a file, a page may not load its networks: run “just page out=FOLDER serve=8000” and open " +
+    "http://127.0.0.1:8000.";
 });

@@ -2,89 +2,33 @@
 import * as ort from "./lib/ort/ort.wasm.min.mjs";
 import { OF_FORMAT, Unreadable, suffixOf } from "./clip.js";
 import { blank, clipFrame, overPicture, strip } from "./draw.js";
-import { Network, RATE, SURE, Watcher, Window } from "./network.js";
+import { Live } from "./live.js";
+import { Network, RATE, SURE } from "./network.js";
 import { PoseEstimator } from "./pose.js";
-import { at, clipOf, median } from "./view.js";
+import { $, TOP, buildBars, hint, kilobytes, note, percent, showBars, showTimes, state, times } from "./screen.js";
+import { at } from "./view.js";
 
-const $ = (id) => document.getElementById(id);
-const TOP = 5;
 ort.env.wasm.wasmPaths = new URL("lib/ort/", document.baseURI).href;
 ort.env.wasm.numThreads = 1; // several need headers that a plain web server does not send
 ort.env.logLevel = "error";
 
 const page = { networks: [], network: null, clips: [], turn: 0, shown: null };
-const times = { pose: [], network: [], frames: [] };
-
-// ---------------------------------------------------------------------------------------------------------------------
-// What one reads
-// ---------------------------------------------------------------------------------------------------------------------
-
-function note(text, trouble = false) {
-  $("note").textContent = text;
-  $("note").classList.toggle("trouble", trouble);
-}
-
-function state(name) {
-  document.body.dataset.state = name;
-}
-
-function hint(text) {
-  $("hint").textContent = text;
-  $("hint").hidden = !text;
-}
-
-const percent = (p) => `${Math.round(100 * p)} %`;
-
-/** The five likeliest actions, and how many percent each. */
-function showBars(ranking) {
-  const items = $("bars").children;
-  ranking.forEach(({ label, p }, i) => {
-    const [name, share, track] = items[i].children;
-    name.textContent = label;
-    share.textContent = percent(p);
-    track.firstElementChild.style.width = `${100 * p}%`;
-    items[i].dataset.p = p.toFixed(6);
-  });
-}
-
-function buildBars() {
-  $("bars").replaceChildren(...Array.from({ length: Math.min(TOP, page.network.classes.length) }, () => {
-    const item = document.createElement("li"), track = document.createElement("span");
-    track.className = "track";
-    track.append(document.createElement("i"));
-    item.append(document.createElement("span"), document.createElement("span"), track);
-    item.children[0].textContent = "–";
-    return item;
-  }));
-}
-
-function showTimes() {
-  const recent = (list) => (list.length ? `${median(list.slice(-30)).toFixed(1)} ms` : "–");
-  $("pose-ms").textContent = recent(times.pose);
-  $("network-ms").textContent = recent(times.network);
-  const frames = times.frames.slice(-30), seconds = (frames.at(-1) - frames[0]) / 1000;
-  $("rate").textContent = frames.length > 2 && seconds ? ((frames.length - 1) / seconds).toFixed(0) : "–";
-  for (const list of Object.values(times)) list.splice(0, list.length - 300);
-}
-
-function kilobytes(bytes) {
-  return bytes < 1e6 ? `${Math.round(bytes / 1000)} KB` : `${(bytes / 1e6).toFixed(1)} MB`;
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Networks
 // ---------------------------------------------------------------------------------------------------------------------
+
+const FORMS = { fp32: "FP32", int8: "INT8", w8: "8-bit weights" };
 
 async function addNetwork(name, bytes) {
   const network = new Network(name, bytes);
   await network.open(ort);
   page.networks.push(network);
   const { recipe, dataset, form, top1 } = network.about, id = `network-${page.networks.length}`;
-  const label = document.createElement("label"), radio = document.createElement("input"), text = document.createElement("span");
-  const detail = document.createElement("small");
+  const [label, radio, text, detail] = ["label", "input", "span", "small"].map((tag) => document.createElement(tag));
   Object.assign(radio, { type: "radio", name: "network", id });
   radio.addEventListener("change", () => choose(network));
-  text.textContent = `${recipe.replaceAll("_", " ")}, ${{ fp32: "FP32", int8: "INT8", w8: "8-bit weights" }[form] ?? form}`;
+  text.textContent = `${recipe.replaceAll("_", " ")}, ${FORMS[form] ?? form}`;
   detail.textContent = `${dataset.replaceAll("_", "-")} · ${kilobytes(bytes.length)}` +
     (top1 ? ` · top-1 ${Number(top1).toFixed(1)} %` : "");
   label.append(radio, text, detail);
@@ -96,7 +40,7 @@ function choose(network) {
   page.network = network;
   $("networks").children[page.networks.indexOf(network)].querySelector("input").checked = true;
   times.network.length = 0;
-  buildBars();
+  buildBars(network);
   $("answer").textContent = "";
   $("knows").textContent = `The ${network.classes.length} actions it knows`;
   $("classes").replaceChildren(...network.classes.map((name) => {
@@ -115,57 +59,7 @@ function choose(network) {
   } else if (page.shown?.again) {
     page.shown.again();
   } else {
-    page.live?.restart();
-  }
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Recognition of a stream of frames
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** The last seconds of one source, what the network makes of them, and the strip. */
-class Live {
-  constructor(network, bodies, ofCamera) {
-    Object.assign(this, { bodies, ofCamera });
-    this.restart(network);
-  }
-
-  restart(network = page.network) {
-    this.network = network;
-    this.window = new Window(this.bodies, this.ofCamera ? 33 : network.skeleton.joints.length, network.window);
-    this.watcher = new Watcher();
-    this.past = [];
-    $("answer").textContent = "";
-  }
-
-  /** A frame at t seconds: joints (M, V, 3), zeros for a body that is not there. */
-  async see(t, joints) {
-    const { network, watcher, past } = this;
-    this.window.push(t, joints);
-    times.frames.push(performance.now());
-    const raw = this.window.clip();
-    if (!this.window.seen) {
-      this.draw(null, t);
-      return;
-    }
-    const clip = this.ofCamera ? network.fromCamera(raw) : raw;
-    const { p, ms } = await network.probabilities(clip);
-    if (this.network !== network) return;
-    const ranking = network.top(p, TOP), said = watcher.see(p);
-    times.network.push(ms);
-    showBars(ranking);
-    if (said !== null) $("answer").textContent = network.classes[said];
-    $("answer").classList.toggle("over", !watcher.holds);
-    past.push({ t, p: ranking[0].p, sure: ranking[0].p >= SURE });
-    while (past.length > 1 && past[1].t < t - network.window / RATE) past.shift();
-    this.draw(clip, t);
-    showTimes();
-  }
-
-  draw(clip, t) {
-    const { network, past } = this, mirror = Boolean(page.shown?.camera);
-    strip($("strip"), clip, network.skeleton, past.map((moment) => ({ ...moment, ago: t - moment.t })),
-      network.window / RATE, mirror);
+    page.live?.restart(network);
   }
 }
 
@@ -189,6 +83,7 @@ function stop() {
   for (const list of Object.values(times)) list.length = 0;
   showTimes();
   blank($("skeleton"));
+  if (page.live) page.live.network = null; // an answer that is under way is dropped
   Object.assign(page, { shown: null, live: null });
   state("ready");
   return ++page.turn;
@@ -196,10 +91,12 @@ function stop() {
 
 const nextPaint = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
 
-async function playClip(name, bytes) {
+/** A clip of a file at RATE frames a second. `action`: what it is known to show. */
+async function playClip(name, bytes, action) {
   const { clip, said } = page.network.read(name, bytes), { network } = page, turn = stop(), V = clip.V;
-  const live = new Live(network, clip.M, false), started = performance.now(), title = name.replace(/\.npy$/, "");
-  page.shown = { again: () => guarded(() => playClip(name, bytes)) };
+  const known = !action || network.classes.includes(action);
+  const live = new Live(network, clip.M), started = performance.now(), title = name.replace(/\.npy$/, "");
+  page.shown = { again: () => guarded(() => playClip(name, bytes, action)) };
   page.live = live;
   state("playing");
   note(said);
@@ -220,7 +117,9 @@ async function playClip(name, bytes) {
   page.shown.redraw = () => clipFrame($("skeleton"), clip, clip.L - 1, network.skeleton);
   $("answer").textContent = ranking[0].label;
   $("answer").classList.toggle("over", ranking[0].p < SURE);
-  note(`${said} The whole clip, ${(clip.L / RATE).toFixed(1)} seconds: ${ranking[0].label}, ${percent(ranking[0].p)}.`.trim());
+  const whole = `The whole clip, ${(clip.L / RATE).toFixed(1)} seconds: ${ranking[0].label}, ${percent(ranking[0].p)}.`;
+  const strange = known ? "" : `It shows “${action}”, which this network does not know.`;
+  note([said, whole, strange].filter(Boolean).join(" "));
   state("played");
 }
 
@@ -249,8 +148,8 @@ async function useCamera() {
   page.shown = { camera: true };
   state("starting");
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Unreadable("No camera here: browsers give one only to pages from this machine (127.0.0.1) or from https. " +
-      "Recorded clips still play.");
+    throw new Unreadable("No camera here: browsers give one only to pages from this machine (127.0.0.1) or from " +
+      "https. Recorded clips still play.");
   }
   let stream;
   try {
@@ -277,8 +176,8 @@ async function useCamera() {
 }
 
 const CAMERA = {
-  NotAllowedError: "The browser was not allowed to use the camera: allow it in the address bar, then press the button " +
-    "again. Recorded clips play without one.",
+  NotAllowedError: "The browser was not allowed to use the camera: allow it in the address bar, then press the " +
+    "button again. Recorded clips play without one.",
   NotFoundError: "No camera was found. Recorded clips and videos play without one.",
   NotReadableError: "The camera is in use by another program: close that, then press the button again.",
 };
@@ -290,7 +189,7 @@ async function playVideo(file) {
   $("picture").className = "moving";
   const opened = new Promise((resolve, reject) => {
     video.onloadeddata = resolve;
-    video.onerror = () => reject(new Unreadable(`${file.name} cannot be played: this browser does not know its format.`));
+    video.onerror = () => reject(new Unreadable(`${file.name} cannot be played: the browser cannot decode it.`));
   });
   video.src = URL.createObjectURL(file);
   await opened;
@@ -321,7 +220,7 @@ async function watch(video, turn, kind) {
   if (turn !== page.turn) return;
   await video.play();
   pose.reset();
-  const live = new Live(page.network, 1, true);
+  const live = new Live(page.network, 1, { ofCamera: true, mirrored: kind === "camera" });
   page.live = live;
   state(kind);
   while (turn === page.turn && !video.ended) {
@@ -343,7 +242,8 @@ function showBody(found, width, height) {
   overPicture($("skeleton"), found.image, width, height);
   const hips = found.image ? Math.min(found.image[23].visibility, found.image[24].visibility) : 0;
   hint(!found.image ? "No body in the picture." : hips < 0.5 ? "Step back, until your hips are in the picture." : "");
-  $("skeleton").setAttribute("aria-label", found.image ? "A body, its joints drawn over the picture" : "No body in the picture");
+  const told = found.image ? "A body, its joints drawn over the picture" : "No body in the picture";
+  $("skeleton").setAttribute("aria-label", told);
   $("skeleton").dataset.joints = found.image ? found.image.length : 0;
 }
 
@@ -370,6 +270,8 @@ async function showPhoto(file) {
   state("photo");
 }
 
+const FILMS = [".mp4", ".webm", ".mov", ".mkv", ".avi"];
+
 async function openFile(file) {
   const suffix = suffixOf(file.name);
   if (suffix in OF_FORMAT || suffix === ".npy") await playClip(file.name, new Uint8Array(await file.arrayBuffer()));
@@ -378,7 +280,7 @@ async function openFile(file) {
     note(`${file.name} is one of the networks now.`);
     choose(network);
   } else if (file.type.startsWith("image/")) await showPhoto(file);
-  else if (file.type.startsWith("video/") || [".mp4", ".webm", ".mov", ".mkv", ".avi"].includes(suffix)) await playVideo(file);
+  else if (file.type.startsWith("video/") || FILMS.includes(suffix)) await playVideo(file);
   else throw new Unreadable(`${file.name} is nothing that this page reads. It takes a video, a picture, a clip ` +
     "(.npy, .skeleton, .json) or a network (.onnx).");
 }
@@ -405,8 +307,8 @@ async function fetched(address) {
 }
 
 async function playChosen() {
-  const { file } = page.clips[$("clip").selectedIndex];
-  await playClip(file, await fetched(`clips/${file}`));
+  const { file, title } = page.clips[$("clip").selectedIndex];
+  await playClip(file, await fetched(`clips/${file}`), title);
 }
 
 function listen() {

@@ -1,6 +1,6 @@
 // From joints to what a network reads: phases/metres.py, retarget.py and exported.clip_view, in JavaScript.
-// A clip is {x: Float32Array, M, L, V}: bodies, frames, joints, and x[((m·L + l)·V + v)·3 + axis]. A joint at 0, 0, 0 is
-// missing. Pure functions, no browser.
+// A clip is {x: Float32Array, M, L, V}: bodies, frames, joints, and x[((m·L + l)·V + v)·3 + axis].
+// A joint at 0, 0, 0 is missing. Pure functions, no browser.
 
 export const METRES = { m: 1, cm: 0.01, mm: 0.001 };
 export const AXES = { // axis of y-up coordinates -> [recorded axis, sign]
