@@ -45,6 +45,11 @@ phase4 *args:
 predict *args:
     @"{{python}}" phases/predict.py "$@"
 
+# a web page that recognises actions from a webcam: just page model=FILE.onnx[,FILE.onnx] out=page/ [serve=8000]
+[no-exit-message]
+page *args:
+    @"{{python}}" phases/page.py "$@"
+
 # judge a pretrained encoder: just probe recipe=probe_linear|probe_finetune|probe_10|probe_1 init=RECIPE_OR_FOLDER
 [no-exit-message]
 probe *args:
@@ -70,6 +75,11 @@ ablation *args:
 table *args:
     @"{{python}}" phases/table.py table "$@"
 
+# one HTML page about a run, with its curves, confusions and wrong clips: just report recipe=lite_nano data=nw_ucla
+[no-exit-message]
+report *args:
+    @"{{python}}" phases/report.py "$@"
+
 # finished runs and exports -> results/*.json, one file a row
 [no-exit-message]
 collect *args:
@@ -89,6 +99,7 @@ demo:
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
     @"{{python}}" phases/show.py model=runs/demo/exports/lite_nano_small/model.int8.onnx \
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton out=runs/demo/clip.gif
+    @"{{python}}" phases/report.py recipe=lite_nano_small data=synthetic out=runs/demo html=runs/demo/report.html
 
 # measure parsing, view and network rates as ratios in one run, into results/bench.json
 [no-exit-message]

@@ -14,7 +14,8 @@ stream=true reads one frame per line from standard input, as JSON: joints [[x, y
 frame. A line is printed as soon as one class has led for hold=5 frames with a probability of at least sure=0.8, and
 again when another class does. The last line gives the milliseconds per frame. A file made with `just phase4 ...
 causal=true` suits this best, if the network was trained for it (train.causal): its temporal convolutions read no frame
-ahead.
+ahead. A line that is no frame is skipped, which is said once for each kind of fault; after two seconds without a frame
+the window starts anew.
 Exit codes: 0 done, 2 bad input, 3 some files of a folder were skipped, each named with its reason, 130 interrupted.
 """
 from __future__ import annotations
@@ -26,7 +27,7 @@ import json
 import os
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from arrays import metadata
 from exported import ExportedModel
 from poses import is_frames
 from readers import READABLE, of_format
+
+STALL = 2.0  # seconds without a frame
 
 Ranking = list[tuple[str, float]]  # (label, probability), the most probable first
 
@@ -170,35 +173,56 @@ def check_out(out: Path, model: Path, text: str) -> None:
         raise ValueError(f"out = {out}: exists, and would be lost; give another name")
 
 
-def frames(lines: Iterable[str], V: int) -> Iterator[np.ndarray]:
-    """Joints (M, V, 3) of each line, M = 0 for a frame without a body; ValueError names a bad line."""
+def frame_of(line: str, V: int) -> np.ndarray:
+    """Joints (M, V, 3) of a line, M = 0 for a frame without a body; ValueError says what is wrong with the line."""
+    try:
+        x = np.asarray(json.loads(line), np.float32)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise ValueError(f"is no JSON list of {V} joints, [[x, y, z], ...]") from None
+    x = x[None] if x.ndim == 2 else x
+    if x.size == 0:
+        return np.zeros((0, V, 3), np.float32)
+    if x.ndim != 3 or x.shape[1:] != (V, 3):
+        raise ValueError(f"has shape {x.shape[-2:] if x.ndim else x.shape}, must be {V} joints [x, y, z]")
+    if not np.isfinite(x).all():
+        raise ValueError("a coordinate is not finite; a missing joint is [0, 0, 0]")
+    return x
+
+
+def frames(lines: Iterable[str], V: int, skipped: Counter) -> Iterator[tuple[np.ndarray, bool]]:
+    """(joints (M, V, 3), whether the frames had stalled before it) of each good line.
+
+    A bad line is counted in `skipped` by what is wrong with it, and the first of each kind is said.
+    """
+    came = time.monotonic()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        where = f"standard input, line {number}"
         try:
-            x = np.asarray(json.loads(line), np.float32)
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            raise ValueError(f"{where}: is no JSON list of {V} joints, [[x, y, z], ...]") from None
-        x = x[None] if x.ndim == 2 else x
-        if x.size == 0:
-            yield np.zeros((0, V, 3), np.float32)
-        elif x.ndim != 3 or x.shape[1:] != (V, 3):
-            shape = x.shape[-2:] if x.ndim else x.shape
-            raise ValueError(f"{where}: has shape {shape}, must be {V} joints [x, y, z]")
-        elif not np.isfinite(x).all():
-            raise ValueError(f"{where}: a coordinate is not finite; a missing joint is [0, 0, 0]")
-        else:
-            yield x
+            x = frame_of(line, V)
+        except ValueError as e:
+            skipped[str(e)] += 1
+            if skipped[str(e)] == 1:
+                print(f"standard input, line {number}: {e}: skipped, and so is every such line", file=sys.stderr)
+            continue
+        before, came = came, time.monotonic()
+        yield x, came - before > STALL
 
 
 def stream(model: ExportedModel, lines: Iterable[str], sure: float, hold: int, window: int) -> None:
-    """Print a label as soon as one class has led for `hold` frames with probability `sure`, then when another does."""
+    """Print a label as soon as one class has led for `hold` frames with probability `sure`, then when another does.
+
+    Bad lines are skipped. After STALL seconds without a frame the window starts anew: what the camera saw before is no
+    part of what it sees now.
+    """
     V, bodies = len(model.skeleton["joints"]), max(model.view["bodies"], 2)
     kept, leads = deque(maxlen=window), deque(maxlen=hold)  # frames (M, V, 3); leading classes, -1 if unsure
-    said, took, number = None, [], 0
-    for number, x in enumerate(frames(lines, V), 1):
+    said, took, number, skipped = None, [], 0, Counter()
+    for number, (x, stalled) in enumerate(frames(lines, V, skipped), 1):
         started = time.perf_counter()
+        if stalled:
+            kept.clear()
+            leads.clear()
         frame = np.zeros((bodies, V, 3), np.float32)
         frame[:len(x)] = x[:bodies]
         kept.append(frame)
@@ -212,18 +236,20 @@ def stream(model: ExportedModel, lines: Iterable[str], sure: float, hold: int, w
         if len(leads) == hold and len(set(leads)) == 1 and leads[0] not in (-1, said):
             said = leads[0]
             print(f"frame {number}: {model.classes[said]} ({100 * p[said]:.0f} %)", flush=True)
+    lost = f"; {skipped.total()} lines were skipped" if skipped else ""
     if not took:
-        raise ValueError("standard input: no frame with a body")
+        raise ValueError(f"standard input: no frame with a body{lost}")
     if said is None:
         print(f"frame {number}: not sure; {model.classes[int(p.argmax())]} is likeliest ({100 * p.max():.0f} %)")
-    print(f"{number} frames, {np.median(took):.2f} ms each (median; 95 of 100 within {np.percentile(took, 95):.2f} ms)",
-          file=sys.stderr)
+    print(f"{number} frames, {np.median(took):.2f} ms each (median; 95 of 100 within {np.percentile(took, 95):.2f} ms)"
+          f"{lost}", file=sys.stderr)
 
 
 def main(argv: list[str]) -> int:
     given = options(argv)
     model = ExportedModel(Path(given["model"]))
     if given["stream"] == "true":
+        sys.stdin.reconfigure(errors="replace")  # a garbled line is a bad line, not the end
         stream(model, sys.stdin, given["sure"], given["hold"], given["window"] or model.view["frames"])
         return 0
     found, skipped = classify(model, Path(given["clip"]), given["top"])

@@ -42,7 +42,7 @@ def test_the_demo_distils_and_its_table_shows_teacher_student_alone_and_student_
         said[program] = capsys.readouterr()
         # After so short a training INT8 may lose a point. Phase 4 then returns 1, and `just demo` continues.
         assert code in ((None, 0, 1) if program == "p4_export" else (None, 0)), said[program]
-    assert list(said) == ["p0_preprocess", "p1_train", "p2_distill", "table", "show", "p4_export", "predict"]
+    assert list(said) == ["p0_preprocess", "p1_train", "p2_distill", "table", "show", "p4_export", "predict", "report"]
     lines = [line for line in said["table"].out.splitlines() if line.startswith("| ")]
     head, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     rows = {row[0].split()[0]: row for row in body}
@@ -53,4 +53,5 @@ def test_the_demo_distils_and_its_table_shows_teacher_student_alone_and_student_
     assert f"{float(rows['lite_nano_small'][at]):.1f}" == f"{100 * np.mean(correct(distilled)):.1f}"
     assert any("projections" in k for k in load_checkpoint(distilled / "last.pt")["model"])
     assert "lite_small/synthetic-xsub/seed0" in said["p2_distill"].err
+    assert "<svg" in (tmp_path / "runs/demo/report.html").read_text()
     assert said["predict"].out.strip() and (tmp_path / "runs/demo/clips.png").stat().st_size > 10_000

@@ -119,14 +119,52 @@ def test_the_last_window_alone_decides(shipped, clips, capsys):
     assert capsys.readouterr().out == "frame 3: swing 0 (100 %)\n", "one line as soon as it is sure, none after"
 
 
+GOOD = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist()) + "\n"
+BAD = {"hello": "is no JSON", "[" * 5000: "is no JSON", f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]": "is no JSON",
+       GOOD[:99]: "is no JSON", "{}": "is no JSON", "7": "has shape ()", "[[1, 2, 3]]": "has shape (1, 3)",
+       "[[[NaN, 0, 0]]]": "has shape (1, 3)", f"[{', '.join(['[NaN, 0, 0]'] * 25)}]": "a coordinate is not finite",
+       "\ufffd\x00": "is no JSON"}
+
+
+@pytest.mark.parametrize("line,message", BAD.items(), ids=range(len(BAD)))
+def test_a_stream_outlives_a_bad_line_and_says_what_is_wrong_with_it(shipped, capsys, line, message):
+    stub = Stub(ExportedModel(shipped.export / "model.onnx"), np.array([1.0, 0, 0]))
+    predict.stream(stub, io.StringIO(f"{GOOD}\n{line}\n{GOOD}{line}\n{GOOD}"), 0.5, 3, 12)
+    said = capsys.readouterr()
+    assert said.out == "frame 3: swing 0 (100 %)\n" and [clip.shape[1] for clip in stub.seen] == [1, 2, 3]
+    first, last = said.err.splitlines()
+    assert first.startswith(f"standard input, line 3: {message}") and "skipped" in first
+    assert last.startswith("3 frames") and last.endswith("2 lines were skipped")
+
+
+def test_each_kind_of_bad_line_is_said_once_and_bytes_that_are_no_text_end_nothing(shipped):
+    text = "".join(f"{line}\n" for line in list(BAD)[:8] * 3) + GOOD
+    done = run(f"model={shipped.export / 'model.onnx'}", "stream=true", text=text)
+    assert done.returncode == 0 and done.stderr.count("standard input, line") == 3, done.stderr
+    code = f"import sys; sys.argv = ['x', 'model={shipped.export / 'model.onnx'}', 'stream=true']; import predict"
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'phases')!r}); {code}; predict.main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", code], input=b"\xff\xfe\n" + GOOD.encode(), capture_output=True)
+    assert done.returncode == 0 and b"line 1: is no JSON" in done.stderr and b"frame 1: " in done.stdout
+
+
 @pytest.mark.parametrize("text,message", [
-    ("", "no frame with a body"), ("[[1, 2, 3]]\n", "line 1: has shape"), ("[]\nhello\n", "line 2: is no JSON"),
-    ("[" * 5000, "is no JSON"), (f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]\n", "line 1: is no JSON"),
-    ("[[[NaN, 0, 0]]]\n", "line 1: has shape"),
-    (f"\n[{', '.join(['[NaN, 0, 0]'] * 25)}]\n", "line 2: a coordinate is not finite")])
-def test_bad_frames_are_named(shipped, text, message):
+    ("", "no frame with a body"), ("[]\nhello\n", "no frame with a body; 1 lines were skipped")])
+def test_a_stream_without_any_frame_is_an_error(shipped, text, message):
     with pytest.raises(ValueError, match=message):
         predict.stream(ExportedModel(shipped.export / "model.onnx"), io.StringIO(text), 0.8, 5, 12)
+
+
+def test_after_a_stall_the_window_starts_anew(shipped, monkeypatch):
+    stub, clock = Stub(ExportedModel(shipped.export / "model.onnx"), np.array([1.0, 0, 0])), [0.0]
+    monkeypatch.setattr(predict.time, "monotonic", lambda: clock[0])
+
+    def camera():
+        for pause in (0.1, 0.1, 0.1, 5, 0.1, 1.9):
+            clock[0] += pause
+            yield GOOD
+
+    predict.stream(stub, camera(), 0.5, 2, 12)
+    assert [clip.shape[1] for clip in stub.seen] == [1, 2, 3, 1, 2, 3]
 
 
 def test_what_is_no_model_or_no_clip_of_it_is_one_line(shipped, clips, tmp_path):

@@ -1,0 +1,179 @@
+// Files -> clips, as phases/readers.py reads them: .npy, .skeleton (NTU RGB+D), .json (Northwestern-UCLA).
+// A file that cannot be read raises an Unreadable with one sentence for the page. Pure functions, no browser.
+import { at, clipOf, seenBodies } from "./view.js";
+
+export const OF_FORMAT = { ".skeleton": "ntu25", ".json": "kinect20" }; // the only skeleton of each of these formats
+
+export class Unreadable extends Error {}
+
+export const suffixOf = (name) => name.slice(name.lastIndexOf(".")).toLowerCase();
+
+/** The clip in a file as recorded. `recorded`: channels and min_score of the network's training clips. */
+export function readClip(name, bytes, recorded = {}) {
+  const readers = { ".npy": readNpy, ".skeleton": readNtu, ".json": readJson };
+  const reader = readers[suffixOf(name)];
+  if (!reader) throw new Unreadable(`${name} is no clip: a clip ends in ${Object.keys(readers).join(", ")}.`);
+  let clip;
+  try {
+    clip = reader(bytes, recorded);
+  } catch (e) {
+    if (e instanceof Unreadable) throw new Unreadable(`${name} cannot be read: ${e.message}`);
+    throw new Unreadable(`${name} cannot be read: it is damaged, or not what its name says.`);
+  }
+  if (!clip.x.length) throw new Unreadable(`${name} holds no frame.`);
+  if (!clip.x.every(Number.isFinite)) throw new Unreadable(`${name}: a coordinate is not a finite number.`);
+  if (!clip.x.some((value) => value !== 0)) throw new Unreadable(`${name} shows no body in any frame.`);
+  return seenBodies(clip);
+}
+
+/** A clip of an array of shape (L, V, C) or (M, L, V, C), C = 2 to 4; joints of low score are 0. */
+function asClip(values, shape, recorded) {
+  const [M, L, V, C] = shape.length === 3 ? [1, ...shape] : shape;
+  if (![3, 4].includes(shape.length) || ![2, 3, 4].includes(C)) {
+    throw new Unreadable(`its joints have the shape (${shape.join(", ")}); it must be (frames, joints, 3) or ` +
+      "(bodies, frames, joints, 3).");
+  }
+  const clip = clipOf(M, L, V), scored = C === 4 || (C === 3 && recorded.channels === "xys");
+  for (let i = 0; i < M * L * V; i++) {
+    const score = scored ? values[i * C + C - 1] : 1;
+    if (!(score > 0 && score >= (scored ? recorded.min_score ?? 0 : 0))) continue;
+    for (let a = 0; a < C - (scored ? 1 : 0); a++) clip.x[i * 3 + a] = values[i * C + a];
+  }
+  return clip;
+}
+
+const NUMBERS = { // numpy's type -> [bytes, reader of a DataView]
+  f4: [4, "getFloat32"], f8: [8, "getFloat64"], i1: [1, "getInt8"], u1: [1, "getUint8"], i2: [2, "getInt16"],
+  u2: [2, "getUint16"], i4: [4, "getInt32"], u4: [4, "getUint32"], i8: [8, "getBigInt64"], u8: [8, "getBigUint64"],
+};
+
+function readNpy(bytes, recorded) {
+  if (bytes[0] !== 0x93 || String.fromCharCode(...bytes.subarray(1, 6)) !== "NUMPY") {
+    throw new Unreadable("it is not a numpy file, whatever its name says.");
+  }
+  const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), wide = bytes[6] > 1;
+  const start = wide ? 12 : 10, end = start + (wide ? data.getUint32(8, true) : data.getUint16(8, true));
+  const header = new TextDecoder("latin1").decode(bytes.subarray(start, end));
+  const type = /'descr': *'([<>|=])(\w\d+)'/.exec(header), shape = /'shape': *\(([^)]*)\)/.exec(header);
+  if (!type || !NUMBERS[type[2]] || !shape) {
+    throw new Unreadable("its numbers are of a type that this page does not know; save it as float32.");
+  }
+  const sizes = shape[1].split(",").filter((word) => word.trim()).map(Number), little = type[1] !== ">";
+  const [width, get] = NUMBERS[type[2]], count = sizes.reduce((a, b) => a * b, 1);
+  if (end + count * width > bytes.length) throw new Unreadable("it ends too early.");
+  const values = new Float32Array(count), fortran = /'fortran_order': *True/.test(header);
+  for (let i = 0; i < count; i++) {
+    values[fortran ? inOrder(i, sizes) : i] = Number(data[get](end + i * width, little));
+  }
+  return asClip(values, sizes, recorded);
+}
+
+/** Place in C order of the i-th number in Fortran's order, in which the first index runs fastest. */
+function inOrder(i, sizes) {
+  let place = 0, stride = sizes.reduce((a, b) => a * b, 1);
+  for (const size of sizes) {
+    stride /= size;
+    place += (i % size) * stride;
+    i = Math.floor(i / size);
+  }
+  return place;
+}
+
+function readJson(bytes) {
+  let joints;
+  try {
+    joints = JSON.parse(new TextDecoder().decode(bytes)).skeletons;
+  } catch {
+    throw new Unreadable("it is not JSON.");
+  }
+  const shape = [];
+  for (let x = joints; Array.isArray(x); x = x[0]) shape.push(x.length);
+  const values = Array.isArray(joints) ? joints.flat(Infinity) : [];
+  const full = values.length && values.length === shape.reduce((a, b) => a * b, 1);
+  if (!full || !values.every((x) => typeof x === "number")) {
+    throw new Unreadable('it needs a table "skeletons" of frames, joints and x, y, z, as in Northwestern-UCLA.');
+  }
+  return asClip(values, shape, {});
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// NTU RGB+D
+// ---------------------------------------------------------------------------------------------------------------------
+
+function readNtu(bytes) {
+  const lines = new TextDecoder().decode(bytes).split("\n");
+  while (lines.length && !lines[lines.length - 1].trim()) lines.pop();
+  let line = 0;
+  const fail = (why) => new Unreadable(`line ${line}: ${why}`);
+  const take = () => {
+    if (line >= lines.length) throw fail("the file ends here, in the middle of a frame.");
+    return lines[line++].trim();
+  };
+  const count = (what, most) => {
+    const word = take();
+    if (!/^\d+$/.test(word) || Number(word) > most) throw fail(`“${word.slice(0, 40)}” is not a number of ${what}.`);
+    return Number(word);
+  };
+  const frames = count("frames", 1e6), tracks = new Map(); // body id -> {frames: [], joints: []}
+  for (let t = 0; t < frames; t++) {
+    for (let n = count("bodies", 20); n > 0; n--) {
+      const head = take().split(/\s+/);
+      if (head.length !== 10) throw fail(`a body has 10 fields, this line has ${head.length}.`);
+      const joints = count("joints", 1000);
+      if (joints !== 25) throw fail(`a body has 25 joints, this one has ${joints}.`);
+      if (!tracks.has(head[0])) tracks.set(head[0], { frames: [], joints: [] });
+      const track = tracks.get(head[0]);
+      if (track.frames.at(-1) === t) throw fail(`body ${head[0]} appears twice in frame ${t}.`);
+      track.frames.push(t);
+      for (let v = 0; v < 25; v++) {
+        const words = take().split(/\s+/);
+        if (words.length !== 12) throw fail(`a joint has 12 numbers, this line has ${words.length}.`);
+        const xyz = words.slice(0, 3).map(Number);
+        if (!xyz.every(Number.isFinite)) throw fail(`“${words.slice(0, 3).join(" ")}” are not three coordinates.`);
+        track.joints.push(...xyz.map(Math.fround));
+      }
+    }
+  }
+  if (line < lines.length) throw new Unreadable(`line ${line + 1}: text after the last of ${frames} frames.`);
+  if (!tracks.size) throw new Unreadable("it shows no body in any frame.");
+  return actors([...tracks.values()]);
+}
+
+/** One or two actors of the tracks of a clip: ntu.clean_bodies. */
+function actors(tracks) {
+  const motion = ({ joints }) => {
+    let sum = 0;
+    for (let a = 0; a < 3; a++) {
+      const axis = joints.filter((_, i) => i % 3 === a), mean = axis.reduce((s, x) => s + x, 0) / axis.length;
+      sum += axis.reduce((s, x) => s + (x - mean) ** 2, 0) / axis.length;
+    }
+    return sum;
+  };
+  const extent = (track, f, a) => {
+    const values = Array.from({ length: 25 }, (_, v) => track.joints[(f * 25 + v) * 3 + a]);
+    return Math.max(...values) - Math.min(...values);
+  };
+  const long = (track) => track.frames.length > 11;
+  const plausible = (track) => {
+    const wide = track.frames.filter((_, f) => extent(track, f, 0) > 0.8 * extent(track, f, 1)).length;
+    return wide / track.frames.length < 0.69754;
+  };
+  for (const track of tracks) track.motion = motion(track);
+  tracks.sort((a, b) => b.motion - a.motion);
+  for (const good of [long, plausible]) {
+    const kept = tracks.filter(good);
+    if (tracks.length > 1) tracks = kept.length ? kept : tracks.slice(0, 1);
+  }
+  const cast = []; // of each actor its tracks
+  for (const track of tracks) {
+    const free = cast.find((own) => !own.some((other) => track.frames.some((t) => other.frames.includes(t))));
+    if (free) free.push(track);
+    else if (cast.length < 2) cast.push([track]);
+  }
+  const seen = [...new Set(cast.flat().flatMap((track) => track.frames))].sort((a, b) => a - b);
+  const clip = clipOf(cast.length, seen.length, 25), place = new Map(seen.map((t, l) => [t, l]));
+  cast.forEach((own, m) => own.forEach((track) => track.frames.forEach((t, f) => {
+    clip.x.set(track.joints.slice(f * 75, f * 75 + 75), at(clip, m, place.get(t), 0));
+  })));
+  return clip;
+}

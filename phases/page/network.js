@@ -1,0 +1,209 @@
+// An exported network: its metadata, its reading of a clip, its answer, and when the answer is sure (phases/exported.py
+// and predict.py). The ONNX runtime is handed in, so that all but `open` and `probabilities` needs no browser.
+import { OF_FORMAT, Unreadable, readClip, suffixOf } from "./clip.js";
+import { AXES, METRES, PLACE, at, bodySize, clipOf, clipView, guess, inMetres, isSeen, mainTwo, retargeted,
+  seenBodies, trunkVector } from "./view.js";
+
+export const SURE = 0.8, HOLD = 5; // of `just predict stream=true`
+export const RATE = 30; // frames a second of the recordings that networks are trained on
+
+/** {key: value} of the metadata in an ONNX file: field 14 of ModelProto, pairs of strings. */
+export function metadata(bytes) {
+  const text = new TextDecoder(), found = {};
+  for (const [field, value] of fields(bytes)) {
+    if (field !== 14) continue;
+    const pair = Object.fromEntries(fields(value));
+    found[text.decode(pair[1])] = text.decode(pair[2]);
+  }
+  return found;
+}
+
+/** [number, bytes] of the fields of a protobuf message that carry bytes. */
+function fields(bytes) {
+  const found = [];
+  let i = 0;
+  const varint = () => {
+    let value = 0;
+    for (let shift = 1; ; shift *= 128) {
+      if (i >= bytes.length) throw new Error("cut off");
+      const byte = bytes[i++];
+      value += (byte & 127) * shift;
+      if (byte < 128) return value;
+    }
+  };
+  while (i < bytes.length) {
+    const key = varint(), kind = key % 8, size = { 0: 0, 1: 8, 2: 0, 5: 4 }[kind];
+    if (size === undefined) throw new Error("no protobuf");
+    if (kind === 0) varint();
+    const length = kind === 2 ? varint() : size;
+    if (i + length > bytes.length) throw new Error("cut off");
+    if (kind === 2) found.push([Math.floor(key / 8), bytes.subarray(i, i + length)]);
+    i += length;
+  }
+  return found;
+}
+
+export class Network {
+  constructor(name, bytes) {
+    let about = {};
+    try {
+      about = metadata(bytes);
+    } catch {
+      throw new Unreadable(`${name} is not an ONNX file that can be used.`);
+    }
+    if (about.format !== "LAST 1") {
+      throw new Unreadable(`${name} carries no metadata of this project: export it with “just phase4”.`);
+    }
+    const parsed = (key, otherwise) => JSON.parse(about[key] ?? otherwise);
+    Object.assign(this, { name, bytes, about, skeleton: parsed("skeleton"), classes: parsed("classes"),
+      view: parsed("view"), retarget: parsed("retarget", "{}") });
+    this.recorded = { unit: "m", up: "y", channels: "xyz", min_score: 0, reference: [], ...parsed("recorded", "{}") };
+    this.trunk = this.skeleton.trunk?.map((joints) => joints[0]) ?? null;
+    this.window = Math.max(this.view.frames, 2 * RATE); // frames
+  }
+
+  /** Clip of a file in metres, y up, in the network's joints, and a sentence about what was done to it, or "". */
+  read(name, bytes) {
+    const suffix = suffixOf(name), V = this.skeleton.joints.length, mine = this.skeleton.name;
+    const theirs = OF_FORMAT[suffix];
+    if (theirs && theirs !== mine) {
+      throw new Unreadable(`${name} shows the skeleton ${theirs}; this network knows ${mine} (${V} joints).`);
+    }
+    const clip = mainTwo(readClip(name, bytes, theirs ? {} : this.recorded));
+    const [source, how] = Object.entries(this.retarget).find(([, table]) => table.joints === clip.V) ?? [];
+    if (!theirs && clip.V !== V && how) return this.turned(clip, source, how);
+    if (clip.V !== V) {
+      throw new Unreadable(`${name} has ${clip.V} joints; this network's skeleton, ${mine}, has ${V}.`);
+    }
+    return { clip: theirs ? clip : inMetres(clip, this.recorded, this.trunk), said: "" };
+  }
+
+  /** A clip of another skeleton in the network's joints; unit and upright axis are measured. */
+  turned(clip, source, how) {
+    const flat = clip.x.every((value, i) => i % 3 !== 2 || value === 0), found = guess(trunkVector(clip, how.trunk));
+    const unit = flat ? "px" : found.unit || "body", up = AXES[found.up] ? found.up : "y";
+    return { clip: retargeted(inMetres(clip, { unit, up }, how.trunk), how.means),
+      said: `Joints of ${source} (${unit}, ${up} up) are turned into the network's ${this.skeleton.name}.` };
+  }
+
+  /** How a camera's pose (mediapipe33) becomes the network's joints: a table of means, or null if it cannot. */
+  get ofCamera() {
+    if (this.skeleton.name === "mediapipe33") return this.skeleton.joints.map((_, v) => [v]);
+    return this.retarget.mediapipe33?.means ?? null;
+  }
+
+  /** A camera's clip of mediapipe33 in metres as the network's training clips were: joints, size, place and depth. */
+  fromCamera(clip) {
+    const out = retargeted(clip, this.ofCamera), reference = this.recorded.reference;
+    if (this.recorded.unit === "px") out.x.forEach((value, i) => { out.x[i] = [-1, 1, 0][i % 3] * value; }); // flat
+    const scale = METRES[this.recorded.unit] ? 1 : 1 / bodySize(out, this.trunk);
+    for (let l = 0; l < out.L; l++) {
+      const origin = [0, 1, 2].map((a) => reference.reduce((sum, v) => sum + out.x[at(out, 0, l, v) + a], 0));
+      for (let v = 0; v < out.V; v++) {
+        const i = at(out, 0, l, v);
+        if (!isSeen(out, 0, l, v)) continue;
+        for (let a = 0; a < 3; a++) {
+          const place = reference.length ? PLACE[a] : 0;
+          out.x[i + a] = scale * (out.x[i + a] - origin[a] / Math.max(1, reference.length)) + place;
+        }
+      }
+    }
+    return out;
+  }
+
+  async open(ort) {
+    const weightOnly = this.about.form === "w8";
+    try {
+      this.session = await ort.InferenceSession.create(this.bytes, { executionProviders: ["wasm"],
+        extra: { session: { disable_quant_qdq: weightOnly ? "1" : "0" } } });
+    } catch {
+      throw new Unreadable(`${this.name} could not be opened by the ONNX runtime.`);
+    }
+    this.ort = ort;
+  }
+
+  /** Probabilities of the classes for a clip in metres, and the milliseconds that took. */
+  async probabilities(clip) {
+    const started = performance.now(), { view, skeleton } = this;
+    const shape = [1, view.bodies, view.frames, skeleton.joints.length, 3];
+    const joints = new this.ort.Tensor("float32", clipView(seenBodies(clip), view, skeleton), shape);
+    const logits = (await this.session.run({ joints }, ["logits"])).logits.data;
+    const most = Math.max(...logits), e = Array.from(logits, (x) => Math.exp(x - most));
+    const total = e.reduce((a, b) => a + b, 0);
+    return { p: e.map((x) => x / total), ms: performance.now() - started };
+  }
+
+  /** The k likeliest: [{label, p}], the likeliest first. */
+  top(p, k) {
+    const order = p.map((_, c) => c).sort((a, b) => p[b] - p[a] || a - b);
+    return order.slice(0, k).map((c) => ({ label: this.classes[c], p: p[c] }));
+  }
+}
+
+/** Says a class as soon as it has led for HOLD frames with a probability of at least SURE, then when another does. */
+export class Watcher {
+  constructor() {
+    this.leads = [];
+    this.said = null;
+  }
+
+  /** The class that has just become sure, or null. */
+  see(p) {
+    const best = p.indexOf(Math.max(...p));
+    this.leads.push(p[best] >= SURE ? best : -1);
+    if (this.leads.length > HOLD) this.leads.shift();
+    const one = this.leads.length === HOLD && this.leads.every((lead) => lead === this.leads[0]);
+    if (!one || this.leads[0] === -1 || this.leads[0] === this.said) return null;
+    this.said = this.leads[0];
+    return this.said;
+  }
+
+  /** Whether the class said last has led in one of the last HOLD frames. */
+  get holds() {
+    return this.said !== null && this.leads.includes(this.said);
+  }
+}
+
+/** The newest frames of a stream: each {t: seconds, x: Float32Array of (M, V, 3)}, at whatever rate they come. */
+export class Window {
+  constructor(M, V, frames) {
+    Object.assign(this, { M, V, frames, kept: [] });
+  }
+
+  /** Keep a frame. After a second without any, what came before is forgotten. */
+  push(t, x) {
+    const last = this.kept.at(-1);
+    if (last && (t - last.t > 1 || t < last.t)) this.kept = [];
+    this.kept.push({ t, x });
+    const start = t - (this.frames - 1) / RATE + 1e-9;
+    while (this.kept.length > 1 && this.kept[1].t <= start) this.kept.shift();
+  }
+
+  get seen() {
+    return this.kept.some((frame) => frame.x.some((value) => value !== 0));
+  }
+
+  /** The window as a clip of RATE frames a second: a joint between two frames lies on the line between them. */
+  clip() {
+    const first = this.kept[0].t, last = this.kept.at(-1).t, size = this.V * 3;
+    const L = Math.min(this.frames, Math.round((last - first) * RATE) + 1), clip = clipOf(this.M, L, this.V);
+    let k = 0;
+    for (let l = 0; l < L; l++) {
+      const t = last - (L - 1 - l) / RATE;
+      while (k < this.kept.length - 2 && this.kept[k + 1].t <= t) k++;
+      const a = this.kept[k], b = this.kept[Math.min(k + 1, this.kept.length - 1)];
+      const share = b.t > a.t ? Math.min(1, Math.max(0, (t - a.t) / (b.t - a.t))) : 0;
+      for (let m = 0; m < this.M; m++) {
+        for (let v = 0; v < this.V; v++) {
+          const i = m * size + v * 3, to = at(clip, m, l, v);
+          const there = (x) => x[i] !== 0 || x[i + 1] !== 0 || x[i + 2] !== 0;
+          const both = there(a.x) && there(b.x), nearer = share < 0.5 ? a.x : b.x;
+          for (let c = 0; c < 3; c++) {
+            clip.x[to + c] = both ? a.x[i + c] + share * (b.x[i + c] - a.x[i + c]) : nearer[i + c];
+          }
+        }
+      }
+    }
+    return clip;
+  }
+}

@@ -1,0 +1,58 @@
+// What one reads on the page beside its canvases: the note, the hint on the picture, bars and times.
+import { median } from "./view.js";
+
+export const $ = (id) => document.getElementById(id);
+export const TOP = 5;
+export const times = { pose: [], network: [], frames: [] };
+
+export function note(text, trouble = false) {
+  $("note").textContent = text;
+  $("note").classList.toggle("trouble", trouble);
+}
+
+export function state(name) {
+  document.body.dataset.state = name;
+}
+
+export function hint(text) {
+  $("hint").textContent = text;
+  $("hint").hidden = !text;
+}
+
+export const percent = (p) => `${Math.round(100 * p)} %`;
+
+/** The five likeliest actions, and how many percent each. */
+export function showBars(ranking) {
+  const items = $("bars").children;
+  ranking.forEach(({ label, p }, i) => {
+    const [name, share, track] = items[i].children;
+    name.textContent = label;
+    share.textContent = percent(p);
+    track.firstElementChild.style.width = `${100 * p}%`;
+    items[i].dataset.p = p.toFixed(6);
+  });
+}
+
+export function buildBars(network) {
+  $("bars").replaceChildren(...Array.from({ length: Math.min(TOP, network.classes.length) }, () => {
+    const item = document.createElement("li"), track = document.createElement("span");
+    track.className = "track";
+    track.append(document.createElement("i"));
+    item.append(document.createElement("span"), document.createElement("span"), track);
+    item.children[0].textContent = "–";
+    return item;
+  }));
+}
+
+export function showTimes() {
+  const recent = (list) => (list.length ? `${median(list.slice(-30)).toFixed(1)} ms` : "–");
+  $("pose-ms").textContent = recent(times.pose);
+  $("network-ms").textContent = recent(times.network);
+  const frames = times.frames.slice(-30), seconds = (frames.at(-1) - frames[0]) / 1000;
+  $("rate").textContent = frames.length > 2 && seconds ? ((frames.length - 1) / seconds).toFixed(0) : "–";
+  for (const list of Object.values(times)) list.splice(0, list.length - 300);
+}
+
+export function kilobytes(bytes) {
+  return bytes < 1e6 ? `${Math.round(bytes / 1000)} KB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}

@@ -1,0 +1,253 @@
+// From joints to what a network reads: phases/metres.py, retarget.py and exported.clip_view, in JavaScript.
+// A clip is {x: Float32Array, M, L, V}: bodies, frames, joints, and x[((m·L + l)·V + v)·3 + axis].
+// A joint at 0, 0, 0 is missing. Pure functions, no browser.
+
+export const METRES = { m: 1, cm: 0.01, mm: 0.001 };
+export const AXES = { // axis of y-up coordinates -> [recorded axis, sign]
+  y: [[0, 1], [1, 1], [2, 1]], "-y": [[0, 1], [1, -1], [2, -1]],
+  z: [[0, 1], [2, 1], [1, -1]], "-z": [[0, 1], [2, -1], [1, 1]],
+};
+export const PLACE = [0, 0, 2];
+const TRUNK = 0.5, HEIGHT = 1.7;
+
+export const clipOf = (M, L, V) => ({ x: new Float32Array(M * L * V * 3), M, L, V });
+
+/** Where joint v of body m in frame l begins in clip.x. */
+export const at = (clip, m, l, v) => ((m * clip.L + l) * clip.V + v) * 3;
+
+export function isSeen(clip, m, l, v) {
+  const i = at(clip, m, l, v);
+  return clip.x[i] !== 0 || clip.x[i + 1] !== 0 || clip.x[i + 2] !== 0;
+}
+
+/** The clip without bodies that are never seen; if none is seen, as it was. */
+export function seenBodies(clip) {
+  const size = clip.L * clip.V * 3, parts = [];
+  for (let m = 0; m < clip.M; m++) {
+    const body = clip.x.subarray(m * size, (m + 1) * size);
+    if (body.some((value) => value !== 0)) parts.push(body);
+  }
+  if (parts.length === clip.M || !parts.length) return clip;
+  const out = clipOf(parts.length, clip.L, clip.V);
+  parts.forEach((body, m) => out.x.set(body, m * size));
+  return out;
+}
+
+export function median(values) {
+  const sorted = Float64Array.from(values).sort(), half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+/** [x, y, z] from the middle of the hips to that of the shoulders, the median over frames of body 0; null without. */
+export function trunkVector(clip, trunk) {
+  if (!trunk) return null;
+  const found = [[], [], []];
+  for (let l = 0; l < clip.L; l++) {
+    if (!trunk.every((v) => isSeen(clip, 0, l, v))) continue;
+    const [ls, rs, lh, rh] = trunk.map((v) => at(clip, 0, l, v));
+    for (let a = 0; a < 3; a++) {
+      found[a].push((clip.x[ls + a] + clip.x[rs + a] - clip.x[lh + a] - clip.x[rh + a]) / 2);
+    }
+  }
+  return found[0].length ? found.map(median) : null;
+}
+
+/** Recorded units per metre: by the trunk of body 0, else by the longest side of its joints' box. */
+export function bodySize(clip, trunk) {
+  const vector = trunkVector(clip, trunk);
+  const size = vector ? Math.hypot(...vector) / TRUNK : 0;
+  if (size > 0) return size;
+  const sides = [];
+  for (let l = 0; l < clip.L; l++) {
+    const low = [Infinity, Infinity, Infinity], high = low.map((x) => -x);
+    let joints = 0;
+    for (let v = 0; v < clip.V; v++) {
+      if (!isSeen(clip, 0, l, v)) continue;
+      joints++;
+      const i = at(clip, 0, l, v);
+      for (let a = 0; a < 3; a++) {
+        low[a] = Math.min(low[a], clip.x[i + a]);
+        high[a] = Math.max(high[a], clip.x[i + a]);
+      }
+    }
+    if (joints > 1) sides.push(Math.max(...high.map((x, a) => x - low[a])));
+  }
+  const box = sides.length ? median(sides) / HEIGHT : 1;
+  return box > 0 ? box : 1;
+}
+
+/** Joints as recorded -> metres, y up; a missing joint stays 0, 0, 0. */
+export function inMetres(clip, recorded, trunk) {
+  const reference = recorded.reference ?? [];
+  if (recorded.unit === "m" && recorded.up === "y" && !reference.length) return clip;
+  const out = clipOf(clip.M, clip.L, clip.V), axes = AXES[recorded.up];
+  for (let i = 0; i < clip.x.length; i += 3) {
+    for (let a = 0; a < 3; a++) out.x[i + a] = clip.x[i + axes[a][0]] * axes[a][1];
+  }
+  const scale = METRES[recorded.unit] ?? 1 / bodySize(out, trunk);
+  for (let m = 0; m < clip.M; m++) {
+    for (let l = 0; l < clip.L; l++) {
+      let anyone = false;
+      for (let v = 0; v < clip.V; v++) anyone ||= isSeen(clip, m, l, v);
+      for (let v = 0; v < clip.V; v++) {
+        const i = at(clip, m, l, v), there = isSeen(clip, m, l, v) || (anyone && reference.includes(v));
+        for (let a = 0; a < 3; a++) {
+          out.x[i + a] = there ? out.x[i + a] * scale + (reference.length ? PLACE[a] : 0) : 0;
+        }
+      }
+    }
+  }
+  return out;
+}
+
+/** {length, unit, up} of a trunk as recorded; "" where it does not tell. */
+export function guess(trunk) {
+  const length = trunk ? Math.hypot(...trunk) : 0;
+  if (!(length > 0)) return { length: 0, unit: "", up: "" };
+  const shares = trunk.map((x) => x / length);
+  const axis = shares.reduce((best, x, a) => (Math.abs(x) > Math.abs(shares[best]) ? a : best), 0);
+  const units = trunk[2] ? METRES : { m: 1 };
+  const unit = Object.keys(units).find((u) => length * units[u] > 0.15 && length * units[u] < 1.5) ?? "px";
+  return { length, unit, up: Math.abs(shares[axis]) > 0.6 ? (shares[axis] < 0 ? "-" : "") + "xyz"[axis] : "" };
+}
+
+/** Joints of another skeleton: each a mean of those in its line of the table that are seen. */
+export function retargeted(clip, table) {
+  const out = clipOf(clip.M, clip.L, table.length);
+  for (let m = 0; m < clip.M; m++) {
+    for (let l = 0; l < clip.L; l++) {
+      table.forEach((of, v) => {
+        const seen = of.filter((u) => isSeen(clip, m, l, u)), to = at(out, m, l, v);
+        for (let a = 0; a < 3; a++) {
+          const sum = seen.reduce((total, u) => total + clip.x[at(clip, m, l, u) + a], 0);
+          out.x[to + a] = sum / Math.max(1, seen.length);
+        }
+      });
+    }
+  }
+  return out;
+}
+
+/** Of more than two bodies the two that move most, in their order. */
+export function mainTwo(clip) {
+  if (clip.M <= 2) return clip;
+  const motion = [];
+  for (let m = 0; m < clip.M; m++) {
+    let sum = 0;
+    for (let l = 1; l < clip.L; l++) {
+      for (let v = 0; v < clip.V; v++) {
+        if (!isSeen(clip, m, l, v) || !isSeen(clip, m, l - 1, v)) continue;
+        const i = at(clip, m, l, v), j = at(clip, m, l - 1, v);
+        sum += Math.hypot(...[0, 1, 2].map((a) => clip.x[i + a] - clip.x[j + a]));
+      }
+    }
+    motion.push({ m, sum });
+  }
+  const two = motion.sort((a, b) => b.sum - a.sum).slice(0, 2).map((b) => b.m).sort((a, b) => a - b);
+  const out = clipOf(2, clip.L, clip.V), size = clip.L * clip.V * 3;
+  two.forEach((from, m) => out.x.set(clip.x.subarray(from * size, (from + 1) * size), m * size));
+  return out;
+}
+
+/** The frame numbers of the test view. */
+export function sampleFrames(length, T, sampling) {
+  return Array.from({ length: T }, (_, t) => {
+    if (sampling === "crop") return (Math.trunc((Math.max(length, 300, T) - T + 1) * 0.5) + t) % length;
+    if (sampling === "uniform" && length < T) return Math.min(t, length - 1);
+    return Math.trunc(((t + 0.5) * length) / T);
+  });
+}
+
+/** Gaussian means over time, `std` frames wide; a missing joint has no weight and stays missing. */
+export function smoothed(clip, std) {
+  if (!std) return clip;
+  const out = clipOf(clip.M, clip.L, clip.V), reach = Math.ceil(3 * std);
+  for (let m = 0; m < clip.M; m++) {
+    for (let l = 0; l < clip.L; l++) {
+      for (let v = 0; v < clip.V; v++) {
+        if (!isSeen(clip, m, l, v)) continue;
+        const total = [0, 0, 0], to = at(out, m, l, v);
+        let weights = 0;
+        for (let offset = -reach; offset <= reach; offset++) {
+          const other = Math.min(Math.max(l + offset, 0), clip.L - 1);
+          if (!isSeen(clip, m, other, v)) continue;
+          const weight = Math.exp(-0.5 * (offset / std) ** 2), i = at(clip, m, other, v);
+          weights += weight;
+          for (let a = 0; a < 3; a++) total[a] += weight * clip.x[i + a];
+        }
+        for (let a = 0; a < 3; a++) out.x[to + a] = total[a] / weights;
+      }
+    }
+  }
+  return out;
+}
+
+/** {centre: [x, y, z], linear: 3 rows} of a clip from its main body: see exported.normalisation. */
+export function normalisation(clip, view, skeleton) {
+  const linear = [[1, 0, 0], [0, 1, 0], [0, 0, 1]], centre = [0, 0, 0];
+  let first = -1, joints = [];
+  for (let l = 0; l < clip.L && first < 0; l++) {
+    joints = [...Array(clip.V).keys()].filter((v) => isSeen(clip, 0, l, v));
+    if (joints.length) first = l;
+  }
+  if (first < 0) first = clip.L - 1;
+  const spine = skeleton.centre.filter((v) => isSeen(clip, 0, first, v)), middle = spine.length ? spine : joints;
+  for (const v of middle) {
+    for (let a = 0; a < 3; a++) centre[a] += clip.x[at(clip, 0, first, v) + a] / middle.length;
+  }
+  if (!view.heading && !view.trunk_scale) return { centre, linear };
+  const trunk = skeleton.trunk.map((found) => found[0]);
+  const whole = (l) => trunk.every((v) => isSeen(clip, 0, l, v));
+  const four = (l, a) => trunk.map((v) => clip.x[at(clip, 0, l, v) + a]);
+  if (view.heading) {
+    const across = [0, 0];
+    for (let l = 0; l < clip.L; l++) {
+      if (!whole(l)) continue;
+      [0, 2].forEach((a, k) => {
+        const [ls, rs, lh, rh] = four(l, a);
+        across[k] += ls + lh - rs - rh;
+      });
+    }
+    const angle = Math.atan2(across[1], across[0]), c = Math.cos(angle), s = Math.sin(angle);
+    linear[0] = [c, 0, -s];
+    linear[2] = [s, 0, c];
+  }
+  if (view.trunk_scale) {
+    const size = Math.hypot(...[0, 1, 2].map((a) => {
+      const [ls, rs, lh, rh] = four(first, a);
+      return (ls + rs - lh - rh) / 2;
+    }));
+    const scale = 0.5 / (size > 1e-3 && whole(first) ? size : 0.5);
+    for (const row of linear) row.forEach((x, a) => { row[a] = x * scale; });
+  }
+  return { centre, linear };
+}
+
+/** The test view of a clip in metres: Float32Array of (view.bodies, view.frames, V, 3). */
+export function clipView(clip, view, skeleton) {
+  const bodies = Math.min(clip.M, view.bodies), T = view.frames, V = clip.V;
+  const { centre, linear } = normalisation(clip, view, skeleton);
+  const frames = sampleFrames(clip.L, T, view.sampling), smooth = smoothed(clip, view.smooth ?? 0);
+  const out = { ...clipOf(view.bodies, T, V), seen: new Uint8Array(view.bodies * T * V) };
+  const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
+  for (let m = 0; m < bodies; m++) {
+    for (let t = 0; t < T; t++) {
+      for (let v = 0; v < V; v++) {
+        if (!isSeen(clip, m, frames[t], v)) continue;
+        const from = at(smooth, m, frames[t], v), to = at(out, m, t, v);
+        const moved = [0, 1, 2].map((a) => smooth.x[from + a] - centre[a]);
+        for (let a = 0; a < 3; a++) {
+          const value = moved[0] * linear[0][a] + moved[1] * linear[1][a] + moved[2] * linear[2][a];
+          out.x[to + a] = value;
+          low[a] = Math.min(low[a], value);
+          high[a] = Math.max(high[a], value);
+        }
+      }
+    }
+  }
+  if (view.extent && low[0] <= high[0]) {
+    const size = Math.max(...high.map((x, a) => x - low[a])), scale = 2 / (size > 1e-3 ? size : 2);
+    for (let i = 0; i < out.x.length; i++) out.x[i] *= scale;
+  }
+  return out.x;
+}
