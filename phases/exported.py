@@ -37,18 +37,22 @@ class ExportedModel:
         if about.get("format") != "LAST 1":
             raise ValueError(f"model = {path}: carries no metadata of this project; export it with "
                              "`just phase4 recipe=...`")
+        self.read_metadata(path, about)
+
+    def read_metadata(self, path: Path, about: dict[str, str]) -> None:
+        """Take what a file says of itself; ValueError if that is damaged, or does not fit the network."""
         try:
-            self._read_metadata(about)
+            self._take(about)
+            self._try()
         except Exception as e:  # a changed file can hold anything in their place
             raise ValueError(f"model = {path}: its metadata are damaged ({type(e).__name__}: {one_line(e)})") from None
 
-    def _read_metadata(self, about: dict[str, str]) -> None:
+    def _take(self, about: dict[str, str]) -> None:
         self.skeleton, self.classes, self.view = (json.loads(about[k]) for k in ("skeleton", "classes", "view"))
         recorded = json.loads(about.get("recorded", "{}"))  # files from before it was written: metres, y up
         self.recorded = Recorded(**recorded | {"reference": tuple(recorded.get("reference", ()))})
         self.retarget = json.loads(about.get("retarget", "{}"))  # skeletons that can be turned into this one, and how
         self.trunk = [joints[0] for joints in self.skeleton["trunk"]] if self.skeleton["trunk"] else None
-        self._try()
 
     def _try(self) -> None:
         """Classify a made clip of two frames: then metadata and network fit each other."""

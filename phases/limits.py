@@ -84,7 +84,7 @@ def read_json(path: Path):
     except (ValueError, RecursionError) as e:
         if str(e).startswith(f"{path}:"):
             raise
-        raise ValueError(f"{path}: is not JSON ({one_line(e)})") from None
+        raise ValueError(f"{path}: is no JSON ({one_line(e)})") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -113,6 +113,15 @@ def check_size(f, size: int, most: float = ARRAY) -> tuple[tuple[int, ...], bool
     return shape, fortran, dtype
 
 
+def check_text(array: np.ndarray) -> np.ndarray:
+    """The array; ValueError if it is text with a number that is no character."""
+    if array.dtype.kind == "U" and array.size:
+        codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes < 0xE000)).any():
+            raise ValueError("holds text with a number that is no character")
+    return array
+
+
 def load_npy(path: Path) -> np.ndarray:
     """The array of an .npy file."""
     check_file(path)
@@ -122,7 +131,7 @@ def load_npy(path: Path) -> np.ndarray:
         f.seek(0)
         check_size(f, os.fstat(f.fileno()).st_size)
         f.seek(0)
-        return np.load(f, allow_pickle=False)
+        return check_text(np.load(f, allow_pickle=False))
 
 
 @contextlib.contextmanager
@@ -147,5 +156,5 @@ def load_npz(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> d
                 with z.open(info) as f:
                     check_size(f, info.file_size)
                     f.seek(0)
-                    found[name] = np.lib.format.read_array(f, allow_pickle=False)
+                    found[name] = check_text(np.lib.format.read_array(f, allow_pickle=False))
     return found

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from limits import VALUES, check_file, one_line
+from limits import VALUES, check_file, check_text, one_line
 
 
 class _PickledType:
@@ -36,7 +36,7 @@ class _PickledArray:
 
     def __setstate__(self, state):
         _, shape, kind, fortran, raw = state
-        self.value = np.frombuffer(raw, kind.dtype).reshape(shape, order="F" if fortran else "C")
+        self.value = check_text(np.frombuffer(raw, kind.dtype)).reshape(shape, order="F" if fortran else "C")
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self.value.astype(dtype or self.value.dtype)
@@ -48,11 +48,11 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 def _scalar(kind: _PickledType, raw: bytes):
-    return np.frombuffer(raw, kind.dtype)[0].item()
+    return check_text(np.frombuffer(raw, kind.dtype))[0].item()
 
 
 def _frombuffer(raw: bytes, kind: _PickledType, shape: tuple, order: str) -> np.ndarray:
-    return np.frombuffer(raw, kind.dtype).reshape(shape, order=order)
+    return check_text(np.frombuffer(raw, kind.dtype)).reshape(shape, order=order)
 
 
 STANDINS = {"numpy.dtype": _PickledType, "numpy.ndarray": _PickledArray, "multiarray._reconstruct": _PickledArray,

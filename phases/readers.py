@@ -169,7 +169,7 @@ def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
     for side, name in enumerate(("train", "test")):
         y = labels[f"y_{name}"]
         shape, rows = npz_rows(raw, f"x_{name}")
-        if len(shape) != 3 or shape[2] % 6 or shape[0] != len(y):
+        if not 1 <= y.ndim <= 2 or len(shape) != 3 or shape[2] % 6 or shape[0] != len(y):
             raise ValueError(f"{raw}: x_{name} has shape {shape}, y_{name} {y.shape}: "
                              "must be (clips, frames, 2 * joints * 3) and as many labels")
         i = 0
