@@ -184,6 +184,8 @@ def metadata(raw: Path) -> dict:
     d = read_json(path)
     if not isinstance(d, dict) or not isinstance(d.get("classes") or [], list):
         raise ValueError(f"{path}: must be like {METADATA}")
+    if not isinstance(d.get("skeleton"), (str, dict, type(None))):
+        raise ValueError(f"{path}: skeleton must be a name or a table, like {METADATA}")
     joints = d["skeleton"].get("joints") if isinstance(d.get("skeleton"), dict) else ()
     if len(d.get("classes") or ()) > CLASSES or isinstance(joints, list) and len(joints) > JOINTS:
         raise ValueError(f"{path}: at most {CLASSES} classes and {JOINTS} joints are read")

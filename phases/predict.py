@@ -173,7 +173,8 @@ def frames(lines: Iterable[str], V: int) -> Iterator[np.ndarray]:
             continue
         where = f"standard input, line {number}"
         try:
-            x = np.asarray(json.loads(line), np.float32)
+            with np.errstate(over="ignore"):  # 1e300 becomes infinite, and is refused below
+                x = np.asarray(json.loads(line), np.float32)
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise ValueError(f"{where}: is no JSON list of {V} joints, [[x, y, z], ...]") from None
         x = x[None] if x.ndim == 2 else x
