@@ -299,7 +299,8 @@ def network_targets(folder: Path) -> list[Target]:
             odd = value.flatten()[:3] if isinstance(value, torch.Tensor) else changed([value], rng)
             state[key][inner] = rng.choice((odd, None, "a", torch.zeros(2, dtype=torch.int8)))
         else:
-            state[key] = changed(state[key], rng) if isinstance(state[key], list) else rng.choice((None, {}, "{}", 3, []))
+            other = rng.choice((None, {}, "{}", 3, []))
+            state[key] = changed(state[key], rng) if isinstance(state[key], list) else other
         return saved(lambda f: torch.save(state, f))
 
     seeds = [saved(lambda f: torch.save(final, f))], [saved(lambda f: torch.save(last_pt, f))]
@@ -365,9 +366,10 @@ def recipe_targets(folder: Path) -> list[Target]:
         predict.options(data.decode(errors="replace").split("\n"))
 
     words = [b"recipe=lite_nano\ndata.name=tiny\ntrain.lr=0.05\nview.rotate=[1, 2, 3]\ndata.leaked=[0]\nseed=1",
-             b"recipe=base\nstreams=all\nweights=[1, 1, 1, 2.5]\ndata.protocols.x={field=\"subject\", train=[1]}",
+             b'recipe=base\nstreams=all\nweights=[1, 1, 1, 2.5]\ndata.protocols.x={field="subject", train=[1]}',
              b"recipe=lite_small\ndata=nw_ucla\ndata.validate.subject=[3]\nmodel.dropout=1e-3\ndevice=cpu"]
-    told = [b"model=model.onnx\nclip=x.npy\ntop=3\nformat=csv", b"model=m.onnx\nstream=true\nhold=2\nsure=0.5\nwindow=9"]
+    told = [b"model=model.onnx\nclip=x.npy\ntop=3\nformat=csv",
+            b"model=m.onnx\nstream=true\nhold=2\nsure=0.5\nwindow=9"]
     return [Target("recipe", files, take), Target("overrides", words, take_words),
             Target("options", told, take_options)]
 
@@ -376,7 +378,8 @@ def make_targets(folder: Path, wanted: list[str]) -> list[Target]:
     torch.set_num_threads(1)
     made = [*ntu_targets(folder), *ucla_targets(folder), *packed_targets(folder), *own_targets(folder),
             *store_targets(folder), *network_targets(folder), *exported_targets(folder), *recipe_targets(folder)]
-    unknown = set(wanted) - {target.name for target in made}
-    if unknown:
-        raise ValueError(f"targets = {sorted(unknown)[0]!r}{recipe.nearest(sorted(unknown)[0], [t.name for t in made])}")
+    known = [target.name for target in made]
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"targets = {name!r}{recipe.nearest(name, known)}")
     return [target for target in made if not wanted or target.name in wanted]

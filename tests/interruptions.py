@@ -123,6 +123,8 @@ def start(phase: Phase, disk: Path, log: Path, user: int | None = None, most: in
         os.dup2(handle, 2)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         sys.argv = [str(ROOT / "phases" / f"{phase.program}.py"), *phase.argv]
+        sys.modules["__main__"].__file__ = sys.argv[0]  # what a process of multiprocessing imports
+        sys.modules["__main__"].__spec__ = None
         os.chdir(disk)
         if most is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
