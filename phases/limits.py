@@ -3,7 +3,7 @@
     .skeleton, .json, .csv    32 MB of text; labels.csv 1,000,000 lines
     .npy, a member of .npz    numbers or text, 8 GB; no more than the file holds
     .npz                      unpacked at most 64 MB and 200 times the file
-    a tar archive             256 MB unpacked, its links are skipped
+    a tar archive             128 MB unpacked, its links are skipped
     a pickle                  plain containers and numpy arrays of 64 million values unpacked
     a clip                    1,000,000 frames, 100 bodies, 1,000 joints, coordinates within ±1e12
     a data set                100,000 classes
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 MB = 1 << 20
-TEXT, ARRAY, ARCHIVE = 32 * MB, 8192 * MB, 256 * MB  # bytes
+TEXT, ARRAY, ARCHIVE = 32 * MB, 8192 * MB, 128 * MB  # bytes
 FRAMES, BODIES, JOINTS, CLASSES = 1_000_000, 100, 1000, 100_000
 FARTHEST = 1e12  # of a coordinate, in any unit: squares of it are finite in float32
 VALUES = 64_000_000  # in a pickle's containers, unpacked
