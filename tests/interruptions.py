@@ -207,15 +207,23 @@ class Torture:
         self.faults.append(f"{way}: {words}")
         print(f"fault    {self.phase.program}: {way}: {words}", file=sys.stderr)
 
-    def wait(self, share: float = 1.0) -> None:
-        time.sleep(self.rng.random() * self.phase.seconds * share)
+    def wait(self, pid: int, share: float = 1.0) -> bool:
+        """Wait for a random moment of a run; False if the run ends before. Then the next ones come sooner."""
+        moment = time.monotonic() + self.rng.random() * self.phase.seconds * share
+        while time.monotonic() < moment:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                self.phase.seconds *= 0.8
+                return False
+            time.sleep(0.005)
+        self.phase.seconds *= 1.03
+        return True
 
     def interrupt(self, way: str) -> None:
-        """One interruption, and what must hold after it."""
-        promised = (*self.phase.promised, 2)
+        """One interruption, and what must hold after it. It counts if it met a run under way."""
+        promised, met = (*self.phase.promised, 2), True
         if way in ("kill", "term", "int"):
             pid = start(self.phase, self.disk.path, self.log)
-            self.wait()
+            met = self.wait(pid)
             number = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}[way]
             started = descendants(pid) if way == "kill" and self.rng.random() < 0.5 else []
             for process in (pid, *started):  # with all that it started, as a machine that goes down
@@ -226,7 +234,7 @@ class Torture:
             self.judge(way, ended(pid), promised)
         elif way == "twice":
             pid, other = start(self.phase, self.disk.path, self.log), self.log.with_name("other")
-            self.wait(0.5)
+            met = self.wait(pid, 0.5)
             second = start(self.phase, self.disk.path, other)
             for number, log in ((pid, self.log), (second, other)):
                 words = complaint(ended(number), log, promised)
@@ -234,7 +242,7 @@ class Torture:
                     self.fault(way, words)
         elif way == "removed":
             pid = start(self.phase, self.disk.path, self.log)
-            self.wait()
+            met = self.wait(pid)
             for path in (self.folder, self.folder.with_name(f"{self.folder.name}.partial")):
                 shutil.rmtree(path, ignore_errors=True)
             self.judge(way, ended(pid), promised)
@@ -249,13 +257,13 @@ class Torture:
                 os.rename(self.folder, elsewhere)
                 self.folder.symlink_to(elsewhere, target_is_directory=True)
         else:
-            self.spoil(way, promised)
-        self.ways[way] += 1
+            met = self.spoil(way, promised)
+        self.ways[way] += met
         for path in half_files(self.disk.path):
             self.fault(way, f"a half file {path}")
 
-    def spoil(self, way: str, promised: tuple[int, ...]) -> None:
-        """A disk that fails under way, or from the start."""
+    def spoil(self, way: str, promised: tuple[int, ...]) -> bool:
+        """A disk that fails under way, or from the start; whether the run noticed."""
         about, need = os.statvfs(self.disk.path), sum(size for _, size in self.phase.files) + 8192
         used = (about.f_blocks - about.f_bfree) * about.f_frsize
         options = {"full": f"size={(used + self.rng.randrange(need)) // 1024 + 4}k",
@@ -271,13 +279,14 @@ class Torture:
             if early:
                 self.disk.again(options)
             pid = start(self.phase, self.disk.path, self.log)
-            self.wait()
+            self.wait(pid)
             if not early:
                 self.disk.again(options)
         code = ended(pid)
         if self.disk.mounted:
             self.disk.again()
         self.judge(way, code, promised)
+        return code not in self.phase.promised
 
     def judge(self, way: str, code: int, promised: tuple[int, ...]) -> None:
         words = complaint(code, self.log, promised)

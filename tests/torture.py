@@ -126,19 +126,19 @@ def make_phases(work: Path, wanted: list[str]) -> list[Phase]:
     return [phases[name] for name in wanted]
 
 
-def record(out: Path, tortures: list[Torture], mounted: bool, command: str) -> None:
-    """Add what happened to a file."""
+def record(out: Path, torture: Torture, command: str) -> None:
+    """Add what happened to a phase to a file."""
     from run import commit
 
     from last import write_json
     old = json.loads(out.read_text()) if out.exists() else {"runs": [], "phases": {}}
-    old["runs"].append({"command": command, "commit": commit(), "mounted": mounted})
-    for torture in tortures:
-        entry = old["phases"].setdefault(torture.phase.program, {"ways": {}, "ended": 0, "retried": 0, "faults": []})
-        entry["ways"] = dict(Counter(entry["ways"]) + torture.ways)
-        entry["ended"] += torture.resumed
-        entry["retried"] += torture.retried
-        entry["faults"] += torture.faults
+    old["runs"].append({"command": command, "commit": commit(), "phase": torture.phase.program,
+                        "mounted": torture.disk.mounted})
+    entry = old["phases"].setdefault(torture.phase.program, {"ways": {}, "ended": 0, "retried": 0, "faults": []})
+    entry["ways"] = dict(Counter(entry["ways"]) + torture.ways)
+    entry["ended"] += torture.resumed
+    entry["retried"] += torture.retried
+    entry["faults"] += torture.faults
     write_json(out, old)
 
 
@@ -164,10 +164,10 @@ def main(argv: list[str]) -> int:
                 ways = ", ".join(f"{n} {way}" for way, n in torture.ways.most_common())
                 print(f"{phase.program}: {sum(torture.ways.values())} interruptions ({ways}), {torture.resumed} runs "
                       f"ended as ever, {len(torture.faults)} faults; {time.monotonic() - began:.0f} s", flush=True)
+                if given["out"]:
+                    record(Path(given["out"]), torture, f"just torture rounds={given['rounds']} seed={given['seed']}")
         finally:
             disk.close()
-    if given["out"]:
-        record(Path(given["out"]), tortures, disk.mounted, "just torture " + " ".join(argv))
     return 1 if any(torture.faults for torture in tortures) else 0
 
 
