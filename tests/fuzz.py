@@ -114,7 +114,7 @@ def complaint(target, data: bytes) -> str:
 
 def place(e: BaseException) -> str:
     """The innermost line of ours that an exception passed."""
-    frames = [f for f in traceback.extract_tb(e.__traceback__) if str(ROOT) in f.filename and "fuzz" not in f.filename]
+    frames = [f for f in traceback.extract_tb(e.__traceback__) if f.filename.startswith((f"{ROOT}/phases", f"{ROOT}/last.py"))]
     return f"{Path(frames[-1].filename).name}, {frames[-1].name}" if frames else "here"
 
 

@@ -1,4 +1,4 @@
-"""Limits: what a file claims is checked before memory is taken; damaged and hostile bytes are one line with its name."""
+"""Limits: claims are checked before memory is taken; damaged and hostile bytes are one line that names the file."""
 import gzip
 import io
 import json
@@ -102,7 +102,8 @@ def test_text_with_a_number_that_is_no_character_is_refused(tmp_path):
 def test_an_array_that_claims_more_than_its_file_holds_takes_no_memory(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((4, 20, 3)))
     good = (tmp_path / "a.npy").read_bytes()
-    for claim in (b"(4000000000, 20, 3)", b"(99999999999999999999, 20, 3)", b"(0, 99999999999999999999, 3)", b"(5, 20, 3)"):
+    for claim in (b"(4000000000, 20, 3)", b"(99999999999999999999, 20, 3)", b"(0, 99999999999999999999, 3)",
+                  b"(5, 20, 3)"):
         header = good[10:128].replace(b"(4, 20, 3)", claim)
         (tmp_path / "a.npy").write_bytes(good[:8] + struct.pack("<H", len(header)) + header + good[128:])
         assert "a.npy: claims shape" in refusal(readers.read_clip, tmp_path / "a.npy")
@@ -256,7 +257,8 @@ def test_an_infinite_label_and_a_body_without_size_are_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("text, expected", [
-    (b'name,label\n"' + b"x" * 200_000 + b'",wave\n', "field larger than"), (b"name,label" + b"," * 200 + b"\na,wave\n", "100 columns"),
+    (b'name,label\n"' + b"x" * 200_000 + b'",wave\n', "field larger than"),
+    (b"name,label" + b"," * 200 + b"\na,wave\n", "100 columns"),
     (b"name,label\n" + b"\n" * 2_000_001, "a million lines"), (b'name,label\na\0,wave\n', "")])
 def test_a_table_that_is_none_or_too_large_is_one_line(tmp_path, text, expected):
     raw = own_folder(tmp_path / "raw", "", a=np.ones((4, 20, 3)))

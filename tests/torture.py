@@ -20,6 +20,7 @@ import hashlib
 import importlib
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -173,4 +174,5 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     from recipe import cli
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the disk is taken away then too
     cli(main)
