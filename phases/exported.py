@@ -59,8 +59,8 @@ class ExportedModel:
         V, shape = len(self.skeleton["joints"]), self.session.get_inputs()[0].shape
         if shape[1:] != [self.view["bodies"], self.view["frames"], V, 3]:
             raise ValueError(f"the network takes {shape}")
-        if not 0 <= self.view.get("smooth", 0) <= 100:
-            raise ValueError(f"view.smooth = {self.view['smooth']}")
+        if not 0 <= self.view.get("smooth", 0) <= 100 or self.view["sampling"] not in ("uniform", "crop", "stretch"):
+            raise ValueError(f"their view is {self.view}")
         if not all(isinstance(name, str) for name in (*self.classes, *self.skeleton["joints"], self.skeleton["name"])):
             raise TypeError("a class or a joint has no name")
         for how in self.retarget.values():

@@ -29,8 +29,11 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from mutations import damaged
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "phases")]
@@ -44,6 +47,15 @@ class TooSlow(BaseException):
 
 class Different(AssertionError):
     """A reader and a naive one accept the same input and read different things."""
+
+
+@dataclass
+class Target:
+    """take(data) reads an input: False if it refused it without an exception. mutate(seed, rng, seeds) makes one."""
+    name: str
+    seeds: list[bytes]
+    take: Callable[[bytes], object]
+    mutate: Callable[[bytes, random.Random, list[bytes]], bytes] = damaged
 
 
 @dataclass
@@ -114,7 +126,8 @@ def complaint(target, data: bytes) -> str:
 
 def place(e: BaseException) -> str:
     """The innermost line of ours that an exception passed."""
-    frames = [f for f in traceback.extract_tb(e.__traceback__) if f.filename.startswith((f"{ROOT}/phases", f"{ROOT}/last.py"))]
+    ours = f"{ROOT}/phases", f"{ROOT}/last.py"
+    frames = [frame for frame in traceback.extract_tb(e.__traceback__) if frame.filename.startswith(ours)]
     return f"{Path(frames[-1].filename).name}, {frames[-1].name}" if frames else "here"
 
 
@@ -195,8 +208,8 @@ def main(argv: list[str]) -> int:
     given = options(argv)
     scratch = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        from fuzz_targets import make_targets
-        targets = make_targets(Path(folder), given["targets"].split(",") if given["targets"] else [])
+        import fuzz_targets  # torch and every program: not before the arguments are checked
+        targets = fuzz_targets.make_targets(Path(folder), given["targets"].split(",") if given["targets"] else [])
         start = time.monotonic()
         counts = replay(targets, given) if given["replay"] else run(targets, given)
     total = Counter()

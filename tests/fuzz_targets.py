@@ -9,7 +9,6 @@ import pickle
 import random
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,26 +25,16 @@ import run as run_room
 import tomli
 import torch
 from conftest import write_store
-from fuzz import ROOT, Different
-from mutations import changed, changed_json, changed_npy, changed_zip, damaged
+from fuzz import ROOT, Different, Target
+from mutations import changed, changed_json, changed_npy, changed_zip
 from recordings import names, ntu_text, walker
 from reference import reference_parse
 
 import last
 
-Bytes = bytes
 CFG = recipe.load_config(["recipe=utd_mhad", "data.name=own", "data.num_classes=2", "data.split=given"])
 TINY = ["recipe=lite_nano", "data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.batch=4",
         "train.epochs=1"]
-
-
-@dataclass
-class Target:
-    """take(data) reads an input: False if it refused it without an exception."""
-    name: str
-    seeds: list[bytes]
-    take: Callable[[bytes], object]
-    mutate: Callable[[bytes, random.Random, list[bytes]], bytes] = damaged
 
 
 def saved(save: Callable, *args, **kwargs) -> bytes:

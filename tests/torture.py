@@ -7,7 +7,7 @@
 
 A run lies on a disk of its own, a small tmpfs if this process may mount one. Ways: SIGKILL, SIGTERM and SIGINT at a
 random moment, also inside a save (train.save_seconds=0); the same command twice at once; the folder removed under way;
-a full disk, no inodes left, a disk that turns read-only, a folder without permission (as another user); files that a
+a full disk, no inodes left, a disk that turns read-only, folders without permission; files that a
 clock to come has written; a link in place of the folder. Where nothing can be mounted, RLIMIT_FSIZE stands for the full
 disk, and two ways fall out.
 Asserted: exit codes as promised, one line for an error, no half file at any moment; in the end the very weights of a
@@ -153,7 +153,6 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        work.chmod(0o755)  # another user reads the inputs
         disk, tortures = Disk(work / "disk"), []
         try:
             for phase in make_phases(work, given["phases"].split(",")):
