@@ -10,7 +10,7 @@ In:  valid inputs made here, and pieces of the real recordings in $LAST_TEST_DAT
      Input i of a target depends on (seed, target, i) alone.
 Out: a line per target. The input of a fault goes to keep=FOLDER (fuzz-faults), one file for each place in the code.
      A fault is another exception than ValueError or OSError, a message of several lines or of none, a warning, more
-     than 5 seconds, more than 1 GB, or another result than a naive reader's.
+     than 5 seconds of a core, more than 1 GB, or another result than a naive reader's.
 Exit codes: 0 no fault, 1 faults, 2 bad input, 130 interrupted.
 """
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mutations import damaged
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "phases")]
 
-SLOW, LARGE = 5.0, 1 << 20  # seconds; kilobytes that one input may add to the peak
+SLOW, LARGE = 5.0, 1 << 20  # seconds of a core; kilobytes that one input may add to the peak
 
 
 class TooSlow(BaseException):
@@ -95,8 +95,8 @@ def complaint(target, data: bytes) -> str:
         raise TooSlow
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    signal.signal(signal.SIGALRM, too_slow)
-    signal.setitimer(signal.ITIMER_REAL, SLOW)
+    signal.signal(signal.SIGPROF, too_slow)
+    signal.setitimer(signal.ITIMER_PROF, SLOW)
     said = io.StringIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -118,7 +118,7 @@ def complaint(target, data: bytes) -> str:
             raise
         taken = f"{type(e).__name__}: {' '.join(str(e).split())[:120]}, {place(e)}"
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak > LARGE:
         taken = "took more than 1 GB"
     return taken

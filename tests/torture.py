@@ -155,17 +155,21 @@ def main(argv: list[str]) -> int:
         work = Path(folder)
         disk, tortures = Disk(work / "disk"), []
         try:
-            for phase in make_phases(work, given["phases"].split(",")):
+            wanted = given["phases"].split(",")
+            for name, phase in zip(wanted, make_phases(work, wanted), strict=True):
                 began = time.monotonic()
                 reference(phase, disk, work)
                 torture = Torture(phase, disk, work, random.Random(f"{given['seed']} {phase.program}"))
                 tortures.append(torture)
-                torture.go(given["rounds"])
+                try:
+                    torture.go(given["rounds"])
+                finally:  # what happened before Ctrl-C counts too
+                    if given["out"]:
+                        record(Path(given["out"]), torture, f"just torture rounds={given['rounds']} seed={given['seed']}"
+                               f" phases={name}")
                 ways = ", ".join(f"{n} {way}" for way, n in torture.ways.most_common())
                 print(f"{phase.program}: {sum(torture.ways.values())} interruptions ({ways}), {torture.resumed} runs "
                       f"ended as ever, {len(torture.faults)} faults; {time.monotonic() - began:.0f} s", flush=True)
-                if given["out"]:
-                    record(Path(given["out"]), torture, f"just torture rounds={given['rounds']} seed={given['seed']}")
         finally:
             disk.close()
     return 1 if any(torture.faults for torture in tortures) else 0
