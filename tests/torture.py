@@ -164,9 +164,9 @@ def main(argv: list[str]) -> int:
                 try:
                     torture.go(given["rounds"])
                 finally:  # what happened before Ctrl-C counts too
+                    command = f"just torture rounds={given['rounds']} seed={given['seed']} phases={name}"
                     if given["out"]:
-                        record(Path(given["out"]), torture, f"just torture rounds={given['rounds']} seed={given['seed']}"
-                               f" phases={name}")
+                        record(Path(given["out"]), torture, command)
                 ways = ", ".join(f"{n} {way}" for way, n in torture.ways.most_common())
                 print(f"{phase.program}: {sum(torture.ways.values())} interruptions ({ways}), {torture.resumed} runs "
                       f"ended as ever, {len(torture.faults)} faults; {time.monotonic() - began:.0f} s", flush=True)
