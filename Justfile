@@ -106,6 +106,16 @@ demo:
 bench *args:
     @OMP_WAIT_POLICY=PASSIVE "{{python}}" tests/bench.py "$@"
 
+# mutated inputs against every reader and loader: just fuzz [seconds=60] [seed=0] [targets=ntu,pickle] [out=FILE]
+[no-exit-message]
+fuzz *args:
+    @OMP_NUM_THREADS=1 "{{python}}" tests/fuzz.py "$@"
+
+# every phase interrupted in every way: just torture [rounds=50] [phases=0,1] [out=FILE]; ntu=true: NTU at full size
+[no-exit-message]
+torture *args:
+    @OMP_NUM_THREADS=1 "{{python}}" tests/torture.py "$@"
+
 # all tests, up to four side by side
 test *args:
     @"{{python}}" -m pytest -n auto --maxprocesses 4 --dist worksteal "$@"

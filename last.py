@@ -140,7 +140,7 @@ class Skeleton:
             parents = tuple(map(int, d["parents"]))
             regions = {k: tuple(map(int, v)) for k, v in d["regions"].items()}
             pairs = tuple((int(a), int(b)) for a, b in d.get("pairs", ()))
-        except (TypeError, AttributeError, ValueError):
+        except (TypeError, AttributeError, ValueError, OverflowError):
             raise ValueError(f"{where}: joints must be a list of names, parents a list of joint numbers (from 0), "
                              "regions a table of lists of joint numbers, pairs lists of two joint numbers") from None
         return cls(str(d.get("name", "own")), tuple(d["joints"]), parents, regions, pairs)
@@ -1611,16 +1611,46 @@ def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | Non
 # 10. Checkpoints
 # ---------------------------------------------------------------------------------------------------------------------
 
+def flush(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    if fcntl is None and path.is_dir():  # Windows opens no folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs, as far as this system tells."""
+    if fcntl is None:  # Windows would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def atomic(path: Path):
-    """A temporary path that replaces `path` when the block succeeds, and is deleted when it raises."""
+    """A temporary path that replaces `path` when the block succeeds, and is deleted when it raises.
+
+    Those that killed processes left are deleted.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
+    for torn in path.parent.glob(f".{path.name}.*"):
+        if torn.suffix[1:].isdecimal() and not alive(int(torn.suffix[1:])):
+            torn.unlink(missing_ok=True)
     try:
         yield part
-        with open(part, "rb") as f:
-            os.fsync(f.fileno())
+        flush(part)
         os.replace(part, path)
+        flush(path.parent)  # else a power cut may undo the renaming
     except OSError as e:  # the error of a full disk names no file
         raise OSError(f"{path} could not be written ({e.strerror or e}); what was there before is kept") from None
     finally:
@@ -1647,6 +1677,8 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dic
         raise ValueError(f"{path}: no such file")
     try:
         with zipfile.ZipFile(path) as z:  # torch.load checks no checksum
+            if sum(member.file_size for member in z.infolist()) > path.stat().st_size:
+                raise ValueError("it claims more bytes than it has")  # torch compresses nothing
             bad = z.testzip()
         if bad:
             raise ValueError(f"{bad} was changed")
@@ -1838,7 +1870,7 @@ class Training:
             torch.set_rng_state(state["rng"]["cpu"].cpu())
             if "cuda" in state["rng"]:
                 torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), self.device)
-        except (KeyError, TypeError, AttributeError, RuntimeError) as e:
+        except (KeyError, TypeError, AttributeError, RuntimeError, IndexError, json.JSONDecodeError) as e:
             raise damaged(self.last, e) from None
 
     def save(self) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as
+from limits import CLASSES, JOINTS, one_line, read_bytes, read_json
 from metres import as_joints
 from poses import SUFFIXES, is_frames, load_pose, pose_files
 
@@ -51,11 +52,24 @@ def class_folders(raw: Path) -> list[str]:
 def label_words(raw: Path) -> list[str]:
     """The labels of labels.csv in order, if none is a number."""
     try:
-        with open(raw / "labels.csv", newline="", encoding="utf-8-sig") as f:
-            words = {row.get("label") or "" for row in csv.DictReader(f, skipinitialspace=True)}
-    except (OSError, UnicodeDecodeError, csv.Error):
+        words = {row.get("label") or "" for row in labels_table(raw / "labels.csv")[0]}
+    except (OSError, ValueError):
         return []
     return sorted(words) if words and not any(not word or word.isdigit() for word in words) else []
+
+
+def labels_table(path: Path) -> tuple[list[dict], list[str]]:
+    """Rows and columns of labels.csv; ValueError if it is no such text, or larger than is read."""
+    try:
+        text = read_bytes(path).decode("utf-8-sig")  # Excel begins a file with a byte order mark
+        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        if len(reader.fieldnames or []) > 100 or text.count("\n") + text.count("\r") > 2_000_000:
+            raise csv.Error("at most 100 columns and a million lines are read")
+        return list(reader), list(reader.fieldnames or [])
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path}: is not in UTF-8 ({e})") from None
+    except csv.Error as e:
+        raise ValueError(f"{path}: is not the table that it must be: {e}") from None
 
 
 def bare(name: str) -> str:
@@ -80,7 +94,7 @@ def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
             joints = as_joints(load_pose(path), recorded)
             yield Clip(name, classes.index(path.parent.name), main_two(joints), people=len(joints))
         except Exception as e:  # see read_clip
-            yield Skip(f"{path.parent.name}/{path.name}", 0, str(e))
+            yield Skip(f"{path.parent.name}/{path.name}", 0, one_line(e))
 
 
 def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
@@ -88,12 +102,7 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
     table = raw / "labels.csv"
     if not table.is_file():
         raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as f:  # Excel begins a file with a byte order mark
-            reader = csv.DictReader(f, skipinitialspace=True)
-            rows, columns = list(reader), reader.fieldnames or []
-    except UnicodeDecodeError as e:
-        raise ValueError(f"{table}: is not in UTF-8 ({e})") from None
+    rows, columns = labels_table(table)
     if not {"name", "label"} <= set(columns) <= COLUMNS or not rows:
         header = ",".join(columns)
         found = f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"
@@ -123,12 +132,15 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
         except FileNotFoundError as e:
             yield Skip(f"{bare(name)}.npy", 0, f"no such file: {e.filename}")
         except Exception as e:  # see read_clip
-            yield Skip(clip_file(raw, name).name, 0, str(e))
+            yield Skip(clip_file(raw, name).name, 0, one_line(e))
 
 
 def _packed(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
     """The clips of a packed file: clip i has the rows offsets[i] to offsets[i + 1] of data."""
     a = npz_arrays(raw, {"data", "offsets", "names", "labels"})
+    for k in ("data", "offsets", "names", "labels", *NUMBERS, "split"):
+        if k in a and (not a[k].ndim or a[k].ndim > 1 and k != "data"):
+            raise ValueError(f"{raw}: {k} has shape {a[k].shape}: must have one value per clip")
     N, at, rows = len(a["names"]), a["offsets"], len(a["data"])
     columns = {k: a[k] for k in ("labels", *NUMBERS, "split") if k in a}
     fits = len(at) == N + 1 and all(len(column) == N for column in columns.values())
@@ -178,12 +190,14 @@ def metadata(raw: Path) -> dict:
         return {"classes": found}
     if not path.is_file():
         raise ValueError(f"{path}: missing; it must hold {METADATA}")
-    try:
-        d = json.loads(path.read_text())
-    except ValueError as e:
-        raise ValueError(f"{path}: is not JSON ({e})") from None
+    d = read_json(path)
     if not isinstance(d, dict) or not isinstance(d.get("classes") or [], list):
         raise ValueError(f"{path}: must be like {METADATA}")
+    if not isinstance(d.get("skeleton"), (str, dict, type(None))):
+        raise ValueError(f"{path}: skeleton must be a name or a table, like {METADATA}")
+    joints = d["skeleton"].get("joints") if isinstance(d.get("skeleton"), dict) else ()
+    if len(d.get("classes") or ()) > CLASSES or isinstance(joints, list) and len(joints) > JOINTS:
+        raise ValueError(f"{path}: at most {CLASSES} classes and {JOINTS} joints are read")
     for name, times in Counter(map(str, d.get("classes") or [])).items():
         if times > 1:
             raise ValueError(f"{path}: names the class {name!r} twice")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from limits import load_npz, reading
 from metres import Recorded
 
 
@@ -33,6 +34,9 @@ class Skip:
     line: int
     reason: str
 
+    def __post_init__(self):
+        self.reason = " ".join(self.reason.split())[:300]  # one line, whatever a library says
+
 
 def recorded_as(cfg) -> Recorded:
     """What a recipe says of the coordinates."""
@@ -56,7 +60,7 @@ def count_from(labels: list, num_classes: int) -> int:
     """1 if whole-number labels are all of 1 to the number of classes, which is said, else 0."""
     try:
         numbers = {int(label) for label in labels}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
     if numbers != set(range(1, num_classes + 1)):
         return 0
@@ -75,16 +79,9 @@ def trimmed(joints: np.ndarray) -> np.ndarray:
 
 def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.ndarray]:
     """The arrays of an .npz file, except those with a name that starts with `but`."""
-    try:
-        z = np.load(path, allow_pickle=False)
-        if not isinstance(z, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with z:
-            lacking = needed - set(z.files)
-            if lacking:
-                raise ValueError(f"lacks {', '.join(sorted(lacking))}; it holds {', '.join(z.files)}")
-            return {k: z[k] for k in z.files if not k.startswith(but)}
-    except OSError:
-        raise
-    except Exception as e:  # see read_clip
-        raise ValueError(f"raw = {path}: is not a readable .npz file ({e})") from None
+    with reading(path):
+        arrays = load_npz(path, lambda name: not name.startswith(but))
+        lacking = needed - set(arrays)
+        if lacking:
+            raise ValueError(f"lacks {', '.join(sorted(lacking))}; it holds {', '.join(arrays)}")
+    return {k: array for k, array in arrays.items() if array is not None}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from clips import main_two
+from limits import JOINTS, one_line
 from metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
 from readers import of_format, read_clip
 from retarget import retargeted
@@ -36,11 +37,40 @@ class ExportedModel:
         if about.get("format") != "LAST 1":
             raise ValueError(f"model = {path}: carries no metadata of this project; export it with "
                              "`just phase4 recipe=...`")
+        self.read_metadata(path, about)
+
+    def read_metadata(self, path: Path, about: dict[str, str]) -> None:
+        """Take what a file says of itself; ValueError if that is damaged, or does not fit the network."""
+        try:
+            self._take(about)
+            self._try()
+        except Exception as e:  # a changed file can hold anything in their place
+            raise ValueError(f"model = {path}: its metadata are damaged ({type(e).__name__}: {one_line(e)})") from None
+
+    def _take(self, about: dict[str, str]) -> None:
         self.skeleton, self.classes, self.view = (json.loads(about[k]) for k in ("skeleton", "classes", "view"))
         recorded = json.loads(about.get("recorded", "{}"))  # files from before it was written: metres, y up
         self.recorded = Recorded(**recorded | {"reference": tuple(recorded.get("reference", ()))})
         self.retarget = json.loads(about.get("retarget", "{}"))  # skeletons that can be turned into this one, and how
         self.trunk = [joints[0] for joints in self.skeleton["trunk"]] if self.skeleton["trunk"] else None
+
+    def _try(self) -> None:
+        """Classify a made clip of two frames: then metadata and network fit each other."""
+        V, shape = len(self.skeleton["joints"]), self.session.get_inputs()[0].shape
+        if shape[1:] != [self.view["bodies"], self.view["frames"], V, 3]:
+            raise ValueError(f"the network takes {shape}")
+        if not 0 <= self.view.get("smooth", 0) <= 100 or self.view["sampling"] not in ("uniform", "crop", "stretch"):
+            raise ValueError(f"their view is {self.view}")
+        if not all(isinstance(name, str) for name in (*self.classes, *self.skeleton["joints"], self.skeleton["name"])):
+            raise TypeError("a class or a joint has no name")
+        for how in self.retarget.values():
+            if not 0 < how["joints"] <= JOINTS or len(how["means"]) != V:
+                raise ValueError("a skeleton cannot be turned into this one")
+            trunk_vector(retargeted(np.ones((1, 2, how["joints"], 3), np.float32), how["means"])[0], self.trunk)
+            trunk_vector(np.ones((2, how["joints"], 3), np.float32), how["trunk"])
+        joints = np.random.default_rng(0).normal(size=(1, 2, V, 3)).astype(np.float32)
+        if self(self.in_metres(joints)).shape != (len(self.classes),):
+            raise ValueError(f"the network tells {len(self(joints))} classes apart, they name {len(self.classes)}")
 
     def read(self, path: Path, source: str | None = None) -> np.ndarray:
         """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from limits import BODIES, FARTHEST, FRAMES, JOINTS
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 # stored axis -> (recorded axis, sign); each is a rotation
@@ -36,23 +37,30 @@ class Recorded:
 def as_joints(x, recorded: Recorded = Recorded()) -> np.ndarray:  # noqa: B008, a frozen value
     """Joints (M, L, V, 3) float32 of an array (L, V, C) or (M, L, V, C) of 2 to 4 channels; joints of low score are 0.
 
-    If there is no z, it is 0.
+    If there is no z, it is 0. ValueError for what is no such array, is larger than a clip may be (limits.py), or holds
+    a coordinate that is not finite.
     """
     try:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             if np.iscomplexobj(x):
                 raise TypeError
             x = np.asarray(x, np.float32)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError("joints are not a full array of real numbers") from None
     if x.ndim == 3:
         x = x[None]
     if x.ndim != 4 or x.shape[-1] not in (2, 3, 4):
         raise ValueError(f"joints have shape {x.shape}: must be (frames, joints, 3) or (bodies, frames, joints, 3)")
+    if any(n > most for n, most in zip(x.shape, (BODIES, FRAMES, JOINTS), strict=False)):
+        raise ValueError(f"joints have shape {x.shape}: at most {BODIES} bodies, {FRAMES} frames and {JOINTS} joints "
+                         "are read")
     scored = x.shape[-1] == 4 or (x.shape[-1] == 3 and recorded.channels == "xys")
     if scored:
         score, x = x[..., -1:], x[..., :-1]
         x = np.where((score > 0) & (score >= recorded.min_score), x, np.float32(0))
+    far = np.argwhere(~(np.abs(x) <= FARTHEST))  # NaN is
+    if len(far):
+        raise ValueError(f"frame {int(far[0][1])}: a coordinate is not finite, or beyond ±{FARTHEST:g}")
     return x if x.shape[-1] == 3 else np.pad(x, [(0, 0)] * 3 + [(0, 1)])
 
 

@@ -52,6 +52,7 @@ from readers import READERS, read_ntu_file
 from store import (
     NothingStored,
     check,
+    flush_folder,
     fresh_partial,
     merge,
     old_store,
@@ -235,6 +236,7 @@ def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: l
         for path in partial.iterdir():  # flush to the disk before the new store replaces the old one
             with open(path, "rb") as f:
                 os.fsync(f.fileno())
+        flush_folder(partial)
         replace_folder(partial, store, old_store(store))
     except BaseException as e:
         only_lock = not list(partial.glob("*"))  # the folder exists only because it was locked

@@ -34,6 +34,7 @@ from run import (
     identity,
     open_store,
     read_json,
+    read_scores,
     save_scores,
     splits,
     start_processes,
@@ -105,12 +106,12 @@ def mean_probabilities(runs: list[Path], cfg: Config, names: np.ndarray) -> Tens
     """Weighted mean (clips, classes) of the runs' softmax scores, clips in the order of `names`."""
     mean = 0.0
     for run, weight in zip(runs, cfg.weights, strict=True):
-        with np.load(run / "scores.npz") as z:
-            place = {n: i for i, n in enumerate(z["name"])}
-            if set(place) != set(names):
-                raise ValueError(f"{run}: its scores are of other clips than {cfg.store} has on the test side; "
-                                 "train it again")
-            logits = torch.from_numpy(z["logits"])[[place[n] for n in names]]
+        scored, logits = read_scores(run)
+        place = {n: i for i, n in enumerate(scored)}
+        if set(place) != set(names):
+            raise ValueError(f"{run}: its scores are of other clips than {cfg.store} has on the test side; "
+                             "train it again")
+        logits = torch.from_numpy(logits)[[place[n] for n in names]]
         mean = mean + weight / sum(cfg.weights) * logits.softmax(1)
     return mean
 

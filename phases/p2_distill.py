@@ -24,7 +24,6 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from recipe import Config, Distil, cli, load_config
 from run import (
@@ -41,6 +40,7 @@ from run import (
     identity,
     load_run,
     open_store,
+    read_scores,
     splits,
     start_processes,
     validation,
@@ -207,8 +207,7 @@ def check_test_side(folder: Path, theirs: Config, cfg: Config, store: ClipStore,
     """ValueError if the teacher's scores lack a test clip of this run: the teacher may have trained on that clip."""
     if theirs.data.name != cfg.data.name or not (folder / "scores.npz").exists():
         return
-    with np.load(folder / "scores.npz") as z:
-        tested = {str(name) for name in z["name"]}
+    tested = set(read_scores(folder)[0])
     ours = {str(name) for name in store.clips["name"][store.split(cfg.data.split)[1]]}
     missing = sorted(ours - tested)
     if missing:

@@ -36,7 +36,7 @@ import retarget
 import torch
 from deploy import deploy
 from recipe import Config, cli, load_config, nearest
-from run import ClipStore, accuracies, commit, device_name, load_run, open_store, read_json, splits
+from run import ClipStore, accuracies, commit, device_name, load_run, open_store, read_json, read_scores, splits
 from torch import nn
 
 from last import SKELETONS, Batches, ClipView, Skeleton, atomic, write_json
@@ -130,9 +130,8 @@ def check_store(store: ClipStore, test_clips: np.ndarray, classes: list[str], cf
     if classes != store.classes:
         raise ValueError(f"{cfg.run} was trained on other classes than {cfg.store} has now ({', '.join(classes[:3])} "
                          f"... there, {', '.join(store.classes[:3])} ... here): {again}")
-    with np.load(cfg.run / "scores.npz") as z:
-        if sorted(z["name"]) != sorted(store.clips["name"][test_clips]):
-            raise ValueError(f"{cfg.store} holds other test clips than {cfg.run} was tested on: {again}")
+    if sorted(read_scores(cfg.run)[0]) != sorted(store.clips["name"][test_clips].tolist()):
+        raise ValueError(f"{cfg.store} holds other test clips than {cfg.run} was tested on: {again}")
 
 
 def joints_of(view: ClipView, clips: np.ndarray) -> np.ndarray:

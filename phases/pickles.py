@@ -1,19 +1,27 @@
-"""pyskl's annotation pickles: arrays and plain containers, read without running any code in the file. numpy only."""
+"""pyskl's annotation pickles: arrays and plain containers, read without running any code in the file. numpy only.
+
+A pickle is a program. It is looked through before it runs: no instruction may claim more bytes than the file has, give
+an object a number beyond them, or build keys that take forever to compare.
+"""
 from __future__ import annotations
 
+import mmap
 import pickle
+import pickletools
 import re
 from pathlib import Path
 
 import numpy as np
+from limits import VALUES, check_file, check_text, one_line
 
 
 class _PickledType:
     """Stand-in for numpy.dtype: a plain number or text type, with the byte order from its state."""
 
     def __init__(self, code, *_):
-        if not re.fullmatch(r"[biufSU]\d{1,6}", str(code)):
-            raise ValueError(f"holds an array of type {code!r}: only numbers and text are read")
+        if not isinstance(code, str) or not re.fullmatch(r"[biufSU]\d{1,6}", code):
+            shown = repr(code)[:40] if isinstance(code, str) else f"a {type(code).__name__}"
+            raise ValueError(f"holds an array of type {shown}: only numbers and text are read")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state):
@@ -28,7 +36,7 @@ class _PickledArray:
 
     def __setstate__(self, state):
         _, shape, kind, fortran, raw = state
-        self.value = np.frombuffer(raw, kind.dtype).reshape(shape, order="F" if fortran else "C")
+        self.value = check_text(np.frombuffer(raw, kind.dtype)).reshape(shape, order="F" if fortran else "C")
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self.value.astype(dtype or self.value.dtype)
@@ -40,11 +48,11 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 def _scalar(kind: _PickledType, raw: bytes):
-    return np.frombuffer(raw, kind.dtype)[0].item()
+    return check_text(np.frombuffer(raw, kind.dtype))[0].item()
 
 
 def _frombuffer(raw: bytes, kind: _PickledType, shape: tuple, order: str) -> np.ndarray:
-    return np.frombuffer(raw, kind.dtype).reshape(shape, order=order)
+    return check_text(np.frombuffer(raw, kind.dtype)).reshape(shape, order=order)
 
 
 STANDINS = {"numpy.dtype": _PickledType, "numpy.ndarray": _PickledArray, "multiarray._reconstruct": _PickledArray,
@@ -66,17 +74,110 @@ class PlainUnpickler(pickle.Unpickler):
         return STANDINS[known]
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Before and after it runs
+# ---------------------------------------------------------------------------------------------------------------------
+
+REFUSED = {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"}
+HASHED = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "FROZENSET"}  # may be keys, and nest others
+KEPT = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD", "DUP"}  # leave the object that they found
+PUSHES = {op.name for op in pickletools.opcodes if not op.stack_before and len(op.stack_after) == 1} - REFUSED - {
+    "EMPTY_TUPLE", "GLOBAL", "MARK", "GET", "BINGET", "LONG_BINGET"}
+MARK, NAME, PLAIN = (-1, 0), (0, 0), (1, 0)  # (values that an object unpacks to, depth)
+
+
+def check_opcodes(f, size: int) -> None:
+    """ValueError for a pickle whose instructions ask for more than its `size` bytes can tell.
+
+    Follows the stack: of each object it knows how many values it unpacks to if it is a tuple, which may be a key. A
+    tuple of two references to a tuple of two references, and so on, takes few bytes, and forever to hash.
+    """
+    stack, memo = [], {}
+    for op, arg, at in pickletools.genops(f):
+        name = op.name
+        if name in PUSHES:
+            stack.append(PLAIN)
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif name.endswith("GET"):
+            stack.append(memo[arg])
+        elif name == "MARK":
+            stack.append(MARK)
+        elif name in REFUSED:
+            raise ValueError(f"the pickle uses {name}: only numpy arrays and plain containers are read")
+        elif name == "FRAME" and arg > size - at or name.endswith("PUT") and not 0 <= arg <= size:
+            raise ValueError(f"claims more than its {size} bytes ({name} {arg})")
+        elif name.endswith("PUT"):
+            memo[arg] = stack[-1]
+        elif name == "POP":
+            stack.pop()
+        else:
+            _follow(op, stack)
+
+
+def _follow(op: pickletools.OpcodeInfo, stack: list[tuple[int, int]]) -> None:
+    """What an instruction takes from the stack and leaves there."""
+    taken = []
+    for kind in reversed(op.stack_before):
+        if kind is pickletools.stackslice:
+            while stack[-1] != MARK:
+                taken.append(stack.pop())
+        else:
+            taken.append(stack.pop())
+    if op.name == "BUILD" and taken[-1] == NAME:
+        raise ValueError("the pickle sets the state of a function: nothing of it was run")
+    result = NAME if "GLOBAL" in op.name else PLAIN
+    if op.name in HASHED:
+        inside = [item for item in taken if item != MARK]
+        result = 1 + sum(item[0] for item in inside), 1 + max((item[1] for item in inside), default=0)
+        if result[0] > VALUES or result[1] > 100:
+            raise ValueError(f"holds a tuple of {result[0]} values, {result[1]} deep")
+    elif op.name in KEPT:
+        result = taken[-1]
+    stack += [result] * len(op.stack_after)
+
+
+def check_values(d: object) -> None:
+    """ValueError for containers that contain themselves, or hold the same ones so often that they unpack to too many.
+    """
+    size: dict[int, int] = {}  # values that a container unpacks to; -1 while it is looked at
+    todo = [d]
+    while todo:
+        value = todo[-1]
+        inside = [*value, *value.values()] if isinstance(value, dict) else value
+        if not isinstance(value, (dict, list, tuple, set, frozenset)) or size.get(id(value), -1) >= 0:
+            todo.pop()
+            continue
+        inner = [x for x in inside if isinstance(x, (dict, list, tuple, set, frozenset))]
+        if id(value) not in size:
+            size[id(value)] = -1
+            if any(size.get(id(x)) == -1 for x in inner):
+                raise ValueError("holds a container that contains itself")
+            todo += [x for x in inner if id(x) not in size]
+        else:
+            todo.pop()
+            total = len(inside) + sum(size[id(x)] for x in inner)
+            total += sum(len(x) for x in inside if isinstance(x, (str, bytes, bytearray)))
+            if total > VALUES:
+                raise ValueError(f"unpacks to more than {VALUES} values")
+            size[id(value)] = total
+
+
 def read_annotations(raw: Path) -> dict:
     """The dictionary {split, annotations} of a pyskl pickle, opened without running any code in it.
 
     A bare list of annotations, as older mmaction2 writes it, has no splits.
     """
-    with open(raw, "rb") as f:
-        try:
-            d = PlainUnpickler(f).load()
-        except Exception as e:  # a hostile or damaged pickle can raise nearly anything
-            why = str(e) if isinstance(e, ValueError) else f"is not an annotation pickle ({type(e).__name__}: {e})"
-            raise ValueError(f"{raw}: {why}") from None
+    check_file(raw)
+    try:
+        with open(raw, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            check_opcodes(text, len(text))
+            text.seek(0)
+            d = PlainUnpickler(text).load()
+        check_values(d)
+    except Exception as e:  # a hostile or damaged pickle can raise nearly anything
+        why = one_line(e) if isinstance(e, ValueError) else f"is not an annotation pickle ({type(e).__name__}: {e})"
+        raise ValueError(f"{raw}: {one_line(ValueError(why))}") from None
     if isinstance(d, (list, tuple)) and d and all(isinstance(a, dict) and "keypoint" in a for a in d):
         d = {"split": {}, "annotations": list(d)}
     known = d if isinstance(d, dict) else {}

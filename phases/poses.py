@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from limits import load_npy, one_line, read_bytes
 
 SUFFIXES = (".npy", ".json", ".csv")
 BODIES = ("worldLandmarks", "world_landmarks", "poseWorldLandmarks", "pose_world_landmarks", "landmarks",
@@ -38,7 +39,7 @@ def load_pose(path: Path) -> np.ndarray:
         return of_frames(frames)
     if path.suffix == ".json":
         return of_json(json_value(path))
-    return of_csv(path) if path.suffix == ".csv" else np.load(path, allow_pickle=False)
+    return of_csv(path) if path.suffix == ".csv" else load_npy(path)
 
 
 def pose_files(folder: Path) -> list[Path]:
@@ -72,13 +73,11 @@ def frame_files(folder: Path) -> list[Path]:
 
 def json_value(path: Path):
     try:
-        return json.loads(path.read_text())
-    except UnicodeDecodeError:
-        raise ValueError(f"{path.name}: is not text in UTF-8") from None
+        return json.loads(read_bytes(path))
     except RecursionError:
         raise ValueError(f"{path.name}: is nested too deeply") from None
     except ValueError as e:
-        raise ValueError(f"{path.name}: is not JSON ({e})") from None
+        raise ValueError(f"{path.name}: is not JSON ({one_line(e)})") from None
 
 
 def of_json(value) -> np.ndarray:
@@ -198,8 +197,7 @@ def centre_of(body: np.ndarray) -> np.ndarray:
 def of_csv(path: Path) -> np.ndarray:
     """(L, V, C) of a table with a row per frame; an empty cell makes its joint missing."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as f:
-            text = f.read()
+        text = read_bytes(path).decode("utf-8-sig")
         rows = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=text.count)) if any(row)]
     except (UnicodeDecodeError, csv.Error) as e:
         raise ValueError(f"{path.name}: is no table of text ({e})") from None

@@ -176,7 +176,8 @@ def check_out(out: Path, model: Path, text: str) -> None:
 def frame_of(line: str, V: int) -> np.ndarray:
     """Joints (M, V, 3) of a line, M = 0 for a frame without a body; ValueError says what is wrong with the line."""
     try:
-        x = np.asarray(json.loads(line), np.float32)
+        with np.errstate(over="ignore"):  # 1e300 becomes infinite, and is refused below
+            x = np.asarray(json.loads(line), np.float32)
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise ValueError(f"is no JSON list of {V} joints, [[x, y, z], ...]") from None
     x = x[None] if x.ndim == 2 else x

@@ -6,18 +6,31 @@ NTU RGB+D text (ntu.py parses it), Northwestern-UCLA, CTR-GCN's arrays, pyskl's 
 """
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import lzma
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from arrays import read_arrays
 from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, trimmed
+from limits import (
+    ARCHIVE,
+    TEXT,
+    check_file,
+    check_size,
+    load_npy,
+    load_npz,
+    one_line,
+    open_zip,
+    read_bytes,
+    reading,
+)
 from metres import Recorded, as_joints
 from ntu import Malformed, clean_bodies, ntu_fields, parse_ntu
 from pickles import read_annotations
@@ -26,24 +39,23 @@ from poses import load_pose
 
 def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
     """Shape of one array in an .npz file, and its rows one at a time: the whole array may not fit in memory."""
-    def header(f) -> tuple:
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read[np.lib.format.read_magic(f)](f)
+    def header(z: zipfile.ZipFile, f) -> tuple:
+        shape, fortran, dtype = check_size(f, z.getinfo(f"{key}.npy").file_size, np.inf)
         if fortran or dtype.kind not in "fiu" or len(shape) < 2:
             order = "Fortran" if fortran else "C"
-            raise ValueError(f"{path}: {key} must be an array of numbers in C order with two or more axes, "
+            raise ValueError(f"{key} must be an array of numbers in C order with two or more axes, "
                              f"but has type {dtype}, {order} order and shape {shape}")
         return shape, dtype
 
     def rows() -> Iterator[np.ndarray]:
-        with zipfile.ZipFile(path) as z, z.open(f"{key}.npy") as f:
-            shape, dtype = header(f)
+        with open_zip(path) as z, z.open(f"{key}.npy") as f:
+            shape, dtype = header(z, f)
             size = dtype.itemsize * int(np.prod(shape[1:]))
             for _ in range(shape[0]):
                 yield np.frombuffer(f.read(size), dtype).reshape(shape[1:])
 
-    with zipfile.ZipFile(path) as z, z.open(f"{key}.npy") as f:
-        return header(f)[0], rows()
+    with reading(path), open_zip(path) as z, z.open(f"{key}.npy") as f:
+        return header(z, f)[0], rows()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -54,7 +66,7 @@ def read_ntu_file(path: Path) -> Clip | Skip:
     """The clip of one .skeleton file, or the reason why it gives none."""
     name = path.name.split(".")[0]
     try:
-        _, tracks = parse_ntu(path.read_bytes())
+        _, tracks = parse_ntu(read_bytes(path))
         return Clip(name, joints=clean_bodies(tracks), **ntu_fields(name))
     except Malformed as e:
         return Skip(path.name, e.line, e.reason)
@@ -66,7 +78,7 @@ def read_ntu_file(path: Path) -> Clip | Skip:
 # Northwestern-UCLA
 # ---------------------------------------------------------------------------------------------------------------------
 
-NW_UCLA_NAME = re.compile(r"a(\d+)_s(\d+)_e(\d+)_v(\d+)")
+NW_UCLA_NAME = re.compile(r"a(\d{1,9})_s(\d{1,9})_e(\d{1,9})_v(\d{1,9})")
 
 
 def parse_nw_ucla(text: bytes, name: str) -> Clip:
@@ -87,27 +99,62 @@ def parse_nw_ucla(text: bytes, name: str) -> Clip:
 def read_nw_ucla(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """The all_sqe JSON files of Northwestern-UCLA, from a folder or straight from a tar archive."""
     if raw.is_dir():
-        files = ((path.name, path.read_bytes()) for path in sorted(raw.rglob("*.json"), key=lambda p: p.name))
-    elif tarfile.is_tarfile(raw):
-        files = []
-        try:
-            with tarfile.open(raw) as tar:
-                for member in tar:
-                    if member.isfile() and member.name.endswith(".json"):
-                        files.append((Path(member.name).name, tar.extractfile(member).read()))
-        except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as e:
-            why = str(e).splitlines()[0]
-            yield Skip(raw.name, 0, f"is damaged ({why}): only its first {len(files)} files can be read")
-        files.sort()
+        files = [(path.name, path) for path in raw.rglob("*.json")]
     else:
-        raise ValueError(f"raw = {raw}: must be a folder of JSON files, or a tar archive of one")
-    for name, text in files:
+        files, skips = unpacked(raw)
+        yield from skips
+    for name, source in sorted(files, key=lambda file: file[0]):
         try:
+            text = source if isinstance(source, bytes) else read_bytes(source)
             yield parse_nw_ucla(text, name.removesuffix(".json"))
         except Malformed as e:
             yield Skip(name, e.line, e.reason)
-        except (ValueError, TypeError) as e:
-            yield Skip(name, 0, str(e))
+        except (ValueError, TypeError, OverflowError, RecursionError, OSError) as e:
+            yield Skip(name, 0, one_line(e))
+
+
+class _Unpacked:
+    """The bytes of a file, or those that it unpacks to by its first bytes; ValueError for more than ARCHIVE of them."""
+
+    def __init__(self, path: Path):
+        with open(path, "rb") as f:
+            start = f.read(6)
+        opened = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+        self.file = next((f for magic, f in opened.items() if start.startswith(magic)), open)(path, "rb")
+        self.left = ARCHIVE
+
+    def read(self, n: int) -> bytes:
+        data = self.file.read(min(n, self.left + 1))
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError(f"unpacks to more than {ARCHIVE >> 20} MB")
+        return data
+
+
+def unpacked(raw: Path) -> tuple[list[tuple[str, bytes]], list[Skip]]:
+    """(name, bytes) of the JSON files in a tar archive, and what of it cannot be read. Nothing is written to the disk.
+    """
+    check_file(raw)
+    files, skips, stream = [], [], _Unpacked(raw)
+    with stream.file:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                for member in tar:
+                    name = Path(member.name).name
+                    if not name.endswith(".json") or member.isdir():
+                        continue
+                    if not member.isfile() or member.size > TEXT:
+                        why = f"has more than {TEXT >> 20} MB" if member.isfile() else "is a link or a device, no file"
+                        skips.append(Skip(name, 0, why))
+                        continue
+                    files.append((name, tar.extractfile(member).read()))
+        except Exception as e:  # tarfile and the decompressors raise types of their own
+            if not files and isinstance(e, tarfile.ReadError):
+                raise ValueError(f"raw = {raw}: must be a folder of JSON files, or a tar archive of one "
+                                 f"({one_line(e)})") from None
+            why = f"is damaged ({one_line(e)}): only its first {len(files)} files can be read"
+            skips.append(Skip(raw.name, 0, why))
+    return files, skips
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -123,7 +170,7 @@ def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
     for side, name in enumerate(("train", "test")):
         y = labels[f"y_{name}"]
         shape, rows = npz_rows(raw, f"x_{name}")
-        if len(shape) != 3 or shape[2] % 6 or shape[0] != len(y):
+        if not 1 <= y.ndim <= 2 or len(shape) != 3 or shape[2] % 6 or shape[0] != len(y):
             raise ValueError(f"{raw}: x_{name} has shape {shape}, y_{name} {y.shape}: "
                              "must be (clips, frames, 2 * joints * 3) and as many labels")
         i = 0
@@ -132,14 +179,13 @@ def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
                 try:
                     if y.ndim == 2 and (np.count_nonzero(y[i]) != 1 or y[i].max() != 1):
                         raise ValueError(f"y_{name}[{i}] is not one-hot")
-                    bodies = np.moveaxis(x.reshape(len(x), 2, -1, 3), 1, 0)  # m l v c
-                    joints = trimmed(bodies.astype(np.float32))
+                    joints = trimmed(as_joints(np.moveaxis(x.reshape(len(x), 2, -1, 3), 1, 0)))  # m l v c
                     label = int(y[i].argmax() if y.ndim == 2 else y[i])
                     yield Clip(f"{name}_{i:06d}", label, joints, splits={"given": side})
-                except ValueError as e:
-                    yield Skip(f"{raw.name}:x_{name}[{i}]", 0, str(e))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as e:
-            yield Skip(f"{raw.name}:x_{name}", 0, f"is damaged ({e}): cannot be read beyond clip {i}")
+                except (ValueError, TypeError, OverflowError) as e:
+                    yield Skip(f"{raw.name}:x_{name}[{i}]", 0, one_line(e))
+        except Exception as e:  # zipfile and zlib raise types of their own for damaged bytes
+            yield Skip(f"{raw.name}:x_{name}", 0, f"is damaged ({one_line(e)}): cannot be read beyond clip {i}")
 
 
 def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
@@ -153,7 +199,9 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
     sides: dict[str, dict[str, int]] = {}  # protocol -> clip -> side
     for name, members in d["split"].items():
         protocol, _, side = str(name).rpartition("_")
-        clips = np.asarray(members, str).tolist()
+        if not isinstance(members, (list, tuple)):
+            members = np.asarray(members).tolist()
+        clips = map(str, members)
         sides.setdefault(protocol or "given", {}).update(dict.fromkeys(clips, 0 if side == "train" else 1))
     for i, a in enumerate(d["annotations"]):
         name = str(a.get("frame_dir", i)) if isinstance(a, dict) else str(i)
@@ -171,8 +219,8 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
             numbers["label"] = int(a["label"]) - first
             side = {p: side.get(name, -1) for p, side in sides.items()}
             yield Clip(name, joints=joints, splits=side, people=people, **numbers)
-        except (ValueError, KeyError, TypeError) as e:
-            yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else str(e))
+        except (ValueError, KeyError, TypeError, OverflowError) as e:
+            yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else one_line(e))
 
 
 READABLE = (".skeleton", ".json", ".csv", ".npy", ".npz")
@@ -206,26 +254,26 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded()) -> np.ndarray: 
     except OSError:
         raise
     except Exception as e:  # numpy raises almost anything on damaged bytes
-        raise ValueError(f"{path}: {f'lacks {e}' if isinstance(e, KeyError) else e}") from None
-    if not joints.size or not np.isfinite(joints).all():
-        raise ValueError(f"{path}: {'a coordinate is not finite' if joints.size else 'no frame'}")
+        why = f"lacks {e}" if isinstance(e, KeyError) else one_line(e).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: {why}") from None
+    if not joints.size:
+        raise ValueError(f"{path}: no frame")
     seen = joints.any((1, 2, 3))
     return joints[seen] if seen.any() else joints
 
 
 def _load_one(path: Path):
     if path.suffix == ".skeleton":
-        return clean_bodies(parse_ntu(path.read_bytes())[1])
+        return clean_bodies(parse_ntu(read_bytes(path))[1])
     if path.suffix in (".json", ".csv") or path.is_dir():
         return load_pose(path)
     if path.suffix not in (".npy", ".npz"):
         raise ValueError("must end in .skeleton, .json, .csv, .npy or .npz")
-    if path.read_bytes()[:2] not in (b"\x93N", b"PK"):
-        raise ValueError("is not a numpy file, whatever its name says")
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.lib.npyio.NpzFile):
-        return array
-    with array:
-        if len(array.files) != 1 and "joints" not in array.files:
-            raise ValueError(f"holds {', '.join(array.files)}: must hold one array, or one named joints")
-        return array["joints" if "joints" in array.files else array.files[0]]
+    with open(path, "rb") as f:
+        packed = f.read(2) == b"PK"  # whatever its name says
+    if not packed:
+        return load_npy(path)
+    arrays = load_npz(path)
+    if len(arrays) != 1 and "joints" not in arrays:
+        raise ValueError(f"holds {', '.join(arrays)}: must hold one array, or one named joints")
+    return arrays["joints" if "joints" in arrays else next(iter(arrays))]

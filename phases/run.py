@@ -15,13 +15,14 @@ import signal
 import subprocess
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import limits
 import numpy as np
 import torch
 import torch.distributed as dist
+from limits import load_npz, one_line
 from protocols import sides
 from recipe import ROOT, Config, build_config, nearest, recipe_files
 from torch import Tensor, nn
@@ -58,17 +59,39 @@ class ClipStore:
         if not (self.path / "meta.json").is_file():
             raise ValueError(f"no clip store in {self.path}: make it with `just phase0 recipe=... raw=...`")
         try:
-            self.meta = json.loads((self.path / "meta.json").read_text())
+            self.meta = read_json(self.path / "meta.json")
             self.frames = np.load(self.path / "frames.npy", mmap_mode="c")  # torch wants it writable; c leaves the file
-            with np.load(self.path / "clips.npz") as z:
-                self.clips = {k: z[k] for k in z.files}
+            self.clips = load_npz(self.path / "clips.npz")
             self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
             self.classes: list[str] = self.meta["classes"]
             self.protocols: dict[str, dict] = self.meta["protocols"]
-            if (self.clips["offset"] + self.clips["length"][:, None]).max() > len(self.frames):
-                raise ValueError("a clip lies beyond the end of frames.npy")
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as e:
-            raise ValueError(f"clip store {self.path} is damaged ({e}): run phase 0 again") from None
+            self._check()
+        except Exception as e:  # see load_npz
+            raise ValueError(f"clip store {self.path} is damaged ({one_line(e)}): run phase 0 again") from None
+
+    def _check(self) -> None:
+        """ValueError if the files do not fit each other."""
+        N, rows, clips = len(self.clips["name"]), len(self.frames), self.clips
+        for field in ("label", "subject", "camera", "setup", "replication", "length", "offset"):
+            shapes = ((N, 1), (N, 2)) if field == "offset" else ((N,),)
+            if clips[field].shape not in shapes or clips[field].dtype.kind != "i" or not N:
+                raise ValueError(f"clips.npz: {field} has shape {clips[field].shape}, type {clips[field].dtype}")
+        if self.frames.shape != (rows, self.skeleton.num_joints, 3) or self.frames.dtype != np.float32:
+            raise ValueError(f"frames.npy has shape {self.frames.shape}, type {self.frames.dtype}")
+        offset, length = clips["offset"], clips["length"]
+        if min(offset[:, 0].min(), offset.min() + 1, length.min() - 1) < 0 or clips["name"].shape != (N,):
+            raise ValueError("clips.npz: a clip has no frame or no place in frames.npy")
+        if max(offset.max(), length.max()) > rows or (offset.max(1) + length).max() > rows:
+            raise ValueError("a clip lies beyond the end of frames.npy")
+        if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
+            raise ValueError("meta.json: classes is no list of names")
+        for name, rule in self.protocols.items():
+            has = [rule[side] for side in ("train", "test") if side in rule]
+            if not has or not all(isinstance(values, list) for values in has):
+                raise ValueError(f"meta.json: protocol {name} has no side")
+            if clips[rule["field"]].shape != (N,):
+                raise ValueError(f"meta.json: protocol {name} is of another table")
+            sides(rule, clips)
 
     def __len__(self) -> int:
         return len(self.clips["label"])
@@ -196,7 +219,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
         model = build_model(cfg, skeleton, cfg.data.num_classes)
         model.load_state_dict(state["model"])
         return model.to(device).eval(), cfg, skeleton, list(state["classes"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+    except Exception as e:  # a changed file can hold anything in place of a recipe, a skeleton and weights
         raise damaged(folder / "final.pt", e) from None
 
 
@@ -214,10 +237,7 @@ def check_leakage(theirs: dict, cfg: Config, where: str) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def read_json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as e:
-        raise ValueError(f"{path}: is no JSON ({e})") from None
+    value = limits.read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"{path}: lacks a table")
     return value
@@ -248,7 +268,7 @@ def already_done(cfg: Config, phase: str, same: dict | None = None) -> bool:
     if not cfg.streams and not (cfg.run / "final.pt").exists():  # a damaged one was moved away: last.pt remakes it
         return False
     theirs = {}
-    with contextlib.suppress(ValueError, KeyError):  # last.pt is gone or damaged: a finished run does not need it
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # last.pt is gone or damaged: a finished run needs none
         theirs = json.loads(load_checkpoint(cfg.run / "last.pt")["recipe"])
     if same and theirs.get("clips", same["clips"]) != same["clips"]:
         raise ValueError(f"{cfg.run} holds a finished run on other clips, labels or classes than {cfg.store} has now: "
@@ -285,6 +305,17 @@ def accuracies(cfg: Config, logits: Tensor, labels: Tensor) -> dict:
         result["clips_clean"] = int(clean.sum())
         result["top1_clean"] = accuracy(logits[clean], labels[clean])["top1"]
     return result
+
+
+def read_scores(run: Path) -> tuple[list[str], np.ndarray]:
+    """Names of a run's test clips, and their logits (clips, classes)."""
+    path = run / "scores.npz"
+    with limits.reading(path):
+        scores = load_npz(path)
+        names, logits = scores["name"], scores["logits"]
+        if names.ndim != 1 or logits.ndim != 2 or len(names) != len(logits) or logits.dtype != np.float32:
+            raise ValueError(f"names of shape {names.shape}, logits of {logits.shape} are not the scores of a run")
+    return names.tolist(), logits
 
 
 def save_scores(cfg: Config, store: ClipStore, clips: np.ndarray, logits: Tensor, labels: Tensor) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from arrays import class_folders, metadata
 from clips import Clip, Skip
+from limits import load_npz
 from metres import unsteadiness
 from ntu import NTU_NAME
 from pickles import read_annotations
@@ -52,8 +53,7 @@ def reader_of(raw: Path) -> str:
     if raw.suffix in (".pkl", ".pickle"):
         return "pyskl"
     if raw.suffix == ".npz" and raw.is_file():
-        with np.load(raw, allow_pickle=False) as z:
-            return "ctrgcn" if "x_train" in z.files else "arrays"
+        return "ctrgcn" if "x_train" in load_npz(raw, lambda name: False) else "arrays"
     if raw.is_dir():
         if next(raw.rglob("*.skeleton"), None):
             return "ntu"

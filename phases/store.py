@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from clips import Clip, Skip
+from limits import FARTHEST, load_npz, one_line
 from metres import Recorded, complaints, in_metres, trunk_vector
 from protocols import PROTOCOLS, check_rules, sides
 
@@ -35,6 +36,8 @@ def check(clip: Clip, V: int, num_classes: int) -> str:
     """The reason why a clip cannot be stored, or an empty text."""
     if not 0 <= clip.label < num_classes:
         return f"label {clip.label} is out of range: data.num_classes = {num_classes} allows 0 to {num_classes - 1}"
+    if not 0 < len(clip.name) < 256:
+        return f"a name of {len(clip.name)} characters: it may have 1 to 255"
     M, L, joints = clip.joints.shape[:3]
     if joints != V:
         return f"{joints} joints, the skeleton has {V}"
@@ -58,8 +61,12 @@ def write_shard(path: Path, found: list[Clip | Skip], V: int, num_classes: int, 
             skips.append(Skip(item.name, 0, why))
         else:
             item.joints = item.joints[item.joints.any((1, 2, 3))]  # drops a body that is never seen
-            item.joints = in_metres(item.joints, recorded, trunk)
-            clips.append(item)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                item.joints = in_metres(item.joints, recorded, trunk)
+            if (np.abs(item.joints) <= FARTHEST).all():
+                clips.append(item)
+            else:
+                skips.append(Skip(item.name, 0, "in metres a coordinate is not finite: is it one body of one size?"))
     table = {k: np.array([getattr(c, k) for c in clips], np.int64) for k in NUMBERS}
     for split in sorted({s for c in clips for s in c.splits}):
         table[f"split_{split}"] = np.array([c.splits.get(split, -1) for c in clips], np.int64)
@@ -71,12 +78,14 @@ def write_shard(path: Path, found: list[Clip | Skip], V: int, num_classes: int, 
     part = path.with_suffix(f".{os.getpid()}")  # a worker of a killed run may still be writing the same shard
     with open(part, "wb") as f:
         np.savez(f, frames=frames, skips=np.array(json.dumps([asdict(s) for s in skips])), **table)
+        f.flush()
+        os.fsync(f.fileno())  # else a power cut may leave an empty file that passes for a finished shard
     os.replace(part, path)
 
 
 def fresh_partial(partial: Path, key: str) -> None:
     """Deletes the shards of an interrupted run, unless its key is the same: same recordings, same recipe."""
-    if not (partial / "key").exists() or (partial / "key").read_text() != key:
+    if not (partial / "key").exists() or (partial / "key").read_text(errors="replace") != key:
         for path in partial.iterdir():  # the folder itself stays, because it is locked
             path.unlink()
         (partial / "key").write_text(key)
@@ -141,9 +150,14 @@ def _read_tables(shards: list[Path]) -> tuple[list[dict], list[dict]]:
     """The table of each shard, with a mask `keep` that drops a second clip of a name, and the skips of all shards."""
     tables, skips, seen = [], [], set()
     for path in shards:
-        with np.load(path) as z:
-            table = {k: z[k] for k in z.files if k not in ("frames", "skips")}
-            skips += json.loads(str(z["skips"]))
+        try:
+            table = load_npz(path, lambda name: name != "frames")
+            skips += json.loads(str(table.pop("skips")))
+            del table["frames"]
+        except (ValueError, KeyError) as e:
+            path.unlink()
+            raise ValueError(f"a shard of the interrupted run is damaged ({one_line(e)}) and was deleted: "
+                             "the same command reads its recordings again") from None
         table["keep"] = np.ones(len(table["name"]), bool)
         for i, name in enumerate(table["name"].tolist()):
             if name in seen:
@@ -167,8 +181,7 @@ def _write_frames(path: Path, shards: list[Path], tables: list[dict], skeleton, 
     with open(path, "wb") as f:  # not a memory map: on a full disk, write() raises an error but a map crashes
         np.lib.format.write_array_header_1_0(f, {"descr": "<f4", "fortran_order": False, "shape": (rows, V, 3)})
         for shard, t in zip(shards, tables, strict=True):
-            with np.load(shard) as z:
-                block = z["frames"]
+            block = load_npz(shard, lambda name: name == "frames")["frames"]
             f.write(block[np.repeat(t["keep"], t["length"] * t["bodies"])].tobytes())
             start = np.concatenate([[0], np.cumsum(t["length"] * t["bodies"])])
             for i in np.flatnonzero(t["keep"]):
@@ -258,6 +271,17 @@ def show_report(meta: dict, store: Path, show: int = 20) -> None:
 # Into place
 # ---------------------------------------------------------------------------------------------------------------------
 
+def flush_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk: a power cut may undo a renaming else."""
+    if os.name == "nt":  # opens no folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def replace_folder(new: Path, old: Path, aside: Path) -> None:
     """Moves a complete folder into another's place. The old one moves aside first: half a store is never in place."""
     shutil.rmtree(aside, ignore_errors=True)
@@ -269,6 +293,7 @@ def replace_folder(new: Path, old: Path, aside: Path) -> None:
         if aside.exists():
             os.replace(aside, old)
         raise
+    flush_folder(old.parent)
     (aside / "meta.json").unlink(missing_ok=True)  # a half-deleted folder must not pass for a store
     shutil.rmtree(aside, ignore_errors=True)
 

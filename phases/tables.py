@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections import Counter
 from pathlib import Path
 
 from measured import (
@@ -325,9 +326,37 @@ def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: s
     return rows_of(head, lines) + below
 
 
+def robust(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
+    """What `just fuzz` and `just torture` tried and found: a line per kind of input, per phase, per full-size set."""
+    fuzz, torture, ntu = (read_json(ROOT / results / f"{name}.json") for name in ("fuzz", "torture", "ntu-rehearsal"))
+    found = Counter(fault["target"] for fault in fuzz["faults"].values())
+    mended = Counter(fault["target"] for fault in fuzz["faults"].values() if fault["mended"])
+    rows = [{"what": name, "command": f"`just fuzz 'targets={name}'`" if " " in name else f"`just fuzz targets={name}`",
+             "tried": f"{x['tried']:,} inputs", "survived": f"{x['stored']:,} stored, {x['refused']:,} refused",
+             "faults found": str(found[name] or ""), "mended": str(mended[name] or "")}
+            for name, x in fuzz["targets"].items()]
+    rows.append({"what": "**all inputs**", "command": "`just fuzz`", "tried": f"{fuzz['tried']:,} inputs",
+                 "faults found": str(found.total()), "mended": str(mended.total())})
+    for program, x in sorted(torture["phases"].items()):
+        disk = sum(x["ways"].get(way, 0) for way in ("full", "inodes", "read-only", "permission"))
+        kills = sum(x["ways"].get(way, 0) for way in ("kill", "term", "int"))
+        rest = sum(x["ways"].values()) - kills - disk
+        name = program if program == "ablation" else f"phase {program[1]}"
+        rows.append({"what": name, "command": f"`just torture phases={name.removeprefix('phase ')}`",
+                     "tried": f"{kills} kills, {disk} faults of the disk, {rest} others",
+                     "survived": f"{x['ended']} of {x['ended']} runs end with the very same result",
+                     "faults found": str(len(x["faults"]) or "")})
+    for x in ntu["data sets"]:
+        sides = "; ".join(f"{name} {n['train']:,} + {n['test']:,}" for name, n in x["counts"].items())
+        rows.append({"what": x["dataset"], "command": f"`{ntu['command']}`", "tried": f"{x['clips']:,} files, one kill",
+                     "survived": f"{sides}; at most {x['peak MB']} MB"})
+    return rows_of(["what", "command", "tried", "survived", "faults found", "mended"], rows)
+
+
 BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
           "attention-speed": attention_speed, "gpu-steps": gpu_steps, "teacher-share": teacher_share,
-          "exports": exported, "measured": measured, "distilled": distilled, "ablation": ablation}
+          "exports": exported, "measured": measured, "distilled": distilled, "ablation": ablation,
+          "robust": robust}
 BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
 
 

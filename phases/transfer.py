@@ -15,7 +15,7 @@ from retarget import spelled
 from run import check_leakage, load_checkpoint
 from torch import Tensor, nn
 
-from last import Skeleton
+from last import Skeleton, damaged
 
 
 def init_from(model: nn.Module, folder: Path, cfg: Config, skeleton: Skeleton, classes: list[str]) -> None:
@@ -23,13 +23,17 @@ def init_from(model: nn.Module, folder: Path, cfg: Config, skeleton: Skeleton, c
 
     skeleton, classes: those of this run's clips. ValueError if less than half of the parameters fit.
     """
-    state = load_checkpoint(folder / "final.pt")
-    check_leakage(json.loads(state.get("recipe", "{}")), cfg, f"init: {folder}")
-    own, old, axes = model.state_dict(), state.get("model", {}), joint_axes(model)
-    theirs = Skeleton.from_dict(json.loads(state["skeleton"])) if "skeleton" in state else skeleton
-    pairs = same_joints(theirs, skeleton)
-    by_joint = spellings(theirs) != spellings(skeleton)
-    other_classes = list(state.get("classes", classes)) != list(classes)
+    state, own, axes = load_checkpoint(folder / "final.pt"), model.state_dict(), joint_axes(model)
+    try:
+        recipe, old = json.loads(state.get("recipe", "{}")), dict(state.get("model", {}))
+        theirs = Skeleton.from_dict(json.loads(state["skeleton"])) if "skeleton" in state else skeleton
+        other_classes = list(state.get("classes", classes)) != list(classes)
+        if not isinstance(recipe.get("data", {}), dict) or not all(isinstance(v, Tensor) for v in old.values()):
+            raise TypeError("its recipe is no table, or its weights are no tensors")
+    except (ValueError, TypeError, AttributeError) as e:
+        raise damaged(folder / "final.pt", e) from None
+    check_leakage(recipe, cfg, f"init: {folder}")
+    pairs, by_joint = same_joints(theirs, skeleton), spellings(theirs) != spellings(skeleton)
     taken, placed = {}, []
     for name, tensor in own.items():
         if name not in old or other_classes and name.startswith("head.linear."):

@@ -1,8 +1,14 @@
-"""The view in numpy, which an exported file is used with, is the view of the training."""
+"""The view in numpy, which an exported file is used with, is the view of the training; damaged metadata is one line."""
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
+import retarget
 import torch
 from conftest import write_store
-from exported import clip_view
+from exported import ExportedModel, clip_view
 from hypothesis import given
 from hypothesis import strategies as st
 from p4_export import description
@@ -10,7 +16,7 @@ from recipe import load_config
 from run import ClipStore, build_model
 from shipped import recorded
 
-from last import ClipView
+from last import SKELETONS, ClipView
 
 
 @given(st.sampled_from(["uniform", "crop", "stretch"]), st.integers(1, 40), st.sampled_from([1, 2]),
@@ -31,3 +37,46 @@ def test_the_view_in_numpy_is_the_view(tmp_path_factory, sampling, T, M, smooth,
     for i in range(12):
         got = clip_view(recorded(store, i), about["view"], about["skeleton"])
         np.testing.assert_allclose(got, want[i], rtol=1e-4, atol=1e-5)
+
+
+def metadata(**change) -> dict[str, str]:
+    """What an exported file says of itself, with some of it changed."""
+    skeleton, view = SKELETONS["ntu25"], {"frames": 8, "bodies": 1, "sampling": "uniform", "heading": True,
+                                          "trunk_scale": True, "extent": False}
+    about = {"skeleton": skeleton.to_dict() | {"centre": skeleton.centre, "trunk": skeleton.trunk},
+             "classes": ["a", "b"], "view": view, "recorded": {},
+             "retarget": retarget.tables(skeleton, {"coco17": SKELETONS["coco17"]})}
+    for key, value in change.items():
+        part, _, field = key.partition("__")
+        about[part] = about[part] | {field: value} if field else value
+    return {k: json.dumps(v) for k, v in about.items()}
+
+
+def understood(about: dict[str, str]) -> ExportedModel:
+    """A model of two classes whose network is a stand-in."""
+    model = object.__new__(ExportedModel)
+    model.session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(shape=["batch", 1, 8, 25, 3])],
+                                    run=lambda names, feed: [np.zeros((1, 2), np.float32)])
+    model.read_metadata(Path("model.onnx"), about)
+    return model
+
+
+@pytest.mark.parametrize("change", [
+    {"classes": ["a"]}, {"classes": [1, 2]}, {"classes": 3}, {"classes": {}}, {"view": []}, {"view__frames": 9},
+    {"view__bodies": 2}, {"view__smooth": 1e9}, {"view__sampling": "all"}, {"view__smooth": float("nan")},
+    {"skeleton__joints": ["a"]}, {"skeleton__trunk": [[99], [1], [2], [3]]}, {"skeleton__centre": [25]},
+    {"skeleton__trunk": 5}, {"skeleton__name": None}, {"recorded__unit": "mile", "recorded__up": "x"},
+    {"recorded__colour": 1}, {"recorded__reference": [99]}, {"retarget": {"coco17": {"joints": 10**9, "means": []}}},
+    {"retarget": [1]}, {"retarget__coco17": {"joints": 17, "trunk": [99] * 4, "means": [[0]] * 25}}],
+    ids=lambda change: ", ".join(change))
+def test_metadata_that_does_not_fit_the_network_is_one_line(change):
+    understood(metadata())
+    with pytest.raises(ValueError, match="model.onnx: its metadata are damaged") as e:
+        understood(metadata(**change))
+    assert "\n" not in str(e.value)
+
+
+def test_metadata_that_is_missing_or_no_json_is_one_line():
+    for about in ({}, metadata() | {"view": "{"}, metadata() | {"skeleton": "[" * 100_000}):
+        with pytest.raises(ValueError, match="model.onnx: its metadata are damaged"):
+            understood(about)

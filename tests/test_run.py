@@ -104,6 +104,53 @@ def test_a_damaged_store_is_one_line(name, damage, phase1, tmp_path):
     assert "odd" in complaint(phase1, f"data.store={odd}")
 
 
+RULES = ({"field": "name", "train": 3}, {"field": "subject"}, {"field": "offset", "train": [1]}, {"train": [1]}, 2.5)
+ODD_STORES = {
+    "a column is lost": {"arrays": {"subject": None}},
+    "labels are text": {"arrays": {"label": lambda x: x.astype("S2")}},
+    "labels are floats": {"arrays": {"label": lambda x: x * 1.0}},
+    "a column is short": {"arrays": {"camera": lambda x: x[1:]}},
+    "a column is one number": {"arrays": {"length": np.sum}},
+    "names are a table": {"arrays": {"name": lambda x: x.reshape(2, -1)}},
+    "a clip has no frame": {"arrays": {"length": lambda x: x * 0}},
+    "a clip begins before all": {"arrays": {"offset": lambda x: x - 2}},
+    "a clip has 2**62 frames": {"arrays": {"length": lambda x: x + 2**62}},
+    "frames are of half precision": {"frames": lambda x: x.astype(np.float16)},
+    "frames are one number": {"frames": np.sum}, "frames have other joints": {"frames": lambda x: x[:, 1:]},
+    "classes are numbers": {"meta": {"classes": [1, 2, 3]}}, "classes are text": {"meta": {"classes": "abc"}},
+    "an infinite parent": {"meta": {"skeleton": {"joints": ["a"] * 2, "parents": [0, 1e999], "regions": {}}}},
+    "meta is a list": {"meta": {"protocols": []}},
+    **{f"the rule {rule}": {"meta": {"protocols": {"xsub": rule}}} for rule in RULES}}
+
+
+@pytest.mark.parametrize("odd", ODD_STORES)
+def test_a_store_whose_files_hold_something_else_is_damaged_in_one_line(odd, tmp_path):
+    change = ODD_STORES[odd]
+    altered(tmp_path / "odd", meta=change.get("meta"))
+    with np.load(tmp_path / "odd" / "clips.npz") as z:
+        clips = {k: change["arrays"][k](v) if change.get("arrays", {}).get(k) else v for k, v in z.items()
+                 if change.get("arrays", {}).get(k, 1)}
+    np.savez(tmp_path / "odd" / "clips.npz", **clips)
+    if "frames" in change:
+        np.save(tmp_path / "odd" / "frames.npy", change["frames"](np.load(tmp_path / "odd" / "frames.npy")))
+    with pytest.raises(ValueError, match=r"odd is damaged \(.*\): run phase 0 again$"):
+        ClipStore(tmp_path / "odd")
+
+
+def test_damaged_scores_of_a_run_are_one_line_that_names_them(tmp_path):
+    good = {"name": np.array(["a", "b"]), "logits": np.zeros((2, 3), np.float32)}
+    np.savez(tmp_path / "scores.npz", **good)
+    assert run.read_scores(tmp_path)[0] == ["a", "b"]
+    for change in ({"logits": np.zeros((3, 3), np.float32)}, {"logits": np.zeros((2, 3), np.int64)},
+                   {"name": np.zeros(())}, {"name": np.array([{}], object)}):
+        np.savez(tmp_path / "scores.npz", **{**good, **change})
+        with pytest.raises(ValueError, match="scores.npz: "):
+            run.read_scores(tmp_path)
+    (tmp_path / "scores.npz").write_bytes((tmp_path / "scores.npz").read_bytes()[:-30])
+    with pytest.raises(ValueError, match="scores.npz: "):
+        run.read_scores(tmp_path)
+
+
 def test_a_store_of_one_body_cannot_show_two(phase1, tmp_path):
     one = altered(tmp_path / "one", {"offset": lambda x: x[:, :1]})
     assert "view.bodies = 2" in complaint(phase1, one, "view.bodies=2")

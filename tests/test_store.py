@@ -45,6 +45,35 @@ def test_nothing_stored_is_exit_code_2_with_the_first_reason_and_keeps_the_store
     assert contents(store) == before and sorted(p.name for p in tmp_path.iterdir()) == ["bad", "empty", "good", "store"]
 
 
+def test_a_shard_that_a_power_cut_has_damaged_is_deleted_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    raw, store = write_ntu(tmp_path / "raw", names(4)), tmp_path / "store"
+    monkeypatch.setattr(p0, "SHARD", 2)
+    argv = "recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}"
+    with monkeypatch.context() as m:
+        m.setattr(p0, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            phase0(*argv)
+    for damage in (lambda text: b"", lambda text: text[:len(text) // 2], lambda text: b"\0" * len(text)):
+        shard = tmp_path / "store.partial" / "shard-00001.npz"
+        shard.write_bytes(damage(shard.read_bytes()) if shard.exists() else b"")
+        code, message = phase0(*argv)
+        assert code == 2 and "the same command reads its recordings again" in message and not shard.exists()
+    assert phase0(*argv) == (0, "") and len(clips(store)) == 4
+
+
+def test_everything_is_forced_to_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.readlink(f"/proc/self/fd/{handle}")) or sync(handle))
+    monkeypatch.setattr(os, "replace", lambda a, b: done.append((str(a), str(b))) or replace(a, b))
+    raw, store = write_ntu(tmp_path / "raw", names(2)), tmp_path / "store"
+    assert phase0("recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}") == (0, "")
+    shard = next(i for i, event in enumerate(done) if event[1].endswith("shard-00000.npz"))
+    assert done[shard - 1] == done[shard][0]
+    moved = done.index((f"{store}.partial", str(store)))
+    assert {f"{store}.partial/{name}" for name in ("frames.npy", "clips.npz", "meta.json")} <= set(done[shard:moved])
+    assert done[moved - 1] == f"{store}.partial" and done[moved + 1] == str(tmp_path)
+
+
 def test_shards_of_other_recordings_are_not_gone_on_with(tmp_path, monkeypatch):
     raw, store = write_ntu(tmp_path / "raw", names(4)), tmp_path / "store"
     monkeypatch.setattr(p0, "SHARD", 2)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import p1_train
@@ -662,6 +663,32 @@ def test_atomic_gives_all_or_nothing(error, tmp_path):
         except (ValueError, KeyboardInterrupt):
             pass
     assert path.read_text() == ("old" if error else "new") and list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one_and_a_living_ones_stays(tmp_path):
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    for pid in (killed.pid, os.getppid(), 2**40):
+        (tmp_path / f".file.{pid}").write_text("half")
+    (tmp_path / ".file.old").write_text("not ours")
+    with atomic(tmp_path / "file") as part:
+        part.write_text("whole")
+    assert {p.name for p in tmp_path.iterdir()} == {"file", ".file.old", f".file.{os.getppid()}"}
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place_and_its_name_after(tmp_path, monkeypatch):
+    done, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.readlink(f"/proc/self/fd/{handle}")))
+    monkeypatch.setattr(os, "replace", lambda a, b: done.append(str(b)) or replace(a, b))
+    last.write_json(tmp_path / "file", {})
+    assert done == [str(tmp_path / f".file.{os.getpid()}"), str(tmp_path / "file"), str(tmp_path)]
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_its_bytes_is_damaged(tmp_path):
+    with zipfile.ZipFile(tmp_path / "last.pt", "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("archive/data/0", bytes(1 << 24))
+    with pytest.raises(ValueError, match=r"last\.pt is damaged .*claims more bytes than it has"):
+        load_checkpoint(tmp_path / "last.pt")
 
 
 # --- outcome ---

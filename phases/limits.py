@@ -1,0 +1,160 @@
+"""What a file may hold, checked from its header before memory is taken; damaged bytes as one line. numpy only.
+
+    .skeleton, .json, .csv    32 MB of text; labels.csv 1,000,000 lines
+    .npy, a member of .npz    numbers or text, 8 GB; no more than the file holds
+    .npz                      unpacked at most 64 MB and 200 times the file
+    a tar archive             128 MB unpacked, its links are skipped
+    a pickle                  plain containers and numpy arrays of 64 million values unpacked
+    a clip                    1,000,000 frames, 100 bodies, 1,000 joints, coordinates within ±1e12
+    a data set                100,000 classes
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import stat
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+MB = 1 << 20
+TEXT, ARRAY, ARCHIVE = 32 * MB, 8192 * MB, 128 * MB  # bytes
+FRAMES, BODIES, JOINTS, CLASSES = 1_000_000, 100, 1000, 100_000
+FARTHEST = 1e12  # of a coordinate, in any unit: squares of it are finite in float32
+VALUES = 64_000_000  # in a pickle's containers, unpacked
+
+
+def one_line(e: BaseException) -> str:
+    """What an exception says, in one line; its type if it says nothing."""
+    return " ".join(str(e).split())[:300] or type(e).__name__
+
+
+@contextlib.contextmanager
+def reading(what: Path | str) -> Iterator[None]:
+    """Whatever numpy, zipfile and their kind raise on damaged bytes becomes a ValueError that names the file.
+
+    Their warnings, such as numpy's of a header that Python 2 wrote, are not printed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as e:
+        if isinstance(e, OSError) and e.filename is not None or str(e).startswith(f"{what}:"):
+            raise  # names the file
+        raise ValueError(f"{what}: {one_line(e) if type(e) is ValueError else damage(e)}") from None
+
+
+def damage(e: Exception) -> str:
+    return f"is damaged ({one_line(e)})"
+
+
+def read_bytes(path: Path, most: int = TEXT) -> bytes:
+    """The bytes of a file; ValueError if there are more than `most`."""
+    check_file(path, most)
+    with open(path, "rb") as f:
+        return f.read(most)
+
+
+def check_file(path: Path, most: float = math.inf) -> None:
+    """ValueError for what is no regular file, such as a pipe, and for one of more than `most` bytes."""
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError(f"{path}: is no regular file")
+    if about.st_size > most:
+        raise ValueError(f"{path}: has {about.st_size} bytes, more than {int(most) // MB} MB, the most that is read")
+
+
+def read_json(path: Path):
+    """The value of a JSON file. ValueError if it is damaged, or a number in it is not finite."""
+    def finite(word: str) -> float:
+        value = float(word)
+        if not math.isfinite(value):
+            raise ValueError(f"{path}: {word[:40]} is not finite")
+        return value
+
+    data = read_bytes(path)
+    try:
+        return json.loads(data, parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError) as e:
+        if str(e).startswith(f"{path}:"):
+            raise
+        raise ValueError(f"{path}: is no JSON ({one_line(e)})") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arrays
+# ---------------------------------------------------------------------------------------------------------------------
+
+def read_header(f) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and type of the array that begins here; ValueError if it is no plain one."""
+    version = np.lib.format.read_magic(f)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read:
+        raise ValueError(f"is an array of format {version}: only numbers and text are read")
+    shape, fortran, dtype = read[version](f)
+    if dtype.kind not in "biufcSU" or not dtype.itemsize or min(shape, default=0) < 0:
+        raise ValueError(f"is an array of type {dtype} and shape {shape}: only numbers and text are read")
+    return shape, fortran, dtype
+
+
+def check_size(f, size: int, most: float = ARRAY) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The header of the array that begins here; ValueError if it claims more than `most` or the `size` bytes here."""
+    shape, fortran, dtype = read_header(f)
+    claimed, held = math.prod(shape) * dtype.itemsize, size - f.tell()
+    if claimed > held or claimed > most or max(shape, default=0) > ARRAY:
+        raise ValueError(f"claims shape {shape}, {claimed} bytes; the file holds {max(0, held)} of them, and at most "
+                         f"{ARRAY // MB} MB are read")
+    return shape, fortran, dtype
+
+
+def check_text(array: np.ndarray) -> np.ndarray:
+    """The array; ValueError if it is text with a number that is no character."""
+    if array.dtype.kind == "U" and array.size:
+        codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes < 0xE000)).any():
+            raise ValueError("holds text with a number that is no character")
+    return array
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """The array of an .npy file."""
+    check_file(path)
+    with open(path, "rb") as f, reading(path):
+        if f.read(2) != b"\x93N":
+            raise ValueError("is not a numpy file, whatever its name says")
+        f.seek(0)
+        check_size(f, os.fstat(f.fileno()).st_size)
+        f.seek(0)
+        return check_text(np.load(f, allow_pickle=False))
+
+
+@contextlib.contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip archive that is no bomb: unpacked it has at most 64 MB and 200 times its own bytes."""
+    check_file(path)
+    with zipfile.ZipFile(path) as z:
+        unpacked, packed = sum(info.file_size for info in z.infolist()), os.stat(path).st_size
+        if unpacked > 64 * MB + 200 * packed:
+            raise ValueError(f"claims {unpacked} bytes unpacked from {packed}: it is not opened")
+        yield z
+
+
+def load_npz(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray | None]:
+    """The arrays of an .npz file by name; None for one that is not wanted."""
+    found = {}
+    with reading(path), open_zip(path) as z:
+        for info in z.infolist():
+            name = info.filename.removesuffix(".npy")
+            found[name] = None
+            if wanted(name):
+                with z.open(info) as f:
+                    check_size(f, info.file_size)
+                    f.seek(0)
+                    found[name] = check_text(np.lib.format.read_array(f, allow_pickle=False))
+    return found
