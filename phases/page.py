@@ -58,7 +58,7 @@ def options(argv: list[str]) -> dict:
         if key not in given or not equals:
             raise ValueError(f"unknown argument {arg!r}{nearest(key, given)}")
         given[key] = value
-    out = Path(given["out"])
+    given["model"], out = given["model"].strip(","), Path(given["out"])
     if given["serve"] and not (given["serve"].isdigit() and 0 < int(given["serve"]) < 65536):
         raise ValueError(f"serve = {given['serve']!r}: must be a port, 1 to 65535, such as 8000")
     if not given["model"] and not (given["serve"] and (out / MARK).is_file()):
@@ -82,10 +82,10 @@ def packages() -> dict[str, Path]:
     def complete() -> bool:
         for name, folder in folders.items():
             inside, files, _ = NEEDED[name]
-            if not all((folder / inside / file).is_file() for file in (*files, "../package.json" if inside else "")
-                       if file):
+            about = folder / "package.json"
+            if not about.is_file() or json.loads(about.read_text())["version"] != wanted[name]:
                 return False
-            if json.loads((folder / "package.json").read_text())["version"] != wanted[name]:
+            if not all((folder / inside / file).is_file() for file in files):
                 return False
         return True
 
@@ -95,7 +95,7 @@ def packages() -> dict[str, Path]:
     if npm is None:
         raise ValueError("the page needs Node.js, whose npm fetches the pose estimator and the ONNX runtime: install "
                          "it (apt-get install nodejs npm), then give this command again")
-    print("npm fetches MediaPipe's pose estimator and the ONNX runtime, about 60 MB, once ...", file=sys.stderr)
+    print("npm fetches MediaPipe's pose estimator and the ONNX runtime, once ...", file=sys.stderr)
     done = subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=SOURCE, text=True,
                           capture_output=True)
     if done.returncode or not complete():

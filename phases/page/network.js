@@ -75,7 +75,17 @@ export class Network {
     if (clip.V !== V) {
       throw new Unreadable(`${name} has ${clip.V} joints; this network's skeleton, ${mine}, has ${V}.`);
     }
-    return { clip: theirs ? clip : inMetres(clip, this.recorded, this.trunk), said: "" };
+    return theirs ? { clip, said: "" } : { clip: inMetres(clip, this.recorded, this.trunk), said: this.doubts(clip) };
+  }
+
+  /** What speaks against a clip being recorded as the training clips were: a sentence, or "". */
+  doubts(clip) {
+    const { length, unit, up } = guess(trunkVector(clip, this.trunk)), { recorded } = this;
+    const odd = [];
+    if (unit && recorded.unit in METRES && unit !== recorded.unit) odd.push(`a trunk is ${length.toPrecision(3)} long`);
+    if (up && up !== recorded.up) odd.push(`bodies stand along ${up}`);
+    if (!odd.length) return "";
+    return `In it ${odd.join(" and ")}; the network was trained on clips in ${recorded.unit} with ${recorded.up} up.`;
   }
 
   /** A clip of another skeleton in the network's joints; unit and upright axis are measured. */
