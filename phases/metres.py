@@ -1,7 +1,8 @@
 """Coordinates as they were recorded -> metres with y up. Phase 0 does it once for a store, predict for a clip.
 
     data.unit       m, cm, mm; px and body have no length of their own: each clip is scaled by its body's trunk
-    data.up         y, -y, z, -z: the axis that points up; clips are turned, never mirrored
+    data.up         y, -y, z, -z: the axis that points up; clips are turned, never mirrored. -y is a camera's: x to the
+                    right of the picture, y down, z away; a body that faces it faces z = 0 afterwards, as a Kinect's
     data.channels   xyz, xys: what three numbers are; two are x, y; four are x, y, z, score
     data.min_score  a joint with a lower score is missing
     data.fill       frames: a joint that is missing for at most so many is put on the line between its neighbours
@@ -17,7 +18,7 @@ from limits import BODIES, FARTHEST, FRAMES, JOINTS
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 # stored axis -> (recorded axis, sign); each is a rotation
-AXES = {"y": ((0, 1), (1, 1), (2, 1)), "-y": ((0, 1), (1, -1), (2, -1)),
+AXES = {"y": ((0, 1), (1, 1), (2, 1)), "-y": ((0, -1), (1, -1), (2, 1)),
         "z": ((0, 1), (2, 1), (1, -1)), "-z": ((0, 1), (2, -1), (1, 1))}
 TRUNK, HEIGHT = 0.5, 1.7          # metres, of an adult
 PLACE = np.float32([0, 0, 2])     # where a clip that is centred on a joint is put: no joint is 0, 0, 0 there

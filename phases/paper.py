@@ -55,4 +55,4 @@ def limits(paper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def as_camera(joints: np.ndarray, up: str) -> np.ndarray:
     """Flat clips that phase 0 turned upright, as a camera gives them, y down: the paper turns them."""
-    return joints if up == "y" or joints[..., 2].any() else joints * np.float32([1, -1, 1])
+    return joints if up == "y" or joints[..., 2].any() else joints * np.float32([-1, -1, 1])

@@ -160,7 +160,7 @@ def test_mediapipe_landmarks_go_all_the_way_to_a_prediction(here, capsys):
     """World landmarks: metres, y down, the origin between the hips; one .json file a clip."""
     body = SKELETONS["mediapipe33"]
     for i in range(12):
-        x = clip(i, skeleton=body)[0] * [1, -1, -1]  # l v 3
+        x = clip(i, skeleton=body)[0] * [-1, -1, 1]  # l v 3
         x = np.where(x.any(2, keepdims=True), x - x[:, 23:25].mean(1, keepdims=True), 0)
         frames = [[dict(zip("xyz", map(float, joint), strict=True), visibility=float(joint.any())) for joint in frame]
                   for frame in x]

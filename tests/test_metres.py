@@ -62,6 +62,15 @@ def test_axes_turn_and_never_mirror(up):
     assert np.linalg.det(turn) == pytest.approx(1)
 
 
+def test_a_cameras_coordinates_become_a_kinects():
+    """A camera: x to the right of its picture, y down, z away. Kinect's x runs to the right of who faces it."""
+    at = {"left shoulder": (0.2, -1.4, 2), "right shoulder": (-0.2, -1.4, 2), "nose": (0, -1.6, 1.8), "hip": (0, -1, 2)}
+    x = in_metres(np.float32([[list(at.values())]]), Recorded("m", "-y"), None)[0, 0]
+    found = dict(zip(at, x, strict=True))
+    assert found["left shoulder"][0] < 0 < found["right shoulder"][0]
+    assert found["nose"][1] > found["hip"][1] and 0 < found["nose"][2] < found["hip"][2]
+
+
 @pytest.mark.parametrize("unit", ["px", "body"])
 def test_without_a_length_the_trunk_is_half_a_metre_whatever_the_scale(unit):
     x = clip()

@@ -382,7 +382,8 @@ def test_a_camera_s_pose_comes_to_a_network_as_its_training_clips_did(tmp_path):
     rng, ntu, coco = np.random.default_rng(0), SKELETONS["ntu25"], SKELETONS["coco17"]
     body = (rng.normal(0, 0.4, (1, 6, 33, 3)) + [0.3, 0.1, 3.0]).astype(np.float32)
     models = [network(tmp_path / "metres.onnx", [], ntu), network(tmp_path / "centred.onnx", [], ntu,
-              {"unit": "m", "up": "y", "reference": [1]}), network(tmp_path / "flat.onnx", [], coco, {"unit": "px"})]
+              {"unit": "m", "up": "y", "reference": [1]}), network(tmp_path / "flat.onnx", [], coco, {"unit": "px"}),
+              network(tmp_path / "down.onnx", [], coco, {"unit": "px", "up": "-y"})]
     x = [{"model": str(model), "x": body.ravel().tolist()} for model in models]
     found = node("""const { Network } = await import(root + "/network.js");
         return jobs.map(({ model, x }) => Array.from(new Network("network", fs.readFileSync(model)).fromCamera(
@@ -396,6 +397,7 @@ def test_a_camera_s_pose_comes_to_a_network_as_its_training_clips_did(tmp_path):
     scale = 0.5 / np.linalg.norm(trunk_vector(picture[0], [joints[0] for joints in coco.trunk]))
     assert not flat[..., 2].any()
     np.testing.assert_allclose(flat, picture * scale, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.reshape(found[3], flat.shape), flat * [-1, 1, 1], atol=1e-6)  # turned with y
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_predict_takes_another_skeletons_clip_in_its_own_unit_and_says_so(tmp_pa
             self.retarget = json.loads(json.dumps(tables(ntu, SKELETONS)))
 
     pose = rest_pose(mp) + [0, 0, 3]
-    np.save(tmp_path / "mm.npy", np.tile(pose * 1000, (4, 1, 1)) * [1, -1, -1])  # millimetres, y down
+    np.save(tmp_path / "mm.npy", np.tile(pose * 1000, (4, 1, 1)) * [-1, -1, 1])  # millimetres, y down
     joints = predict.read(tmp_path / "mm.npy", Model())
     assert joints.shape == (1, 4, 25, 3)
     wrist = [s.joints.index("left wrist") for s in (ntu, mp)]

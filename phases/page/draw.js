@@ -90,9 +90,6 @@ export function box(clip, mirrored) {
   return found.left <= found.right ? found : null;
 }
 
-/** Kinect's x runs to the camera's left: the paper is mirrored to show what the camera saw. Flat clips are not. */
-export const isMirrored = (clip) => clip.x.some((value, i) => i % 3 === 2 && value !== 0);
-
 /** Frame l: `place` puts a joint on the paper, `scale` is pixels a metre. */
 function body(context, clip, l, skeleton, place, scale, width) {
   const region = new Map();
@@ -115,7 +112,7 @@ function body(context, clip, l, skeleton, place, scale, width) {
 
 /** Frame l of a clip in metres, as large as the whole clip allows. */
 export function clipFrame(canvas, clip, l, skeleton) {
-  const { context, width, height } = cleared(canvas), mirrored = isMirrored(clip), limits = box(clip, mirrored);
+  const { context, width, height } = cleared(canvas), limits = box(clip, true); // x runs to the camera's left
   if (!limits) return;
   const margin = 0.1 * Math.min(width, height), wide = limits.right - limits.left, tall = limits.high - limits.low;
   const scale = Math.min((width - 2 * margin) / Math.max(wide, 1e-3), (height - 2 * margin) / Math.max(tall, 1e-3));
@@ -123,7 +120,7 @@ export function clipFrame(canvas, clip, l, skeleton) {
   context.strokeStyle = ink("--line");
   context.lineWidth = 1.5;
   line(context, { x: margin, y: floor + 6 }, { x: width - margin, y: floor + 6 });
-  const place = (i) => ({ x: width / 2 + (clip.x[i] * (mirrored ? -1 : 1) - middle) * scale,
+  const place = (i) => ({ x: width / 2 + (-clip.x[i] - middle) * scale,
     y: floor - (clip.x[i + 1] - limits.low) * scale });
   body(context, clip, l, skeleton, place, scale, Math.max(4, height / 75));
 }
@@ -137,7 +134,7 @@ export function strip(canvas, clip, skeleton, past, seconds, flipped = false) {
   context.fillStyle = ink("--line");
   context.fillRect(0, height - 1, width, 1);
   if (clip) {
-    const mirrored = isMirrored(clip) !== flipped, limits = box(clip, mirrored);
+    const mirrored = !flipped, limits = box(clip, mirrored);
     const cells = Math.max(4, Math.floor(width / 64));
     const tall = limits ? limits.high - limits.low : 0, full = Math.max(clip.L, 1) - 1;
     const wide = limits ? limits.right - limits.left : 0;

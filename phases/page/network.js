@@ -105,7 +105,8 @@ export class Network {
   /** A camera's clip of mediapipe33 in metres as the network's training clips were: joints, size, place and depth. */
   fromCamera(clip) {
     const out = retargeted(clip, this.ofCamera), reference = this.recorded.reference;
-    if (this.recorded.unit === "px") out.x.forEach((value, i) => { out.x[i] = [-1, 1, 0][i % 3] * value; }); // flat
+    const right = this.recorded.up === "-y" ? 1 : -1; // where x runs in flat clips of this network
+    if (this.recorded.unit === "px") out.x.forEach((value, i) => { out.x[i] = [right, 1, 0][i % 3] * value; });
     const scale = METRES[this.recorded.unit] ? 1 : 1 / bodySize(out, this.trunk);
     for (let l = 0; l < out.L; l++) {
       const origin = [0, 1, 2].map((a) => reference.reduce((sum, v) => sum + out.x[at(out, 0, l, v) + a], 0));

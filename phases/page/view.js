@@ -4,7 +4,7 @@
 
 export const METRES = { m: 1, cm: 0.01, mm: 0.001 };
 export const AXES = { // axis of y-up coordinates -> [recorded axis, sign]
-  y: [[0, 1], [1, 1], [2, 1]], "-y": [[0, 1], [1, -1], [2, -1]],
+  y: [[0, 1], [1, 1], [2, 1]], "-y": [[0, -1], [1, -1], [2, 1]],
   z: [[0, 1], [2, 1], [1, -1]], "-z": [[0, 1], [2, -1], [1, 1]],
 };
 export const PLACE = [0, 0, 2];
