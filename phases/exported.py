@@ -15,6 +15,14 @@ from metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
 from readers import of_format, read_clip
 from retarget import retargeted
 
+NETWORKS = Path(__file__).resolve().parent.parent / "results" / "networks"
+
+
+def named(model: str) -> Path:
+    """The file that model= means: a path, or the bare name of a network that comes along."""
+    path = NETWORKS / f"{model}.onnx"
+    return path if "/" not in model and not Path(model).exists() and path.is_file() else Path(model)
+
 
 class ExportedModel:
     """An exported file: joints (M, L, V, 3) of a clip -> probabilities (K,) of its classes.
@@ -27,7 +35,8 @@ class ExportedModel:
         if path.is_dir():
             raise ValueError(f"model = {path}: is a folder; give a file in it, such as model.onnx")
         if not path.is_file():
-            raise ValueError(f"model = {path}: no such file; make one with `just phase4 recipe=...`")
+            known = ", ".join(sorted(file.stem for file in NETWORKS.glob("*.onnx")))
+            raise ValueError(f"model = {path}: no such file; make one with `just phase4 recipe=...`, or take {known}")
         try:
             self.session = open_session(path, weight_only=path.name.endswith(".w8.onnx"))
             about = self.session.get_modelmeta().custom_metadata_map
@@ -37,6 +46,7 @@ class ExportedModel:
         if about.get("format") != "LAST 1":
             raise ValueError(f"model = {path}: carries no metadata of this project; export it with "
                              "`just phase4 recipe=...`")
+        self.about = about
         self.read_metadata(path, about)
 
     def read_metadata(self, path: Path, about: dict[str, str]) -> None:

@@ -241,7 +241,8 @@ def write(job: Job, forms: dict[str, onnx.ModelProto], verified: dict, reference
     report |= {**job.origin, "clips": len(job.clips), "calibration": len(job.calibration), **verified}
     for form, name in FILES.items():
         accepted = report["accepted"] or form != "int8"
-        metadata = {**job.metadata, "form": form, "top1": report[form]["top1"], "accepted": accepted}
+        top1 = "" if job.cfg.data.split == "all" else report[form]["top1"]  # of clips that it has seen: no figure
+        metadata = {**job.metadata, "form": form, "top1": top1, "accepted": accepted}
         graphs.save_onnx(forms[form], job.folder / name, metadata)
         report[form]["bytes"] = (job.folder / name).stat().st_size
     if job.tflite:

@@ -1,7 +1,7 @@
 """Write a web page that recognises actions from a webcam, or serve it to a browser on this machine.
 
     just page model=exports/lite_small/model.onnx out=page/ serve=8000        then open http://127.0.0.1:8000
-    just page model=exports/lite_nano/model.int8.onnx,exports/lite_small/model.onnx out=page/
+    just page model=utd_mhad,nw_ucla out=page/                                networks that come along
     just page out=page/ serve=8000                                            a page that was written before
 
 model: files that phase 4 wrote, separated by commas; the first is shown first. The page reads skeleton, view and class
@@ -32,7 +32,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from exported import ExportedModel
+from exported import ExportedModel, named
 from puppet import SYNTHETIC_ACTIONS, write_synthetic
 from readers import read_clip
 from recipe import cli, nearest
@@ -221,7 +221,7 @@ def main(argv: list[str]) -> None:
     given = options(argv)
     out = Path(given["out"])
     if given["model"]:
-        write_page([Path(path) for path in given["model"].split(",") if path], out)
+        write_page([named(path) for path in given["model"].split(",") if path], out)
     if given["serve"]:
         with server(out, int(given["serve"])) as serving:
             print(f"http://127.0.0.1:{given['serve']} shows it; Ctrl-C ends it", flush=True)

@@ -2,6 +2,7 @@
 
     just predict model=exports/lite_small/model.onnx clip=S001C001P001R001A001.skeleton
     just predict model=exports/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
+    just predict model=utd_mhad clip=FILE                      a network that comes along, in results/networks
     camera | just predict model=exports/lite_small/model.onnx stream=true
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose), .csv, .npy or .npz (frames, joints, 3) or
@@ -33,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 from arrays import metadata
-from exported import ExportedModel
+from exported import ExportedModel, named
 from poses import is_frames
 from readers import READABLE, of_format
 
@@ -248,7 +249,8 @@ def stream(model: ExportedModel, lines: Iterable[str], sure: float, hold: int, w
 
 def main(argv: list[str]) -> int:
     given = options(argv)
-    model = ExportedModel(Path(given["model"]))
+    path = named(given["model"])
+    model = ExportedModel(path)
     if given["stream"] == "true":
         sys.stdin.reconfigure(errors="replace")  # a garbled line is a bad line, not the end
         stream(model, sys.stdin, given["sure"], given["hold"], given["window"] or model.view["frames"])
@@ -256,7 +258,7 @@ def main(argv: list[str]) -> int:
     found, skipped = classify(model, Path(given["clip"]), given["top"])
     text = report(found, given["format"])
     if given["out"]:
-        save(text, Path(given["out"]), Path(given["model"]))
+        save(text, Path(given["out"]), path)
     else:
         print(text, end="")
     return 3 if skipped else 0

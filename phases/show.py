@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from arrays import metadata
-from exported import ExportedModel
+from exported import ExportedModel, named
 from paper import COLOURS, FRONT, SIDE, as_camera, clip_joints, limits, project
 from readers import READABLE, of_format, read_clip
 from recipe import cli, nearest
@@ -203,7 +203,7 @@ def options(argv: list[str]) -> dict[str, str]:
 
 def main(argv: list[str]) -> None:
     given = options(argv)
-    out, model = Path(given["out"]), ExportedModel(Path(given["model"])) if given["model"] else None
+    out, model = Path(given["out"]), ExportedModel(named(given["model"])) if given["model"] else None
     clips, skeleton = load(given["clip"], Path(given["store"] or f"stores/{given['data']}"), model)
     if model is not None and model.skeleton["name"] != skeleton.name:
         raise ValueError(f"model = {given['model']}: knows the skeleton {model.skeleton['name']!r}, the clip has "

@@ -24,9 +24,10 @@ import statistics
 import sys
 from pathlib import Path
 
+from blocks import filled
 from measured import RUN_KEYS, gather, network, published, read, stored, values
 from recipe import cli, nearest
-from tables import SHOW, filled, plan
+from tables import SHOW, plan
 
 from last import atomic, write_json
 

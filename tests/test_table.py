@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+import blocks
 import measured
 import pytest
 import table
@@ -308,13 +309,13 @@ READMES = ("README.md", "results/README.md")
 @pytest.mark.parametrize("name", READMES)
 def test_the_numbers_of_a_readme_are_those_of_the_results(name):
     text = (ROOT / name).read_text()
-    assert len(tables_.BLOCK.findall(text)) == text.count("<!-- table:") == text.count("<!-- end -->") > 1
+    assert len(blocks.BLOCK.findall(text)) == text.count("<!-- table:") == text.count("<!-- end -->") > 1
     results = ROOT / "results"
-    assert tables_.filled(text, *measured.stored(results), results) == text, f"run `just table into={name}`"
+    assert blocks.filled(text, *measured.stored(results), results) == text, f"run `just table into={name}`"
 
 
 def test_no_measured_number_of_the_readme_is_typed_by_hand():
-    prose = tables_.BLOCK.sub("", (ROOT / "README.md").read_text())
+    prose = blocks.BLOCK.sub("", (ROOT / "README.md").read_text())
     assert re.findall(r"\d+\.\d+", prose) == ["3.11"], "outside the blocks only Python's version has a point"
     assert "%" not in prose
 

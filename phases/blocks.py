@@ -1,0 +1,268 @@
+"""The blocks of README.md, results/README.md and results/networks/README.md: numbers from the files in results/."""
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections import Counter
+from pathlib import Path
+
+from exported import ExportedModel
+from measured import change, count, default_split, entry_of, mean_sd, overrides, published, sizes, values
+from recipe import ROOT, nearest, recipe_files
+from run import read_json
+from tables import AGAINST, LABEL, ablation_rows, purpose, rows_of
+
+
+def headline(entries: dict, exports: dict, bench: dict) -> str:
+    """The three numbers of the first screen, each beside a peer's."""
+    ctr = published()["CTR-GCN (joint stream)--nw_ucla-xview"]
+    small, nano = entries["lite_small--nw_ucla-xview"], exports["lite_nano", "nw_ucla", "xview"]
+    int8, fp32 = nano["int8"], nano["fp32"]
+    top1, size = statistics.mean(values(small, "top1")), count(small["params"])
+    peer = f"{values(ctr, 'top1')[0]} % with {count(ctr['params'])}"
+    weights = f"{ctr['params'] * 4 / 1e6:.1f} MB"
+    return "\n".join((
+        f"- **{top1:.1f} %** on Northwestern-UCLA from one network of {size} parameters. CTR-GCN's joint stream: "
+        f"{peer}.",
+        f"- **{int8['bytes'] / 1000:.0f} KB**: LAST-Lite nano as an INT8 file; seed 0 has {int8['top1']:.1f} % there, "
+        f"{fp32['top1']:.1f} % in FP32.",
+        f"  CTR-GCN's joint stream: {weights} of FP32 weights.",
+        f"- **{bench['parse']['ratio']:.0f} times** as fast as the usual line-by-line parser on NTU RGB+D's text "
+        "(`just bench`)."))
+
+
+PEERS = ("CTR-GCN (joint stream)", "CTR-GCN (4s)", "InfoGCN (6s)", "HD-GCN (6s)", "SkateFormer (2s)")
+OURS = (("lite_small", "LAST-Lite small"), ("lite_small_smalls", "LAST-Lite small, distilled"),
+        ("lite_nano", "LAST-Lite nano"), ("lite_nano_smalls", "LAST-Lite nano, distilled"))
+
+
+def peers(entries: dict, exports: dict, bench: dict) -> str:
+    """Ours beside the published rows: top-1 on Northwestern-UCLA's 464 clips, the clean 369 of them, and UTD-MHAD."""
+    rows, papers = [], published()
+    for model in PEERS:
+        e = papers[f"{model}--nw_ucla-xview"]
+        rows.append({"model": model, **sizes(e), "NW-UCLA": str(values(e, "top1")[0]), "seeds": "paper"})
+    for recipe, model in OURS:
+        e, utd = entries[f"{recipe}--nw_ucla-xview"], entries.get(f"{recipe}--utd_mhad-xsub")
+        rows.append({"model": f"**{model}**", **sizes(e), "NW-UCLA": mean_sd(e, "top1"),
+                     "clean": mean_sd(e, "top1_clean"), "UTD-MHAD": mean_sd(utd, "top1")})
+    for row in rows:
+        row["parameters"] = row["parameters in total"]
+        row["streams"] = row["streams"].replace(" in one network", ", fused")
+    return rows_of(["model", "streams", "parameters", "NW-UCLA", "clean", "UTD-MHAD", "seeds"], rows)
+
+
+def speed(entries: dict, exports: dict, bench: dict) -> str:
+    """The short table of speed, one thread of a CPU."""
+    rows = []
+    for variant in ("nano", "small"):
+        for training, batch, what in ((True, 16, "training step"), (False, 1, "one clip at a time")):
+            row = {"what": f"LAST-Lite {variant}, {what}"}
+            for x in bench["networks"]:
+                if (x["variant"], x["bodies"], x["batch"], x["training"]) == (variant, 1, batch, training):
+                    column = "the same, compiled" if x["compiled"] else "clips per CPU second"
+                    row[column] = f"{x['clips_per_cpu_s']:.0f}"
+                    row.setdefault("peak MB", f"{x['peak_MB']:.0f}")
+            rows.append(row)
+    whole = next(x for x in bench["attention"] if x["channels"] is None and x["training"])
+    rows.append({"what": f"LAST-Base, training step: {whole['ratio']:.1f} times as fast as with dense attention masks",
+                 "clips per CPU second": f"{whole['ours']['clips_per_cpu_s']:.1f}",
+                 "peak MB": f"{whole['ours']['peak_MB']:.0f}"})
+    rows.append({"what": "augmented view of a clip, M = 1",
+                 "clips per CPU second": f"{bench['view']['augmented, M = 1']:.0f}"})
+    return rows_of(["what", "clips per CPU second", "the same, compiled", "peak MB"], rows) + f"\n\n{made_by(bench)}"
+
+
+def made_by(bench: dict) -> str:
+    command = bench["command"].strip()
+    return f"`{command}`: {bench['device']}, torch {bench['torch']}; T = 64, V = 25, M = 1."
+
+
+def lite_speed(entries: dict, exports: dict, bench: dict) -> str:
+    """Every case of LAST-Lite in bench.json, eager beside compiled."""
+    rows, cases = [], {}
+    for x in bench["networks"]:
+        key = x["variant"], x["bodies"], x["batch"], x["training"]
+        cases.setdefault(key, {})[x["compiled"]] = x
+    for (variant, bodies, batch, training), case in cases.items():
+        eager, fast = case[False], case.get(True)
+        row = {"LAST-Lite": variant, "M": str(bodies), "batch": str(batch),
+               "mode": "training step" if training else "forward",
+               "clips per CPU second": f"{eager['clips_per_cpu_s']:.1f}", "of small's step": f"{eager['ratio']:.2f}",
+               "peak MB: eager": f"{eager['peak_MB']:.0f}"}
+        if fast:
+            row |= {"compiled": f"{fast['clips_per_cpu_s']:.1f}", "compiled peak": f"{fast['peak_MB']:.0f}",
+                    "against eager": f"{fast['clips_per_cpu_s'] / eager['clips_per_cpu_s']:.2f}"}
+        rows.append(row)
+    head = ["LAST-Lite", "M", "batch", "mode", "clips per CPU second", "of small's step", "compiled", "against eager",
+            "peak MB: eager", "compiled peak"]
+    return rows_of(head, rows)
+
+
+def attention_speed(entries: dict, exports: dict, bench: dict) -> str:
+    """Partitioned attention against dense masks."""
+    rows = [{"partitioned attention": f"one block, C = {x['channels']}" if x["channels"] else "LAST-Base, one stream",
+             "mode": "training step" if x["training"] else "forward", "times as fast": f"{x['ratio']:.2f}",
+             "dense: peak MB": f"{x['dense']['peak_MB']:.0f}", "ours": f"{x['ours']['peak_MB']:.0f}"}
+            for x in bench["attention"]]
+    return rows_of(["partitioned attention", "mode", "times as fast", "dense: peak MB", "ours"], rows)
+
+
+def gpu_steps(entries: dict, exports: dict, bench: dict) -> str:
+    """Every case of `just bench device=cuda`, all GPUs; an older state of the code under the name `before`."""
+    rows = []
+    for gpu in bench["gpus"]:
+        for state, cases in (("", gpu["cases"]), ("before", gpu.get("before", {}).get("cases", []))):
+            rows += [{"device": gpu["device"], "network": x["recipe"], "code": state or gpu["commit"],
+                      "compiled": "yes" if x["compiled"] else "no", "clips a step": str(x["batch"] * x["accumulate"]),
+                      "step ms": f"{x['step_ms']:.1f}", "launches": str(x["launches"]),
+                      "clips a second": f"{x['clips_per_s']:.0f}", "of it the view": f"{100 * x['view_share']:.0f} %",
+                      "NTU-60 epoch, s": f"{x['epoch_s']:.0f}", "peak MB": str(x.get("peak_MB", ""))} for x in cases]
+    return rows_of(list(rows[0]), rows) if rows else "No GPU has been measured."
+
+
+def teacher_share(entries: dict, exports: dict, bench: dict) -> str:
+    """What a teacher's forward takes of a step of phase 2."""
+    rows = [{"teacher": x["teacher"], "share of a step of phase 2": f"{100 * x['teacher_share']:.0f} %"}
+            for x in bench["distil"]]
+    return rows_of(["teacher", "share of a step of phase 2"], rows)
+
+
+def exported(entries: dict, exports: dict, bench: dict) -> str:
+    """Exported files: bytes, top-1 and agreement with FP32."""
+    rows = []
+    for (recipe, dataset, _), x in sorted(exports.items()):
+        row = {"recipe": recipe, "data set": dataset, "seed": str(x.get("seed", ""))}
+        for form, name in (("fp32", "FP32"), ("int8", "INT8"), ("w8", "w8")):
+            row |= {f"{name} bytes": f"{x[form]['bytes']:,}", f"{name} top-1": f"{x[form]['top1']:.1f}"}
+            if "agreement" in x[form]:
+                row[f"{name} agrees"] = f"{x[form]['agreement']:.1f}"
+        rows.append(row)
+    return rows_of(list(rows[0]), rows)
+
+
+def measured(entries: dict, exports: dict, bench: dict, data: str = "nw_ucla") -> str:
+    """Everything that was measured on a data set, with its recipe's purpose."""
+    rows = []
+    for e in (e for _, e in sorted(entries.items()) if e["dataset"] == data):
+        files = recipe_files()
+        line = files[e["recipe"]].read_text().split("\n")[0] if e["recipe"] in files else ""
+        epochs = ", ".join(dict.fromkeys(map(str, values(e, "epochs"))))
+        rows.append({"recipe": f"`{e['recipe']}`", "what": line.removeprefix("# ").rstrip("."), **sizes(e),
+                     "epochs": epochs, "top-1": mean_sd(e, "top1"), "top-1 clean": mean_sd(e, "top1_clean"),
+                     "top-5": mean_sd(e, "top5"), "parameters": count(e.get("params")),
+                     "with": " ".join(overrides(e))})
+    head = ["recipe", "what", "parameters", "epochs", "seeds", "top-1", "top-1 clean", "top-5", "with"]
+    return rows_of(head, rows)
+
+
+def distilled(entries: dict, exports: dict, bench: dict) -> str:
+    """What a teacher is worth on Northwestern-UCLA: two LAST-Lite small, averaged."""
+    rows = []
+    for size in ("small", "nano"):
+        for epochs, names in ((40, ("short", "short_unsmoothed", "short_kd", "short_mimic", "short_dkd")),
+                              (160, ("", "", "logits", "smalls", ""))):
+            cells = ("alone", "no smoothing", "logits", "mimicry", "DKD")
+            row = {"student": f"{size}, {epochs} epochs"}
+            for cell, name in zip(cells, names, strict=True):
+                if name or cell == "alone":
+                    e = entries.get(f"lite_{size}{'_' * bool(name)}{name}--nw_ucla-xview")
+                    row[cell] = mean_sd(e, "top1")
+            rows.append(row)
+    return rows_of(["student", "alone", "no smoothing", "logits", "mimicry", "DKD"], rows)
+
+
+def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: str = "utd_mhad") -> str:
+    """The table of rows B, L or P, short: purpose, top-1 and the differences to its baselines.
+
+    What the commands of all rows changed stands below it, what one row's did in its line.
+    """
+    split, lines = default_split(data), []
+    got = {row: entry_of(row, data, split, entries) for row in ablation_rows(rows)}
+    each = [overrides(e) for e in got.values() if e]
+    shared = [word for word in (each[0] if each else []) if all(word in words for words in each)]
+    against = {f"to {r}": got[r] for r in AGAINST[rows]}
+    for row, e in got.items():
+        lines.append({"row": row, "purpose": purpose(row), "top-1": mean_sd(e, "top1"), **sizes(e),
+                      "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
+                      "top-1 clean": mean_sd(e, "top1_clean"), **{to: change(e, b) for to, b in against.items()},
+                      "with": " ".join(word for word in overrides(e) if word not in shared)})
+    head = ["row", "purpose", "parameters in total", "epochs", "seeds", "top-1", "top-1 clean", *against, "with"]
+    below = f"\n\nAll rows with `{' '.join(shared)}`." if shared else ""
+    return rows_of(head, lines) + below
+
+
+def robust(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
+    """What `just fuzz` and `just torture` tried and found: a line per kind of input, per phase, per full-size set."""
+    fuzz, torture, ntu = (read_json(ROOT / results / f"{name}.json") for name in ("fuzz", "torture", "ntu-rehearsal"))
+    found = Counter(fault["target"] for fault in fuzz["faults"].values())
+    mended = Counter(fault["target"] for fault in fuzz["faults"].values() if fault["mended"])
+    rows = [{"what": name, "command": f"`just fuzz 'targets={name}'`" if " " in name else f"`just fuzz targets={name}`",
+             "tried": f"{x['tried']:,} inputs", "survived": f"{x['stored']:,} stored, {x['refused']:,} refused",
+             "faults found": str(found[name] or ""), "mended": str(mended[name] or "")}
+            for name, x in fuzz["targets"].items()]
+    rows.append({"what": "**all inputs**", "command": "`just fuzz`", "tried": f"{fuzz['tried']:,} inputs",
+                 "faults found": str(found.total()), "mended": str(mended.total())})
+    for program, x in sorted(torture["phases"].items()):
+        disk = sum(x["ways"].get(way, 0) for way in ("full", "inodes", "read-only", "permission"))
+        kills = sum(x["ways"].get(way, 0) for way in ("kill", "term", "int"))
+        rest = sum(x["ways"].values()) - kills - disk
+        name = program if program == "ablation" else f"phase {program[1]}"
+        rows.append({"what": name, "command": f"`just torture phases={name.removeprefix('phase ')}`",
+                     "tried": f"{kills} kills, {disk} faults of the disk, {rest} others",
+                     "survived": f"{x['ended']} of {x['ended']} runs end with the very same result",
+                     "faults found": str(len(x["faults"]) or "")})
+    for x in ntu["data sets"]:
+        sides = "; ".join(f"{name} {n['train']:,} + {n['test']:,}" for name, n in x["counts"].items())
+        rows.append({"what": x["dataset"], "command": f"`{ntu['command']}`", "tried": f"{x['clips']:,} files, one kill",
+                     "survived": f"{sides}; at most {x['peak MB']} MB"})
+    return rows_of(["what", "command", "tried", "survived", "faults found", "mended"], rows)
+
+
+def small_sets(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
+    """The study behind adopt's schedule: a line per variant, top-1 of each fold, mean over sets."""
+    trainings, rows = read_json(ROOT / results / "small-sets.json")["trainings"], {}
+    names = {"utd": "UTD-MHAD", "irds": "IRDS", "ucla": "NW-UCLA"}
+    for x in sorted(trainings, key=lambda x: (x["variant"] != "adopt", x["variant"], x["fold"])):
+        row = rows.setdefault(x["variant"], {"variant": x["variant"], "changed": " ".join(x["changed"]),
+                                             "steps": f"{round(x['steps'], -2):,}"})
+        row[names[x["set"]]] = f"{row.get(names[x['set']], '')} {x['top1']:.1f}".strip()
+    return rows_of(["variant", "changed", "steps", *names.values()], list(rows.values()))
+
+
+def networks(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
+    """The files in results/networks: what they are, and what their recipe reaches on clips that it did not train on."""
+    rows = []
+    for path in sorted((ROOT / results / "networks").glob("*.onnx")):
+        about = ExportedModel(path).about
+        dataset, recipe = about["dataset"], about["recipe"]
+        e = entries.get(f"{recipe}--{dataset}-{default_split(dataset)}")
+        rows.append({"name": f"`{path.stem}`", "network": f"`{recipe}`", "form": about["form"],
+                     "KB": f"{path.stat().st_size / 1000:.0f}", "data": LABEL.get(dataset, dataset),
+                     "classes": str(len(json.loads(about["classes"]))), "causal": "yes" * (about["causal"] == "true"),
+                     "held-out top-1": mean_sd(e, "top1"), "held-out top-1 clean": mean_sd(e, "top1_clean")})
+    head = ["name", "network", "form", "KB", "data", "classes", "causal", "held-out top-1", "held-out top-1 clean"]
+    return rows_of(head, rows)
+
+
+BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
+          "attention-speed": attention_speed, "gpu-steps": gpu_steps, "teacher-share": teacher_share,
+          "exports": exported, "measured": measured, "distilled": distilled, "ablation": ablation,
+          "robust": robust, "small-sets": small_sets, "networks": networks}
+BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
+
+
+def filled(text: str, entries: dict, exports: dict, results: Path) -> str:
+    """A README's text with each block between its markers rendered anew; ValueError for a block that is unknown."""
+    others = [read_json(path) for path in sorted(results.glob("bench-*.json"))]
+    bench = read_json(results / "bench.json") | {"gpus": [other for other in others if "cases" in other]}
+
+    def render(match: re.Match) -> str:
+        start, name, words, end = match.groups()
+        if name not in BLOCKS:
+            raise ValueError(f"no table {name!r}{nearest(name, BLOCKS)}")
+        options = dict(word.split("=") for word in words.split())
+        return f"{start}{BLOCKS[name](entries, exports, bench, **options)}\n{end}"
+
+    return BLOCK.sub(render, text)
