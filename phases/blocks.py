@@ -223,7 +223,7 @@ def robust(entries: dict, exports: dict, bench: dict, results: str = "results") 
 def small_sets(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
     """The study behind adopt's schedule: a line per variant, top-1 of each fold, mean over sets."""
     trainings, rows = read_json(ROOT / results / "small-sets.json")["trainings"], {}
-    names = {"utd": "UTD-MHAD", "irds": "IRDS", "ucla": "NW-UCLA"}
+    names = {"utd": "UTD-MHAD", "irds": "IRDS", "ucla": "NW-UCLA", "rare": "rare classes"}
     for x in sorted(trainings, key=lambda x: (x["variant"] != "adopt", x["variant"], x["fold"])):
         row = rows.setdefault(x["variant"], {"variant": x["variant"], "changed": " ".join(x["changed"]),
                                              "steps": f"{round(x['steps'], -2):,}"})

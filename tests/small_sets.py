@@ -5,7 +5,8 @@
     just small-sets sets=utd,irds work=FOLDER    some sets; FOLDER keeps stores and runs (default runs/small-sets)
 
 LAST-Lite nano with the recipe that adopt writes, cross-validated: UTD-MHAD's persons 1, 3, 5, 7 in two halves,
-IRDS by each of three persons, Northwestern-UCLA's camera 1 against camera 2 and back. The test sides of UTD-MHAD and
+IRDS by each of three persons, Northwestern-UCLA's camera 1 against camera 2 and back; `rare` is UTD-MHAD with two
+training clips, not eight, of every second class. The test sides of UTD-MHAD and
 Northwestern-UCLA take no part. Needs the recordings (LAST_TEST_DATA, or ../shared/data).
 """
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +37,8 @@ FOLDS = {  # set: rules that make a person or a camera test
             {"field": "subject", "train": [5, 7], "test": [1, 3]}],
     "irds": [{"field": "subject", "train": [215, 216, 217][:k] + [215, 216, 217][k + 1:], "test": [215 + k]}
              for k in range(3)],
-    "ucla": [{"field": "camera", "train": [1], "test": [2]}, {"field": "camera", "train": [2], "test": [1]}]}
+    "ucla": [{"field": "camera", "train": [1], "test": [2]}, {"field": "camera", "train": [2], "test": [1]}],
+    "rare": [{"field": "subject", "train": [1, 3], "test": [5, 7]}]}
 VARIANTS = {  # name: (share of adopt's steps, words that change its recipe)
     "adopt": (1.0, []),
     "half": (0.5, []),
@@ -43,6 +46,7 @@ VARIANTS = {  # name: (share of adopt's steps, words that change its recipe)
     "half_mirrored": (0.5, ["view.flip=0.5"]),
     "half_swa": (0.5, ["train.average=swa", "train.swa_start=0.7"]),
     "half_mix": (0.5, ["view.mix=0.5"]),
+    "half_balanced": (0.5, ["train.balanced=true"]),
     "half_batch32": (0.5, ["train.batch=32"]),
     "half_turned": (0.5, ["view.heading=true"]),
     "half_smooth": (0.5, ["view.smooth=1.0"]),
@@ -51,11 +55,22 @@ VARIANTS = {  # name: (share of adopt's steps, words that change its recipe)
 
 
 def recordings(name: str, work: Path) -> Path:
-    """The packed array of a set; Northwestern-UCLA is packed first."""
-    if name != "ucla":
+    """The packed array of a set; Northwestern-UCLA and the rare classes are packed first."""
+    if name in ("utd", "irds"):
         return DATA / {"utd": "utd-mhad.npz", "irds": "irds.npz"}[name]
-    path = work / "ucla.npz"
-    if not path.exists():
+    path = work / f"{name}.npz"
+    if name == "rare" and not path.exists():
+        shutil.copy(DATA / "utd-mhad.json", path.with_suffix(".json"))
+        with np.load(DATA / "utd-mhad.npz") as z, atomic(path) as part, open(part, "wb") as f:
+            at, label, subject = z["offsets"], z["labels"], z["subject"]
+            keep = np.isin(subject, [5, 7])
+            for k in np.unique(label):
+                own = np.flatnonzero((label == k) & np.isin(subject, [1, 3]))
+                keep[own[::4] if k % 2 else own] = True
+            rows = np.concatenate([np.arange(at[i], at[i + 1]) for i in np.flatnonzero(keep)])
+            np.savez(f, data=z["data"][rows], offsets=np.cumsum([0, *np.diff(at)[keep]]),
+                     **{key: z[key][keep] for key in ("names", "labels", "subject")})
+    elif not path.exists():
         clips = list(read_nw_ucla(DATA / "nw-ucla.tar.xz", None))
         clips = [c for c in clips if c.camera < 3]
         lengths = [c.joints.shape[1] for c in clips]
