@@ -246,10 +246,22 @@ def networks(entries: dict, exports: dict, bench: dict, results: str = "results"
     return rows_of(head, rows)
 
 
+def in_browser(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
+    """Milliseconds a frame of `just page`: the networks, and the pose estimator."""
+    x, rows = read_json(ROOT / results / "bench-page.json"), []
+    for name, case in x["recognition"].items():
+        rows.append({"what": f"{name}: view and network", "ms a frame": f"{case['ms']:.1f}",
+                     "in Python": f"{case['python_ms']:.1f}", "KB": f"{case['bytes'] / 1000:.0f}"})
+    for name, case in x["pose"].items():
+        rows.append({"what": f"MediaPipe's pose, {name}", "ms a frame": f"{case['ms']:.0f}"})
+    return rows_of(["what", "ms a frame", "in Python", "KB"], rows) + f"\n\n`{x['command']}`: {x['device']}, no GPU."
+
+
 BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
           "attention-speed": attention_speed, "gpu-steps": gpu_steps, "teacher-share": teacher_share,
           "exports": exported, "measured": measured, "distilled": distilled, "ablation": ablation,
-          "robust": robust, "small-sets": small_sets, "networks": networks}
+          "robust": robust, "small-sets": small_sets, "networks": networks,
+          "in-browser": in_browser}
 BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
 
 

@@ -1,13 +1,12 @@
 """The study behind `just adopt`: which schedule and view suit 100 to 1,000 clips. A finished training is not repeated.
 
-    just small-sets                              every variant, into results/small-sets.json
-    just small-sets variants=adopt,half          some of them, in this order
-    just small-sets sets=utd,irds work=FOLDER    some sets; FOLDER keeps stores and runs (default runs/small-sets)
+    python tests/small_sets.py                              every variant, into results/small-sets.json
+    python tests/small_sets.py variants=adopt,half          some of them, in this order
+    python tests/small_sets.py sets=utd,irds work=FOLDER    FOLDER keeps stores and runs, else runs/small-sets
 
 LAST-Lite nano with the recipe that adopt writes, cross-validated: UTD-MHAD's persons 1, 3, 5, 7 in two halves,
 IRDS by each of three persons, Northwestern-UCLA's camera 1 against camera 2 and back; `rare` is UTD-MHAD with two
-training clips, not eight, of every second class. The test sides of UTD-MHAD and
-Northwestern-UCLA take no part. Needs the recordings (LAST_TEST_DATA, or ../shared/data).
+training clips, not eight, of every second class. The test sides of UTD-MHAD and Northwestern-UCLA take no part. Needs the recordings (LAST_TEST_DATA, or ../shared/data).
 """
 from __future__ import annotations
 
@@ -139,7 +138,7 @@ def main(argv: list[str]) -> int:
                 key = ("set", "fold", "variant")
                 rows = [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
                 with atomic(OUT) as part:
-                    part.write_text(json.dumps({"command": "just small-sets", "network": "lite_nano",
+                    part.write_text(json.dumps({"command": "python tests/small_sets.py", "network": "lite_nano",
                                                 "trainings": rows}, indent=1) + "\n")
                 print(f"{variant} {name} fold {fold}: {row['steps']} steps, {row['top1']:.1f}", flush=True)
     return 0
