@@ -103,8 +103,8 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
         train = ", ".join(map(str, rule["train"]))
         lines.append((f'protocols = {{ {split} = {{ field = "{rule["field"]}", train = [{train}] }} }}', ""))
         if rule["field"] == "subject" and len(rule["train"]) > 2:
-            lines.append((f"# validate = {{ subject = [{rule['train'][-1]}] }}", "without the #: settings are judged on "
-                          "this person, not on the test side"))
+            lines.append((f"# validate = {{ subject = [{rule['train'][-1]}] }}", "without the #: settings are judged "
+                          "on this person, not on the test side"))
     lines += [
         "", "[view]",
         (f"frames = {frames}", f"clips have {seen.lengths.min()} to {seen.lengths.max()}, the median {median:g}"),

@@ -6,7 +6,8 @@
 
 LAST-Lite nano with the recipe that adopt writes, cross-validated: UTD-MHAD's persons 1, 3, 5, 7 in two halves,
 IRDS by each of three persons, Northwestern-UCLA's camera 1 against camera 2 and back; `rare` is UTD-MHAD with two
-training clips, not eight, of every second class. The test sides of UTD-MHAD and Northwestern-UCLA take no part. Needs the recordings (LAST_TEST_DATA, or ../shared/data).
+training clips, not eight, of every second class. The test sides of UTD-MHAD and Northwestern-UCLA take no part. Needs
+the recordings (LAST_TEST_DATA, or ../shared/data).
 """
 from __future__ import annotations
 
