@@ -191,7 +191,8 @@ def complaint(code: int, log: Path, promised: tuple[int, ...]) -> str:
     if any("Traceback" in line for line in lines):
         return f"a traceback: {lines[-1][:160]}"
     if code not in promised:
-        return f"exit code {code}: {(lines or ['nothing said'])[-1][:160]}"
+        why = [line for line in lines if "error" in line or "failed:" in line] or lines or ["nothing said"]
+        return f"exit code {code}: {why[-1][:200]}"
     if code == 2 and len(errors) != 1:
         return f"exit code 2 with {len(errors)} lines of error"
     return ""
