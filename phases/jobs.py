@@ -92,7 +92,7 @@ class Job:
         return f"epoch {len(lines)}/{total}, loss {lines[-1].get('loss', float('nan')):.3f}, {left:.1f} min left"
 
     def outcome(self) -> tuple[str, str]:
-        """(error, what was reached) of a process that ended; the error is the last that its log has, else its last line."""
+        """(error, what was reached) of a process that ended; the error is the last in its log, else the last line."""
         code = self.child.returncode
         if code == 0:
             try:

@@ -117,6 +117,6 @@ def rehearse(given: dict) -> int:
         report["data sets"].append(entry | {"as expected": good})
         print(json.dumps(entry), flush=True)
         shutil.rmtree(store)
-    if given["out"]:
-        write_json(Path(given["out"]), report)
+        if given["out"]:
+            write_json(Path(given["out"]), report)
     return 1 if failed else 0
