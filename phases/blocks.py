@@ -211,7 +211,7 @@ def robust(entries: dict, exports: dict, bench: dict, results: str = "results") 
         name = program if program == "ablation" else f"phase {program[1]}"
         rows.append({"what": name, "command": f"`just torture phases={name.removeprefix('phase ')}`",
                      "tried": f"{kills} kills, {disk} faults of the disk, {rest} others",
-                     "survived": f"{x['ended']} of {x['ended']} runs end with the very same result",
+                     "survived": f"{x['ended']} runs went on to the very same result",
                      "faults found": str(len(x["faults"]) or "")})
     for x in ntu["data sets"]:
         sides = "; ".join(f"{name} {n['train']:,} + {n['test']:,}" for name, n in x["counts"].items())

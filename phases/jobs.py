@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,7 +92,7 @@ class Job:
         return f"epoch {len(lines)}/{total}, loss {lines[-1].get('loss', float('nan')):.3f}, {left:.1f} min left"
 
     def outcome(self) -> tuple[str, str]:
-        """(error, what was reached) of a process that ended; the error is the last line that it printed."""
+        """(error, what was reached) of a process that ended; the error is the last in its log, else the last line."""
         code = self.child.returncode
         if code == 0:
             try:
@@ -99,8 +100,10 @@ class Job:
             except (OSError, ValueError) as e:
                 return f"error: {e}", ""
             return "", "done" if top1 is None else f"top-1 {top1:.1f}"
-        lines = self.run.log.read_bytes()[self.start:].decode(errors="replace").replace("\r", "\n").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "said nothing")
+        text = self.run.log.read_bytes()[self.start:].decode(errors="replace").replace("\r", "\n")
+        # a process that a killed `just ablation` left behind may write to the same log
+        lines = re.findall(r"error: .*", text) or [line.strip() for line in text.split("\n") if line.strip()]
+        last = lines[-1] if lines else "said nothing"
         return last if code > 0 else f"killed by {signal.Signals(-code).name} after: {last}", ""
 
     def stop(self, number: signal.Signals) -> None:

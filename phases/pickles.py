@@ -83,6 +83,9 @@ HASHED = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "FROZENSET"}  # 
 KEPT = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD", "DUP"}  # leave the object that they found
 PUSHES = {op.name for op in pickletools.opcodes if not op.stack_before and len(op.stack_after) == 1} - REFUSED - {
     "EMPTY_TUPLE", "GLOBAL", "MARK", "GET", "BINGET", "LONG_BINGET"}
+EFFECT = {  # objects taken below a mark, whether all above the mark are taken too, objects left
+    op.name: (sum(kind not in (pickletools.markobject, pickletools.stackslice) for kind in op.stack_before),
+              pickletools.markobject in op.stack_before, len(op.stack_after)) for op in pickletools.opcodes}
 MARK, NAME, PLAIN = (-1, 0), (0, 0), (1, 0)  # (values that an object unpacks to, depth)
 
 
@@ -112,29 +115,33 @@ def check_opcodes(f, size: int) -> None:
         elif name == "POP":
             stack.pop()
         else:
-            _follow(op, stack)
+            _follow(name, stack)
 
 
-def _follow(op: pickletools.OpcodeInfo, stack: list[tuple[int, int]]) -> None:
+def _follow(name: str, stack: list[tuple[int, int]]) -> None:
     """What an instruction takes from the stack and leaves there."""
-    taken = []
-    for kind in reversed(op.stack_before):
-        if kind is pickletools.stackslice:
-            while stack[-1] != MARK:
-                taken.append(stack.pop())
-        else:
-            taken.append(stack.pop())
-    if op.name == "BUILD" and taken[-1] == NAME:
+    below, to_mark, pushed = EFFECT[name]
+    inside = []
+    if to_mark:
+        at = len(stack) - 1
+        while stack[at] is not MARK:
+            at -= 1
+        inside = stack[at + 1:]
+        del stack[at:]
+    if below:
+        taken = stack[-below:]
+        del stack[-below:]
+        inside = taken + inside
+    if name == "BUILD" and inside[0] is NAME:
         raise ValueError("the pickle sets the state of a function: nothing of it was run")
-    result = NAME if "GLOBAL" in op.name else PLAIN
-    if op.name in HASHED:
-        inside = [item for item in taken if item != MARK]
+    result = NAME if "GLOBAL" in name else PLAIN
+    if name in HASHED:
         result = 1 + sum(item[0] for item in inside), 1 + max((item[1] for item in inside), default=0)
         if result[0] > VALUES or result[1] > 100:
             raise ValueError(f"holds a tuple of {result[0]} values, {result[1]} deep")
-    elif op.name in KEPT:
-        result = taken[-1]
-    stack += [result] * len(op.stack_after)
+    elif name in KEPT:
+        result = inside[0]
+    stack += [result] * pushed
 
 
 def check_values(d: object) -> None:

@@ -3,12 +3,12 @@
     just fuzz                                 a minute, all targets in turn
     just fuzz seconds=600 seed=3              longer, other inputs
     just fuzz targets=ntu,pickle inputs=5000  some targets, a number of inputs each instead of a time
-    just fuzz replay=fuzz-faults              the saved inputs of earlier faults, again
+    just fuzz replay=build/fuzz               the saved inputs of earlier faults, again
     just fuzz out=results/fuzz.json           adds the counts to a file
 
 In:  valid inputs made here, and pieces of the real recordings in $LAST_TEST_DATA or ../shared/data if they are there.
      Input i of a target depends on (seed, target, i) alone.
-Out: a line per target. The input of a fault goes to keep=FOLDER (fuzz-faults), one file for each place in the code.
+Out: a line per target. The input of a fault goes to keep=FOLDER (build/fuzz), one file for each place in the code.
      A fault is another exception than ValueError or OSError, a message of several lines or of none, a warning, more
      than 5 seconds of a core, more than 1 GB, or another result than a naive reader's.
 Exit codes: 0 no fault, 1 faults, 2 bad input, 130 interrupted.
@@ -72,7 +72,7 @@ class Count:
 
 
 def options(argv: list[str]) -> dict:
-    given = {"seconds": "60", "seed": "0", "inputs": "0", "targets": "", "replay": "", "keep": "fuzz-faults", "out": ""}
+    given = {"seconds": "60", "seed": "0", "inputs": "0", "targets": "", "replay": "", "keep": "build/fuzz", "out": ""}
     for arg in argv:
         key, eq, value = arg.partition("=")
         if not eq or key not in given:

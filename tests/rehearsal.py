@@ -2,7 +2,7 @@
 
     just torture ntu=true                              recordings and names in $LAST_TEST_DATA or ../shared/data
     just torture ntu=true raw=FOLDER names=FILE        .skeleton files (or .skeleton.xz), a text of one name per line
-    just torture ntu=true out=results/ntu-rehearsal.json folder=FOLDER
+    just torture ntu=true out=results/ntu-rehearsal.json folder=FOLDER  5 GB; build/ntu
 
 Every name is a hard link to one of the recordings. Phase 0 is killed when a third of the shards is written; the same
 command goes on. Counts must be those of the names, by the published protocols.
@@ -117,6 +117,6 @@ def rehearse(given: dict) -> int:
         report["data sets"].append(entry | {"as expected": good})
         print(json.dumps(entry), flush=True)
         shutil.rmtree(store)
-    if given["out"]:
-        write_json(Path(given["out"]), report)
+        if given["out"]:
+            write_json(Path(given["out"]), report)
     return 1 if failed else 0

@@ -292,3 +292,16 @@ def test_gpus_take_turns(monkeypatch):
     assert jobs.free_gpu([]) == 0 and jobs.free_gpu(at) == 1 and jobs.free_gpu([*at, SimpleNamespace(gpu=1)]) == 0
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 1)
     assert jobs.free_gpu([]) is None, "one GPU is shared by all"
+
+
+def test_a_rows_error_is_told_though_a_process_left_behind_writes_to_its_log(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("older error: of another start\n")
+    job = object.__new__(jobs.Job)
+    job.run, job.start = SimpleNamespace(log=log), log.stat().st_size
+    with open(log, "a") as f:
+        f.write('train: 40%|####   | 4/10\rtrain: 50%error: runs/x: another process works there\n{"top1": 83.3}\n')
+    error = "error: runs/x: another process works there"
+    for code, told in ((2, error), (-9, f"killed by SIGKILL after: {error}")):
+        job.child = SimpleNamespace(returncode=code)
+        assert job.outcome()[0] == told

@@ -344,3 +344,24 @@ def test_an_unknown_block_is_named_and_the_page_stays(here):
     with pytest.raises(ValueError, match="did you mean 'exports'"):
         table.main(["table", f"results={ROOT / 'results'}", "into=page.md"])
     assert (here / "page.md").read_text() == "<!-- table: export -->\n<!-- end -->\n"
+
+
+def test_the_table_of_faults_counts_what_the_files_say(tmp_path, monkeypatch):
+    fuzz = {"tried": 30, "targets": {"ntu": {"tried": 10, "stored": 4, "refused": 5, "faults": 1},
+                                     "store meta.json": {"tried": 20, "stored": 20, "refused": 0, "faults": 0}},
+            "faults": {"ntu-1": {"target": "ntu", "what": "x", "mended": True},
+                       "ntu-2": {"target": "ntu", "what": "y", "mended": False}}}
+    torture = {"phases": {"p1_train": {"ways": {"kill": 3, "int": 1, "full": 2, "link": 1}, "ended": 4, "faults": []}}}
+    counts = {"xsub": {"train": 1000, "test": 20}}
+    ntu = {"command": "just torture ntu=true",
+           "data sets": [{"dataset": "ntu60", "clips": 1020, "counts": counts, "peak MB": 9}]}
+    (tmp_path / "results").mkdir()
+    for name, value in (("fuzz", fuzz), ("torture", torture), ("ntu-rehearsal", ntu)):
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps(value))
+    monkeypatch.setattr(blocks, "ROOT", tmp_path)
+    lines = blocks.robust({}, {}, {}).splitlines()[2:]
+    assert lines[0] == "| ntu | `just fuzz targets=ntu` | 10 inputs | 4 stored, 5 refused | 2 | 1 |"
+    assert lines[1].startswith("| store meta.json | `just fuzz 'targets=store meta.json'` | 20 inputs |")
+    assert lines[2] == "| **all inputs** | `just fuzz` | 30 inputs |  | 2 | 1 |"
+    assert lines[3].startswith("| phase 1 | `just torture phases=1` | 4 kills, 2 faults of the disk, 1 others | 4 runs")
+    assert "xsub 1,000 + 20; at most 9 MB" in lines[4]

@@ -42,7 +42,7 @@ NAMES = ("0", "1", "2", "3", "4", "ablation")
 
 def options(argv: list[str]) -> dict:
     given = {"rounds": "50", "phases": ",".join(NAMES), "seed": "0", "out": "", "ntu": "false", "raw": "", "names": "",
-             "folder": "ntu-rehearsal"}
+             "folder": "build/ntu"}
     for arg in argv:
         key, eq, value = arg.partition("=")
         if not eq or key not in given:
