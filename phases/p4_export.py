@@ -13,11 +13,9 @@ Out: exports/<recipe>/
          model.int8.onnx   weights and activations of the convolutions in 8 bits (static, QDQ); stem and head in float
          model.w8.onnx     only the weights in 8 bits, arithmetic in float: the smallest file, the closest to FP32
          report.json, report.md
-     Each file is complete: its metadata hold the skeleton, class names, view, streams, recipe and test accuracy for
-     `just predict`.
+     A file's metadata hold skeleton, class names, view, streams, recipe and test accuracy, all that predict needs.
 Batch norms are folded, and the graph derives the streams. It reads joints, centred as `just predict` centres them.
-Exit codes: 0 verified; 1 INT8 lost a point of top-1 or more (the files stay, marked, and the layers that cost most are
-named); 2 bad input.
+Exit codes: 0 verified; 1 INT8 lost a point of top-1 or more (the files stay, marked); 2 bad input.
 """
 from __future__ import annotations
 
@@ -295,8 +293,7 @@ def main(argv: list[str]) -> int:
     job = load(given, cfg, "just phase4 " + " ".join(argv))
     forms = export(job)
     verified, reference = verify(job, forms)
-    report = write(job, forms, verified, reference)
-    return conclude(job, report)
+    return conclude(job, write(job, forms, verified, reference))
 
 
 if __name__ == "__main__":
