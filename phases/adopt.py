@@ -8,7 +8,7 @@ A clip is a .npy, .json or .csv file, or a folder of .json frames (poses.py has 
 measured: the unit and the upright axis by the trunks of the bodies; the skeleton, among those with as many joints, by
 how steady its bones are. The schedule gives a network some 1,600 steps, which small sets need. Read the recipe, mend
 what is wrong, then run the commands that are printed. An existing recipe is not overwritten.
-Exit codes: 0 written, 2 bad input.
+Exit codes: 0 written, 2 bad input, 3 written, but clips were left out, each named.
 """
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
     handed = [c for c in seen.classes if re.search(r"left|right", c, re.I)]
     numbered = all(re.fullmatch(r"\w*?[ _-]?\d+", c) for c in seen.classes)
     cameras = len({c.camera for c in seen.clips})
+    alike = ", ".join(s.name for s in SKELETONS.values() if s.num_joints == seen.skeleton.num_joints)
     trunk, pairs = seen.skeleton.trunk is not None, bool(seen.skeleton.pairs)
     own = seen.skeleton.name not in SKELETONS or SKELETONS[seen.skeleton.name] != seen.skeleton
     lines = [
@@ -93,7 +94,7 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
         (f"name = {json.dumps(name)}", ""), (f"reader = {json.dumps(seen.reader)}", ""),
         (f"skeleton = {json.dumps('' if own else seen.skeleton.name)}",
          "the one that the recordings spell out" if own else "as named" if seen.named else
-         f"{seen.skeleton.num_joints} joints, and the steadiest bones of all with as many: is it right?"),
+         f"{seen.skeleton.num_joints} joints: its bones are the steadiest of {alike}; is it right?"),
         (f"num_classes = {len(seen.classes)}", ", ".join(seen.classes[:4]) + ", ..." * (len(seen.classes) > 4)),
         (f"unit = {json.dumps(as_recorded.unit)}", "flat clips are scaled by the body" if seen.flat else why),
         (f"up = {json.dumps(as_recorded.up)}", "the axis along which bodies stand"),
@@ -161,7 +162,9 @@ def main(argv: list[str]) -> int:
     lost = f"; {len(seen.skips)} could not be read" if seen.skips else ""
     print(f"saw      {len(seen.clips)} clips of {len(seen.classes)} classes, {people}, "
           f"{seen.skeleton.num_joints} joints{lost}")
-    print(f"assumed  {seen.skeleton.name}, {cfg.data.unit}, {cfg.data.up} up, {cfg.view.frames} frames, "
+    others = [s.name for s in SKELETONS.values() if s.num_joints == seen.skeleton.num_joints and s != seen.skeleton]
+    perhaps = f" (or skeleton={', '.join(others)}?)" if others and not seen.named else ""
+    print(f"assumed  {seen.skeleton.name}{perhaps}, {cfg.data.unit}, {cfg.data.up} up, {cfg.view.frames} frames, "
           f"{cfg.train.epochs} epochs; {protocol(seen)[2]}")
     for skip in seen.skips[:5]:
         print(f"lost     {skip.file}{f', line {skip.line}' if skip.line else ''}: {skip.reason}", file=sys.stderr)
@@ -172,7 +175,7 @@ def main(argv: list[str]) -> int:
                     f"just phase1 recipe=lite_nano data={name}", f"just phase4 recipe=lite_nano data={name}",
                     "just predict model=exports/lite_nano/model.onnx clip=FILE"):
         print(f"         {command}")
-    return 0
+    return 3 if seen.skips else 0
 
 
 if __name__ == "__main__":

@@ -72,6 +72,25 @@ def labels_table(path: Path) -> tuple[list[dict], list[str]]:
         raise ValueError(f"{path}: is not the table that it must be: {e}") from None
 
 
+def labelled_rows(table: Path) -> list[dict]:
+    """The rows of labels.csv; ValueError if its header is another."""
+    rows, columns = labels_table(table)
+    if not {"name", "label"} <= set(columns) <= COLUMNS or not rows:
+        header = ",".join(columns)
+        found = f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"
+        raise ValueError(f"{table}: must have the header {LABELS_HEADER} with commas between, and a line per clip; "
+                         f"{found}")
+    return rows
+
+
+def joints_of(raw: Path, cfg) -> list[str]:
+    """The joints of the skeleton that the recordings or the recipe name, for tables with named columns."""
+    from last import SKELETONS  # loads torch: what only predicts must not
+    named = metadata(raw).get("skeleton") or cfg.data.skeleton
+    named = named if isinstance(named, dict) else {"joints": SKELETONS[named].joints if named in SKELETONS else ()}
+    return [str(joint) for joint in named.get("joints", ())]
+
+
 def bare(name: str) -> str:
     """The name of a clip without its suffix."""
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
@@ -87,11 +106,11 @@ def clip_file(raw: Path, name: str) -> Path:
 
 def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
     """The clips of each class folder."""
-    recorded = recorded_as(cfg)
+    recorded, joints_named = recorded_as(cfg), joints_of(raw, cfg)
     for path in [path for folder in class_folders(raw) for path in pose_files(raw / folder)]:
         name = f"{path.parent.name}-{bare(path.name)}"
         try:
-            joints = as_joints(load_pose(path), recorded)
+            joints = as_joints(load_pose(path, joints_named), recorded)
             yield Clip(name, classes.index(path.parent.name), main_two(joints), people=len(joints))
         except Exception as e:  # see read_clip
             yield Skip(f"{path.parent.name}/{path.name}", 0, one_line(e))
@@ -102,16 +121,12 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
     table = raw / "labels.csv"
     if not table.is_file():
         raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
-    rows, columns = labels_table(table)
-    if not {"name", "label"} <= set(columns) <= COLUMNS or not rows:
-        header = ",".join(columns)
-        found = f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"
-        raise ValueError(f"{table}: must have the header {LABELS_HEADER} with commas between, and a line per clip; "
-                         f"{found}")
+    rows = labelled_rows(table)
     listed = {bare(str(row["name"])) for row in rows}
     for path in pose_files(raw):
         if bare(path.name) not in listed:
-            yield Skip(path.name, 0, f"is not listed in {table.name}")
+            yield Skip(path.name, 0, f"is not listed in {table.name}, which begins with {rows[0]['name']!r}")
+    joints_named = joints_of(raw, cfg)
     recorded, first = recorded_as(cfg), count_from([row["label"] for row in rows], cfg.data.num_classes)
     for line, row in enumerate(rows, 2):
         name = row["name"]
@@ -127,10 +142,10 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
             yield Skip(table.name, line, f"{name}: {e}")
             continue
         try:
-            joints = as_joints(load_pose(clip_file(raw, name)), recorded)
+            joints = as_joints(load_pose(clip_file(raw, name), joints_named), recorded)
             yield Clip(name.replace("/", "-"), label, main_two(joints), splits=splits, people=len(joints), **numbers)
         except FileNotFoundError as e:
-            yield Skip(f"{bare(name)}.npy", 0, f"no such file: {e.filename}")
+            yield Skip(name, 0, f"no such file: {e.filename}, nor one that ends in {', '.join(SUFFIXES[1:])}")
         except Exception as e:  # see read_clip
             yield Skip(clip_file(raw, name).name, 0, one_line(e))
 
@@ -189,6 +204,8 @@ def metadata(raw: Path) -> dict:
     if found and not path.is_file():
         return {"classes": found}
     if not path.is_file():
+        if raw.is_dir() and (raw / "labels.csv").is_file():
+            labelled_rows(raw / "labels.csv")  # says what is wrong with it
         raise ValueError(f"{path}: missing; it must hold {METADATA}")
     d = read_json(path)
     if not isinstance(d, dict) or not isinstance(d.get("classes") or [], list):

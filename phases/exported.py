@@ -89,7 +89,7 @@ class ExportedModel:
         another skeleton, `source` or the one with as many joints, are turned into the network's; "" forbids that.
         """
         own, V = of_format(path) is None, len(self.skeleton["joints"])
-        joints = main_two(read_clip(path, self.recorded if own else Recorded()))
+        joints = main_two(read_clip(path, self.recorded if own else Recorded(), self.skeleton["joints"]))
         fit = [name for name, how in self.retarget.items() if how["joints"] == joints.shape[2]]
         if own and source != "" and joints.shape[2] != V and fit:
             return self.turned(joints, source if source in fit else fit[0], path)

@@ -61,7 +61,8 @@ def as_joints(x, recorded: Recorded = Recorded()) -> np.ndarray:  # noqa: B008, 
         x = np.where((score > 0) & (score >= recorded.min_score), x, np.float32(0))
     far = np.argwhere(~(np.abs(x) <= FARTHEST))  # NaN is
     if len(far):
-        raise ValueError(f"frame {int(far[0][1])}: a coordinate is not finite, or beyond ±{FARTHEST:g}")
+        raise ValueError(f"frame {int(far[0][1])}: a coordinate is not finite, or beyond ±{FARTHEST:g}; a missing "
+                         "joint is 0, 0, 0")
     return x if x.shape[-1] == 3 else np.pad(x, [(0, 0)] * 3 + [(0, 1)])
 
 
@@ -176,6 +177,6 @@ def complaints(trunks: np.ndarray, recorded: Recorded) -> list[str]:
         found.append(f"a trunk is {length:.3g} long as recorded, data.unit = {recorded.unit!r} makes that "
                      f"{length * scale:.3g} metres: give data.unit={unit}")
     if up and up != recorded.up:
-        advice = f"give data.up={up}" if up in AXES else "turn the clips: x cannot be up"
+        advice = f"give data.up={up}" if up in AXES else "turn the clips, x cannot be up, or name another skeleton"
         found.append(f"bodies stand along {up} as recorded, data.up = {recorded.up!r}: {advice}")
     return found

@@ -6,17 +6,20 @@
     .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only
     folder   a .json file per frame, as OpenPose writes them
 
-A joint is x, y; x, y, z; x, y, score; or x, y, z, score. In text the score is known by its name.
+A joint is x, y; x, y, z; x, y, score; or x, y, z, score. In text the score is known by its name (left_elbow_score).
+Columns that name every joint of the skeleton are put into its order; else the order of the table is the skeleton's.
 """
 from __future__ import annotations
 
 import csv
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from limits import load_npy, one_line, read_bytes
+from retarget import spelled
 
 SUFFIXES = (".npy", ".json", ".csv")
 BODIES = ("worldLandmarks", "world_landmarks", "poseWorldLandmarks", "pose_world_landmarks", "landmarks",
@@ -30,16 +33,22 @@ JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))({'|'.joi
 AXIS_JOINT = re.compile(rf"({'|'.join(AXES)})[_. /-]?(\d+|(?<=[_. /-]).+)", re.I)
 
 
-def load_pose(path: Path) -> np.ndarray:
-    """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong."""
+def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
+    """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong. joints: the skeleton's, by name.
+    """
     if path.is_dir():
-        frames = [json_value(file) for file in frame_files(path)]
+        frames = []
+        for file in frame_files(path):
+            try:
+                frames.append(json_value(file))
+            except ValueError as e:
+                raise ValueError(f"{file.name}: {e}") from None
         if not frames:
             raise ValueError(f"{path}: holds no .json file of a frame")
         return of_frames(frames)
     if path.suffix == ".json":
         return of_json(json_value(path))
-    return of_csv(path) if path.suffix == ".csv" else load_npy(path)
+    return of_csv(path, joints) if path.suffix == ".csv" else load_npy(path)
 
 
 def pose_files(folder: Path) -> list[Path]:
@@ -59,6 +68,18 @@ def is_frames(folder: Path) -> bool:
         return False
 
 
+def told_joints(path: Path) -> list[str]:
+    """The joints that a table names, as spelled; none for other files, or if its columns are numbered."""
+    header = csv_rows(path)[0] if path.suffix == ".csv" else []
+    return [joint for joint in named_columns(header) if not joint.isdigit()] if header else []
+
+
+def is_openpose(path: Path) -> bool:
+    """Whether a .json file, or the frames in a folder, are OpenPose's."""
+    files = frame_files(path)[:1] if path.is_dir() else [path] * (path.suffix == ".json")
+    return any(b'"pose_keypoints' in read_bytes(file) for file in files)
+
+
 def frame_files(folder: Path) -> list[Path]:
     """The .json files of a folder in the order of the numbers in their names."""
     def key(path: Path) -> list:
@@ -75,9 +96,9 @@ def json_value(path: Path):
     try:
         return json.loads(read_bytes(path))
     except RecursionError:
-        raise ValueError(f"{path.name}: is nested too deeply") from None
+        raise ValueError("is nested too deeply") from None
     except ValueError as e:
-        raise ValueError(f"{path.name}: is not JSON ({one_line(e)})") from None
+        raise ValueError(f"is not JSON ({one_line(e)})") from None
 
 
 def of_json(value) -> np.ndarray:
@@ -194,18 +215,27 @@ def centre_of(body: np.ndarray) -> np.ndarray:
 # CSV
 # ---------------------------------------------------------------------------------------------------------------------
 
-def of_csv(path: Path) -> np.ndarray:
-    """(L, V, C) of a table with a row per frame; an empty cell makes its joint missing."""
+def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """(names of the columns, or none; the rows below) of a table."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
         rows = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=text.count)) if any(row)]
     except (UnicodeDecodeError, csv.Error) as e:
-        raise ValueError(f"{path.name}: is no table of text ({e})") from None
-    header = rows[0] if rows and not any(map(is_number, rows[0])) else None
+        raise ValueError(f"is no table of text ({e})") from None
+    header = rows[0] if rows and not any(map(is_number, rows[0])) else []
     body = rows[1:] if header else rows
     if not body or len({len(row) for row in rows}) != 1:
-        raise ValueError(f"{path.name}: " + ("holds no frame" if not body else "its rows differ in length"))
-    joints = named_columns(header) if header else plain_columns(body)
+        raise ValueError("holds no frame" if not body else "its rows differ in length")
+    return header, body
+
+
+def of_csv(path: Path, names: Sequence[str] = ()) -> np.ndarray:
+    """(L, V, C) of a table with a row per frame; an empty cell makes its joint missing."""
+    header, body = csv_rows(path)
+    found = named_columns(header) if header else {}
+    wanted = [spelled(name) for name in names]
+    joints = [found[name] for name in (wanted if wanted and set(wanted) <= found.keys() else found)]
+    joints = joints or plain_columns(body)
     flat = [column for columns in joints for column in columns]
     x = np.zeros((len(body), len(flat)), np.float32)
     for at, row in enumerate(body):
@@ -213,12 +243,13 @@ def of_csv(path: Path) -> np.ndarray:
             try:
                 x[at, k] = float(row[column]) if row[column].strip() else np.inf
             except ValueError:
-                raise ValueError(f"{path.name}: frame {at}: {row[column]!r} is not a number") from None
+                raise ValueError(f"frame {at}: {row[column]!r} is not a number") from None
             if not np.isfinite(x[at, k]) and row[column].strip():
-                raise ValueError(f"{path.name}: frame {at}: a coordinate is not finite")
+                raise ValueError(f"frame {at}: {header[column] if header else 'a coordinate'} is not finite; an empty "
+                                 "cell means that the joint is missing")
     x = x.reshape(len(body), len(joints), -1)  # l v c
     x[np.isinf(x).any(2)] = 0
-    scored = bool(header) and axis_of(header[joints[0][-1]]) in SCORES
+    scored = bool(header) and joint_and_axis(header[joints[0][-1]])[1] in SCORES
     return np.insert(x, 2, 0, axis=2) if scored and x.shape[2] == 3 else x
 
 
@@ -239,18 +270,14 @@ def joint_and_axis(column: str) -> tuple[str, str]:
     return "", ""
 
 
-def axis_of(column: str) -> str:
-    return joint_and_axis(column)[1]
-
-
-def named_columns(header: list[str]) -> list[list[int]]:
-    """For each joint, in the order of the table, the columns of x, y, then z and score if it has them."""
+def named_columns(header: list[str]) -> dict[str, list[int]]:
+    """{joint as spelled: columns of x, y, then z and score if it has them}, in the order of the table."""
     joints: dict[str, dict[str, int]] = {}
     for number, column in enumerate(header):
         joint, axis = joint_and_axis(column)
         axis = "score" if axis in SCORES else axis
         if joint:
-            joints.setdefault(joint, {}).setdefault(axis, number)
+            joints.setdefault(spelled(joint), {}).setdefault(axis, number)
     joints = {joint: axes for joint, axes in joints.items() if {"x", "y"} <= axes.keys()}
     kinds = {tuple(sorted(axes)) for axes in joints.values()}
     if len(kinds) != 1:
@@ -258,7 +285,7 @@ def named_columns(header: list[str]) -> list[list[int]]:
         raise ValueError(f"{what}; columns must be like left_elbow_x, left_elbow_y, left_elbow_z, or x0, y0, z0")
     (kind,) = kinds
     order = [axis for axis in ("x", "y", "z", "score") if axis in kind]
-    return [[axes[axis] for axis in order] for axes in joints.values()]
+    return {joint: [axes[axis] for axis in order] for joint, axes in joints.items()}
 
 
 def plain_columns(rows: list[list[str]]) -> list[list[int]]:

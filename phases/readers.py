@@ -13,7 +13,7 @@ import lzma
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -241,14 +241,14 @@ def of_format(path: Path) -> str | None:
         return "kinect20" if b'"skeletons"' in f.read(1000) else None
 
 
-def read_clip(path: Path | str, recorded: Recorded = Recorded()) -> np.ndarray:  # noqa: B008
+def read_clip(path: Path | str, recorded: Recorded = Recorded(), joints: Sequence[str] = ()) -> np.ndarray:  # noqa: B008
     """Joints (M, L, V, 3) of one clip as recorded: .skeleton, .json (Northwestern-UCLA), .npz, or as poses.py reads it.
 
     A body that is never seen is left out, as in a store. ValueError says what is wrong with the file.
     """
     path = Path(path)
     try:
-        joints = as_joints(_load_one(path), recorded)
+        joints = as_joints(_load_one(path, joints), recorded)
     except Malformed as e:
         raise ValueError(f"{path}: line {e.line}: {e.reason}") from None
     except OSError:
@@ -262,11 +262,11 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded()) -> np.ndarray: 
     return joints[seen] if seen.any() else joints
 
 
-def _load_one(path: Path):
+def _load_one(path: Path, joints: Sequence[str]):
     if path.suffix == ".skeleton":
         return clean_bodies(parse_ntu(read_bytes(path))[1])
     if path.suffix in (".json", ".csv") or path.is_dir():
-        return load_pose(path)
+        return load_pose(path, joints)
     if path.suffix not in (".npy", ".npz"):
         raise ValueError("must end in .skeleton, .json, .csv, .npy or .npz")
     with open(path, "rb") as f:

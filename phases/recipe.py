@@ -181,7 +181,7 @@ RANGES = {  # inclusive
 
 def nearest(word: str, known) -> str:
     """`, did you mean 'x'? (known: x, y, z)`: the end of every message about an unknown name."""
-    known = sorted(map(str, known))
+    known = sorted(filter(None, map(str, known)))
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     listed = ", ".join(known) if len(known) <= 40 else f"{len(known)}, see recipes/README.md"
     return (f", did you mean {close[0]!r}?" if close else "") + f" (known: {listed})"

@@ -13,13 +13,15 @@ from limits import load_npz
 from metres import unsteadiness
 from ntu import NTU_NAME
 from pickles import read_annotations
-from poses import SUFFIXES, is_frames, pose_files
+from poses import SUFFIXES, is_frames, is_openpose, load_pose, pose_files, told_joints
 from readers import READERS, read_ntu_file
-from recipe import load_config
+from recipe import load_config, nearest
+from retarget import spelled
 
 from last import SKELETONS, Skeleton
 
 MOST = 2000    # clips that are looked at
+SENSORS = ("ntu25", "kinect20", "h36m17")  # three-dimensional by nature
 
 
 @dataclass
@@ -68,13 +70,28 @@ def reader_of(raw: Path) -> str:
                      "labels.csv, a folder of .skeleton files, a packed .npz or a pyskl pickle")
 
 
-def read(raw: Path, reader: str) -> tuple[list[Clip], list[Skip]]:
+def told_by_files(raw: Path) -> str:
+    """The skeleton that a first clip tells: by the columns that its table names, or as OpenPose's; else empty."""
+    folders = [raw / name for name in class_folders(raw)] or [raw] * raw.is_dir()
+    file = next((file for folder in folders for file in pose_files(folder)), None)
+    try:
+        if file is None or is_openpose(file):
+            return f"openpose{load_pose(file).shape[-2]}" if file else ""
+        named = set(told_joints(file))
+    except ValueError:  # a damaged first clip tells nothing
+        return ""
+    known = [s for s in SKELETONS.values() if {spelled(joint) for joint in s.joints} <= named]
+    return max(known, key=lambda s: s.num_joints).name if known else ""
+
+
+def read(raw: Path, reader: str, told: str) -> tuple[list[Clip], list[Skip]]:
     """Clips as recorded, at most MOST, and those that could not be read."""
     if reader == "ntu":
         names = [p for p in sorted(raw.rglob("*.skeleton")) if NTU_NAME.fullmatch(p.stem)]
         found = map(read_ntu_file, names[::max(1, len(names) // 200)])
     else:
-        cfg = load_config(["recipe=lite_nano", "data.name=adopted", f"data.reader={reader}", "data.num_classes=100000"])
+        cfg = load_config(["recipe=lite_nano", "data.name=adopted", f"data.reader={reader}", "data.num_classes=100000",
+                           f"data.skeleton={told if told in SKELETONS else ''}"])
         found = READERS[reader](raw, cfg)
     found = list(islice(found, MOST))
     clips = [c for c in found if isinstance(c, Clip) and c.joints.ndim == 4 and np.isfinite(c.joints).all()
@@ -88,7 +105,7 @@ def read(raw: Path, reader: str) -> tuple[list[Clip], list[Skip]]:
 def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[Skeleton, bool]:
     """The skeleton that the user or the recordings name, else the steadiest of those with as many joints."""
     counts = Counter(c.joints.shape[2] for c in clips)
-    if len(counts) > 1:
+    if len(counts) > 1:  # see without_odd: not just a few clips
         words = ", ".join(f"{n} clips with {V}" for V, n in counts.most_common(3)) + ", ..." * (len(counts) > 3)
         odd = next(c.name for c in clips if c.joints.shape[2] != counts.most_common(1)[0][0])
         swapped = {c.joints.shape[1] for c in clips}
@@ -102,7 +119,7 @@ def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[
         return Skeleton.from_dict(told), True
     if told:
         if told not in SKELETONS:
-            raise ValueError(f"skeleton = {told!r}: unknown (known: {', '.join(SKELETONS)})")
+            raise ValueError(f"skeleton = {told!r}: unknown{nearest(told, SKELETONS)}")
         if SKELETONS[told].num_joints != V:
             raise ValueError(f"skeleton = {told!r} has {SKELETONS[told].num_joints} joints, the clips have {V}")
         return SKELETONS[told], True
@@ -111,8 +128,20 @@ def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[
         near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
         raise ValueError(f"raw = {raw}: {V} joints fit no known skeleton, the nearest is {near.name} with "
                          f"{near.num_joints}; write your own into skeleton.json (README, Your own skeletons)")
-    some = [c.joints[0] for c in clips[:40]]
+    some, flat = [c.joints[0] for c in clips[:40]], not any(c.joints[..., 2].any() for c in clips)
+    if flat or with_scores(clips):  # of a picture, so of no depth sensor, if another fits
+        fit = [s for s in fit if s.name not in SENSORS] or fit
     return min(fit, key=lambda s: unsteadiness(some, s.bones)), False
+
+
+def without_odd(clips: list[Clip], skips: list[Skip]) -> list[Clip]:
+    """Clips without the few, at most one in twenty, of another joint count, which are skipped."""
+    (V, _), *others = Counter(c.joints.shape[2] for c in clips).most_common()
+    if sum(n for _, n in others) > len(clips) / 20:
+        return clips
+    skips += [Skip(c.name, 0, f"has {c.joints.shape[2]} joints, the others have {V}") for c in clips
+              if c.joints.shape[2] != V]
+    return [c for c in clips if c.joints.shape[2] == V]
 
 
 def with_scores(clips: list[Clip]) -> bool:
@@ -137,8 +166,10 @@ def class_names(raw: Path, reader: str, clips: list[Clip]) -> list[str]:
 def look(raw: Path, skeleton: str) -> Seen:
     """Read the recordings and see what they are."""
     reader = reader_of(raw)
-    clips, skips = read(raw, reader)
-    found, named = skeleton_of(raw, reader, clips, skeleton)
+    told = skeleton or (told_by_files(raw) if reader == "arrays" else "")
+    clips, skips = read(raw, reader, told)
+    clips = without_odd(clips, skips)
+    found, named = skeleton_of(raw, reader, clips, told)
     channels = "xys" if reader == "arrays" and with_scores(clips) else "xyz"
     if channels == "xys":
         clips = [replace(c, joints=c.joints * (c.joints[..., 2:] > 0) * np.float32([1, 1, 0])) for c in clips]
@@ -149,5 +180,6 @@ def look(raw: Path, skeleton: str) -> Seen:
     if few:
         raise ValueError(f"raw = {raw}: class {few[0]!r} has one clip: it cannot both train and be tested")
     if len(seen.classes) < 2:
-        raise ValueError(f"raw = {raw}: one class only, {seen.classes[0]!r}: there is nothing to tell apart")
+        raise ValueError(f"raw = {raw}: one class only, {seen.classes[0]!r}: there is nothing to tell apart. Give the "
+                         "folder that holds a folder per class")
     return seen

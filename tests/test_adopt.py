@@ -10,6 +10,7 @@ import p1_train
 import p4_export
 import predict
 import pytest
+import seen
 import tomli
 from conftest import rest_pose
 from exported import ExportedModel
@@ -136,12 +137,42 @@ def test_class_folders_of_tables_and_of_openpose_frames_are_adopted_and_stored(h
                 numbers = np.insert(frame, 2, 0.5, axis=1).ravel().tolist()
                 text = json.dumps({"people": [{"pose_keypoints_2d": numbers}]})
                 (place / f"{i}" / f"v_{t}_keypoints.json").write_text(text)
-    adopt.main(["raw=mine", "skeleton=openpose25"])
+    adopt.main(["raw=mine"])
     cfg = cfg_of("mine")
     assert (cfg.data.unit, cfg.data.up, cfg.data.reader) == ("px", "-y", "arrays")
+    assert cfg.data.skeleton == "openpose25"  # not ntu25: flat clips are of no depth sensor
     assert "8 clips of 2 classes" in capsys.readouterr().out and p0_preprocess.main(["recipe=mine"]) == 0
     store = ClipStore(here / "stores" / "mine")
     assert store.clips["name"].tolist() == [f"sit-{i}" for i in (0, 2, 4, 6)] + [f"stand-{i}" for i in (1, 3, 5, 7)]
+
+
+def test_openpose_says_what_it_is_and_columns_name_their_joints_in_any_order(here):
+    assert seen.told_by_files(here) == ""
+    (here / "a" / "wave" / "1").mkdir(parents=True)
+    (here / "a" / "wave" / "1" / "f_0_keypoints.json").write_text(json.dumps(
+        {"people": [{"pose_keypoints_2d": [1, 2, 0.5] * 18}]}))
+    assert seen.told_by_files(here / "a") == "openpose18"
+    order = np.random.default_rng(0).permutation(17)
+    clips = [np.round(300 + 200 * clip(i, skeleton=COCO)[0][..., :2] * [1, -1]) for i in range(8)]
+    for i, x in enumerate(clips):
+        place = here / "mine" / ("sit", "stand")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        names = [f"{COCO.joints[v].replace(' ', '_')}_{axis}" for v in order for axis in "xy"]
+        rows = [",".join(map(str, frame[order].ravel().tolist())) for frame in x]
+        (place / f"{i}.csv").write_text("\n".join([",".join(names), *rows]))
+    adopt.main(["raw=mine"])
+    assert cfg_of("mine").data.skeleton == "coco17" and p0_preprocess.main(["recipe=mine"]) == 0
+    store = ClipStore(here / "stores" / "mine")
+    shown, want = store.frames[0, :, 1], clips[0][0, :, 1]  # heights in the first frame of sit-0; want: downwards
+    there = shown != 0
+    assert there.sum() > 10 and np.corrcoef(shown[there], -want[there])[0, 1] > 0.999
+
+
+def test_one_odd_clip_of_many_is_left_out_and_named(here, capsys):
+    raw = folder(here / "mine", [clip(i) for i in range(24)], ["a", "b"])
+    np.save(raw / "c5.npy", np.ones((5, 17, 3)))
+    assert adopt.main([f"raw={raw}"]) == 3
+    assert "c5: has 17 joints, the others have 25" in capsys.readouterr().err
 
 
 def test_three_numbers_a_joint_are_taken_for_x_y_score_if_they_look_so(here):

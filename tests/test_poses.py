@@ -104,6 +104,15 @@ def test_json_that_is_no_clip_is_told_in_one_line(tmp_path, text, words):
     assert "\n" not in str(e.value)
 
 
+def test_columns_that_name_the_skeletons_joints_are_put_into_its_order(tmp_path):
+    lines = ["time,right_hand_x,right_hand_y,Hip Center_x,Hip Center_y,nose_x,nose_y", "0,1,2,3,4,5,6"]
+    (tmp_path / "clip.csv").write_text("\n".join(lines))
+    x = load_pose(tmp_path / "clip.csv", ["hip centre", "right hand"])
+    np.testing.assert_array_equal(x, [[[3, 4], [1, 2]]])
+    assert load_pose(tmp_path / "clip.csv", ["hip", "right hand"]).shape == (1, 3, 2)  # another skeleton's
+    assert poses.told_joints(tmp_path / "clip.csv") == ["right hand", "hip centre", "nose"]
+
+
 @pytest.mark.parametrize("text, words", [
     ("", "no frame"), ("a_x,a_y\n", "no frame"), ("a_x,a_y\n1,2,3\n", "differ in length"), ("a,b\n1,2\n", "no joint"),
     ("a_x,a_y\n1,b\n", "'b' is not a number"), ("a_x,a_y\n1,inf\n", "not finite"),
