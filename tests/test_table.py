@@ -351,8 +351,8 @@ def test_the_table_of_faults_counts_what_the_files_say(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     for name, value in (("fuzz", fuzz), ("torture", torture), ("ntu-rehearsal", ntu)):
         (tmp_path / "results" / f"{name}.json").write_text(json.dumps(value))
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
-    lines = tables.robust({}, {}, {}).splitlines()[2:]
+    monkeypatch.setattr(tables_, "ROOT", tmp_path)
+    lines = tables_.robust({}, {}, {}).splitlines()[2:]
     assert lines[0] == "| ntu | `just fuzz targets=ntu` | 10 inputs | 4 stored, 5 refused | 2 | 1 |"
     assert lines[1].startswith("| store meta.json | `just fuzz 'targets=store meta.json'` | 20 inputs |")
     assert lines[2] == "| **all inputs** | `just fuzz` | 30 inputs |  | 2 | 1 |"
