@@ -205,12 +205,18 @@ def node(body: str, jobs: object) -> list:
 
 
 def network(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict | None = None) -> Path:
-    """An ONNX file that has nothing but the metadata of a network with the view of a recipe."""
+    """An ONNX file with the metadata of a network, and in its place a mean of the joints: two classes, x and y."""
     cfg = load_config(["recipe=lite_nano", *recipe])
     about = description(cfg, skeleton, ["a", "b"], build_model(cfg, skeleton, 2), False)
     about |= {"recorded": recorded or {}, "retarget": tables(skeleton, SKELETONS)}
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("joints", "logits"))
-    graph = helper.make_graph([helper.make_node("Identity", ["joints"], ["logits"])], "none", [x], [y])
+    x = helper.make_tensor_value_info(
+        "joints", TensorProto.FLOAT, ["n", cfg.view.bodies, cfg.view.frames, skeleton.num_joints, 3])
+    y = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
+    first = helper.make_tensor("first", TensorProto.INT64, [2], [0, 1])
+    nodes = [helper.make_node("ReduceMean", ["joints", "axes"], ["mean"], keepdims=0),
+             helper.make_node("Gather", ["mean", "first"], ["logits"], axis=1)]
+    graph = helper.make_graph(nodes, "mean", [x], [y], [axes, first])
     save_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path, about)
     return path
 
