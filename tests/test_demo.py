@@ -37,7 +37,9 @@ def test_the_demo_distils_and_its_table_shows_teacher_student_alone_and_student_
     monkeypatch.setattr(p0_preprocess, "write_synthetic", few_clips)
     said = {}
     for program, argv in commands():
-        short = ["train.epochs=1", "view.bodies=1"] if program in ("p1_train", "p2_distill", "p4_export") else []
+        trains = program in ("p1_train", "p2_distill", "p4_export")
+        short = ["train.epochs=1", "view.bodies=1", "view.frames=16"] if trains else []
+        short += ["calibration=32"] * (program == "p4_export")
         code = importlib.import_module(program).main([*argv, *short])
         said[program] = capsys.readouterr()
         # After so short a training INT8 may lose a point. Phase 4 then returns 1, and `just demo` continues.
