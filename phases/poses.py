@@ -33,6 +33,7 @@ JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))({'|'.joi
 AXIS_JOINT = re.compile(rf"({'|'.join(AXES)})[_. /-]?(\d+|(?<=[_. /-]).+)", re.I)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # 1e300 becomes infinite, and is refused by who takes the clip
 def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
     """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong. joints: the skeleton's, by name.
     """

@@ -26,7 +26,9 @@ import tomli
 import torch
 from conftest import write_store
 from fuzz import ROOT, Different, Target
+from metres import as_joints
 from mutations import changed, changed_json, changed_npy, changed_zip
+from poses import load_pose
 from recordings import names, ntu_text, walker
 from reference import reference_parse
 
@@ -215,13 +217,26 @@ def own_targets(folder: Path) -> list[Target]:
             for name in "cd":
                 (raw / f"{name}.npy").unlink()
 
+    def take_pose(data: bytes) -> None:
+        path = single.with_suffix(".json" if data[:1] in b"[{" else ".csv")
+        path.write_bytes(data)
+        joints = as_joints(load_pose(path))
+        if joints.ndim != 4 or not np.isfinite(joints).all():
+            raise Different(f"load_pose gives joints of shape {joints.shape}")
+
     def one_array(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
         return (changed_zip if data[:2] == b"PK" else changed_npy)(data, rng, others)
 
+    marks = [[{"x": 0.1 * v, "y": 0.2, "z": 0.3, "visibility": 0.9} for v in range(5)] for _ in range(2)]
+    people = [{"people": [{"pose_keypoints_2d": [1.5, 2, 0.5] * 5}] * n} for n in (1, 2)]
+    poses = [json.dumps(v).encode() for v in (marks, {"frames": [{"worldLandmarks": [m]} for m in marks]}, people,
+                                              x.tolist(), [x[0].tolist(), []])]
+    poses += [b"frame,hip_x,hip_y,hand_x,hand_y\n0,1,2,3,4\n1,2,3,4,5\n", b"x0;y0;v0\n1;2;0.5\n", b"1,2,3,4,5,6\n" * 3]
     clips = [*arrays, saved(np.savez, x), saved(np.savez, joints=x, other=x)]
     return [Target("npy", arrays, whole("a.npy"), changed_npy), Target("labels", [table], whole("labels.csv")),
             Target("skeleton", about, whole("skeleton.json"), changed_json),
-            Target("clip", clips, take_clip, one_array), Target("adopt", arrays, take_adopt, changed_npy)]
+            Target("pose", poses, take_pose), Target("clip", clips, take_clip, one_array),
+            Target("adopt", arrays, take_adopt, changed_npy)]
 
 
 CFG_OWN = recipe.load_config(["recipe=utd_mhad", "data.name=own", "data.num_classes=2", 'data.skeleton=""'])
@@ -322,10 +337,9 @@ def exported_targets(folder: Path) -> list[Target]:
 
     def take_line(data: bytes) -> None:
         text = data.decode(errors="replace")
-        for frame in predict.frames([text], 3):
-            naive = np.array(json.loads(text), np.float32)
-            if frame.shape[1:] != (3, 3) or naive.size and not np.array_equal(frame, naive.reshape(-1, 3, 3)):
-                raise Different(f"a stream's line is read as shape {frame.shape}")
+        frame, naive = predict.frame_of(text, 3), np.array(json.loads(text), np.float32)
+        if frame.shape[1:] != (3, 3) or naive.size and not np.array_equal(frame, naive.reshape(-1, 3, 3)):
+            raise Different(f"a stream's line is read as shape {frame.shape}")
 
     frames = [b"[[0.1, 0.2, 0.3], [1, 2, 3], [0, 0, 0]]", b"[[[1, 2, 3], [4, 5, 6], [7, 8, 9]], "
               b"[[0, 0, 0], [1e-3, 2, 3], [0, 0, 1]]]", b"[]", b"[[], []]"]

@@ -87,6 +87,7 @@ NARROW = {"model.width": 32, "model.drop_path": 0.05, "train.optimizer": "sgd", 
           "train.batch": 16, "train.accumulate": 1, "train.average": "ema"}
 LEANING = {"distil.alpha": 0.3, "distil.beta": 0.7}
 TWO, THREE = "lite_small:0,lite_small:1", "lite_small:0,lite_small:1,lite_small:2"
+TENTH = {"train.epochs": 200, "probe.frozen": False, "probe.labels": 0.1}
 ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes there)
     "L0": ("L5", OFF),
     "L1": ("L0", {"model.joint_embedding": True}), "L2": ("L0", {"model.frame_gate": True}),
@@ -139,6 +140,9 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_nano_short_mimic": ("lite_nano_short_kd", {"distil.gamma": 0.1}),
     "lite_nano_short_dkd": ("lite_nano_short_kd", {"distil.kind": "dkd"}),
     "lite_nano_short_pretrained": ("lite_nano", {"train.epochs": 20, "init": "maskclr_nano"}),
+    "nano_started": ("lite_nano", {}),
+    "nano_tenth": ("lite_nano", TENTH),
+    "nano_tenth_started": ("lite_nano", TENTH | {"train.lr": 0.01, "train.warmup_lr": 1e-3}),
 }
 
 

@@ -13,12 +13,14 @@ from conftest import write_store
 from recipe import load_config
 from run import build_model
 from test_phase2 import QUICK, complaint, nano, state
+from transfer import init_from
 
 import last
 from last import SKELETONS, load_checkpoint
 
 # the rate never exceeds a tiny train.lr: the weights stay as they were
 STILL = ["train.warmup_lr=0", "train.min_lr=0"]
+OWN = (SKELETONS["ntu25"], list("abcd"))  # what init_from is told of the clips
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_init_takes_what_fits_and_says_what_not(small_run, capsys, tmp_path, mon
     cfg = load_config(["recipe=lite_small", *QUICK])
     model = build_model(load_config(["recipe=lite_small", "view.frames=16", "seed=5"]), SKELETONS["ntu25"], 4)
     before, old = state(model), load_checkpoint(small_run / "final.pt")["model"]
-    run.init_from(model, small_run, cfg)
+    init_from(model, small_run, cfg, *OWN)
     said = capsys.readouterr().err
     left = {k for k, v in model.state_dict().items() if v.shape != old[k].shape}
     assert {"head.linear.weight", "head.linear.bias", "stages.0.mask", "stages.0.gate"} <= left
@@ -82,9 +84,9 @@ def test_init_takes_what_fits_and_says_what_not(small_run, capsys, tmp_path, mon
 
     same = build_model(load_config(["recipe=lite_small", "view.frames=8"]), SKELETONS["ntu25"], 3)
     other_split = load_config(["recipe=lite_small", *QUICK, "data.split=xview"])
-    line = complaint(run.init_from, same, small_run, other_split)
+    line = complaint(init_from, same, small_run, other_split, *OWN)
     assert f"init: {small_run} was trained with data.split = 'xsub'" in line
-    line = complaint(run.init_from, nano(), small_run, load_config(["recipe=lite_nano", *QUICK]))
+    line = complaint(init_from, nano(), small_run, load_config(["recipe=lite_nano", *QUICK]), *OWN)
     assert "another network" in line and "model.variant" in line
 
 
