@@ -31,6 +31,7 @@ from mutations import changed, changed_json, changed_npy, changed_zip
 from poses import load_pose
 from recordings import names, ntu_text, walker
 from reference import reference_parse
+from transfer import init_from
 
 import last
 
@@ -284,7 +285,7 @@ def network_targets(folder: Path) -> list[Target]:
     def take_final(data: bytes) -> None:
         (folder / "run" / "final.pt").write_bytes(data)
         run_room.load_run(folder / "run")
-        run_room.init_from(run_room.build_model(cfg, skeleton, 3), folder / "run", cfg)
+        init_from(run_room.build_model(cfg, skeleton, 3), folder / "run", cfg, skeleton, ["a", "b", "c"])
 
     def take_last(data: bytes) -> None:
         (folder / "run" / "last.pt").write_bytes(data)
