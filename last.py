@@ -1796,11 +1796,15 @@ WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.co
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> str:
-    """The fields in which two resolved recipes differ, as text; those in WHERE do not count."""
+    """The fields in which two resolved recipes differ, as text.
+
+    Those in WHERE do not count, nor does one that is off (0, false, empty) and that the old recipe does not know: it
+    has come since, and the old run did without it.
+    """
     out = []
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)
-        if prefix + key in WHERE:
+        if prefix + key in WHERE or (key not in old and not b):
             continue
         if isinstance(a, dict) and isinstance(b, dict):
             out += filter(None, [differences(a, b, f"{prefix}{key}.")])

@@ -33,6 +33,7 @@ from last import (
     accuracy,
     atomic,
     causal,
+    differences,
     fit,
     load_checkpoint,
     lr_at,
@@ -557,6 +558,13 @@ def test_a_last_pt_of_another_recipe_names_the_difference(finished, tmp_path, ca
     shutil.copy(finished / "last.pt", tmp_path)
     line = refused(tmp_path, capsys, {"toy": 2, "train": {"lr": 1.0}})
     assert "another recipe" in line and "toy was 1, is 2" in line and "out=" in line
+
+
+def test_a_field_that_has_come_since_and_is_off_is_no_other_recipe():
+    old = {"train": {"lr": 0.1}, "data": {"name": "a"}}
+    assert differences(old, {"train": {"lr": 0.1, "new": False}, "data": {"name": "a", "fill": 0}, "init": ""}) == ""
+    assert differences(old, {"train": {"lr": 0.1, "new": 2}, "data": {"name": "a"}}) == "train.new was None, is 2"
+    assert differences(old, {"train": {"lr": 0.1}, "data": {}}) == "data.name was 'a', is None"
 
 
 @pytest.mark.parametrize("form", ["pickle", "torch"])
