@@ -237,11 +237,12 @@ def networks(entries: dict, exports: dict, bench: dict, results: str = "results"
     for path in sorted((ROOT / results / "networks").glob("*.onnx")):
         about = ExportedModel(path).about
         dataset, recipe = about["dataset"], about["recipe"]
-        e = entries.get(f"{recipe}--{dataset}-{default_split(dataset)}")
-        rows.append({"name": f"`{path.stem}`", "network": f"`{recipe}`", "form": about["form"],
+        e, causal = entries.get(f"{recipe}--{dataset}-{default_split(dataset)}"), json.loads(about["causal"])
+        rows.append({"name": f"`{path.stem}`", "network": f"`{recipe}`", "form": about["form"] + ", causal" * causal,
                      "KB": f"{path.stat().st_size / 1000:.0f}", "data": LABEL.get(dataset, dataset),
-                     "classes": str(len(json.loads(about["classes"]))), "held-out top-1": mean_sd(e, "top1"),
-                     "held-out top-1 clean": mean_sd(e, "top1_clean")})
+                     "classes": str(len(json.loads(about["classes"]))),
+                     "held-out top-1": mean_sd(e, "top1_causal" if causal else "top1"),
+                     "held-out top-1 clean": "" if causal else mean_sd(e, "top1_clean")})
     head = ["name", "network", "form", "KB", "data", "classes", "held-out top-1", "held-out top-1 clean"]
     return rows_of(head, rows)
 

@@ -22,6 +22,7 @@ from run import read_json
 from last import STREAMS, WHERE
 
 RUN_KEYS = ("seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit")
+MORE = ("top1_causal", "teacher_top1")  # in some results
 FUSED = {"lite": len(STREAMS), "last_e": 3}  # streams that one network takes in together
 DEMO = " (demonstration)"
 
@@ -87,7 +88,7 @@ def gather(runs: Path, strict: bool = True) -> dict[str, dict]:
                 raise ValueError(f"{odd}; move one of them aside")
             print(f"left out: {odd}", file=sys.stderr)
             continue
-        line = {k: r.get(k) for k in RUN_KEYS}
+        line = {k: r.get(k) for k in RUN_KEYS} | {k: r[k] for k in MORE if k in r}
         entry["runs"].append({k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()})
     for entry in found.values():
         entry["runs"].sort(key=lambda line: line["seed"] or 0)
