@@ -6,7 +6,8 @@ the same form, from what papers published (results/published.json). An entry:
     {"recipe", "dataset", "split", "params", "macs", "command",
      "runs": [{"seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit"}]}
 
-Accuracies are percent; top1_clean is null if no class of the data set leaks. An ensemble adds "streams" and
+Accuracies are percent; top1_clean is null if no class of the data set leaks. A run that also trained causally has its
+accuracy in that mode as "top1_causal", a student its teacher's as "teacher_top1". An ensemble adds "streams" and
 "params_per_stream"; its params and macs are totals. results/<recipe>--<dataset>-export.json gives sizes of real files.
 """
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """What the tests of exported files share: a short training and its export. `ship` makes them once."""
+import fcntl
 import functools
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,14 +26,16 @@ class Shipped(NamedTuple):
 
 @functools.cache
 def ship(base: Path) -> Shipped:
-    folder = base / "shipped"
-    store = write_store(folder / "stores" / "tiny", clips=48)
-    argv = ["recipe=lite_nano", *QUICK, f"data.store={store}", f"out={folder / 'runs'}"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        p1_train.main(argv)
-        code = p4_export.main([*argv, f"exports={folder / 'exports'}", "calibration=16"])
-    assert code in (0, 1)
+    """base: pytest's folder of this run; the first of its processes makes the run and the export, the others wait."""
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shipped"
+    argv = ["recipe=lite_nano", *QUICK, f"data.store={folder / 'stores' / 'tiny'}", f"out={folder / 'runs'}"]
+    with open(folder.with_suffix(".lock"), "w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "exports" / "lite_nano").exists():
+            write_store(folder / "stores" / "tiny", clips=48)
+            patch.chdir(folder)
+            p1_train.main(argv)
+            assert p4_export.main([*argv, f"exports={folder / 'exports'}", "calibration=16"]) in (0, 1)
     run = folder / "runs" / "lite_nano" / "tiny-xsub" / "seed3"
     return Shipped(folder, run, folder / "exports" / "lite_nano", argv)
 

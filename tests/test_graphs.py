@@ -17,6 +17,11 @@ ALL_ON = ()
 ALL_OFF = ("model.joint_embedding=false", "model.dct_gate=false", "model.frame_gate=false", "model.shift=random")
 
 
+@pytest.fixture(scope="module")
+def graph() -> onnx.ModelProto:
+    return graphs.to_onnx(deploy(network("ntu25", "view.frames=16")), joints(2, 1, 16, 25), 18)
+
+
 @pytest.mark.parametrize("argv,M,is_causal", [(ALL_ON, 1, False), (ALL_OFF, 2, True)])
 def test_onnx_is_the_network_for_any_batch_of_real_clips(data_folder, argv, M, is_causal):
     with np.load(data_folder / "utd-mhad.npz") as z:
@@ -67,16 +72,13 @@ def test_another_opset_than_asked_for_is_refused(monkeypatch):
         graphs.to_onnx(nn.Identity(), torch.zeros(1), 14)
 
 
-def test_equal_constants_are_stored_once():
-    module = deploy(network("ntu25", "view.frames=16"))
-    graph = graphs.to_onnx(module, joints(2, 1, 16, 25), 18).graph
-    values = [numpy_helper.to_array(i) for i in graph.initializer]
+def test_equal_constants_are_stored_once(graph):
+    values = [numpy_helper.to_array(i) for i in graph.graph.initializer]
     keys = [(str(v.dtype), v.shape, v.tobytes()) for v in values]
-    assert len(keys) == len(set(keys)) and not graph.value_info
+    assert len(keys) == len(set(keys)) and not graph.graph.value_info
 
 
-def test_weights_in_8_bits_are_within_half_a_step():
-    graph = graphs.to_onnx(deploy(network("ntu25", "view.frames=16")), joints(2, 1, 16, 25), 18)
+def test_weights_in_8_bits_are_within_half_a_step(graph):
     small = graphs.weight_only(graph)
     arrays = {i.name: numpy_helper.to_array(i) for i in small.graph.initializer}
     weights = {i.name: numpy_helper.to_array(i) for i in graph.graph.initializer}
@@ -90,10 +92,8 @@ def test_weights_in_8_bits_are_within_half_a_step():
     assert len(small.SerializeToString()) < 0.6 * len(graph.SerializeToString())
 
 
-def test_layers_put_back_to_float_one_by_one_make_the_float_graph_again():
-    model = network("ntu25", "view.frames=16")
+def test_layers_put_back_to_float_one_by_one_make_the_float_graph_again(graph):
     x = joints(24, 1, 16, 25).numpy()
-    graph = graphs.to_onnx(deploy(model), torch.from_numpy(x[:2]), 18)
     int8, plain = graphs.static_int8(graph, x)
     want = graphs.logits_of(graphs.session(plain), x)
     kinds = {i.name: i.data_type for i in int8.graph.initializer}

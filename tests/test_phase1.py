@@ -236,7 +236,7 @@ def test_collect_writes_what_its_docstring_says_and_never_synthetic_clips(runs):
     tiny, other = (json.loads((runs / f"results/lite_nano--{d}-xsub.json").read_text()) for d in ("tiny", "other"))
     assert list(tiny) == ["recipe", "dataset", "split", "params", "macs", "command", "runs"]
     for r in tiny["runs"] + other["runs"]:
-        assert list(r) == ["seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit"]
+        assert list(r) == ["seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit", "top1_causal"]
         assert all(f'"{k}"' in measured.__doc__ for k in r)
     assert [(r["seed"], r["top1"]) for r in tiny["runs"]] == [(0, 90.0), (1, 94.0), (10, 92.5)]
     assert other["runs"][0]["top1_clean"] is None
