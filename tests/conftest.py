@@ -111,3 +111,34 @@ def write_store(folder: Path, skeleton: str = "ntu25", clips: int = 24, classes:
 def make_store():
     """make_store(folder, skeleton="ntu25", clips=24, classes=3, bodies=2, seed=0) -> folder: see write_store."""
     return write_store
+
+
+# A short run of phase 1 that several files look at.
+QUICK = ["recipe=lite_nano", "data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2",
+         "train.batch=8", "train.warmup_epochs=1", "train.lr=0.05"]
+RUN = "runs/lite_nano/tiny-xsub/seed0"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Path:
+    """A tiny store, only to be read."""
+    return write_store(tmp_path_factory.mktemp("stores") / "tiny")
+
+
+@pytest.fixture
+def phase1(store, tmp_path, monkeypatch):
+    """Run phase 1 in an empty folder: phase1(*overrides, base=QUICK) -> exit code."""
+    import p1_train  # here: tests/torture.py imports this file before it knows where phases/ is
+    monkeypatch.chdir(tmp_path)
+    return lambda *argv, base=QUICK: p1_train.main([*base, f"data.store={store}", *argv])
+
+
+@pytest.fixture(scope="session")
+def done(store, tmp_path_factory):
+    """The folder of one finished run, only to be read."""
+    import p1_train
+    with pytest.MonkeyPatch.context() as m:
+        m.chdir(tmp_path_factory.mktemp("done"))
+        argv = [*QUICK, f"data.store={store}", "data.leaked=[0]", "train.causal=0.5", "train.average=swa"]
+        assert p1_train.main(argv) == 0
+        return Path(RUN).resolve()

@@ -11,39 +11,12 @@ import pytest
 import run
 import table
 import torch
-from conftest import write_store
+from conftest import QUICK, RUN, write_store
 from recipe import cli, load_config
 from run import ClipStore, build_model
 
 import last
 from last import Batches, ClipView, load_checkpoint
-
-QUICK = ["recipe=lite_nano", "data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2",
-         "train.batch=8", "train.warmup_epochs=1", "train.lr=0.05"]
-RUN = "runs/lite_nano/tiny-xsub/seed0"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return write_store(tmp_path_factory.mktemp("stores") / "tiny")
-
-
-@pytest.fixture
-def phase1(store, tmp_path, monkeypatch):
-    """Run phase 1 in an empty folder: phase1(*overrides, base=QUICK) -> exit code."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *argv, base=QUICK: p1_train.main([*base, f"data.store={store}", *argv])
-
-
-@pytest.fixture(scope="module")
-def done(store, tmp_path_factory):
-    """The folder of one finished run, only to be read."""
-    with pytest.MonkeyPatch.context() as m:
-        m.chdir(tmp_path_factory.mktemp("done"))
-        argv = [*QUICK, f"data.store={store}", "data.leaked=[0]", "train.causal=0.5", "train.average=swa"]
-        assert p1_train.main(argv) == 0
-        return Path(RUN).resolve()
-
 
 # --- what a run leaves ---
 
