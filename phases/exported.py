@@ -2,6 +2,7 @@
 """
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import sys
@@ -20,7 +21,7 @@ NETWORKS = Path(__file__).resolve().parent.parent / "results" / "networks"
 
 def named(model: str) -> Path:
     """The file that model= means: a path, or the bare name of a network that comes along."""
-    path = NETWORKS / f"{model}.onnx"
+    path = NETWORKS / f"{model.removesuffix('.onnx')}.onnx"
     return path if "/" not in model and not Path(model).exists() and path.is_file() else Path(model)
 
 
@@ -35,8 +36,11 @@ class ExportedModel:
         if path.is_dir():
             raise ValueError(f"model = {path}: is a folder; give a file in it, such as model.onnx")
         if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in NETWORKS.glob("*.onnx")))
-            raise ValueError(f"model = {path}: no such file; make one with `just phase4 recipe=...`, or take {known}")
+            known = sorted(file.stem for file in NETWORKS.glob("*.onnx"))
+            close = difflib.get_close_matches(path.name.lower(), known, n=1)
+            hint = f", did you mean {close[0]!r}?" if close and path.parent == Path() else ""
+            raise ValueError(f"model = {path}: no such file{hint or '; make one with `just phase4 recipe=...`'} "
+                             f"(networks that come along: {', '.join(known)})")
         try:
             self.session = open_session(path, weight_only=path.name.endswith(".w8.onnx"))
             about = self.session.get_modelmeta().custom_metadata_map
@@ -85,30 +89,49 @@ class ExportedModel:
     def read(self, path: Path, source: str | None = None) -> np.ndarray:
         """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.
 
-        Files of NTU RGB+D and Northwestern-UCLA are in metres anyway. What speaks against that is said. Clips of
-        another skeleton, `source` or the one with as many joints, are turned into the network's; "" forbids that.
+        Files of NTU RGB+D and Northwestern-UCLA say what skeleton they show, and are in metres; `source` says it of
+        others, "" forbids to turn them. A clip of another skeleton, that one or else the first with as many joints, is
+        turned into the network's; this, and what speaks against unit and axis, is said.
         """
-        own, V = of_format(path) is None, len(self.skeleton["joints"])
-        joints = main_two(read_clip(path, self.recorded if own else Recorded(), self.skeleton["joints"]))
-        fit = [name for name, how in self.retarget.items() if how["joints"] == joints.shape[2]]
-        if own and source != "" and joints.shape[2] != V and fit:
-            return self.turned(joints, source if source in fit else fit[0], path)
-        if own and joints.shape[2] == V:
+        fixed = of_format(path)
+        known = source if fixed is None else fixed
+        joints = main_two(read_clip(path, Recorded() if fixed else self.recorded, self.skeleton["joints"]))
+        other = self.other(joints.shape[2]) if known is None else known
+        if other in self.retarget:
+            return self.turned(joints, other, path, fixed is not None)
+        if fixed is None and joints.shape[2] == len(self.skeleton["joints"]):
             joints = self.in_metres(joints)
             for line in complaints(trunk_vector(joints[0], self.trunk)[None], self.recorded):
                 print(f"{path}: {line.split(': give')[0]}: is it recorded as the training clips were?",
                       file=sys.stderr)
         return joints
 
-    def turned(self, joints: np.ndarray, source: str, path: Path) -> np.ndarray:
-        """Joints of another skeleton as the network's own; unit and upright axis are measured, and said."""
-        how = self.retarget[source]
-        _, unit, up = guess(trunk_vector(joints[0], how["trunk"])[None])
+    def other(self, V: int) -> str | None:
+        """The first skeleton of V joints that can be turned into the network's, unless that has as many itself."""
+        fit = (name for name, how in self.retarget.items() if how["joints"] == V != len(self.skeleton["joints"]))
+        return next(fit, None)
+
+    def turned(self, joints: np.ndarray, source: str, path: Path, metres: bool) -> np.ndarray:
+        """Joints of another skeleton as the network's own, which is said. ValueError if there are more or fewer."""
+        if joints.shape[2] != self.retarget[source]["joints"]:
+            raise ValueError(f"{path}: has {joints.shape[2]} joints, {source} has {self.retarget[source]['joints']}")
+        recorded = Recorded() if metres else self.measured(joints, source)
+        how = "" if metres else f" ({recorded.unit}, {recorded.up} up)"
+        hint = "" if metres else "; skeleton.json beside it may name another skeleton"
+        print(f"{path}: joints of {source}{how} are turned into the network's {self.skeleton['name']}{hint}",
+              file=sys.stderr)
+        return self.turn(joints, source, recorded)
+
+    def measured(self, joints: np.ndarray, source: str) -> Recorded:
+        """Unit and upright axis of another skeleton's joints (M, L, V, 3), by the trunk of the main body."""
+        _, unit, up = guess(trunk_vector(joints[0], self.retarget[source]["trunk"])[None])
         unit = unit if joints[..., 2].any() else "px"
-        unit, up = unit or "body", up if up in AXES else "y"
-        print(f"{path}: joints of {source} ({unit}, {up} up) are turned into the network's {self.skeleton['name']}; "
-              "skeleton.json beside it may name another skeleton", file=sys.stderr)
-        return retargeted(in_metres(joints, Recorded(unit, up), how["trunk"]), how["means"])
+        return Recorded(unit or "body", up if up in AXES else "y")
+
+    def turn(self, joints: np.ndarray, source: str, recorded: Recorded) -> np.ndarray:
+        """Another skeleton's joints (M, L, W, 3) as recorded -> the network's (M, L, V, 3) in metres, y up."""
+        how = self.retarget[source]
+        return retargeted(in_metres(joints, recorded, how["trunk"]), how["means"])
 
     def in_metres(self, joints: np.ndarray) -> np.ndarray:
         """Joints (M, L, V, 3), recorded as the training clips were, in metres, y up."""

@@ -20,9 +20,11 @@ all, and an earlier page there is replaced.
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import http.server
+import io
 import json
 import os
 import shutil
@@ -62,7 +64,8 @@ def options(argv: list[str]) -> dict:
     if given["serve"] and not (given["serve"].isdigit() and 0 < int(given["serve"]) < 65536):
         raise ValueError(f"serve = {given['serve']!r}: must be a port, 1 to 65535, such as 8000")
     if not given["model"] and not (given["serve"] and (out / MARK).is_file()):
-        raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it; several with commas between")
+        raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it, or a name in results/networks, "
+                         "such as model=utd_mhad; several with commas between")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ValueError(f"out = {out}: is no folder; give the folder of the page")
     if given["model"] and out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
@@ -121,6 +124,19 @@ def write_networks(paths: list[Path], folder: Path) -> list[str]:
     return names
 
 
+def clearest(model: ExportedModel, folder: Path, clips: list[dict[str, str]]) -> int:
+    """The clip to begin with: one that the network names rightly, if it has that name, and is surest of."""
+    def sure(clip: dict[str, str]) -> tuple[bool, float]:
+        with contextlib.redirect_stderr(io.StringIO()):  # that joints are turned, of each clip
+            joints = model.read(folder / clip["file"])
+        if joints.shape[2] != len(model.skeleton["joints"]):
+            return False, 0.0
+        label, p = model.top(joints, 1)[0]
+        return label == clip["title"], p
+
+    return max(range(len(clips)), key=lambda i: sure(clips[i]))
+
+
 def write_clips(folder: Path) -> list[dict[str, str]]:
     """One synthetic clip per action, as .npy; [{file, title}]."""
     folder.mkdir()
@@ -144,6 +160,7 @@ def write_page(paths: list[Path], out: Path) -> None:
     try:
         networks = write_networks(paths, new / "networks")
         clips = write_clips(new / "clips")
+        start = clearest(ExportedModel(paths[0]), new / "clips", clips)
         for file in sorted(SOURCE.iterdir()):
             if file.suffix in (".html", ".css", ".js", ".svg"):
                 shutil.copyfile(file, new / file.name)
@@ -153,7 +170,7 @@ def write_page(paths: list[Path], out: Path) -> None:
             for file in files:
                 shutil.copyfile(folder / inside / file, new / place / file)
         (new / "licences.html").write_text(licences(folders), encoding="utf-8")
-        (new / MARK).write_text(json.dumps({"networks": networks, "clips": clips}, indent=1))
+        (new / MARK).write_text(json.dumps({"networks": networks, "clips": clips, "start": start}, indent=1))
         replace_folder(new, out, out.with_name(f".{out.name}.old"))
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -220,10 +237,11 @@ def server(folder: Path, port: int) -> Server:
 def main(argv: list[str]) -> None:
     given = options(argv)
     out = Path(given["out"])
-    if given["model"]:
-        write_page([named(path) for path in given["model"].split(",") if path], out)
-    if given["serve"]:
-        with server(out, int(given["serve"])) as serving:
+    # the port first: if it is taken, the page that is there stays
+    with server(out, int(given["serve"])) if given["serve"] else contextlib.nullcontext() as serving:
+        if given["model"]:
+            write_page([named(path) for path in given["model"].split(",") if path], out)
+        if serving:
             print(f"http://127.0.0.1:{given['serve']} shows it; Ctrl-C ends it", flush=True)
             try:
                 serving.serve_forever()

@@ -11,12 +11,14 @@ upright axis come from the file's metadata. An array of another skeleton is turn
 be had (retarget.py), else refused. format: text, csv or json; top=5 names.
 
 stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
-[[[x, y, z], ...], ...]; an empty list is a frame without a body. The newest window=T frames are classified at every
-frame. A line is printed as soon as one class has led for hold=5 frames with a probability of at least sure=0.8, and
-again when another class does. The last line gives the milliseconds per frame. A file made with `just phase4 ...
-causal=true` suits this best, if the network was trained for it (train.causal): its temporal convolutions read no frame
-ahead. A line that is no frame is skipped, which is said once for each kind of fault; after two seconds without a frame
-the window starts anew.
+[[[x, y, z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own
+joints, in its order, unit and axes (`just info model=utd_mhad` lists them), or those of a skeleton that can be turned
+into them, such as MediaPipe's 33. The newest window frames (the network's T) are classified at every frame. A line is
+printed as soon as one class has led for hold=5 frames with a probability of at least sure=0.8, and again when another
+class does: `frame 26: sit down (89 %)`, or {"frame": 26, "label": "sit down", ...} with format=json. At the end come
+the milliseconds per frame. A file made with `just phase4 ... causal=true` suits this best, if the network was trained
+for it (train.causal): its temporal convolutions read no frame ahead. A line that is no frame is skipped, which is said
+once for each kind of fault; after two seconds without a frame the window starts anew.
 Exit codes: 0 done, 2 bad input, 3 some files of a folder were skipped, each named with its reason, 130 interrupted.
 """
 from __future__ import annotations
@@ -27,18 +29,14 @@ import io
 import json
 import os
 import sys
-import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from arrays import metadata
 from exported import ExportedModel, named
+from live import stream
 from poses import is_frames
 from readers import READABLE, of_format
-
-STALL = 2.0  # seconds without a frame
 
 Ranking = list[tuple[str, float]]  # (label, probability), the most probable first
 
@@ -70,13 +68,14 @@ def options(argv: list[str]) -> dict:
     if min(given["top"], given["hold"]) < 1 or given["window"] < 0 or not 0 <= given["sure"] <= 1:
         raise ValueError("top, hold and window must be at least 1, sure must lie in 0 to 1")
     if not given["model"]:
-        raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it")
+        raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it, or a name in results/networks, "
+                         "such as model=utd_mhad")
     streams = given["stream"] == "true"
     if bool(given["clip"]) == streams:
         both = ", not both" if streams else ""
         raise ValueError(f"give clip=FILE or FOLDER, or stream=true for frames on standard input{both}")
-    if streams and (given["format"] != "text" or given["out"]):
-        raise ValueError("stream=true prints lines of text: it takes no format= and no out=")
+    if streams and (given["format"] == "csv" or given["out"]):
+        raise ValueError("stream=true prints lines of text, or of JSON (format=json): it takes no csv and no out=")
     folder = Path(given["out"]).absolute().parent
     if given["out"] and not folder.is_dir():
         raise ValueError(f"out = {given['out']}: there is no folder {folder}")
@@ -103,11 +102,11 @@ def recordings(clip: Path) -> dict[str, Path]:
 def read(path: Path, model: ExportedModel) -> np.ndarray:
     """Joints (M, L, V, 3) of a file; ValueError if it does not have the model's skeleton."""
     name, V = model.skeleton["name"], len(model.skeleton["joints"])
-    fixed = theirs = of_format(path)
+    theirs = of_format(path)
     if theirs is None and (path.parent / "skeleton.json").is_file():
         theirs = metadata(path.parent).get("skeleton")
         theirs = theirs.get("name", "own") if isinstance(theirs, dict) else theirs
-    if theirs not in (None, name, *(() if fixed else model.retarget)):
+    if theirs not in (None, name, *model.retarget):
         raise ValueError(f"{path}: is of skeleton {theirs!r}, the model knows {name!r} ({V} joints)")
     joints = model.read(path, theirs)
     if joints.shape[2] != V:
@@ -174,86 +173,14 @@ def check_out(out: Path, model: Path, text: str) -> None:
         raise ValueError(f"out = {out}: exists, and would be lost; give another name")
 
 
-def frame_of(line: str, V: int) -> np.ndarray:
-    """Joints (M, V, 3) of a line, M = 0 for a frame without a body; ValueError says what is wrong with the line."""
-    try:
-        with np.errstate(over="ignore"):  # 1e300 becomes infinite, and is refused below
-            x = np.asarray(json.loads(line), np.float32)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        raise ValueError(f"is no JSON list of {V} joints, [[x, y, z], ...]") from None
-    x = x[None] if x.ndim == 2 else x
-    if x.size == 0:
-        return np.zeros((0, V, 3), np.float32)
-    if x.ndim != 3 or x.shape[1:] != (V, 3):
-        raise ValueError(f"has shape {x.shape[-2:] if x.ndim else x.shape}, must be {V} joints [x, y, z]")
-    if not np.isfinite(x).all():
-        raise ValueError("a coordinate is not finite; a missing joint is [0, 0, 0]")
-    return x
-
-
-def frames(lines: Iterable[str], V: int, skipped: Counter) -> Iterator[tuple[np.ndarray, bool]]:
-    """(joints (M, V, 3), whether the frames had stalled before it) of each good line.
-
-    A bad line is counted in `skipped` by what is wrong with it, and the first of each kind is said.
-    """
-    came = time.monotonic()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            x = frame_of(line, V)
-        except ValueError as e:
-            skipped[str(e)] += 1
-            if skipped[str(e)] == 1:
-                print(f"standard input, line {number}: {e}: skipped, and so is every such line", file=sys.stderr)
-            continue
-        before, came = came, time.monotonic()
-        yield x, came - before > STALL
-
-
-def stream(model: ExportedModel, lines: Iterable[str], sure: float, hold: int, window: int) -> None:
-    """Print a label as soon as one class has led for `hold` frames with probability `sure`, then when another does.
-
-    Bad lines are skipped. After STALL seconds without a frame the window starts anew: what the camera saw before is no
-    part of what it sees now.
-    """
-    V, bodies = len(model.skeleton["joints"]), max(model.view["bodies"], 2)
-    kept, leads = deque(maxlen=window), deque(maxlen=hold)  # frames (M, V, 3); leading classes, -1 if unsure
-    said, took, number, skipped = None, [], 0, Counter()
-    for number, (x, stalled) in enumerate(frames(lines, V, skipped), 1):
-        started = time.perf_counter()
-        if stalled:
-            kept.clear()
-            leads.clear()
-        frame = np.zeros((bodies, V, 3), np.float32)
-        frame[:len(x)] = x[:bodies]
-        kept.append(frame)
-        clip = np.stack(kept, 1)  # m l v 3
-        clip = clip[clip.any((1, 2, 3))]  # as in a store, the next body takes the place of one that is never seen
-        if not len(clip):
-            continue
-        p = model(model.in_metres(clip))
-        leads.append(int(p.argmax()) if p.max() >= sure else -1)
-        took.append(1000 * (time.perf_counter() - started))
-        if len(leads) == hold and len(set(leads)) == 1 and leads[0] not in (-1, said):
-            said = leads[0]
-            print(f"frame {number}: {model.classes[said]} ({100 * p[said]:.0f} %)", flush=True)
-    lost = f"; {skipped.total()} lines were skipped" if skipped else ""
-    if not took:
-        raise ValueError(f"standard input: no frame with a body{lost}")
-    if said is None:
-        print(f"frame {number}: not sure; {model.classes[int(p.argmax())]} is likeliest ({100 * p.max():.0f} %)")
-    print(f"{number} frames, {np.median(took):.2f} ms each (median; 95 of 100 within {np.percentile(took, 95):.2f} ms)"
-          f"{lost}", file=sys.stderr)
-
-
 def main(argv: list[str]) -> int:
     given = options(argv)
     path = named(given["model"])
     model = ExportedModel(path)
     if given["stream"] == "true":
         sys.stdin.reconfigure(errors="replace")  # a garbled line is a bad line, not the end
-        stream(model, sys.stdin, given["sure"], given["hold"], given["window"] or model.view["frames"])
+        stream(model, sys.stdin, given["sure"], given["hold"], given["window"] or model.view["frames"],
+               given["format"])
         return 0
     found, skipped = classify(model, Path(given["clip"]), given["top"])
     text = report(found, given["format"])

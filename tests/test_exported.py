@@ -3,12 +3,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import info
 import numpy as np
 import pytest
 import retarget
 import torch
 from conftest import write_store
-from exported import ExportedModel, clip_view
+from exported import ExportedModel, clip_view, named
 from hypothesis import given
 from hypothesis import strategies as st
 from p4_export import description
@@ -80,3 +81,13 @@ def test_metadata_that_is_missing_or_no_json_is_one_line():
     for about in ({}, metadata() | {"view": "{"}, metadata() | {"skeleton": "[" * 100_000}):
         with pytest.raises(ValueError, match="model.onnx: its metadata are damaged"):
             understood(about)
+
+
+def test_info_lists_the_joints_and_actions_of_a_file_in_its_own_order(capsys):
+    info.main(["model=utd_mhad"])
+    said, model = capsys.readouterr().out, ExportedModel(named("utd_mhad"))
+    joints = [line[5:21].strip() for line in said.splitlines() if " parent " in line]
+    assert joints == model.skeleton["joints"] and "takes 1 body of utd20, 20 joints, in m with y up" in said
+    assert said.rstrip().endswith(", ".join(model.classes)) and "mediapipe33" in said
+    with pytest.raises(ValueError, match="did you mean 'nw_ucla'"):
+        info.main(["model=nw_ucl"])

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import browser
+import live
 import numpy as np
 import page
 import predict
@@ -295,7 +296,11 @@ def test_arrays_of_every_kind_and_other_skeletons_are_read_as_predict_reads_them
     for name, (model, x) in arrays.items():
         np.save(tmp_path / f"{name}.npy", x)
         jobs.append((model, tmp_path / f"{name}.npy"))
-    said = dict(zip(arrays, check_views(jobs), strict=True))
+    ucla = tmp_path / "a01_s01_e00_v01.json"
+    ucla.write_text(json.dumps({"skeletons": body[:, :20].tolist(), "label": 1}))
+    *told, turned = check_views([*jobs, (ntu, ucla)])
+    assert turned == "Joints of kinect20 are turned into the network's ntu25."
+    said = dict(zip(arrays, told, strict=True))
     assert said["mediapipe"] == "Joints of mediapipe33 (mm, -y up) are turned into the network's ntu25."
     doubted = {Path(line.split(":")[0]).stem for line in capsys.readouterr().err.splitlines() if "recorded as" in line}
     assert {name for name, text in said.items() if "was trained on" in text} == doubted
@@ -313,13 +318,13 @@ def test_what_the_page_cannot_read_is_a_sentence(tmp_path):
     np.save(tmp_path / "whole.npy", np.ones((5, 25, 3)))
     cut = (tmp_path / "whole.npy").read_bytes()[:300]
     files = {"cut.npy": cut, "no.npy": b"hello", "empty.npy": b"", "bad.skeleton": b"1\n1\nnonsense\n",
-             "x.json": json.dumps({"skeletons": np.ones((4, 20, 3)).tolist()}).encode(), "x.txt": b""}
+             "x.json": b"{", "x.txt": b""}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     expected = {"nineteen.npy": "has 19 joints", "nobody.npy": "no body in any frame", "nan.npy": "not a finite number",
                 "flat.npy": "have the shape (5, 25)", "words.npy": "save it as float32", "cut.npy": "ends too early",
                 "no.npy": "not a numpy file", "empty.npy": "not a numpy file", "bad.skeleton": "line 3: a body has 10",
-                "x.json": "the skeleton kinect20; this network knows ntu25", "x.txt": "is no clip"}
+                "x.json": "not JSON", "x.txt": "is no clip"}
     found = node(VIEWS, [{"model": str(model), "clip": str(tmp_path / name)} for name in expected])
     for (name, message), got in zip(expected.items(), found, strict=True):
         assert name in got["error"] and message in got["error"] and got["error"].endswith("."), got
@@ -335,8 +340,8 @@ def test_the_page_is_sure_when_predict_is(shipped, capsys):
             answers.append(p.tolist())
 
     class Oracle:
-        skeleton, classes, view = model.skeleton, model.classes, model.view
-        asked = -1
+        skeleton, classes, view, other = model.skeleton, model.classes, model.view, model.other
+        retarget, recorded, asked = model.retarget, model.recorded, -1
 
         def in_metres(self, clip):
             return clip
@@ -346,7 +351,7 @@ def test_the_page_is_sure_when_predict_is(shipped, capsys):
             return np.array(answers[self.asked])
 
     line = json.dumps(rng.normal(size=(25, 3)).tolist())
-    predict.stream(Oracle(), [line] * len(answers), 0.8, 5, 12)
+    live.stream(Oracle(), [line] * len(answers), 0.8, 5, 12)
     want = [(int(n) - 1, int(c)) for n, c in re.findall(r"frame (\d+): swing (\d)", capsys.readouterr().out)]
     got = node("""const { Watcher } = await import(root + "/network.js"), watcher = new Watcher();
         return jobs.map((p, i) => [i, watcher.see(p)]).filter(([, said]) => said !== null);""", answers)

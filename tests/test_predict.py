@@ -6,18 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import live
 import numpy as np
 import onnx
 import p4_export
 import predict
 import pytest
 import torch
-from conftest import ROOT
-from exported import ExportedModel
+from conftest import ROOT, rest_pose
+from exported import ExportedModel, named
 from graphs import to_onnx
 from run import ClipStore
 from shipped import Shipped, recorded, ship
 from torch import nn
+
+from last import SKELETONS
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +52,7 @@ class Stub:
 
     def __init__(self, model: ExportedModel, answer: np.ndarray, **view: int):
         self.skeleton, self.classes, self.view = model.skeleton, model.classes, model.view | view
+        self.retarget, self.recorded, self.other = model.retarget, model.recorded, model.other
         self.answer, self.seen = answer, []
 
     def in_metres(self, clip: np.ndarray) -> np.ndarray:
@@ -111,10 +115,44 @@ def test_frames_on_standard_input_become_a_label_with_its_latency(shipped, clips
     assert "not sure" in unsure.stdout
 
 
+def test_a_stream_answers_in_json_and_ctrl_c_still_tells_the_times(shipped, capsys):
+    stub = Stub(ExportedModel(shipped.export / "model.onnx"), np.array([0.75, 0.25, 0]))
+
+    def camera(pauses: bool):
+        yield from [GOOD] * 4
+        if pauses:
+            raise KeyboardInterrupt
+
+    live.stream(stub, camera(False), 0.5, 3, 12, "json")
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert said == [{"frame": 3, "label": "swing 0", "probability": 0.75, "sure": True}]
+    with pytest.raises(KeyboardInterrupt):
+        live.stream(stub, camera(True), 0.9, 3, 12, "json")
+    ended = capsys.readouterr()
+    assert not ended.out and ended.err.startswith("4 frames, ")
+
+
+def test_a_stream_of_another_skeleton_is_turned_as_its_clip_is(shipped, tmp_path, capsys):
+    """MediaPipe's world landmarks: metres, y down. x and y alone, and scores, are read as a clip's are."""
+    model = ExportedModel(shipped.export / "model.onnx")
+    stub, x = Stub(model, np.array([1.0, 0, 0])), np.random.default_rng(0).normal(0, 0.1, (5, 33, 3)).astype(np.float32)
+    x += rest_pose(SKELETONS["mediapipe33"]) * [-1, -1, 1] + [0, 0, 3]
+    stub.measured, stub.turn = model.measured, model.turn
+    for name, clip in (("xyz", x), ("scored", np.concatenate([x, np.ones((5, 33, 1))], 2)), ("flat", 500 * x[..., :2])):
+        np.save(tmp_path / f"{name}.npy", clip)
+        want = predict.read(tmp_path / f"{name}.npy", model)
+        said = capsys.readouterr().err.split(": ", 1)[1].split(";")[0]
+        stub.seen.clear()
+        live.stream(stub, ["[]", *(json.dumps(frame.tolist()) for frame in clip), GOOD], 0.5, 2, 12)
+        np.testing.assert_allclose(stub.seen[-1][:, -5:], want, atol=1e-5)
+        err = capsys.readouterr().err.splitlines()
+        assert err[0] == said and "mediapipe33" in said and "line 7: has shape (25, 3), must be 33 joints" in err[1]
+
+
 def test_the_last_window_alone_decides(shipped, clips, capsys):
     stub = Stub(ExportedModel(shipped.export / "model.onnx"), np.array([1.0, 0, 0]))
     line = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist())
-    predict.stream(stub, [line] * 9, 0.5, 3, 4)
+    live.stream(stub, [line] * 9, 0.5, 3, 4)
     assert [clip.shape[1] for clip in stub.seen] == [1, 2, 3, 4, 4, 4, 4, 4, 4]
     assert capsys.readouterr().out == "frame 3: swing 0 (100 %)\n", "one line as soon as it is sure, none after"
 
@@ -129,7 +167,7 @@ BAD = {"hello": "is no JSON", "[" * 5000: "is no JSON", f"[{', '.join([f'[{10**4
 @pytest.mark.parametrize("line,message", BAD.items(), ids=range(len(BAD)))
 def test_a_stream_outlives_a_bad_line_and_says_what_is_wrong_with_it(shipped, capsys, line, message):
     stub = Stub(ExportedModel(shipped.export / "model.onnx"), np.array([1.0, 0, 0]))
-    predict.stream(stub, io.StringIO(f"{GOOD}\n{line}\n{GOOD}{line}\n{GOOD}"), 0.5, 3, 12)
+    live.stream(stub, io.StringIO(f"{GOOD}\n{line}\n{GOOD}{line}\n{GOOD}"), 0.5, 3, 12)
     said = capsys.readouterr()
     assert said.out == "frame 3: swing 0 (100 %)\n" and [clip.shape[1] for clip in stub.seen] == [1, 2, 3]
     first, last = said.err.splitlines()
@@ -151,19 +189,19 @@ def test_each_kind_of_bad_line_is_said_once_and_bytes_that_are_no_text_end_nothi
     ("", "no frame with a body"), ("[]\nhello\n", "no frame with a body; 1 lines were skipped")])
 def test_a_stream_without_any_frame_is_an_error(shipped, text, message):
     with pytest.raises(ValueError, match=message):
-        predict.stream(ExportedModel(shipped.export / "model.onnx"), io.StringIO(text), 0.8, 5, 12)
+        live.stream(ExportedModel(shipped.export / "model.onnx"), io.StringIO(text), 0.8, 5, 12)
 
 
 def test_after_a_stall_the_window_starts_anew(shipped, monkeypatch):
     stub, clock = Stub(ExportedModel(shipped.export / "model.onnx"), np.array([1.0, 0, 0])), [0.0]
-    monkeypatch.setattr(predict.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
 
     def camera():
         for pause in (0.1, 0.1, 0.1, 5, 0.1, 1.9):
             clock[0] += pause
             yield GOOD
 
-    predict.stream(stub, camera(), 0.5, 2, 12)
+    live.stream(stub, camera(), 0.5, 2, 12)
     assert [clip.shape[1] for clip in stub.seen] == [1, 2, 3, 1, 2, 3]
 
 
@@ -181,12 +219,12 @@ def test_what_is_no_model_or_no_clip_of_it_is_one_line(shipped, clips, tmp_path)
     good = sorted(clips.iterdir())[0]
     cases = [(tmp_path / "cut.onnx", good, "is no ONNX file that can be used"),
              (tmp_path / "other.onnx", good, "carries no metadata"),
-             (tmp_path / "none.onnx", good, "no such file; make one"),
+             (tmp_path / "none.onnx", good, "no such file; make one"), ("utd_mhadd", good, "did you mean 'utd_mhad'"),
              (whole, tmp_path / "nineteen.npy", "has 19 joints, the model's skeleton 'ntu25' has 25"),
              (whole, tmp_path / "empty.npy", "no frame"),
              (whole, tmp_path / "nobody.npy", "no body in any frame"),
              (whole, tmp_path / "nan.npy", "not finite"),
-             (whole, ucla, "is of skeleton 'kinect20', the model knows 'ntu25'"),
+             (whole, ucla, "has 25 joints, kinect20 has 20"),
              (whole, tmp_path / "bad.skeleton", "line 3"),
              (whole, tmp_path / "absent.npy", "no such file or folder")]
     for model, clip, message in cases:
@@ -201,6 +239,32 @@ def test_what_is_no_model_or_no_clip_of_it_is_one_line(shipped, clips, tmp_path)
     (tmp_path / "torn.npz").write_bytes(torn)
     done = run(f"model={whole}", f"clip={tmp_path}", "format=csv", "top=1")
     assert done.returncode == 3 and len(done.stdout.splitlines()) == 2 and done.stderr.count("skipped:") == 7
+
+
+def test_a_file_of_a_known_format_is_turned_as_an_array_of_its_joints_is(shipped, tmp_path, capsys):
+    model = ExportedModel(shipped.export / "model.onnx")
+    x = np.random.default_rng(0).normal(0, 0.1, (5, 20, 3)) + rest_pose(SKELETONS["kinect20"]) + [0, 0, 3]
+    (tmp_path / "a01_s01_e00_v01.json").write_text(json.dumps({"skeletons": x.tolist(), "label": 1}))
+    np.save(tmp_path / "x.npy", x)
+    (tmp_path / "skeleton.json").write_text('{"skeleton": "kinect20"}')
+    ours, theirs = (predict.read(tmp_path / name, model) for name in ("a01_s01_e00_v01.json", "x.npy"))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert "joints of kinect20 are turned into the network's ntu25\n" in capsys.readouterr().err
+
+
+def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
+    """UTD-MHAD's 20 joints are kinect20's in another order: skeleton.json says which they are."""
+    model, kinect = ExportedModel(named("utd_mhad")), SKELETONS["kinect20"]
+    with np.load(data_folder / "utd-mhad.npz") as z:
+        own = z["data"][:z["offsets"][1]].astype(np.float32)
+    names = [name.replace("center", "centre") for name in model.skeleton["joints"]]
+    np.save(tmp_path / "own.npy", own)
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "x.npy", own[:, [names.index(name) for name in kinect.joints]])
+    (tmp_path / "other" / "skeleton.json").write_text('{"skeleton": "kinect20"}')
+    want = model(predict.read(tmp_path / "own.npy", model))
+    np.testing.assert_allclose(model(predict.read(tmp_path / "other" / "x.npy", model)), want, atol=1e-4)
+    assert "kinect20" in capsys.readouterr().err
 
 
 def test_a_folder_that_names_another_skeleton_is_refused(shipped, tmp_path):
@@ -242,5 +306,5 @@ def test_a_body_that_is_never_seen_leaves_its_place_to_the_next_as_in_a_store(sh
     assert np.array_equal(a, b)
     stub = Stub(model, a, bodies=1)
     lines = [json.dumps([np.zeros((25, 3)).tolist(), f.tolist()]) for f in x[0]]
-    predict.stream(stub, lines, 0.0, 1, 500)
+    live.stream(stub, lines, 0.0, 1, 500)
     assert np.array_equal(stub.seen[-1], x)

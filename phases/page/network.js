@@ -64,14 +64,17 @@ export class Network {
 
   /** Clip of a file in metres, y up, in the network's joints, and a sentence about what was done to it, or "". */
   read(name, bytes) {
-    const suffix = suffixOf(name), V = this.skeleton.joints.length, mine = this.skeleton.name;
-    const theirs = OF_FORMAT[suffix];
+    const V = this.skeleton.joints.length, mine = this.skeleton.name, theirs = OF_FORMAT[suffixOf(name)];
+    const clip = mainTwo(readClip(name, bytes, theirs ? {} : this.recorded));
+    const fits = ([other, table]) => table.joints === clip.V && (theirs ? other === theirs : clip.V !== V);
+    const [source, how] = Object.entries(this.retarget).find(fits) ?? [];
+    if (how && theirs) {
+      return { clip: retargeted(clip, how.means), said: `Joints of ${source} are turned into the network's ${mine}.` };
+    }
+    if (how) return this.turned(clip, source, how);
     if (theirs && theirs !== mine) {
       throw new Unreadable(`${name} shows the skeleton ${theirs}; this network knows ${mine} (${V} joints).`);
     }
-    const clip = mainTwo(readClip(name, bytes, theirs ? {} : this.recorded));
-    const [source, how] = Object.entries(this.retarget).find(([, table]) => table.joints === clip.V) ?? [];
-    if (!theirs && clip.V !== V && how) return this.turned(clip, source, how);
     if (clip.V !== V) {
       throw new Unreadable(`${name} has ${clip.V} joints; this network's skeleton, ${mine}, has ${V}.`);
     }

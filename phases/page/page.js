@@ -21,6 +21,9 @@ const page = { networks: [], network: null, clips: [], turn: 0, shown: null };
 const FORMS = { fp32: "FP32", int8: "INT8", w8: "8-bit weights" };
 
 async function addNetwork(name, bytes) {
+  const same = page.networks.find((other) => other.bytes.length === bytes.length &&
+    other.bytes.every((byte, i) => byte === bytes[i]));
+  if (same) return same;
   const network = new Network(name, bytes);
   await network.open(ort);
   page.networks.push(network);
@@ -29,19 +32,27 @@ async function addNetwork(name, bytes) {
   Object.assign(radio, { type: "radio", name: "network", id });
   radio.addEventListener("change", () => choose(network));
   text.textContent = `${recipe.replaceAll("_", " ")}, ${FORMS[form] ?? form}`;
-  detail.textContent = `${dataset.replaceAll("_", "-")} · ${kilobytes(bytes.length)}` +
+  detail.textContent = `${dataset.replaceAll("_", "-")} · ${network.classes.length} actions · ` +
+    kilobytes(bytes.length) +
     (top1 ? ` · top-1 ${Number(top1).toFixed(1)} %` : "");
   label.append(radio, text, detail);
   $("networks").append(label);
   return network;
 }
 
+/** Take the answer off the page: bars, name and strip. */
+function noAnswer() {
+  const { network } = page;
+  buildBars(network);
+  $("answer").textContent = "";
+  strip($("strip"), null, network.skeleton, [], network.window / RATE);
+}
+
 function choose(network) {
   page.network = network;
   $("networks").children[page.networks.indexOf(network)].querySelector("input").checked = true;
   times.network.length = 0;
-  buildBars(network);
-  $("answer").textContent = "";
+  noAnswer();
   $("knows").textContent = `The ${network.classes.length} actions it knows`;
   $("classes").replaceChildren(...network.classes.map((name) => {
     const item = document.createElement("li");
@@ -49,7 +60,6 @@ function choose(network) {
     return item;
   }));
   $("ago").textContent = `${(network.window / RATE).toFixed(0)} seconds ago`;
-  strip($("strip"), null, network.skeleton, [], network.window / RATE);
   $("camera").disabled = !network.ofCamera;
   $("estimator").hidden = !network.ofCamera;
   if (!network.ofCamera) {
@@ -78,7 +88,7 @@ function stop() {
   $("picture").className = "";
   $("camera").textContent = "Use the camera";
   $("camera").setAttribute("aria-pressed", "false");
-  $("answer").textContent = "";
+  if (page.network) noAnswer();
   hint("");
   for (const list of Object.values(times)) list.length = 0;
   showTimes();
@@ -91,7 +101,7 @@ function stop() {
 
 const nextPaint = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
 
-/** A clip of a file at RATE frames a second. `action`: what it is known to show. */
+/** A clip of a file at RATE frames a second. `action`: what a synthetic clip shows. */
 async function playClip(name, bytes, action) {
   const { clip, said } = page.network.read(name, bytes), { network } = page, turn = stop(), V = clip.V;
   const known = !action || network.classes.includes(action);
@@ -99,7 +109,7 @@ async function playClip(name, bytes, action) {
   page.shown = { again: () => guarded(() => playClip(name, bytes, action)) };
   page.live = live;
   state("playing");
-  note(said);
+  note(action ? `A puppet's “${action}”.` : said);
   $("skeleton").setAttribute("aria-label", `The clip ${title}, moving`);
   for (let l = 0; l < clip.L; l++) {
     do await nextPaint(); while (performance.now() < started + (1000 * l) / RATE);
@@ -118,8 +128,8 @@ async function playClip(name, bytes, action) {
   $("answer").textContent = ranking[0].label;
   $("answer").classList.toggle("over", ranking[0].p < SURE);
   const whole = `The whole clip, ${(clip.L / RATE).toFixed(1)} seconds: ${ranking[0].label}, ${percent(ranking[0].p)}.`;
-  const strange = known ? "" : `It shows “${action}”, which this network does not know.`;
-  note([said, whole, strange].filter(Boolean).join(" "));
+  const strange = known ? "" : `The puppet plays “${action}”; this network has no action of that name.`;
+  note([whole, strange, said].filter(Boolean).join(" "));
   state("played");
 }
 
@@ -314,6 +324,7 @@ async function playChosen() {
 function listen() {
   $("camera").addEventListener("click", () => guarded(useCamera));
   $("play").addEventListener("click", () => guarded(playChosen));
+  $("clip").addEventListener("change", () => guarded(playChosen));
   $("file").addEventListener("change", () => {
     const [file] = $("file").files;
     if (file) guarded(() => openFile(file));
@@ -350,8 +361,7 @@ async function start() {
   choose(page.networks[0]);
   listen();
   state("ready");
-  const first = list.clips.findIndex(({ title }) => title === "hand waving");
-  $("clip").selectedIndex = Math.max(0, first);
+  $("clip").selectedIndex = list.start;
   if (list.clips.length && !matchMedia("(prefers-reduced-motion: reduce)").matches) await playChosen();
 }
 
