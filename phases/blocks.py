@@ -235,16 +235,17 @@ def networks(entries: dict, exports: dict, bench: dict, results: str = "results"
     """The files in results/networks: what they are, and what their recipe reaches on clips that it did not train on."""
     rows = []
     for path in sorted((ROOT / results / "networks").glob("*.onnx")):
-        about = ExportedModel(path).about
+        model = ExportedModel(path)
+        about, recorded = model.about, model.recorded
         dataset, recipe = about["dataset"], about["recipe"]
         e, causal = entries.get(f"{recipe}--{dataset}-{default_split(dataset)}"), json.loads(about["causal"])
         rows.append({"name": f"`{path.stem}`", "network": f"`{recipe}`", "form": about["form"] + ", causal" * causal,
                      "KB": f"{path.stat().st_size / 1000:.0f}", "data": LABEL.get(dataset, dataset),
-                     "classes": str(len(json.loads(about["classes"]))),
-                     "held-out top-1": mean_sd(e, "top1_causal" if causal else "top1"),
-                     "held-out top-1 clean": "" if causal else mean_sd(e, "top1_clean")})
-    head = ["name", "network", "form", "KB", "data", "classes", "held-out top-1", "held-out top-1 clean"]
-    return rows_of(head, rows)
+                     "classes": str(len(model.classes)),
+                     "joints": f"{model.skeleton['name']}, {recorded.unit}, {recorded.up} up",
+                     "held-out, FP32": mean_sd(e, "top1_causal" if causal else "top1"),
+                     "clean": "" if causal else mean_sd(e, "top1_clean")})
+    return rows_of(["name", "network", "form", "KB", "data", "classes", "joints", "held-out, FP32", "clean"], rows)
 
 
 def in_browser(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:

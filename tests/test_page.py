@@ -75,6 +75,9 @@ def test_the_page_is_one_folder_with_networks_clips_and_all_that_they_need(shipp
     listed = json.loads((out / "page.json").read_text())
     assert listed["networks"] == ["lite_nano-tiny-fp32.onnx", "lite_nano-tiny-fp32_2.onnx", "lite_nano-tiny-int8.onnx"]
     assert (out / "networks" / listed["networks"][0]).read_bytes() == model.read_bytes()
+    network = ExportedModel(model)
+    surest = [network.top(predict.read(out / "clips" / clip["file"], network), 1)[0][1] for clip in listed["clips"]]
+    assert listed["start"] == int(np.argmax(surest)), "it begins with the clip whose answer is surest"
     assert len(listed["clips"]) == 12 and all((out / "clips" / clip["file"]).is_file() for clip in listed["clips"])
     text = "".join(path.read_text() for path in out.glob("*.*") if path.suffix in (".html", ".js", ".css"))
     for reference in re.findall(r"(?:src|href)=\"([^\"#]+)\"|from \"\./([^\"]+)\"", text):
@@ -579,13 +582,14 @@ def test_a_camera_that_cannot_be_had_is_a_sentence(opened, name, sentence):
 
 @pytest.mark.parametrize("name,data,sentence", [
     ("broken.npy", b"\x93NUMPY\x01\x00", "broken.npy cannot be read"), ("x.skeleton", b"3\n1\n", "line 2"),
-    ("x.json", b"{}", "x.json shows the skeleton kinect20; this network knows ntu25 (25 joints)."),
+    ("x.json", b"{}", 'x.json cannot be read: it needs a table "skeletons"'),
     ("x.onnx", b"\xff" * 99, "x.onnx is not an ONNX file"), ("x.txt", b"hi", "x.txt is nothing that this page reads"),
     ("x.mp4", b"\x00" * 99, "x.mp4 cannot be played")], ids=["npy", "skeleton", "json", "onnx", "other", "video"])
 def test_a_dropped_file_that_cannot_be_used_is_a_sentence(opened, name, data, sentence):
     drop(opened, name, data)
     opened.wait("document.body.dataset.state === 'trouble'")
     assert sentence in opened.js(f"return {NOTE}")
+    assert "%" not in opened.js("return document.getElementById('bars').textContent"), "no answer to an earlier clip"
     opened.log()  # the browser itself notes that it cannot decode a video
 
 
