@@ -336,8 +336,8 @@ class Torture:
         if more:
             self.fault(told, f"files that a plain run has not, or lacks: {sorted(more)[:4]}")
 
-    def go(self, rounds: int) -> None:
-        possible = [way for way in WAYS if self.possible(way)]
+    def go(self, rounds: int, wanted: tuple[str, ...] = WAYS) -> None:
+        possible = [way for way in wanted if self.possible(way)]
         while sum(self.ways.values()) < rounds:
             self.disk.empty()
             ways = [self.rng.choice(possible) for _ in range(self.rng.randint(1, 4))]

@@ -2,6 +2,7 @@
 
     just torture                         50 interruptions of each phase
     just torture rounds=8 phases=1,4     fewer, of some phases: 0, 1, 2, 3, 4, ablation
+    just torture ways=kill,term          some ways only
     just torture seed=3 out=FILE         another order; adds the counts to FILE, such as results/torture.json
     just torture ntu=true raw=FOLDER     NTU RGB+D at full size, rehearsed: see rehearsal.py
 
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import torch
 from conftest import write_store
-from interruptions import Disk, Phase, Torture, ended, reference, said, start
+from interruptions import WAYS, Disk, Phase, Torture, ended, reference, said, start
 from recordings import names, write_ntu
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,8 +42,8 @@ NAMES = ("0", "1", "2", "3", "4", "ablation")
 
 
 def options(argv: list[str]) -> dict:
-    given = {"rounds": "50", "phases": ",".join(NAMES), "seed": "0", "out": "", "ntu": "false", "raw": "", "names": "",
-             "folder": "build/ntu"}
+    given = {"rounds": "50", "phases": ",".join(NAMES), "ways": ",".join(WAYS), "seed": "0", "out": "", "ntu": "false",
+             "raw": "", "names": "", "folder": "build/ntu"}
     for arg in argv:
         key, eq, value = arg.partition("=")
         if not eq or key not in given:
@@ -52,9 +53,9 @@ def options(argv: list[str]) -> dict:
         if not given[key].isdecimal():
             raise ValueError(f"{key} = {given[key]!r}: must be a whole number")
         given[key] = int(given[key])
-    unknown = set(given["phases"].split(",")) - set(NAMES)
-    if unknown:
-        raise ValueError(f"phases = {given['phases']!r}: must be some of {', '.join(NAMES)}")
+    for key, known in (("phases", NAMES), ("ways", dict.fromkeys(WAYS))):
+        if set(given[key].split(",")) - set(known):
+            raise ValueError(f"{key} = {given[key]!r}: must be some of {', '.join(known)}")
     return given
 
 
@@ -162,9 +163,10 @@ def main(argv: list[str]) -> int:
                 torture = Torture(phase, disk, work, random.Random(f"{given['seed']} {phase.program}"))
                 tortures.append(torture)
                 try:
-                    torture.go(given["rounds"])
+                    torture.go(given["rounds"], tuple(given["ways"].split(",")))
                 finally:  # what happened before Ctrl-C counts too
-                    command = f"just torture rounds={given['rounds']} seed={given['seed']} phases={name}"
+                    some = [f"ways={given['ways']}"] if given["ways"] != ",".join(WAYS) else []
+                    command = " ".join((f"just torture rounds={given['rounds']} seed={given['seed']} phases={name}", *some))
                     if given["out"]:
                         record(Path(given["out"]), torture, command)
                 ways = ", ".join(f"{n} {way}" for way, n in torture.ways.most_common())
