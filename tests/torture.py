@@ -165,8 +165,8 @@ def main(argv: list[str]) -> int:
                 try:
                     torture.go(given["rounds"], tuple(given["ways"].split(",")))
                 finally:  # what happened before Ctrl-C counts too
-                    some = [f"ways={given['ways']}"] if given["ways"] != ",".join(WAYS) else []
-                    command = " ".join((f"just torture rounds={given['rounds']} seed={given['seed']} phases={name}", *some))
+                    command = f"just torture rounds={given['rounds']} seed={given['seed']} phases={name}"
+                    command += f" ways={given['ways']}" * (given["ways"] != ",".join(WAYS))
                     if given["out"]:
                         record(Path(given["out"]), torture, command)
                 ways = ", ".join(f"{n} {way}" for way, n in torture.ways.most_common())
