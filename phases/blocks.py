@@ -206,11 +206,11 @@ def robust(entries: dict, exports: dict, bench: dict, results: str = "results") 
                  "faults found": str(found.total()), "mended": str(mended.total())})
     for program, x in sorted(torture["phases"].items()):
         disk = sum(x["ways"].get(way, 0) for way in ("full", "inodes", "read-only", "permission"))
-        kills = sum(x["ways"].get(way, 0) for way in ("kill", "term", "int"))
-        rest = sum(x["ways"].values()) - kills - disk
+        kills, signals = x["ways"].get("kill", 0), x["ways"].get("term", 0) + x["ways"].get("int", 0)
+        rest = sum(x["ways"].values()) - kills - signals - disk
         name = program if program == "ablation" else f"phase {program[1]}"
         rows.append({"what": name, "command": f"`just torture phases={name.removeprefix('phase ')}`",
-                     "tried": f"{kills} kills, {disk} faults of the disk, {rest} others",
+                     "tried": f"{kills} kills, {signals} other signals, {disk} faults of the disk, {rest} others",
                      "survived": f"{x['ended']} runs went on to the very same result",
                      "faults found": str(len(x["faults"]) or "")})
     for x in ntu["data sets"]:

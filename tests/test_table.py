@@ -363,5 +363,6 @@ def test_the_table_of_faults_counts_what_the_files_say(tmp_path, monkeypatch):
     assert lines[0] == "| ntu | `just fuzz targets=ntu` | 10 inputs | 4 stored, 5 refused | 2 | 1 |"
     assert lines[1].startswith("| store meta.json | `just fuzz 'targets=store meta.json'` | 20 inputs |")
     assert lines[2] == "| **all inputs** | `just fuzz` | 30 inputs |  | 2 | 1 |"
-    assert lines[3].startswith("| phase 1 | `just torture phases=1` | 4 kills, 2 faults of the disk, 1 others | 4 runs")
+    assert lines[3].startswith("| phase 1 | `just torture phases=1` | 3 kills, 1 other signals, 2 faults of the disk, "
+                               "1 others | 4 runs")
     assert "xsub 1,000 + 20; at most 9 MB" in lines[4]
