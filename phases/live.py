@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from exported import ExportedModel
-from metres import Recorded, as_joints
+from metres import Recorded, as_joints, trunk_vector
 
 STALL = 2.0  # seconds without a frame
 
@@ -62,8 +62,8 @@ class Source:
     """The newest frames of a stream, and whose joints they are: the network's own, or of a skeleton to be turned."""
 
     def __init__(self, model: ExportedModel, window: int):
-        self.model, self.kept, self.recorded = model, deque(maxlen=window), None
-        self.bodies, self.other = max(model.view["bodies"], 2), None
+        self.model, self.kept, self.bodies = model, deque(maxlen=window), max(model.view["bodies"], 2)
+        self.recorded = None  # of another skeleton: unit and axis, once a trunk has been seen
 
     def clip(self, x: np.ndarray) -> np.ndarray:
         """The newest frames with x (M, V, 3) as the last: (M, L, V, 3) in metres, M = 0 while no body was seen."""
@@ -74,15 +74,15 @@ class Source:
         self.kept.append(frame)
         clip = np.stack(self.kept, 1)  # m l v 3
         clip = clip[clip.any((1, 2, 3))]  # as in a store, the next body takes the place of one that is never seen
-        self.other = self.model.other(clip.shape[2])
-        if not len(clip) or self.other is None:
+        other = self.model.other(clip.shape[2])
+        if not len(clip) or other is None:
             return self.model.in_metres(clip) if len(clip) else clip
-        recorded = self.model.measured(clip, self.other)
-        if recorded != self.recorded:
-            print(f"joints of {self.other} ({recorded.unit}, {recorded.up} up) are turned into the network's "
-                  f"{self.model.skeleton['name']}", file=sys.stderr)
+        recorded = self.recorded or self.model.measured(clip, other)
+        if not self.recorded and np.isfinite(trunk_vector(clip[0], self.model.retarget[other]["trunk"])).all():
             self.recorded = recorded
-        return self.model.turn(clip, self.other, recorded)
+            print(f"joints of {other} ({recorded.unit}, {recorded.up} up) are turned into the network's "
+                  f"{self.model.skeleton['name']}", file=sys.stderr)
+        return self.model.turn(clip, other, recorded)
 
 
 def tell(number: int, label: str, p: float, form: str, sure: bool = True) -> None:
