@@ -173,6 +173,21 @@ def distilled(entries: dict, exports: dict, bench: dict) -> str:
     return rows_of(["student", "alone", "no smoothing", "logits", "mimicry", "DKD"], rows)
 
 
+def taught(entries: dict, exports: dict, bench: dict, data: str = "utd_mhad") -> str:
+    """The streams of a narrow LAST-Base, their average, and students on as many frames: alone and taught by it."""
+    rows, split = [], default_split(data)
+    names = [("base_narrow", "joint"), *((f"base_narrow-{s}", s) for s in ("bone", "velocity", "bone_velocity")),
+             ("base_narrow-all", "the four, averaged"), ("lite_nano_16", "nano"), ("lite_small_16", "small"),
+             ("lite_nano_16_base", "nano, taught by the average")]
+    for name, what in names:
+        e = entries.get(f"{name}--{data}-{split}")
+        alone = entries.get(f"{name.removesuffix('_base')}--{data}-{split}")
+        rows.append({"network": what, "recipe": f"`{name}`", **sizes(e), "top-1": mean_sd(e, "top1"),
+                     "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
+                     "to the same alone": change(e, alone) if alone is not e else ""})
+    return rows_of(["network", "recipe", "parameters in total", "epochs", "seeds", "top-1", "to the same alone"], rows)
+
+
 def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: str = "utd_mhad") -> str:
     """The table of rows B, L or P, short: purpose, top-1 and the differences to its baselines.
 
@@ -263,7 +278,7 @@ BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": li
           "attention-speed": attention_speed, "gpu-steps": gpu_steps, "teacher-share": teacher_share,
           "exports": exported, "measured": measured, "distilled": distilled, "ablation": ablation,
           "robust": robust, "small-sets": small_sets, "networks": networks,
-          "in-browser": in_browser}
+          "in-browser": in_browser, "taught": taught}
 BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
 
 

@@ -7,8 +7,9 @@
 model: files that phase 4 wrote, separated by commas; the first is shown first. The page reads skeleton, view and class
 names from their metadata, and runs them with the ONNX runtime for browsers. MediaPipe finds the body in the camera's
 picture; its 33 joints become the network's by the table in the file. A network whose skeleton has no such table plays
-recorded clips only. Twelve synthetic clips are written into the page; videos, clips (.npy, .skeleton,
-Northwestern-UCLA .json) and other exported .onnx files can be dropped on it.
+recorded clips only. Twelve synthetic clips are written into the page, which begins with the one that the first network
+is surest of; videos, clips (.npy, .skeleton, .json of Northwestern-UCLA or of plain lists) and other exported .onnx
+files can be dropped on it.
 
 out: a folder that any web server can show. It needs no network then: no picture, joint or answer leaves the browser,
 and the page's own policy forbids it. Browsers give a camera to pages from https or from this machine only.

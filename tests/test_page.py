@@ -301,8 +301,10 @@ def test_arrays_of_every_kind_and_other_skeletons_are_read_as_predict_reads_them
         jobs.append((model, tmp_path / f"{name}.npy"))
     ucla = tmp_path / "a01_s01_e00_v01.json"
     ucla.write_text(json.dumps({"skeletons": body[:, :20].tolist(), "label": 1}))
-    *told, turned = check_views([*jobs, (ntu, ucla)])
-    assert turned == "Joints of kinect20 are turned into the network's ntu25."
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps(standing.tolist()))
+    *told, turned, plain = check_views([*jobs, (ntu, ucla), (ntu, listed)])
+    assert not plain and turned == "Joints of kinect20 are turned into the network's ntu25."
     said = dict(zip(arrays, told, strict=True))
     assert said["mediapipe"] == "Joints of mediapipe33 (mm, -y up) are turned into the network's ntu25."
     doubted = {Path(line.split(":")[0]).stem for line in capsys.readouterr().err.splitlines() if "recorded as" in line}
@@ -582,7 +584,7 @@ def test_a_camera_that_cannot_be_had_is_a_sentence(opened, name, sentence):
 
 @pytest.mark.parametrize("name,data,sentence", [
     ("broken.npy", b"\x93NUMPY\x01\x00", "broken.npy cannot be read"), ("x.skeleton", b"3\n1\n", "line 2"),
-    ("x.json", b"{}", 'x.json cannot be read: it needs a table "skeletons"'),
+    ("x.json", b"{}", "x.json cannot be read: it needs lists of frames"),
     ("x.onnx", b"\xff" * 99, "x.onnx is not an ONNX file"), ("x.txt", b"hi", "x.txt is nothing that this page reads"),
     ("x.mp4", b"\x00" * 99, "x.mp4 cannot be played")], ids=["npy", "skeleton", "json", "onnx", "other", "video"])
 def test_a_dropped_file_that_cannot_be_used_is_a_sentence(opened, name, data, sentence):

@@ -2,17 +2,20 @@
 // A file that cannot be read raises an Unreadable with one sentence for the page. Pure functions, no browser.
 import { at, clipOf, seenBodies } from "./view.js";
 
-export const OF_FORMAT = { ".skeleton": "ntu25", ".json": "kinect20" }; // the only skeleton of each of these formats
+export const CLIPS = [".npy", ".skeleton", ".json"];
 
 export class Unreadable extends Error {}
 
 export const suffixOf = (name) => name.slice(name.lastIndexOf(".")).toLowerCase();
 
-/** The clip in a file as recorded. `recorded`: channels and min_score of the network's training clips. */
+/**
+ * The clip in a file as recorded; `skeleton`, if its format has only one. `recorded`: channels and min_score of the
+ * network's training clips.
+ */
 export function readClip(name, bytes, recorded = {}) {
   const readers = { ".npy": readNpy, ".skeleton": readNtu, ".json": readJson };
   const reader = readers[suffixOf(name)];
-  if (!reader) throw new Unreadable(`${name} is no clip: a clip ends in ${Object.keys(readers).join(", ")}.`);
+  if (!reader) throw new Unreadable(`${name} is no clip: a clip ends in ${CLIPS.join(", ")}.`);
   let clip;
   try {
     clip = reader(bytes, recorded);
@@ -23,7 +26,7 @@ export function readClip(name, bytes, recorded = {}) {
   if (!clip.x.length) throw new Unreadable(`${name} holds no frame.`);
   if (!clip.x.every(Number.isFinite)) throw new Unreadable(`${name}: a coordinate is not a finite number.`);
   if (!clip.x.some((value) => value !== 0)) throw new Unreadable(`${name} shows no body in any frame.`);
-  return seenBodies(clip);
+  return { ...seenBodies(clip), skeleton: clip.skeleton };
 }
 
 /** A clip of an array of shape (L, V, C) or (M, L, V, C), C = 2 to 4; joints of low score are 0. */
@@ -79,21 +82,23 @@ function inOrder(i, sizes) {
   return place;
 }
 
-function readJson(bytes) {
-  let joints;
+function readJson(bytes, recorded) {
+  let parsed;
   try {
-    joints = JSON.parse(new TextDecoder().decode(bytes)).skeletons;
+    parsed = JSON.parse(new TextDecoder().decode(bytes));
   } catch {
     throw new Unreadable("it is not JSON.");
   }
+  const plain = Array.isArray(parsed), joints = plain ? parsed : parsed?.skeletons;
   const shape = [];
   for (let x = joints; Array.isArray(x); x = x[0]) shape.push(x.length);
   const values = Array.isArray(joints) ? joints.flat(Infinity) : [];
   const full = values.length && values.length === shape.reduce((a, b) => a * b, 1);
   if (!full || !values.every((x) => typeof x === "number")) {
-    throw new Unreadable('it needs a table "skeletons" of frames, joints and x, y, z, as in Northwestern-UCLA.');
+    throw new Unreadable('it needs lists of frames, joints and x, y, z, or such a table "skeletons", as in ' +
+      "Northwestern-UCLA.");
   }
-  return asClip(values, shape, {});
+  return plain ? asClip(values, shape, recorded) : { ...asClip(values, shape, {}), skeleton: "kinect20" };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -136,7 +141,7 @@ function readNtu(bytes) {
   }
   if (line < lines.length) throw new Unreadable(`line ${line + 1}: text after the last of ${frames} frames.`);
   if (!tracks.size) throw new Unreadable("it shows no body in any frame.");
-  return actors([...tracks.values()]);
+  return { ...actors([...tracks.values()]), skeleton: "ntu25" };
 }
 
 /** One or two actors of the tracks of a clip: ntu.clean_bodies. */

@@ -1,6 +1,6 @@
 // An exported network: its metadata, its reading of a clip, its answer, and when the answer is sure (phases/exported.py
 // and predict.py). The ONNX runtime is handed in, so that all but `open` and `probabilities` needs no browser.
-import { OF_FORMAT, Unreadable, readClip, suffixOf } from "./clip.js";
+import { Unreadable, readClip } from "./clip.js";
 import { AXES, METRES, PLACE, at, bodySize, clipOf, clipView, guess, inMetres, isSeen, mainTwo, retargeted,
   seenBodies, trunkVector } from "./view.js";
 
@@ -64,8 +64,8 @@ export class Network {
 
   /** Clip of a file in metres, y up, in the network's joints, and a sentence about what was done to it, or "". */
   read(name, bytes) {
-    const V = this.skeleton.joints.length, mine = this.skeleton.name, theirs = OF_FORMAT[suffixOf(name)];
-    const clip = mainTwo(readClip(name, bytes, theirs ? {} : this.recorded));
+    const V = this.skeleton.joints.length, mine = this.skeleton.name, found = readClip(name, bytes, this.recorded);
+    const theirs = found.skeleton, clip = mainTwo(found);
     const fits = ([other, table]) => table.joints === clip.V && (theirs ? other === theirs : clip.V !== V);
     const [source, how] = Object.entries(this.retarget).find(fits) ?? [];
     if (how && theirs) {

@@ -1,6 +1,6 @@
 // The page: a source (camera, video, picture, clip) gives frames, the network answers, the screen shows both.
 import * as ort from "./lib/ort/ort.wasm.min.mjs";
-import { OF_FORMAT, Unreadable, suffixOf } from "./clip.js";
+import { CLIPS, Unreadable, suffixOf } from "./clip.js";
 import { blank, clipFrame, overPicture, strip } from "./draw.js";
 import { Live } from "./live.js";
 import { Network, RATE, SURE } from "./network.js";
@@ -284,7 +284,7 @@ const FILMS = [".mp4", ".webm", ".mov", ".mkv", ".avi"];
 
 async function openFile(file) {
   const suffix = suffixOf(file.name);
-  if (suffix in OF_FORMAT || suffix === ".npy") await playClip(file.name, new Uint8Array(await file.arrayBuffer()));
+  if (CLIPS.includes(suffix)) await playClip(file.name, new Uint8Array(await file.arrayBuffer()));
   else if (suffix === ".onnx") {
     const network = await addNetwork(file.name, new Uint8Array(await file.arrayBuffer()));
     note(`${file.name} is one of the networks now.`);
