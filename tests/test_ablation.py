@@ -198,7 +198,7 @@ def pair(tmp_path_factory):
             while p.poll() is None and "killed" not in "".join(out):
                 out.append(p.stdout.readline())
             at = epochs("L1")
-            while p.poll() is None and epochs("L1") <= at:
+            while p.poll() is None and not (epochs("L1") > at and (folder("L1") / "last.pt").exists()):
                 time.sleep(0.02)
             os.kill(p.pid, signal.SIGINT)
             code = p.wait(120)
