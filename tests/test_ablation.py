@@ -194,7 +194,7 @@ def pair(tmp_path_factory):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as p:
             while p.poll() is None and not any((folder(row) / "last.pt").exists() for row in ("L0", "L1")):
                 time.sleep(0.02)
-            subprocess.run(["pkill", "-KILL", "-f", f"recipe=L0.*{store}"], check=True)
+            subprocess.run(["pkill", "-KILL", "-P", str(p.pid), "-f", "recipe=L0"], check=True)
             while p.poll() is None and "killed" not in "".join(out):
                 out.append(p.stdout.readline())
             at = epochs("L1")
