@@ -55,7 +55,7 @@ page *args:
 probe *args:
     @"{{python}}" phases/probe.py "$@"
 
-# describe a recipe's network in one JSON line: just info recipe=lite_small
+# describe a network, a skeleton or an exported file: just info recipe=lite_small | skeleton=ntu25 | model=utd_mhad
 [no-exit-message]
 info *args:
     @"{{python}}" phases/info.py "$@"

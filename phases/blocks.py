@@ -184,7 +184,7 @@ def taught(entries: dict, exports: dict, bench: dict, data: str = "utd_mhad") ->
         alone = entries.get(f"{name.removesuffix('_base')}--{data}-{split}")
         rows.append({"network": what, "recipe": f"`{name}`", **sizes(e), "top-1": mean_sd(e, "top1"),
                      "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
-                     "to the same alone": change(e, alone) if alone is not e else ""})
+                     "to the same alone": change(e, alone)})
     return rows_of(["network", "recipe", "parameters in total", "epochs", "seeds", "top-1", "to the same alone"], rows)
 
 
@@ -223,7 +223,7 @@ def robust(entries: dict, exports: dict, bench: dict, results: str = "results") 
         disk = sum(x["ways"].get(way, 0) for way in ("full", "inodes", "read-only", "permission"))
         kills, signals = x["ways"].get("kill", 0), x["ways"].get("term", 0) + x["ways"].get("int", 0)
         rest = sum(x["ways"].values()) - kills - signals - disk
-        name = program if program == "ablation" else f"phase {program[1]}"
+        name = f"phase {program[1]}" if "_" in program else program
         rows.append({"what": name, "command": f"`just torture phases={name.removeprefix('phase ')}`",
                      "tried": f"{kills} kills, {signals} other signals, {disk} faults of the disk, {rest} others",
                      "survived": f"{x['ended']} runs went on to the very same result",

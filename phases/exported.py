@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from arrays import metadata
 from clips import main_two
 from limits import JOINTS, one_line
 from metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
@@ -86,20 +87,26 @@ class ExportedModel:
         if self(self.in_metres(joints)).shape != (len(self.classes),):
             raise ValueError(f"the network tells {len(self(joints))} classes apart, they name {len(self.classes)}")
 
-    def read(self, path: Path, source: str | None = None) -> np.ndarray:
+    def read(self, path: Path) -> np.ndarray:
         """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.
 
-        Files of NTU RGB+D and Northwestern-UCLA say what skeleton they show, and are in metres; `source` says it of
-        others, "" forbids to turn them. A clip of another skeleton, that one or else the first with as many joints, is
-        turned into the network's; this, and what speaks against unit and axis, is said.
+        Files of NTU RGB+D and Northwestern-UCLA say what skeleton they show, and are in metres; of others skeleton.json
+        beside them may say it. A clip of another skeleton, that one or else the first with as many joints, is turned
+        into the network's; this, and what speaks against unit and axis, is said. ValueError if it cannot be.
         """
-        fixed = of_format(path)
-        known = source if fixed is None else fixed
+        mine, V, fixed = self.skeleton["name"], len(self.skeleton["joints"]), of_format(path)
+        known = fixed or named_beside(path)
+        if known not in (None, mine, *self.retarget):
+            raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {mine!r} ({V} joints)")
         joints = main_two(read_clip(path, Recorded() if fixed else self.recorded, self.skeleton["joints"]))
-        other = self.other(joints.shape[2]) if known is None else known
+        if not joints.any():
+            raise ValueError(f"{path}: no body in any frame")
+        other = known or self.other(joints.shape[2])
         if other in self.retarget:
             return self.turned(joints, other, path, fixed is not None)
-        if fixed is None and joints.shape[2] == len(self.skeleton["joints"]):
+        if joints.shape[2] != V:
+            raise ValueError(f"{path}: has {joints.shape[2]} joints, the model's skeleton {mine!r} has {V}")
+        if fixed is None:
             joints = self.in_metres(joints)
             for line in complaints(trunk_vector(joints[0], self.trunk)[None], self.recorded):
                 print(f"{path}: {line.split(': give')[0]}: is it recorded as the training clips were?",
@@ -148,6 +155,12 @@ class ExportedModel:
         """The k most probable classes (label, probability), the most probable first."""
         p = self(joints)
         return [(self.classes[c], float(p[c])) for c in np.argsort(-p, kind="stable")[:k]]
+
+
+def named_beside(path: Path) -> str | None:
+    """The skeleton that skeleton.json beside a file names, if there is one."""
+    found = metadata(path.parent).get("skeleton") if (path.parent / "skeleton.json").is_file() else None
+    return found.get("name", "own") if isinstance(found, dict) else found
 
 
 def open_session(model: Path | bytes, weight_only: bool = False) -> onnxruntime.InferenceSession:

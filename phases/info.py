@@ -1,6 +1,7 @@
-"""Describe a recipe's network in one JSON line, a skeleton, or an exported file.
+"""Describe a recipe's network, a skeleton, or an exported file.
 
     just info recipe=lite_small [key.sub=value ...]     parameters, and multiply-adds of one clip with one body
+    just info recipe=lite_small format=json             the same in one line, for programs
     just info skeleton=ntu25                            the joints of a skeleton in order, each with its parent
     just info model=utd_mhad                            what a file takes: joints, unit, axes, frames; and its actions
 
@@ -25,7 +26,7 @@ def joints_of(skeleton: Skeleton) -> str:
 def about(model: ExportedModel) -> str:
     """What a file says of itself, for one who wants to feed it."""
     say, view, recorded = model.about, model.view, model.recorded
-    skeleton = Skeleton.from_dict({k: model.skeleton[k] for k in ("name", "joints", "parents", "regions")})
+    skeleton = Skeleton.from_dict(model.skeleton)
     causal = ", causal" * json.loads(say.get("causal", "false"))
     bodies = "body" if view["bodies"] == 1 else "bodies"
     turned = ", ".join(sorted(model.retarget)) or "no other"
@@ -47,7 +48,11 @@ def main(argv: list[str]) -> None:
             raise ValueError(f"skeleton = {name!r}{nearest(name, SKELETONS)}")
         print(joints_of(SKELETONS[name]))
     else:
-        print(json.dumps(describe(load_config(argv))))
+        about_it = describe(load_config([argument for argument in argv if argument != "format=json"]))
+        if "format=json" in argv:
+            print(json.dumps(about_it))
+        else:
+            print("\n".join(f"{k:12} {v:,}" if isinstance(v, int) else f"{k:12} {v}" for k, v in about_it.items()))
 
 
 if __name__ == "__main__":

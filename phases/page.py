@@ -27,7 +27,6 @@ import html
 import http.server
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +39,8 @@ from puppet import SYNTHETIC_ACTIONS, write_synthetic
 from readers import read_clip
 from recipe import cli, nearest
 from store import replace_folder
+
+from last import locked
 
 SOURCE = Path(__file__).resolve().parent / "page"
 MARK = "page.json"  # a page's list of networks and clips; a folder with it is a page
@@ -108,13 +109,12 @@ def packages() -> dict[str, Path]:
     return folders
 
 
-def write_networks(paths: list[Path], folder: Path) -> list[str]:
-    """Copy the files under names that tell them apart; the names. ValueError for a file that is no network of ours."""
+def write_networks(models: list[tuple[Path, ExportedModel]], folder: Path) -> list[str]:
+    """Copy the files under names that tell them apart; the names."""
     folder.mkdir()
     names: list[str] = []
-    for path in paths:
-        model = ExportedModel(path)
-        about = model.session.get_modelmeta().custom_metadata_map
+    for path, model in models:
+        about = model.about
         stem = "-".join(about.get(key, "").replace("/", "-") for key in ("recipe", "dataset", "form")).strip("-")
         tail = sum(name == f"{stem}.onnx" or name.startswith(f"{stem}_") for name in names)
         names.append(f"{stem}_{tail + 1}.onnx" if tail else f"{stem}.onnx")
@@ -128,11 +128,11 @@ def write_networks(paths: list[Path], folder: Path) -> list[str]:
 def clearest(model: ExportedModel, folder: Path, clips: list[dict[str, str]]) -> int:
     """The clip to begin with: one that the network names rightly, if it has that name, and is surest of."""
     def sure(clip: dict[str, str]) -> tuple[bool, float]:
-        with contextlib.redirect_stderr(io.StringIO()):  # that joints are turned, of each clip
-            joints = model.read(folder / clip["file"])
-        if joints.shape[2] != len(model.skeleton["joints"]):
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # it says of each clip that joints are turned
+                label, p = model.top(model.read(folder / clip["file"]), 1)[0]
+        except ValueError:  # of no skeleton that can be turned into the network's
             return False, 0.0
-        label, p = model.top(joints, 1)[0]
         return label == clip["title"], p
 
     return max(range(len(clips)), key=lambda i: sure(clips[i]))
@@ -154,27 +154,28 @@ def write_clips(folder: Path) -> list[dict[str, str]]:
 
 def write_page(paths: list[Path], out: Path) -> None:
     """The whole page in a new folder, which then takes the place of `out`."""
-    folders = packages()
-    new = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
-        networks = write_networks(paths, new / "networks")
-        clips = write_clips(new / "clips")
-        start = clearest(ExportedModel(paths[0]), new / "clips", clips)
-        for file in sorted(SOURCE.iterdir()):
-            if file.suffix in (".html", ".css", ".js", ".svg"):
-                shutil.copyfile(file, new / file.name)
-        for name, folder in folders.items():
-            inside, files, place = NEEDED[name]
-            (new / place).mkdir(parents=True)
-            for file in files:
-                shutil.copyfile(folder / inside / file, new / place / file)
-        (new / "licences.html").write_text(licences(folders), encoding="utf-8")
-        (new / MARK).write_text(json.dumps({"networks": networks, "clips": clips, "start": start}, indent=1))
-        replace_folder(new, out, out.with_name(f".{out.name}.old"))
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    models, folders = [(path, ExportedModel(path)) for path in paths], packages()
+    new = out.with_name(f".{out.name}.new")
+    with locked(new):
+        for left in new.iterdir():  # by a run that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            networks = write_networks(models, new / "networks")
+            clips = write_clips(new / "clips")
+            start = clearest(models[0][1], new / "clips", clips)
+            for file in sorted(SOURCE.iterdir()):
+                if file.suffix in (".html", ".css", ".js", ".svg"):
+                    shutil.copyfile(file, new / file.name)
+            for name, folder in folders.items():
+                inside, files, place = NEEDED[name]
+                (new / place).mkdir(parents=True)
+                for file in files:
+                    shutil.copyfile(folder / inside / file, new / place / file)
+            (new / "licences.html").write_text(licences(folders), encoding="utf-8")
+            (new / MARK).write_text(json.dumps({"networks": networks, "clips": clips, "start": start}, indent=1))
+            replace_folder(new, out, out.with_name(f".{out.name}.old"))
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
     print(f"{out}: {len(networks)} network{'s' * (len(networks) > 1)}, {len(clips)} clips, {size:.0f} MB")
 

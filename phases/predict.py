@@ -7,8 +7,9 @@
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose), .csv, .npy or .npz (frames, joints, 3) or
 (bodies, frames, joints, 3), a folder of OpenPose's frames; or a folder of clips. Skeleton, class names, view, unit and
-upright axis come from the file's metadata. An array of another skeleton is turned into the network's joints if they can
-be had (retarget.py), else refused. format: text, csv or json; top=5 names.
+upright axis come from the file's metadata. A clip of another skeleton is turned into the network's joints if they can
+be had (retarget.py), else refused; skeleton.json beside it may name its skeleton. format: text, csv or json; top=5
+names.
 
 stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
 [[[x, y, z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own
@@ -31,12 +32,10 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-from arrays import metadata
 from exported import ExportedModel, named
 from live import stream
 from poses import is_frames
-from readers import READABLE, of_format
+from readers import READABLE
 
 Ranking = list[tuple[str, float]]  # (label, probability), the most probable first
 
@@ -99,29 +98,12 @@ def recordings(clip: Path) -> dict[str, Path]:
     return {str(p.relative_to(clip)): p for p in files}
 
 
-def read(path: Path, model: ExportedModel) -> np.ndarray:
-    """Joints (M, L, V, 3) of a file; ValueError if it does not have the model's skeleton."""
-    name, V = model.skeleton["name"], len(model.skeleton["joints"])
-    theirs = of_format(path)
-    if theirs is None and (path.parent / "skeleton.json").is_file():
-        theirs = metadata(path.parent).get("skeleton")
-        theirs = theirs.get("name", "own") if isinstance(theirs, dict) else theirs
-    if theirs not in (None, name, *model.retarget):
-        raise ValueError(f"{path}: is of skeleton {theirs!r}, the model knows {name!r} ({V} joints)")
-    joints = model.read(path, theirs)
-    if joints.shape[2] != V:
-        raise ValueError(f"{path}: has {joints.shape[2]} joints, the model's skeleton {name!r} has {V}")
-    if not joints.any():
-        raise ValueError(f"{path}: no body in any frame")
-    return joints
-
-
 def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str, Ranking]], int]:
     """The `top` most probable names of each clip, and how many files of a folder were skipped."""
     found, skipped = [], 0
     for name, path in recordings(clip).items():
         try:
-            found.append((name, model.top(read(path, model), top)))
+            found.append((name, model.top(model.read(path), top)))
         except (ValueError, OSError) as e:
             if not clip.is_dir():
                 raise

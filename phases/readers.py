@@ -241,7 +241,8 @@ def of_format(path: Path) -> str | None:
         return "kinect20" if b'"skeletons"' in f.read(1000) else None
 
 
-def read_clip(path: Path | str, recorded: Recorded = Recorded(), joints: Sequence[str] = ()) -> np.ndarray:  # noqa: B008
+def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, a frozen value
+              joints: Sequence[str] = ()) -> np.ndarray:
     """Joints (M, L, V, 3) of one clip as recorded: .skeleton, .json (Northwestern-UCLA), .npz, or as poses.py reads it.
 
     A body that is never seen is left out, as in a store. ValueError says what is wrong with the file.

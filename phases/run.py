@@ -344,11 +344,16 @@ def finish(cfg: Config, command: str, revision: str, store: ClipStore, view: Cli
 
 
 def write_result(cfg: Config, command: str, revision: str, result: dict) -> None:
-    """Write result.json, and print it without the per-class numbers."""
+    """Write result.json, and print its first figures as a line."""
     head = {"recipe": cfg.run_name, "dataset": cfg.data.name, "split": cfg.data.split, "seed": cfg.seed,
             "command": command, "epochs": cfg.train.epochs, "commit": revision}
     write_json(cfg.run / "result.json", head | result)
-    print(json.dumps({k: v for k, v in (head | result).items() if k not in ("per_class", "confusion")}))
+    names = {"top1": "top-1", "top1_clean": "clean", "top1_causal": "causal", "top5": "top-5",
+             "teacher_top1": "its teacher"}
+    figures = [f"{name} {result[key]:.1f}" for key, name in names.items() if key in result]
+    figures += [f"{result[key]:,} {what}" for key, what in (("clips", "test clips"), ("params", "parameters"))
+                if key in result]
+    print(f"{cfg.run / 'result.json'}: {', '.join(figures) or 'done'}")
 
 
 def commit() -> str:

@@ -332,7 +332,7 @@ def exported_targets(folder: Path) -> list[Target]:
         model.read_metadata(Path("model.onnx"), {k: json.dumps(v) for k, v in table.items()}
                             if isinstance(table, dict) else {})
         for name in ("seen.npy", "other.npy"):
-            model.top(predict.read(folder / name, model), 2)
+            model.top(model.read(folder / name), 2)
 
     def change(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
         return json.dumps(changed(json.loads(data), rng)).encode()

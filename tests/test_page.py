@@ -19,7 +19,6 @@ import browser
 import live
 import numpy as np
 import page
-import predict
 import pytest
 from conftest import ROOT
 from exported import ExportedModel, clip_view
@@ -76,7 +75,7 @@ def test_the_page_is_one_folder_with_networks_clips_and_all_that_they_need(shipp
     assert listed["networks"] == ["lite_nano-tiny-fp32.onnx", "lite_nano-tiny-fp32_2.onnx", "lite_nano-tiny-int8.onnx"]
     assert (out / "networks" / listed["networks"][0]).read_bytes() == model.read_bytes()
     network = ExportedModel(model)
-    surest = [network.top(predict.read(out / "clips" / clip["file"], network), 1)[0][1] for clip in listed["clips"]]
+    surest = [network.top(network.read(out / "clips" / clip["file"]), 1)[0][1] for clip in listed["clips"]]
     assert listed["start"] == int(np.argmax(surest)), "it begins with the clip whose answer is surest"
     assert len(listed["clips"]) == 12 and all((out / "clips" / clip["file"]).is_file() for clip in listed["clips"])
     text = "".join(path.read_text() for path in out.glob("*.*") if path.suffix in (".html", ".js", ".css"))
@@ -232,7 +231,7 @@ def check_views(jobs: list[tuple[Path, Path]]) -> list[str]:
     for (path, clip), got in zip(jobs, found, strict=True):
         assert "error" not in got, got
         model = models[path]
-        want = clip_view(predict.read(clip, model), model.view, model.skeleton)
+        want = clip_view(model.read(clip), model.view, model.skeleton)
         ours = np.frombuffer(base64.b64decode(got["view"]), np.float32).reshape(want.shape)
         assert np.abs(want).max() > 0.1
         np.testing.assert_allclose(ours, want, atol=1e-4, err_msg=clip.name)
@@ -511,7 +510,7 @@ def test_a_clip_of_every_action_gets_predicts_answer(opened, written, shipped):
         opened.wait(ENDED)
         bars = opened.js("""return [...document.querySelectorAll("#bars li")].map(
             (bar) => [bar.children[0].textContent, Number(bar.dataset.p)]);""")
-        want = model.top(predict.read(written / "clips" / clip["file"], model), 5)
+        want = model.top(model.read(written / "clips" / clip["file"]), 5)
         assert [label for label, _ in bars] == [label for label, _ in want]
         np.testing.assert_allclose([p for _, p in bars], [p for _, p in want], atol=1e-3)
         assert f": {want[0][0]}, {100 * want[0][1]:.0f} %" in opened.js(f"return {NOTE}")
@@ -524,7 +523,7 @@ def test_another_network_answers_as_predict_does_with_it(opened, written, shippe
     drop(opened, clip.name, clip.read_bytes())
     opened.wait(ENDED)
     p = opened.js("return Number(document.querySelector('#bars li').dataset.p)")
-    assert p == pytest.approx(model.top(predict.read(clip, model), 1)[0][1], abs=0.03)  # the kernels round otherwise
+    assert p == pytest.approx(model.top(model.read(clip), 1)[0][1], abs=0.03)  # the kernels round otherwise
 
 
 def test_a_photograph_of_a_person_shows_joints(opened, photo):

@@ -82,7 +82,7 @@ def test_forms_of_output(shipped, clips, tmp_path):
     path = shipped.export / "model.onnx"
     model = ExportedModel(path)
     one = sorted(clips.iterdir())[0]
-    joints = predict.read(one, model)
+    joints = model.read(one)
     p = model(joints)
     assert p.shape == (3,) and p.sum() == pytest.approx(1, abs=1e-5)
     two = model.top(joints, 2)
@@ -140,7 +140,7 @@ def test_a_stream_of_another_skeleton_is_turned_as_its_clip_is(shipped, tmp_path
     stub.measured, stub.turn = model.measured, model.turn
     for name, clip in (("xyz", x), ("scored", np.concatenate([x, np.ones((5, 33, 1))], 2)), ("flat", 500 * x[..., :2])):
         np.save(tmp_path / f"{name}.npy", clip)
-        want = predict.read(tmp_path / f"{name}.npy", model)
+        want = model.read(tmp_path / f"{name}.npy")
         said = capsys.readouterr().err.split(": ", 1)[1].split(";")[0]
         stub.seen.clear()
         live.stream(stub, ["[]", *(json.dumps(frame.tolist()) for frame in clip), GOOD], 0.5, 2, 12)
@@ -247,7 +247,7 @@ def test_a_file_of_a_known_format_is_turned_as_an_array_of_its_joints_is(shipped
     (tmp_path / "a01_s01_e00_v01.json").write_text(json.dumps({"skeletons": x.tolist(), "label": 1}))
     np.save(tmp_path / "x.npy", x)
     (tmp_path / "skeleton.json").write_text('{"skeleton": "kinect20"}')
-    ours, theirs = (predict.read(tmp_path / name, model) for name in ("a01_s01_e00_v01.json", "x.npy"))
+    ours, theirs = (model.read(tmp_path / name) for name in ("a01_s01_e00_v01.json", "x.npy"))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert "joints of kinect20 are turned into the network's ntu25\n" in capsys.readouterr().err
 
@@ -262,8 +262,8 @@ def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
     (tmp_path / "other").mkdir()
     np.save(tmp_path / "other" / "x.npy", own[:, [names.index(name) for name in kinect.joints]])
     (tmp_path / "other" / "skeleton.json").write_text('{"skeleton": "kinect20"}')
-    want = model(predict.read(tmp_path / "own.npy", model))
-    np.testing.assert_allclose(model(predict.read(tmp_path / "other" / "x.npy", model)), want, atol=1e-4)
+    want = model(model.read(tmp_path / "own.npy"))
+    np.testing.assert_allclose(model(model.read(tmp_path / "other" / "x.npy")), want, atol=1e-4)
     assert "kinect20" in capsys.readouterr().err
 
 
@@ -291,10 +291,10 @@ def test_a_real_recording_is_read_as_phase_0_reads_it(shipped, data_folder, tmp_
     for packed in sorted((data_folder / "ntu-samples").glob("*.skeleton.xz")):
         path = tmp_path / packed.name.removesuffix(".xz")
         path.write_bytes(lzma.decompress(packed.read_bytes()))
-        p = model(predict.read(path, model))
+        p = model(model.read(path))
         assert p.shape == (3,)
         other = path.rename(tmp_path / "mine.skeleton")  # a file to classify needs no name of NTU's form
-        assert np.array_equal(model(predict.read(other, model)), p)
+        assert np.array_equal(model(model.read(other)), p)
 
 
 def test_a_body_that_is_never_seen_leaves_its_place_to_the_next_as_in_a_store(shipped, clips, tmp_path):
@@ -302,7 +302,7 @@ def test_a_body_that_is_never_seen_leaves_its_place_to_the_next_as_in_a_store(sh
     x = np.load(sorted(clips.iterdir())[3])[:1]
     np.save(tmp_path / "first.npy", x)
     np.save(tmp_path / "second.npy", np.concatenate([0 * x, x]))
-    a, b = (model(predict.read(tmp_path / f"{n}.npy", model)) for n in ("first", "second"))
+    a, b = (model(model.read(tmp_path / f"{n}.npy")) for n in ("first", "second"))
     assert np.array_equal(a, b)
     stub = Stub(model, a, bodies=1)
     lines = [json.dumps([np.zeros((25, 3)).tolist(), f.tolist()]) for f in x[0]]

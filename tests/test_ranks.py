@@ -91,7 +91,9 @@ def forked(main, argv: list[str], store: Path) -> list[int]:
     return [process.exitcode for process in members]
 
 
-def assert_same(one: Path, two: Path) -> None:
+def assert_same(one: Path, two: Path, done: subprocess.CompletedProcess) -> None:
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("top-1") == 1 and "2 processes" in done.stderr, "one process reports"
     np.testing.assert_allclose(losses(two), losses(one), rtol=2e-3)
     assert losses(two)[0] == pytest.approx(losses(one)[0], rel=1e-4)
     assert_close_weights(final(one), final(two))
@@ -103,13 +105,10 @@ def test_two_processes_of_torchrun_are_one_with_the_same_batches(folder, monkeyp
     python, *script = command(*ARGV, "recipe=base", *argv, "out=two")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run([python, *launcher, *script], capture_output=True, text=True, env=ONE_THREAD)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"recipe"') == 1, "one process reports"
-    assert "2 processes" in done.stderr
-    assert_same(one, two)
+    assert_same(one, two, done)
 
 
-def test_two_processes_of_which_one_was_killed_go_on_and_are_one_with_the_same_batches(folder, monkeypatch, tmp_path):
+def test_two_processes_of_which_one_was_killed_go_on_and_are_one_with_the_same_batches(folder, monkeypatch):
     argv = ["view.bodies=2", "train.batch=8", "train.average=swa", "train.epochs=6"]
     one, two = one_process(folder, "lite_nano", argv, monkeypatch)
     argv = [*ARGV, "recipe=lite_nano", *argv, "train.save_seconds=0", "out=two"]
@@ -125,8 +124,7 @@ def test_two_processes_of_which_one_was_killed_go_on_and_are_one_with_the_same_b
     assert process.returncode == 1
     assert re.search(r"error: process \d of 2 ended \(killed by SIGKILL\).*goes on from .*last.pt", stderr), stderr
     assert len(losses(two)) < 6 and not (two / "result.json").exists()
-    assert forked(p1_train.main, argv, tmp_path / "store") == [0, 0]
-    assert_same(one, two)
+    assert_same(one, two, run(folder, *argv, "gpus=2"))
 
 
 @pytest.mark.parametrize("phase, argv", [

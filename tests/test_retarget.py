@@ -2,7 +2,6 @@
 import json
 
 import numpy as np
-import predict
 import pytest
 from conftest import rest_pose
 from exported import ExportedModel
@@ -57,15 +56,15 @@ def test_predict_takes_another_skeletons_clip_in_its_own_unit_and_says_so(tmp_pa
 
     pose = rest_pose(mp) + [0, 0, 3]
     np.save(tmp_path / "mm.npy", np.tile(pose * 1000, (4, 1, 1)) * [-1, -1, 1])  # millimetres, y down
-    joints = predict.read(tmp_path / "mm.npy", Model())
+    joints = Model().read(tmp_path / "mm.npy")
     assert joints.shape == (1, 4, 25, 3)
     wrist = [s.joints.index("left wrist") for s in (ntu, mp)]
     np.testing.assert_allclose(joints[0, 0, wrist[0]], pose[wrist[1]], atol=1e-4)
     said = capsys.readouterr().err
     assert "mediapipe33 (mm, -y up)" in said and "ntu25" in said
     (tmp_path / "skeleton.json").write_text('{"skeleton": "mediapipe33", "classes": []}')
-    np.testing.assert_array_equal(predict.read(tmp_path / "mm.npy", Model()), joints)
+    np.testing.assert_array_equal(Model().read(tmp_path / "mm.npy"), joints)
     np.save(tmp_path / "odd.npy", np.ones((4, 7, 3)))
     (tmp_path / "skeleton.json").unlink()
     with pytest.raises(ValueError, match="has 7 joints"):
-        predict.read(tmp_path / "odd.npy", Model())
+        Model().read(tmp_path / "odd.npy")

@@ -6,6 +6,8 @@ import puppet
 import pytest
 import readers
 import show
+from conftest import rest_pose, write_store
+from exported import ExportedModel, named
 from metres import Recorded
 
 from last import SKELETONS
@@ -97,14 +99,14 @@ def test_a_picture_that_fails_leaves_the_one_before_it(tmp_path):
 
 class Oracle:
     """Stands in for an exported file: it is sure of the class whose number is the frames it saw, modulo three."""
-    classes, skeleton, asked = ["sit", "stand", "wave"], {"name": "ntu25"}, []
+    classes, skeleton, asked = ["sit", "stand", "wave"], SKELETONS["ntu25"].to_dict(), []
 
     def __init__(self, path=None):
         self.asked.clear()
 
     recorded = Recorded()
 
-    def read(self, path, source=None):
+    def read(self, path):
         return readers.read_clip(path)
 
     def top(self, joints, k):
@@ -142,12 +144,20 @@ def test_a_network_that_cannot_judge_the_clip_is_refused(argv, message, tmp_path
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(show, "ExportedModel", Oracle)
-    np.save("clip.npy", np.ones((4, 20, 3)))
+    write_store(tmp_path / "store", skeleton="kinect20", clips=12)
     with pytest.raises(ValueError, match=message):
-        show.main(["clip=clip.npy", "model=any.onnx", *argv])
+        show.main(["clip=clip003", f"store={tmp_path / 'store'}", "model=any.onnx", *argv])
     assert not list(tmp_path.glob("x.*"))
 
 
 def test_a_format_with_one_skeleton_needs_no_word_and_arrays_of_two_get_one(tmp_path, capsys):
     assert show.skeleton_of(tmp_path / "x.skeleton", 25).name == "ntu25" and capsys.readouterr().err == ""
     assert show.skeleton_of(tmp_path / "x.npy", 25).name == "ntu25" and "openpose25" in capsys.readouterr().err
+
+
+def test_a_file_of_another_skeleton_is_drawn_with_the_joints_that_the_network_takes(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "x.npy", rest_pose(SKELETONS["mediapipe33"])[None].repeat(3, 0))
+    clips, skeleton = show.load(str(tmp_path / "x.npy"), tmp_path, ExportedModel(named("nw_ucla")))
+    assert skeleton.name == "kinect20" and clips[0][1].shape == (1, 3, 20, 3)
+    assert "joints of mediapipe33" in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""Phases 0 to 4 and `just ablation`, interrupted in every way: then the same command until it ends.
+"""Phases 0 to 4, `just ablation` and `just page`, interrupted in every way: then the same command until it ends.
 
     just torture                         50 interruptions of each phase
-    just torture rounds=8 phases=1,4     fewer, of some phases: 0, 1, 2, 3, 4, ablation
+    just torture rounds=8 phases=1,4     fewer, of some phases: 0, 1, 2, 3, 4, ablation, page
     just torture ways=kill,term          some ways only
     just torture seed=3 out=FILE         another order; adds the counts to FILE, such as results/torture.json
     just torture ntu=true raw=FOLDER     NTU RGB+D at full size, rehearsed: see rehearsal.py
@@ -38,7 +38,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "phases")]
 
 TINY = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.batch=6", "train.warmup_epochs=1",
         "train.epochs=5", "train.save_seconds=0"]
-NAMES = ("0", "1", "2", "3", "4", "ablation")
+NAMES = ("0", "1", "2", "3", "4", "ablation", "page")
 
 
 def options(argv: list[str]) -> dict:
@@ -98,6 +98,9 @@ def export_result(folder: Path) -> dict:
     return {p.name: digest(p.read_bytes()) for p in sorted(folder.glob("*.onnx"))}
 
 
+def page_result(folder: Path) -> dict:
+    return {str(p.relative_to(folder)): digest(p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The phases
@@ -123,6 +126,7 @@ def make_phases(work: Path, wanted: list[str]) -> list[Phase]:
                    run("maskclr_nano"), run_result),
         "4": Phase("p4_export", [*trained, f"out={work / 'runs'}", "calibration=8"], "exports/lite_nano",
                    export_result, promised=(0, 1)),
+        "page": Phase("page", ["model=utd_mhad", "out=page"], "page", page_result),
         "ablation": Phase("ablation", ["rows=lite_nano", "seeds=0,1", "jobs=2", *TINY, f"data.store={store}"], "runs",
                           run_result)}
     return [phases[name] for name in wanted]
@@ -149,7 +153,7 @@ def main(argv: list[str]) -> int:
     if given["ntu"] == "true":
         from rehearsal import rehearse
         return rehearse(given)
-    for program in ("p0_preprocess", "p1_train", "p2_distill", "p3_maskclr", "p4_export", "ablation"):
+    for program in ("p0_preprocess", "p1_train", "p2_distill", "p3_maskclr", "p4_export", "ablation", "page"):
         importlib.import_module(program)  # a fork has them
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -109,7 +109,7 @@ async function playClip(name, bytes, action) {
   page.shown = { again: () => guarded(() => playClip(name, bytes, action)) };
   page.live = live;
   state("playing");
-  note(action ? `A puppet's “${action}”.` : said);
+  note(action ? `A synthetic clip of “${action}”.` : said);
   $("skeleton").setAttribute("aria-label", `The clip ${title}, moving`);
   for (let l = 0; l < clip.L; l++) {
     do await nextPaint(); while (performance.now() < started + (1000 * l) / RATE);
@@ -128,7 +128,7 @@ async function playClip(name, bytes, action) {
   $("answer").textContent = ranking[0].label;
   $("answer").classList.toggle("over", ranking[0].p < SURE);
   const whole = `The whole clip, ${(clip.L / RATE).toFixed(1)} seconds: ${ranking[0].label}, ${percent(ranking[0].p)}.`;
-  const strange = known ? "" : `The puppet plays “${action}”; this network has no action of that name.`;
+  const strange = known ? "" : `It shows “${action}”; this network has no action of that name.`;
   note([whole, strange, said].filter(Boolean).join(" "));
   state("played");
 }
