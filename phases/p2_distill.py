@@ -53,7 +53,6 @@ from last import (
     ClipView,
     Conv1x1,
     TemporalConv,
-    bodies_present,
     causal,
     classify,
     cross_entropy,
@@ -72,7 +71,7 @@ SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "ext
 
 class Teacher:
     """Frozen networks. The target (B, K) is the mean over the networks of softmax(logits / tau). The stage maps
-    (B M, C, T, V) are those of the first network, for absent bodies too.
+    (N, C, T, V) are those of the first network, for the N bodies present, in order: an absent body costs no time.
     """
 
     def __init__(self, nets: list[nn.Module], tau: float):
@@ -83,7 +82,7 @@ class Teacher:
         with torch.inference_mode():
             for net in self.nets:
                 with causal(net, is_causal):
-                    logits, maps = classify(net, joints, drop_absent=False)
+                    logits, maps = classify(net, joints, drop_absent=True)
                 probabilities.append((logits.float() / self.tau).softmax(1))                # b k
                 stage_maps = stage_maps or maps
             target = torch.stack(probabilities).mean(0)                                     # b k
@@ -154,8 +153,7 @@ def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callab
         loss = cfg.alpha * ce + cfg.beta * kd
         metrics = {"top1": top1(logits, label), "teacher_top1": top1(target, label), "ce": ce, "kd": kd}
         if projected:
-            present = bodies_present(joints).flatten().nonzero().squeeze(1)
-            mimicry = share_of(len(present), batch) * mimicry_loss(projected, [m[present] for m in maps])
+            mimicry = share_of(len(maps[0]), batch) * mimicry_loss(projected, maps)
             loss = loss + cfg.gamma * mimicry
             metrics["mimicry"] = mimicry
         return loss, metrics

@@ -104,6 +104,19 @@ def test_several_teachers_give_their_mean_probabilities_and_the_first_its_maps()
     assert not mean.is_inference() and mean.sum(1).allclose(torch.ones(6))
 
 
+def test_absent_bodies_cost_the_teacher_no_time_and_change_nothing():
+    wide, x = Wide().eval(), batch(M=2)["joints"]
+    x[1, 1], x[4, 1], x[5] = 0, 0, 0  # the first body of a clip always counts
+    there = [0, 1, 2, 4, 5, 6, 7, 8, 10]  # of (b m)
+    target, maps = Teacher([wide, nano(seed=1)], 4.0)(x)
+    assert len(wide.seen[0][0]) == len(there)
+    all_logits, all_maps = last.classify(wide, x, drop_absent=False)
+    others = last.classify(nano(seed=1).eval(), x, drop_absent=False)[0]
+    torch.testing.assert_close(target, ((all_logits / 4).softmax(1) + (others / 4).softmax(1)) / 2)
+    for few, every in zip(maps, all_maps, strict=True):
+        torch.testing.assert_close(few, every[there])
+
+
 def test_training_changes_no_weight_and_no_buffer_of_the_teacher_and_gives_it_no_gradient(tmp_path):
     class OneBatch:
         def __len__(self):
