@@ -142,18 +142,21 @@ def mean_sd(e: dict | None, key: str) -> str:
 
 
 def change(e: dict | None, reference: dict | None) -> str:
-    """Difference of top-1 to a reference row's, in points: `+1.0 ± 0.4`, paired by seed if they share two seeds.
+    """Difference of top-1 to a reference row's, in points: `+1.0 ± 0.4`, paired by the seeds that both have.
 
-    Without shared seeds it is the difference of the means.
+    Without shared seeds it is the difference of the means. Empty if the two commands changed different things, such as
+    the number of frames; another teacher is what a row of distillation is about.
     """
+    def view_and_network(e: dict | None) -> list[str]:
+        return sorted(w for w in overrides(e) if not w.startswith("distil."))
+
     a, b = values(e, "top1"), values(reference, "top1")
-    if not a or not b or e is reference:
+    if not a or not b or e is reference or view_and_network(e) != view_and_network(reference):
         return ""
     theirs = {r.get("seed"): r["top1"] for r in reference["runs"]}
     paired = [r["top1"] - theirs[r.get("seed")] for r in e["runs"] if r.get("seed") in theirs]
-    if len(paired) > 1:
-        return f"{statistics.mean(paired):+.1f} ± {statistics.stdev(paired):.1f}"
-    return f"{statistics.mean(a) - statistics.mean(b):+.1f}"
+    mean = statistics.mean(paired) if paired else statistics.mean(a) - statistics.mean(b)
+    return f"{mean:+.1f}" + (f" ± {statistics.stdev(paired):.1f}" if len(paired) > 1 else "")
 
 
 def count(n: float | None) -> str:

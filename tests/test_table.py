@@ -72,6 +72,17 @@ def test_a_difference_is_paired_by_seed_and_without_shared_seeds_one_of_means(he
     result("L2", 85.0, 9)
     rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
     assert row(rows, "L1")["to L0"] == f"+1.5 ± {math.sqrt(0.5):.1f}" and row(rows, "L2")["to L0"] == "+5.0"
+    result("L3", 93.0, 1)
+    assert row(tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"], "L3")["to L0"] == "+3.0"
+
+
+def test_a_row_measured_on_another_view_has_no_difference_and_one_with_another_teacher_has(here, capsys):
+    result("L0", 80.0)
+    result("L1", 85.0, command="just phase1 recipe=L1 data=nw_ucla view.frames=16 seed=0")
+    result("L10", 86.0, command="just phase2 recipe=L10 data=nw_ucla distil.teacher=lite_small seed=0")
+    result("L11", 87.0, command="just phase2 recipe=L11 data=nw_ucla distil.teacher=lite_small train.lr=0.05 seed=0")
+    rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
+    assert [row(rows, name)["to L0"] for name in ("L1", "L10", "L11")] == ["", "+6.0", ""]
 
 
 def test_seeds_that_start_each_from_a_run_of_its_own_are_one_row(here, capsys):
