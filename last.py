@@ -2002,7 +2002,7 @@ def fit(model: nn.Module, batches: Batches, loss_fn: LossFn, cfg: Train, folder:
     loss_fn(model, batch) returns (mean loss, metrics).
     plain() yields unaugmented training batches. They set batch-norm statistics after averaging, and after short runs.
     score(model), higher is better, judges on clips held out of training. The best epoch's weights are returned, or the
-        average if it scores no worse.
+        average if it scores no worse; after a short run with refreshed statistics, if they score no worse.
     folder/last.pt holds everything. A run that was cut continues from it, and on a CPU in FP32 ends with the very same
         weights. Resuming requires the same `recipe` and the same `identity`: phase, clips, teachers.
 
@@ -2018,10 +2018,12 @@ def fit(model: nn.Module, batches: Batches, loss_fn: LossFn, cfg: Train, folder:
                 run.run_epoch(batches, score, bar)
     if run.mean_model is not None:
         model.load_state_dict(run.mean_model.module.state_dict())
+    elif run.best is not None:
+        model.load_state_dict(run.best)
     if run.mean_model is not None or cfg.epochs * steps < SETTLED:
         refresh_batchnorm(model, plain or batches)
-    if run.best is not None and (run.mean_model is None or score(model) < run.at["best"]):
-        model.load_state_dict(run.best)
+        if run.best is not None and score(model) < run.at["best"]:
+            model.load_state_dict(run.best)
     return model.eval()
 
 

@@ -756,16 +756,33 @@ def test_predict_sees_every_clip_once_in_order_without_dropout():
     assert not torch.equal(predict(model, data, is_causal=True)[0], logits) and not model.conv.causal
 
 
-def test_validation_keeps_the_weights_of_the_best_epoch(tmp_path):
-    seen, scores = [], iter([10.0, 30.0, 20.0, 30.0])
+@pytest.mark.parametrize("refreshed, keeps", [(30.0, True), (29.0, False)])
+def test_validation_keeps_the_weights_of_the_best_epoch_with_the_better_statistics(refreshed, keeps, tmp_path):
+    seen, scores = [], iter([10.0, 30.0, 20.0, 30.0, refreshed])
 
     def score(model):
         seen.append(weights(model))
         return next(scores)
 
     model = fit(Toy(), Clips(), loss_fn, quick(epochs=4), tmp_path, RECIPE, score=score)
-    assert equal(weights(model), seen[1]) and not equal(seen[1], seen[3])  # of equal epochs the first counts
+    best = Toy()
+    best.load_state_dict(seen[1])
+    last.refresh_batchnorm(best, Clips())
+    best, got = weights(best), weights(model)
+    assert not equal(seen[1], best) and not equal(seen[1], seen[3])  # of equal epochs the first counts
+    assert equal(got, best if keeps else seen[1])
     assert [e["validation"] for e in log(tmp_path)] == [10.0, 30.0, 20.0, 30.0]
+
+
+def test_validation_keeps_the_best_epoch_of_a_long_run_as_it_was(tmp_path):
+    seen, scores = [], iter([*range(40), *range(30)])
+
+    def score(model):
+        seen.append(weights(model))
+        return next(scores)
+
+    model = fit(Toy(), Clips(), loss_fn, quick(epochs=70), tmp_path, RECIPE, score=score)
+    assert len(seen) == 70 and equal(weights(model), seen[39]) and not equal(seen[39], seen[69])
 
 
 @pytest.mark.parametrize("average", ["swa", "ema"])
