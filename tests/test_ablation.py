@@ -22,8 +22,7 @@ from recipe import ROOT, Config, load_config
 from last import load_checkpoint
 
 OVER = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "model.variant=nano", "train.batch=12",
-        "train.epochs=40", "train.warmup_epochs=1", "train.lr=0.02"]
-ROWS = "rows=L0,L1"
+        "train.epochs=60", "train.warmup_epochs=1", "train.lr=0.02"]
 
 
 def folder(row: str) -> Path:
@@ -40,48 +39,65 @@ def call(argv: list[str]) -> tuple[int, str]:
         return ablation.main(argv), out.getvalue()
 
 
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "final.pt")["model"]
+
+
+def same(a: Path, b: Path) -> bool:
+    a, b = weights(a), weights(b)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """Three calls on two rows: interrupted in row one; again, with row one damaged; again, with row one repaired.
+    """Two rows, uninterrupted, in this process; then three calls of `just ablation` on the same rows.
 
-    Gives (exit code, standard output) of each call, L0's metrics and log at the interrupt, and the arguments.
+    The first runs them side by side: L0 is killed, then Ctrl-C ends all. The second finds L0 damaged, the third finds
+    it repaired. Gives (exit code, standard output) of each call, L0's metrics and L1's log after the first, and the
+    arguments.
     """
     with pytest.MonkeyPatch.context() as m:
         m.chdir(tmp_path_factory.mktemp("ablation"))
         store = write_store(Path("stores/tiny"), clips=12, bodies=1)
-        argv = [ROWS, *OVER, f"data.store={store}"]
+        argv = ["rows=L0,L1", *OVER, f"data.store={store}"]
+        m.setenv("OMP_NUM_THREADS", "1")
+        for row in ("L0", "L1"):
+            p1_train.main([f"recipe={row}", *argv[1:], "out=whole"])
+        command, out = [sys.executable, str(ROOT / "phases" / "ablation.py"), *argv, "jobs=2"], []
         # a test run in the background ignores SIGINT, and its children would inherit that
-        calls, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
-        command = [sys.executable, str(ROOT / "phases" / "ablation.py"), *argv]
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as p:
-            while not (folder("L0") / "last.pt").exists() and p.poll() is None:
+            while p.poll() is None and not (folder("L0") / "last.pt").exists():
                 time.sleep(0.02)
-            os.kill(p.pid, signal.SIGTERM)
-            calls.append((p.wait(120), p.stdout.read()))
+            subprocess.run(["pkill", "-KILL", "-P", str(p.pid), "-f", "recipe=L0"], check=True)
+            while p.poll() is None and "killed" not in "".join(out):
+                out.append(p.stdout.readline())
+            at = epochs("L1")
+            while p.poll() is None and not (epochs("L1") > at and (folder("L1") / "last.pt").exists()):
+                time.sleep(0.02)
+            os.kill(p.pid, signal.SIGINT)
+            code = p.wait(120)
+            out.append(p.stdout.read())
         signal.signal(signal.SIGINT, before)
-        cut, log = ((folder("L0") / name).read_text() for name in ("metrics.jsonl", "log.txt"))
+        calls = [(code, "".join(out))]
+        cut, log = (folder("L0") / "metrics.jsonl").read_text(), (folder("L1") / "log.txt").read_text()
         last = folder("L0") / "last.pt"
         whole = last.read_bytes()
         last.write_bytes(b"torn")
-        calls.append(call(argv))
+        calls.append(call([*argv, "jobs=2"]))
         assert (folder("L0") / "metrics.jsonl").read_text() == cut, "a run that was refused has written nothing"
         last.write_bytes(whole)
         calls.append(call(argv))
         yield SimpleNamespace(calls=calls, cut=cut, log=log, argv=argv)
 
 
-def test_an_interrupt_ends_the_run_under_way_and_the_exit_code_is_130(told):
-    code, out = told.calls[0]
-    assert code == 130 and "L0 seed0: run" in out and "L1" not in out
-    assert told.log.splitlines()[-1].startswith("interrupted")  # the signal reached the run
+def test_a_killed_member_stops_no_other_and_is_named(told):
+    out = told.calls[0][1]
+    assert "[1/2] L0 seed0: killed by SIGKILL" in out and "top-1" not in out  # L1 took a step after that
 
 
-def test_a_row_that_was_cut_goes_on_where_it_was(told):
-    assert 0 < len(told.cut.splitlines()) < 40 and "[1/2] L0 seed0: resume" in told.calls[2][1]
-    lines = (folder("L0") / "metrics.jsonl").read_text()
-    done = "".join(told.cut.splitlines(keepends=True)[:-1])
-    assert lines.startswith(done) and len(lines.splitlines()) == 40  # same seconds: these epochs were not run again
-    assert (folder("L0") / "log.txt").read_text().count("p1_train.py recipe=L0") == 3
+def test_an_interrupt_ends_all_members_and_the_exit_code_is_130(told):
+    assert told.calls[0][0] == 130 and told.log.splitlines()[-1].startswith("interrupted")
 
 
 def test_a_failing_row_stops_no_other_and_is_named_with_its_last_line(told):
@@ -89,8 +105,16 @@ def test_a_failing_row_stops_no_other_and_is_named_with_its_last_line(told):
     assert code == 1 and out.splitlines()[-1] == "1 done, 0 skipped, 1 failed"
     failed = [line for line in out.splitlines() if line.startswith("failed")]
     assert len(failed) == 1 and "L0 seed0: error:" in failed[0] and "last.pt is damaged" in failed[0]
-    assert (folder("L1") / "result.json").exists()
+    assert "[2/2] L1 seed0: resume" in out and (folder("L1") / "result.json").exists()
     assert json.loads((folder("L1") / "recipe.json").read_text())["model"]["joint_embedding"]
+
+
+def test_a_row_that_was_cut_goes_on_where_it_was(told):
+    assert 0 < len(told.cut.splitlines()) < 60 and "[1/2] L0 seed0: resume" in told.calls[2][1]
+    lines = (folder("L0") / "metrics.jsonl").read_text()
+    done = "".join(told.cut.splitlines(keepends=True)[:-1])
+    assert lines.startswith(done) and len(lines.splitlines()) == 60  # same seconds: these epochs were not run again
+    assert (folder("L0") / "log.txt").read_text().count("p1_train.py recipe=L0") == 3
 
 
 def test_what_is_done_is_skipped_and_what_failed_is_run_again(told):
@@ -98,8 +122,13 @@ def test_what_is_done_is_skipped_and_what_failed_is_run_again(told):
     started = [line.split("  ")[0] for line in out.splitlines() if line.startswith("[") and "top-1" not in line]
     assert code == 0 and started == ["[1/2] L0 seed0: resume", "[2/2] L1 seed0: done"]
     assert out.splitlines()[-1] == "1 done, 1 skipped, 0 failed"
-    assert (folder("L1") / "log.txt").read_text().count("p1_train.py") == 1
+    assert (folder("L1") / "log.txt").read_text().count("p1_train.py") == 2
     assert f"top-1 {json.loads((folder('L0') / 'result.json').read_text())['top1']:.1f}" in out
+
+
+def test_rows_that_were_killed_and_interrupted_have_the_weights_of_uninterrupted_ones(told):
+    for row in ("L0", "L1"):
+        assert same(folder(row), Path("whole") / folder(row).relative_to("runs"))
 
 
 def test_a_dry_run_says_everything_and_does_nothing(told, capsys):
@@ -165,64 +194,6 @@ def test_an_unreadable_or_other_recipe_is_not_done(tmp_path):
 
 
 # --- side by side ---
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(folder / "final.pt")["model"]
-
-
-def same(a: Path, b: Path) -> bool:
-    a, b = weights(a), weights(b)
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """Two rows, uninterrupted, in this process; then side by side: one killed, the other interrupted, both continued.
-
-    Gives exit code and standard output of the first call, L1's log after it, and both of the second call.
-    """
-    with pytest.MonkeyPatch.context() as m:
-        m.chdir(tmp_path_factory.mktemp("jobs"))
-        store = write_store(Path("stores/tiny"), clips=12, bodies=1)
-        argv = ["rows=L0,L1", *OVER, f"data.store={store}"]
-        m.setenv("OMP_NUM_THREADS", "1")
-        for row in ("L0", "L1"):
-            p1_train.main([f"recipe={row}", *argv[1:], "out=whole"])
-        command, out = [sys.executable, str(ROOT / "phases" / "ablation.py"), *argv, "jobs=2"], []
-        # a test run in the background ignores SIGINT, and its children would inherit that
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as p:
-            while p.poll() is None and not any((folder(row) / "last.pt").exists() for row in ("L0", "L1")):
-                time.sleep(0.02)
-            subprocess.run(["pkill", "-KILL", "-P", str(p.pid), "-f", "recipe=L0"], check=True)
-            while p.poll() is None and "killed" not in "".join(out):
-                out.append(p.stdout.readline())
-            at = epochs("L1")
-            while p.poll() is None and not (epochs("L1") > at and (folder("L1") / "last.pt").exists()):
-                time.sleep(0.02)
-            os.kill(p.pid, signal.SIGINT)
-            code = p.wait(120)
-            out.append(p.stdout.read())
-        signal.signal(signal.SIGINT, before)
-        log = (folder("L1") / "log.txt").read_text()
-        yield SimpleNamespace(code=code, out="".join(out), log=log, again=call([*argv, "jobs=2"]))
-
-
-def test_a_killed_member_stops_no_other_and_is_named(pair):
-    assert "[1/2] L0 seed0: killed by SIGKILL" in pair.out and "top-1" not in pair.out  # L1 took a step after that
-
-
-def test_an_interrupt_ends_all_members(pair):
-    assert pair.code == 130 and pair.log.splitlines()[-1].startswith("interrupted")
-
-
-def test_runs_side_by_side_killed_and_continued_have_the_weights_of_uninterrupted_ones(pair):
-    code, out = pair.again
-    assert "[2/2] L1 seed0: resume" in out
-    assert code == 0 and out.splitlines()[-1] == "2 done, 0 skipped, 0 failed"
-    for row in ("L0", "L1"):
-        assert same(folder(row), Path("whole") / folder(row).relative_to("runs"))
-
 
 class Recorded(jobs.Job):
     """A job that notes when it starts and ends, in place of a process."""
