@@ -4,6 +4,7 @@
     just bench compile=false        without the compiled networks
     just bench out=                 print only
     just bench device=cuda          on a GPU: see tests/bench_gpu.py
+    just bench against=COMMIT       training steps of this code against an earlier one's: see tests/bench_against.py
 
 Parsing: real NTU files (../shared/data or LAST_TEST_DATA, else synthetic ones) against the field's line-by-line parser.
 View: a batch of 16 clips, sampled, normalised, augmented.
@@ -304,8 +305,22 @@ def network_table(compile_too: bool) -> list[dict]:
     return cases
 
 
+def write(report: dict, out: str) -> None:
+    """Write a report with the device, torch and commit that it came from; nothing if `out` is empty."""
+    if not out:
+        return
+    import torch
+    from run import commit, device_name
+
+    import last
+    torch.set_num_threads(1)
+    report |= {"device": device_name(torch.device("cpu")), "torch": torch.__version__, "commit": commit()}
+    last.write_json(ROOT / out, report)
+    print(f"written to {out}")
+
+
 def main(argv: list[str]) -> None:
-    given = {"compile": "true", "out": "results/bench.json", "device": "cpu", "networks": ""}
+    given = {"compile": "true", "out": "results/bench.json", "device": "cpu", "networks": "", "against": ""}
     if {"-h", "--help", "help"} & set(argv):
         print(__doc__.strip())
         return
@@ -319,6 +334,17 @@ def main(argv: list[str]) -> None:
     if given["compile"] not in forms or given["device"] not in ("cpu", "cuda"):
         print("error: compile must be true, false or only, device cpu or cuda", file=sys.stderr)
         sys.exit(2)
+    if given["against"]:
+        import bench_against
+        given["out"] = given["out"] if any(arg.startswith("out=") for arg in argv) else "results/bench-against.json"
+        try:
+            networks = given["networks"].split(",") if given["networks"] else list(bench_against.CASES)
+            write({"command": "just bench " + " ".join(argv), "steps": bench_against.table(given["against"], networks)},
+                  given["out"])
+        except ValueError as e:
+            print(f"error: {e}", file=sys.stderr)
+            sys.exit(2)
+        return
     if given["device"] == "cuda":
         import bench_gpu
         networks = given["networks"].split(",") if given["networks"] else list(bench_gpu.NETWORKS)
@@ -337,15 +363,7 @@ def main(argv: list[str]) -> None:
     report["attention"] = attention_table()
     report["distil"] = distil_table()
     report["networks"] = network_table(given["compile"] == "true")
-    if given["out"]:
-        import torch
-        from run import commit, device_name
-
-        import last
-        torch.set_num_threads(1)
-        report |= {"device": device_name(torch.device("cpu")), "torch": torch.__version__, "commit": commit()}
-        last.write_json(ROOT / given["out"], report)
-        print(f"written to {given['out']}")
+    write(report, given["out"])
 
 
 if __name__ == "__main__":

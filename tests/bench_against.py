@@ -1,0 +1,104 @@
+"""Training steps of this code against those of an earlier commit, on one CPU thread, as ratios of one run.
+
+    just bench against=COMMIT [networks=lite_nano,base] [out=results/bench-against.json]
+
+The commit is unpacked into a temporary folder. Each network takes turns: a few steps of the one code, a few of the
+other, each turn a process of its own, so that a machine whose speed varies slows both. T = 64, V = 25, M = 1; phase 2
+has M = 2, and a second body in every fourth clip, as in NTU RGB+D (11 of its 60 actions are of two people).
+"""
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from bench import cpu_seconds
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = {"lite_nano": 16, "lite_small": 16, "last_e": 4, "base": 2, "phase 2": 4}  # and clips a step
+TURNS = 5
+
+
+def plain_step(recipe: str, clips: int):
+    """Forward and backward of a network, without the optimiser."""
+    import run
+    import torch
+    from recipe import load_config
+
+    import last
+    cfg = load_config([f"recipe={recipe}"])
+    model, loss_fn = run.build_model(cfg, last.SKELETONS["ntu25"], 60).train(), last.classification_loss(cfg.train)
+    batch = {"joints": torch.randn(clips, 1, 64, 25, 3), "label": torch.arange(clips)}
+    return lambda: loss_fn(model, batch)[0].backward()
+
+
+def distilling_step(clips: int):
+    """The same of LAST-Lite small, taught by one stream of LAST-Base."""
+    import run
+    import torch
+    from p2_distill import Teacher, distil_loss, make_distilled
+    from recipe import Distil, load_config
+
+    import last
+    skeleton = last.SKELETONS["ntu25"]
+    student, net = (run.build_model(load_config([f"recipe={name}"]), skeleton, 60) for name in ("lite_small", "base"))
+    batch = {"joints": torch.randn(clips, 2, 64, 25, 3), "label": torch.arange(clips)}
+    batch["joints"][torch.arange(clips) % 4 > 0, 1] = 0
+    teacher = Teacher([net], 4.0)
+    model, loss_fn = make_distilled(student, teacher, 0.1, batch["joints"][:1]).train(), distil_loss(teacher, Distil())
+    return lambda: loss_fn(model, batch)[0].backward()
+
+
+def seconds(case: str) -> float:
+    """CPU seconds of a step; called in a process that imports the one code or the other."""
+    import torch
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    step = distilling_step(CASES[case]) if case == "phase 2" else plain_step(case, CASES[case])
+    return cpu_seconds(step, 0.5, 3)
+
+
+def measured(code: Path, case: str) -> float:
+    path = os.pathsep.join(map(str, (code, code / "phases", ROOT / "tests")))
+    program = f"import bench_against; print(bench_against.seconds({case!r}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=code,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path})
+    if done.returncode:
+        raise ValueError(f"{case} at {code}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def unpack(revision: str, folder: Path) -> str:
+    """Write the files of a commit into `folder`; return its short name. ValueError if git does not know it."""
+    git = ["git", "-C", str(ROOT)]
+    named = subprocess.run([*git, "rev-parse", "--short", "--verify", f"{revision}^{{commit}}"], capture_output=True,
+                           text=True)
+    if named.returncode:
+        raise ValueError(f"against={revision}: no such commit here (a shallow clone lacks the older ones)")
+    files = subprocess.run([*git, "archive", revision], capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(files)) as tar:
+        tar.extractall(folder, filter="data")
+    return named.stdout.strip()
+
+
+def table(revision: str, networks: list[str]) -> list[dict]:
+    """Measure and print; a list of {name, clips, before, after, ratio, turns}, seconds a clip."""
+    if unknown := [name for name in networks if name not in CASES]:
+        raise ValueError(f"networks={unknown[0]}: one or more of {', '.join(CASES)}")
+    cases = []
+    with tempfile.TemporaryDirectory() as folder:
+        name = unpack(revision, Path(folder))
+        print(f"| step | clips | {name}: ms a clip | now | times as fast |\n" + "|---" * 5 + "|", flush=True)
+        for case in networks:
+            turns = [(measured(Path(folder), case), measured(ROOT, case)) for _ in range(TURNS)]
+            before, after = (1000 * statistics.median(turn[i] for turn in turns) / CASES[case] for i in (0, 1))
+            ratios = [a / b for a, b in turns]
+            cases.append({"name": case, "against": name, "clips": CASES[case], "before_ms": before, "after_ms": after,
+                          "ratio": statistics.median(ratios), "ratios": ratios})
+            print(f"| {case} | {CASES[case]} | {before:.1f} | {after:.1f} | {cases[-1]['ratio']:.2f} |", flush=True)
+    return cases

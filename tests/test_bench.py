@@ -1,0 +1,27 @@
+"""`just bench against=COMMIT`: what it refuses, and what it compares with."""
+import subprocess
+
+import bench
+import bench_against
+import pytest
+from conftest import ROOT
+
+
+@pytest.mark.parametrize("argv, words", [(["against=nope"], "no such commit"),
+                                         (["against=HEAD", "networks=lite_nanno"], "lite_nano, lite_small")])
+def test_what_cannot_be_compared_is_one_line(argv, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        bench.main(argv)
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and not out and words in err and err.count("\n") == 1
+
+
+def test_the_other_side_is_the_code_of_that_commit(tmp_path, monkeypatch):
+    there = subprocess.run(["git", "-C", ROOT, "show", "HEAD:last.py"], capture_output=True, check=True).stdout
+    name = bench_against.unpack("HEAD", tmp_path)
+    assert (tmp_path / "last.py").read_bytes() == there
+    assert subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True,
+                          text=True).stdout.startswith(name)
+    (tmp_path / "last.py").write_text("raise SystemExit('the other code')\n")
+    with pytest.raises(ValueError, match="the other code"):
+        bench_against.measured(tmp_path, "lite_nano")
