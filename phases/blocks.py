@@ -109,6 +109,16 @@ def attention_speed(entries: dict, exports: dict, bench: dict) -> str:
     return rows_of(["partitioned attention", "mode", "times as fast", "dense: peak MB", "ours"], rows)
 
 
+def against(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
+    """Training steps before and after, of `just bench against=COMMIT`: time on a CPU as a ratio, and launches."""
+    x = read_json(ROOT / results / "bench-against.json")
+    rows = [{"step": case["name"], "clips": str(case["clips"]), "times as fast": f"{case['ratio']:.2f}",
+             "from": f"{min(case['ratios']):.2f}", "to": f"{max(case['ratios']):.2f}",
+             "launches before": f"{case['before']['launches']:,}", "now": f"{case['after']['launches']:,}"}
+            for case in x["steps"]]
+    return rows_of(list(rows[0]), rows) + f"\n\n`{x['command']}`: {x['device']}, torch {x['torch']}, one thread."
+
+
 def gpu_steps(entries: dict, exports: dict, bench: dict) -> str:
     """Every case of `just bench device=cuda`, all GPUs; an older state of the code under the name `before`."""
     rows = []
@@ -275,7 +285,7 @@ def in_browser(entries: dict, exports: dict, bench: dict, results: str = "result
 
 
 BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
-          "attention-speed": attention_speed, "gpu-steps": gpu_steps, "teacher-share": teacher_share,
+          "attention-speed": attention_speed, "against": against, "gpu-steps": gpu_steps, "teacher-share": teacher_share,
           "exports": exported, "measured": measured, "distilled": distilled, "ablation": ablation,
           "robust": robust, "small-sets": small_sets, "networks": networks,
           "in-browser": in_browser, "taught": taught}

@@ -1,4 +1,5 @@
-"""Training steps of this code against those of an earlier commit, on one CPU thread, as ratios of one run.
+"""Training steps of this code against those of an earlier commit, on one CPU thread: times as ratios of one run, and
+how many operations a step launches.
 
     just bench against=COMMIT [networks=lite_nano,base] [out=results/bench-against.json]
 
@@ -15,32 +16,57 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from bench import cpu_seconds
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {"lite_nano": 16, "lite_small": 16, "last_e": 4, "base": 2, "phase 2": 4}  # and clips a step
 TURNS = 5
 
 
-def plain_step(recipe: str, clips: int):
-    """Forward and backward of a network, without the optimiser."""
+class Launches(TorchDispatchMode):
+    """Counts the operations that do something: a view of a tensor and an allocation launch nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.count: Counter = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.split("::")[1]
+        views = [a for a in func._schema.arguments if a.alias_info is not None and not a.alias_info.is_write]
+        if not views and name not in ("_unsafe_view", "empty", "empty_like", "new_empty", "new_empty_strided"):
+            self.count[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def step_of(model: torch.nn.Module, loss_fn: Callable, batch: dict) -> Callable[[], None]:
+    """Forward and backward, without the optimiser."""
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        loss_fn(model, batch)[0].backward()
+    return step
+
+
+def plain_step(recipe: str, clips: int) -> Callable[[], None]:
+    """A step of a recipe's network on clips of one body."""
     import run
-    import torch
     from recipe import load_config
 
     import last
     cfg = load_config([f"recipe={recipe}"])
     model, loss_fn = run.build_model(cfg, last.SKELETONS["ntu25"], 60).train(), last.classification_loss(cfg.train)
     batch = {"joints": torch.randn(clips, 1, 64, 25, 3), "label": torch.arange(clips)}
-    return lambda: loss_fn(model, batch)[0].backward()
+    return step_of(model, loss_fn, batch)
 
 
-def distilling_step(clips: int):
-    """The same of LAST-Lite small, taught by one stream of LAST-Base."""
+def distilling_step(clips: int) -> Callable[[], None]:
+    """A step of LAST-Lite small, taught by one stream of LAST-Base."""
     import run
-    import torch
     from p2_distill import Teacher, distil_loss, make_distilled
     from recipe import Distil, load_config
 
@@ -51,26 +77,29 @@ def distilling_step(clips: int):
     batch["joints"][torch.arange(clips) % 4 > 0, 1] = 0
     teacher = Teacher([net], 4.0)
     model, loss_fn = make_distilled(student, teacher, 0.1, batch["joints"][:1]).train(), distil_loss(teacher, Distil())
-    return lambda: loss_fn(model, batch)[0].backward()
+    return step_of(model, loss_fn, batch)
 
 
-def seconds(case: str) -> float:
-    """CPU seconds of a step; called in a process that imports the one code or the other."""
-    import torch
+def seconds_and_launches(case: str) -> tuple[float, int]:
+    """CPU seconds of a step, and its operations; called in a process that imports the one code or the other."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     step = distilling_step(CASES[case]) if case == "phase 2" else plain_step(case, CASES[case])
-    return cpu_seconds(step, 0.5, 3)
+    seconds = cpu_seconds(step, 0.5, 3)
+    with Launches() as launches:
+        step()
+    return seconds, launches.count.total()
 
 
-def measured(code: Path, case: str) -> float:
+def measured(code: Path, case: str) -> tuple[float, int]:
     path = os.pathsep.join(map(str, (code, code / "phases", ROOT / "tests")))
-    program = f"import bench_against; print(bench_against.seconds({case!r}))"
+    program = f"import bench_against; print(*bench_against.seconds_and_launches({case!r}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=code,
                           env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path})
     if done.returncode:
         raise ValueError(f"{case} at {code}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    return float(done.stdout.splitlines()[-1])
+    seconds, launches = done.stdout.splitlines()[-1].split()
+    return float(seconds), int(launches)
 
 
 def unpack(revision: str, folder: Path) -> str:
@@ -87,18 +116,21 @@ def unpack(revision: str, folder: Path) -> str:
 
 
 def table(revision: str, networks: list[str]) -> list[dict]:
-    """Measure and print; a list of {name, clips, before, after, ratio, turns}, seconds a clip."""
+    """Measure and print. A list of {name, against, clips, before, after, ratio, ratios}: ms a clip and launches."""
     if unknown := [name for name in networks if name not in CASES]:
         raise ValueError(f"networks={unknown[0]}: one or more of {', '.join(CASES)}")
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         name = unpack(revision, Path(folder))
-        print(f"| step | clips | {name}: ms a clip | now | times as fast |\n" + "|---" * 5 + "|", flush=True)
+        print(f"| step | clips | {name}: ms a clip | now | times as fast | {name}: launches | now |")
+        print("|---" * 7 + "|", flush=True)
         for case in networks:
             turns = [(measured(Path(folder), case), measured(ROOT, case)) for _ in range(TURNS)]
-            before, after = (1000 * statistics.median(turn[i] for turn in turns) / CASES[case] for i in (0, 1))
-            ratios = [a / b for a, b in turns]
-            cases.append({"name": case, "against": name, "clips": CASES[case], "before_ms": before, "after_ms": after,
+            ratios = [before[0] / after[0] for before, after in turns]
+            sides = [{"ms": 1000 * statistics.median(turn[i][0] for turn in turns) / CASES[case],
+                      "launches": turns[0][i][1]} for i in (0, 1)]
+            cases.append({"name": case, "against": name, "clips": CASES[case], "before": sides[0], "after": sides[1],
                           "ratio": statistics.median(ratios), "ratios": ratios})
-            print(f"| {case} | {CASES[case]} | {before:.1f} | {after:.1f} | {cases[-1]['ratio']:.2f} |", flush=True)
+            print(f"| {case} | {CASES[case]} | {sides[0]['ms']:.1f} | {sides[1]['ms']:.1f} | {cases[-1]['ratio']:.2f} "
+                  f"| {sides[0]['launches']:,} | {sides[1]['launches']:,} |", flush=True)
     return cases
