@@ -285,9 +285,9 @@ def in_browser(entries: dict, exports: dict, bench: dict, results: str = "result
 
 
 BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
-          "attention-speed": attention_speed, "against": against, "gpu-steps": gpu_steps, "teacher-share": teacher_share,
-          "exports": exported, "measured": measured, "distilled": distilled, "ablation": ablation,
-          "robust": robust, "small-sets": small_sets, "networks": networks,
+          "attention-speed": attention_speed, "against": against, "gpu-steps": gpu_steps,
+          "teacher-share": teacher_share, "exports": exported, "measured": measured, "distilled": distilled,
+          "ablation": ablation, "robust": robust, "small-sets": small_sets, "networks": networks,
           "in-browser": in_browser, "taught": taught}
 BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
 
