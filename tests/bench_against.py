@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {"lite_nano": 16, "lite_small": 16, "last_e": 4, "base": 2, "phase 2": 4}  # and clips a step
-TURNS = 5
+TURNS = 3
 
 
 class Launches(TorchDispatchMode):
