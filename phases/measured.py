@@ -32,8 +32,9 @@ def published() -> dict[str, dict]:
     """What papers published, by model and split, as entries of one run each.
 
     CTR-GCN, InfoGCN and HD-GCN agree with the benchmark lists of hyper.ai and paperswithcode.com, HI-GCN with its
-    abstract. EfficientGCN-B0 is the paper's own page, SkateFormer its authors' page of released weights (joint + bone),
-    with its NW-UCLA figure as others cite it. A source says if no page confirmed the parameters.
+    abstract; CTR-GCN's joint stream is a user's run. EfficientGCN-B0 is the paper's own page, SkateFormer its authors'
+    page of released weights (joint + bone), with its NW-UCLA figure as others cite it. A source says if no page
+    confirmed the parameters.
     """
     entries = {}
     for model, paper in read_json(ROOT / "results" / "published.json").items():
@@ -118,7 +119,16 @@ def entry_of(row: str, data: str, split: str, entries: dict[str, dict]) -> dict 
     if e or row not in recipe_files():
         return e
     table = read_recipe(row)[1]
+    if "members" in table:  # B14: the average of B7's streams, and B7 is base
+        return next((entries[name] for name in (f"{recipe}-all--{data}-{split}" for recipe in same_as(table["members"]))
+                     if name in entries), None)
     return entry_of(table["extends"], data, split, entries) if set(table) == {"extends"} else None
+
+
+def same_as(recipe: str) -> list[str]:
+    """A recipe, and those that it is another name of: B7, base."""
+    table = read_recipe(recipe)[1]
+    return [recipe, *(same_as(table["extends"]) if set(table) == {"extends"} else [])]
 
 
 def overrides(e: dict | None) -> list[str]:
@@ -141,21 +151,26 @@ def mean_sd(e: dict | None, key: str) -> str:
     return (f"{statistics.mean(v):.1f}" if v else "") + (f" ± {statistics.stdev(v):.1f}" if len(v) > 1 else "")
 
 
-def change(e: dict | None, reference: dict | None) -> str:
-    """Difference of top-1 to a reference row's, in points: `+1.0 ± 0.4`, paired by the seeds that both have.
+def by_seed(e: dict, key: str) -> dict[int | None, float]:
+    """A seed's figure, the mean of its runs if several machines made some."""
+    runs = [(r.get("seed"), r[key]) for r in e["runs"] if r.get(key) is not None]
+    return {seed: statistics.mean(x for other, x in runs if other == seed) for seed, _ in runs}
+
+
+def change(e: dict | None, reference: dict | None, key: str = "top1") -> str:
+    """Difference to a reference row, in points: `+1.0 ± 0.4`, paired by the seeds that both have.
 
     Without shared seeds it is the difference of the means. Empty if the two commands changed different things, such as
-    the number of frames; another teacher is what a row of distillation is about.
+    the epochs or the number of frames; another teacher is what a row of distillation is about.
     """
-    def view_and_network(e: dict | None) -> list[str]:
-        return sorted(w for w in overrides(e) if not w.startswith("distil."))
+    def conditions(e: dict) -> tuple[list, set]:
+        return sorted(w for w in overrides(e) if not w.startswith("distil.")), set(values(e, "epochs"))
 
-    a, b = values(e, "top1"), values(reference, "top1")
-    if not a or not b or e is reference or view_and_network(e) != view_and_network(reference):
+    if not values(e, key) or not values(reference, key) or e is reference or conditions(e) != conditions(reference):
         return ""
-    theirs = {r.get("seed"): r["top1"] for r in reference["runs"]}
-    paired = [r["top1"] - theirs[r.get("seed")] for r in e["runs"] if r.get("seed") in theirs]
-    mean = statistics.mean(paired) if paired else statistics.mean(a) - statistics.mean(b)
+    ours, theirs = by_seed(e, key), by_seed(reference, key)
+    paired = [x - theirs[seed] for seed, x in ours.items() if seed in theirs]
+    mean = statistics.mean(paired) if paired else statistics.mean(ours.values()) - statistics.mean(theirs.values())
     return f"{mean:+.1f}" + (f" ± {statistics.stdev(paired):.1f}" if len(paired) > 1 else "")
 
 
@@ -195,7 +210,8 @@ def sizes(e: dict | None) -> dict[str, str]:
     if not e:
         return {}
     streams, each = network(e)
+    seeds = str(len(set(values(e, "seed"))) or "")
     together = " in one network" if (streams or 1) > 1 and each == e.get("params") else ""
     return {"streams": f"{streams or ''}{together}", "parameters per stream": count(each),
             "parameters in total": count(e.get("params")), "MACs per clip": count(e.get("macs")),
-            "seeds": str(len(values(e, "seed")) or "")}
+            "seeds": seeds + f" ({len(values(e, 'seed'))} runs)" * (len(values(e, "seed")) > int(seeds or 0))}
