@@ -116,7 +116,7 @@ def against(entries: dict, exports: dict, bench: dict, results: str = "results")
              "from": f"{min(case['ratios']):.2f}", "to": f"{max(case['ratios']):.2f}",
              "launches before": f"{case['before']['launches']:,}", "now": f"{case['after']['launches']:,}"}
             for case in x["steps"]]
-    return rows_of(list(rows[0]), rows) + f"\n\n`{x['command']}`: {x['device']}, torch {x['torch']}, one thread."
+    return rows_of(list(rows[0]), rows) + f"\n\n`{x['command']}`: {x['device']}, torch {x['torch']}."
 
 
 def gpu_steps(entries: dict, exports: dict, bench: dict) -> str:

@@ -76,6 +76,26 @@ def test_a_difference_is_paired_by_seed_and_without_shared_seeds_one_of_means(he
     assert row(tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"], "L3")["to L0"] == "+3.0"
 
 
+def test_runs_of_one_seed_count_once_in_a_difference_and_are_told_in_the_column_of_seeds():
+    def entry(*runs: tuple[int, float]) -> dict:
+        return {"recipe": "lite_small", "runs": [{"seed": seed, "top1": top1, "epochs": 5} for seed, top1 in runs]}
+
+    twice, once = entry((0, 90.0), (0, 94.0), (1, 95.0)), entry((0, 91.0), (1, 92.0), (2, 99.0))
+    assert measured.change(twice, once) == "+2.0 ± 1.4" and measured.change(once, twice) == "-2.0 ± 1.4"
+    assert measured.sizes(twice)["seeds"] == "2 (3 runs)" and measured.sizes(once)["seeds"] == "3"
+    once["runs"][0]["epochs"] = 6
+    assert measured.change(twice, once) == "", "other epochs are another comparison"
+
+
+def test_the_ensemble_row_is_the_average_of_what_its_members_are_another_name_of():
+    entries = {f"{name}--nw_ucla-xview": {"recipe": name} for name in ("base", "base-all")}
+    assert measured.entry_of("B7", "nw_ucla", "xview", entries)["recipe"] == "base"
+    assert measured.entry_of("B14", "nw_ucla", "xview", entries)["recipe"] == "base-all"
+    entries["B14--nw_ucla-xview"] = {"recipe": "B14"}
+    assert measured.entry_of("B14", "nw_ucla", "xview", entries)["recipe"] == "B14"
+    assert measured.entry_of("B14", "utd_mhad", "xsub", entries) is None
+
+
 def test_a_row_measured_on_another_view_has_no_difference_and_one_with_another_teacher_has(here, capsys):
     result("L0", 80.0)
     result("L1", 85.0, command="just phase1 recipe=L1 data=nw_ucla view.frames=16 seed=0")
