@@ -13,6 +13,8 @@ from recipe import ROOT, nearest, recipe_files
 from run import read_json
 from tables import AGAINST, LABEL, ablation_rows, purpose, rows_of
 
+from last import STREAMS
+
 
 def headline(entries: dict, exports: dict, bench: dict) -> str:
     """The three numbers of the first screen, each beside a peer's."""
@@ -202,15 +204,17 @@ def distilled(entries: dict, exports: dict, bench: dict, data: str = "nw_ucla") 
 def taught(entries: dict, exports: dict, bench: dict, data: str = "utd_mhad") -> str:
     """The streams of a narrow LAST-Base, their average, and students on as many frames: alone and taught by it."""
     rows, split = [], default_split(data)
-    names = [("base_narrow", "joint"), *((f"base_narrow-{s}", s) for s in ("bone", "velocity", "bone_velocity")),
-             ("base_narrow-all", "the four, averaged"), ("lite_nano_16", "nano"), ("lite_small_16", "small"),
-             ("lite_nano_16_base", "nano, taught by the average")]
-    for name, what in names:
-        e = entries.get(f"{name}--{data}-{split}")
-        alone = entries.get(f"{name.removesuffix('_base')}--{data}-{split}")
+    streams = [("base_narrow", "joint", ""), *((f"base_narrow-{s}", s, "") for s in STREAMS[1:]),
+               ("base_narrow-all", "the four, averaged", "")]
+    students = [("lite_nano_16", "nano", ""), ("lite_nano_16_base", "nano, taught by the average", "lite_nano_16"),
+                ("lite_small_16", "small", ""), ("L11", "small, taught by the average", "lite_small_16")]
+    for name, what, alone in streams + students:
+        e, other = (entries.get(f"{recipe}--{data}-{split}") for recipe in (name, alone))
+        # the 16 frames of L11 stand in its command, those of lite_small_16 in its recipe
+        difference = change({**e, "command": ""}, other) if e else ""
         rows.append({"network": what, "recipe": f"`{name}`", **sizes(e), "top-1": mean_sd(e, "top1"),
                      "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
-                     "to the same alone": change(e, alone)})
+                     "to the same alone": difference})
     return rows_of(["network", "recipe", "parameters in total", "epochs", "seeds", "top-1", "to the same alone"], rows)
 
 

@@ -141,7 +141,6 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_nano_short_dkd": ("lite_nano_short_kd", {"distil.kind": "dkd"}),
     "lite_nano_short_pretrained": ("lite_nano", {"train.epochs": 20, "init": "maskclr_nano"}),
     "lite_small_16": ("lite_small", {"view.frames": 16}), "lite_nano_16": ("lite_nano", {"view.frames": 16}),
-    "lite_small_16_base": ("lite_small_16", {"distil.teacher": "base_narrow"}),
     "lite_nano_16_base": ("lite_nano_16", {"distil.teacher": "base_narrow", **LEANING}),
     "nano_started": ("lite_nano", {}),
     "nano_tenth": ("lite_nano", TENTH),
