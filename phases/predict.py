@@ -174,10 +174,10 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help", "help"} & set(sys.argv[1:]):
-        print(__doc__.strip())
-        sys.exit(0)
     try:
+        if {"-h", "--help", "help"} & set(sys.argv[1:]):
+            print(__doc__.strip(), flush=True)
+            sys.exit(0)
         code = main(sys.argv[1:])
     except BrokenPipeError:  # the reader of a pipe closed it
         os._exit(0)

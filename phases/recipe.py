@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -350,12 +351,20 @@ def load_config(argv: list[str]) -> Config:
 
 
 def cli(main: Callable[[list[str]], int | None]) -> None:
-    """Run a program: bad input is one line on standard error and exit code 2, Ctrl-C exit code 130."""
-    if {"-h", "--help", "help"} & set(sys.argv[1:]):
-        print((sys.modules[main.__module__].__doc__ or "").strip())
-        sys.exit(0)
+    """Run a program: bad input is one line on standard error and exit code 2, Ctrl-C exit code 130.
+
+    A reader of its output who has seen enough (`| head`) ends it quietly.
+    """
     try:
-        code = main(sys.argv[1:])
+        if {"-h", "--help", "help"} & set(sys.argv[1:]):
+            print((sys.modules[main.__module__].__doc__ or "").strip())
+            code = 0
+        else:
+            code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is written at exit
+        code = 128 + signal.SIGPIPE
     except (ValueError, OSError) as e:
         code = 2
         if rank_of()[0] == 0:

@@ -5,6 +5,7 @@ That line names the nearest valid word.
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -359,6 +360,21 @@ def test_cli_turns_outcomes_into_exit_codes(outcome, code, line, capsys):
     with pytest.raises(SystemExit) as e:
         recipe.cli(main)
     assert e.value.code == code and capsys.readouterr().err.startswith(line)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["recipe=L5"]])
+def test_a_reader_of_the_output_who_has_seen_enough_ends_a_program_quietly(words, monkeypatch, capsys):
+    def main(argv):
+        print("a line")
+
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(sys, "argv", ["program", *words])
+    monkeypatch.setattr(sys, "stdout", open(write, "w"))
+    with pytest.raises(SystemExit) as e:
+        recipe.cli(main)
+    sys.stdout.close()  # as at exit: what it could not write goes nowhere
+    assert e.value.code == 141 and capsys.readouterr().err == ""
 
 
 def test_cli_lets_a_bug_of_ours_show_its_traceback():
