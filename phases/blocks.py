@@ -160,7 +160,7 @@ def measured(entries: dict, exports: dict, bench: dict, data: str = "nw_ucla") -
     """Everything that was measured on a data set but the rows of ablation tables, with its recipe's purpose."""
     rows, files = [], recipe_files()
     for _, e in sorted(entries.items()):
-        if e["dataset"] != data or re.fullmatch(r"[BLP]\d+", e["recipe"]):
+        if e["dataset"] != data or re.fullmatch(r"[BLP]\d+(-\w+)?", e["recipe"]):
             continue
         line = files[e["recipe"]].read_text().split("\n")[0] if e["recipe"] in files else ""
         epochs = ", ".join(dict.fromkeys(map(str, values(e, "epochs"))))
