@@ -126,7 +126,8 @@ def gpu_steps(entries: dict, exports: dict, bench: dict) -> str:
     rows = []
     for gpu in bench["gpus"]:
         for state, cases in (("", gpu["cases"]), ("before", gpu.get("before", {}).get("cases", []))):
-            rows += [{"device": gpu["device"], "network": x["recipe"], "code": state or gpu["commit"],
+            rows += [{"device": gpu["device"], "network": x["recipe"], "dtype": x["dtype"],
+                      "code": state or x.get("commit", gpu["commit"]),
                       "compiled": "yes" if x["compiled"] else "no", "clips a step": str(x["batch"] * x["accumulate"]),
                       "step ms": f"{x['step_ms']:.1f}", "launches": str(x["launches"]),
                       "clips a second": f"{x['clips_per_s']:.0f}", "of it the view": f"{100 * x['view_share']:.0f} %",

@@ -320,7 +320,8 @@ def write(report: dict, out: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    given = {"compile": "true", "out": "results/bench.json", "device": "cpu", "networks": "", "against": ""}
+    given = {"compile": "true", "out": "results/bench.json", "device": "cpu", "networks": "", "against": "",
+             "amp": "auto"}
     if {"-h", "--help", "help"} & set(argv):
         print(__doc__.strip())
         return
@@ -350,7 +351,7 @@ def main(argv: list[str]) -> None:
         networks = given["networks"].split(",") if given["networks"] else list(bench_gpu.NETWORKS)
         out = given["out"] if any(arg.startswith("out=") for arg in argv) else None
         try:
-            bench_gpu.table(networks, forms[given["compile"]], out, "just bench " + " ".join(argv))
+            bench_gpu.table(networks, forms[given["compile"]], given["amp"], out, "just bench " + " ".join(argv))
         except ValueError as e:
             print(f"error: {e}", file=sys.stderr)
             sys.exit(2)

@@ -2,6 +2,7 @@
 
     just bench device=cuda                      -> results/bench-<GPU>.json and a table
     just bench device=cuda networks=lite_small  some networks; what else the file holds is kept
+    just bench device=cuda amp=fp32             without the casts of bf16, which are launches too
     LAST_GPU=cpu just bench device=cuda out=    rehearses every line without a GPU
 
 T = 64, V = 25, M = 2, the recipe's own batch. A step is the trainer's: view, forward, backward, clipping, optimiser,
@@ -77,9 +78,10 @@ def forever(batches: Batches) -> Iterator[dict]:
         yield from batches()
 
 
-def measure(recipe: str, compiled: bool, store: SimpleNamespace, calls: int) -> dict:
+def measure(recipe: str, compiled: bool, amp: str, store: SimpleNamespace, calls: int) -> dict:
     """A network's training: seconds of a step, clips a second, launches, peak memory, share of the view, an epoch."""
-    cfg = load_config([f"recipe={recipe}", "view.bodies=2", f"train.compile={str(compiled).lower()}"])
+    cfg = load_config([f"recipe={recipe}", "view.bodies=2", f"train.compile={str(compiled).lower()}",
+                       f"train.amp={amp}"])
     view = ClipView(store, cfg.view, DEVICE)
     model = build_model(cfg, store.skeleton, 60).to(DEVICE).train()
     if DEVICE.type == "cuda":
@@ -105,14 +107,14 @@ def measure(recipe: str, compiled: bool, store: SimpleNamespace, calls: int) -> 
                 "batch": cfg.train.batch, "accumulate": size, "first_step_s": round(first, 2),
                 "step_ms": round(1e3 * each, 3), "clips_per_s": round(clips / each, 1),
                 "view_share": round(looking / each, 3), "launches": launches(step),
-                "epoch_s": round(CLIPS * each / clips, 2)}
+                "epoch_s": round(CLIPS * each / clips, 2), "commit": commit()}
         if DEVICE.type == "cuda":
             case["peak_MB"] = round((torch.cuda.max_memory_allocated() - held) / 1e6)
     torch._dynamo.reset()
     return case
 
 
-def table(networks: list[str], compiled: list[bool], out: str | None, command: str) -> Path:
+def table(networks: list[str], compiled: list[bool], amp: str, out: str | None, command: str) -> Path:
     """Measure and print; the file is written after each case, so that what was measured is there if time runs out."""
     rehearsal = DEVICE.type != "cuda"
     if not rehearsal and not torch.cuda.is_available():
@@ -120,26 +122,29 @@ def table(networks: list[str], compiled: list[bool], out: str | None, command: s
     unknown = [name for name in networks if name not in NETWORKS]
     if unknown:
         raise ValueError(f"networks = {unknown[0]!r}: known are {', '.join(NETWORKS)}")
+    load_config(["recipe=lite_nano", f"train.amp={amp}"])  # or ValueError
     store = clips_in_memory(600 if rehearsal else CLIPS)
     name = device_name(DEVICE)
     path = ROOT / (out or f"results/bench-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json")
-    cases = json.loads(path.read_text())["cases"] if path.is_file() and out != "" else []
-    print("| network | compiled | batch | step ms | launches | clips / s | view | NTU-60 epoch, s | peak MB |")
-    print("|---" * 9 + "|", flush=True)
+    report = json.loads(path.read_text()) if path.is_file() and out != "" else {}
+    cases = report.get("cases", [])
+    print("| network | compiled | dtype | batch | step ms | launches | clips / s | view | NTU-60 epoch, s | peak MB |")
+    print("|---" * 10 + "|", flush=True)
     for compile_it in compiled:
         for recipe in networks:
             row = f"| {recipe} | {'yes' if compile_it else 'no'} "
             try:
-                case = measure(recipe, compile_it, store, 1 if rehearsal else 10 if recipe == "base" else 50)
+                case = measure(recipe, compile_it, amp, store, 1 if rehearsal else 10 if recipe == "base" else 50)
             except Exception as e:  # a network that does not run must not cost the others' figures
                 print(f"{row}| failed: {str(e).splitlines()[0][:100]} |", flush=True)
                 continue
-            print(f"{row}| {case['batch']} x {case['accumulate']} | {case['step_ms']:.1f} | {case['launches']} "
-                  f"| {case['clips_per_s']:.0f} | {100 * case['view_share']:.0f} % | {case['epoch_s']:.1f} "
-                  f"| {case.get('peak_MB', '')} |", flush=True)
-            cases = [c for c in cases if (c["recipe"], c["compiled"]) != (recipe, compile_it)] + [case]
+            print(f"{row}| {case['dtype']} | {case['batch']} x {case['accumulate']} | {case['step_ms']:.1f} "
+                  f"| {case['launches']} | {case['clips_per_s']:.0f} | {100 * case['view_share']:.0f} % "
+                  f"| {case['epoch_s']:.1f} | {case.get('peak_MB', '')} |", flush=True)
+            same = [case[key] for key in ("recipe", "compiled", "dtype")]
+            cases = [c for c in cases if [c[key] for key in ("recipe", "compiled", "dtype")] != same] + [case]
             if out != "":
-                last.write_json(path, {"command": command, "device": name, "torch": torch.__version__,
-                                       "commit": commit(), "clips": CLIPS, "frames": FRAMES,
-                                       "pairs": round(PAIRS, 3), "cases": cases})
+                last.write_json(path, report | {
+                    "command": command, "device": name, "torch": torch.__version__, "commit": commit(), "clips": CLIPS,
+                    "frames": FRAMES, "pairs": round(PAIRS, 3), "cases": cases})
     return path

@@ -59,6 +59,7 @@ STEPS = [
                    f"{ABLATION}L12 data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=3"), SMALL),
     Step("L_ucla", (f"{ABLATION}L0,L3,L5,L6,L7,L8 data=nw_ucla train.epochs=40 seeds=0,1,2 jobs=8",), SMALL),
     Step("B_ucla", (f"{ABLATION}{B_ROWS} data=nw_ucla jobs=13 {BASE} train.epochs=100",), NARROW),
+    Step("fp32", ("tests/bench.py device=cuda compile=false amp=fp32",), "networks=lite_nano out="),
     Step("compiled", ("tests/bench.py device=cuda compile=only",), "networks=lite_nano out="),
 ]
 
