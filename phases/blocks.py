@@ -233,8 +233,10 @@ def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: s
         lines.append({"row": row, "purpose": purpose(row), "top-1": mean_sd(e, "top1"), **sizes(e),
                       "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
                       "top-1 clean": mean_sd(e, "top1_clean"), **{to: change(e, b) for to, b in against.items()},
+                      **{f"clean {to}": change(e, b, "top1_clean") for to, b in against.items()},
                       "with": " ".join(word for word in overrides(e) if word not in shared)})
-    head = ["row", "purpose", "parameters in total", "epochs", "seeds", "top-1", "top-1 clean", *against, "with"]
+    head = ["row", "purpose", "parameters in total", "epochs", "seeds", "top-1", *against, "top-1 clean",
+            *(f"clean {to}" for to in against), "with"]
     below = f"\n\nAll rows with `{' '.join(shared)}`." if shared else ""
     return rows_of(head, lines) + below
 
