@@ -173,25 +173,23 @@ def measured(entries: dict, exports: dict, bench: dict, data: str = "nw_ucla") -
     return rows_of(head, rows)
 
 
-# what a student learns from: the recipe of each form, by student and epochs
-DISTILLED = {"nw_ucla": {
-    (size, epochs): {"alone": f"lite_{size}{short}", "no smoothing": f"lite_{size}{short}_unsmoothed",
-                     "logits": f"lite_{size}{short}_kd" if short else f"lite_{size}_logits",
-                     "logits and maps": f"lite_{size}{short}_mimic" if short else f"lite_{size}_smalls",
-                     "DKD": f"lite_{size}{short}_dkd"}
-    for size in ("small", "nano") for epochs, short in ((40, "_short"), (160, ""))}, "utd_mhad": {
-    ("nano", 25): {"alone": "lite_nano", "no smoothing": "lite_nano_unsmoothed", "logits": "lite_nano_logits",
-                   "logits and maps": "lite_nano_smalls", "DKD and maps": "lite_nano_dkd"}}}
+# what a student learns from: the ending of that recipe's name
+SHORT = {"alone": "", "no smoothing": "_unsmoothed", "logits": "_kd", "logits and maps": "_mimic", "DKD": "_dkd"}
+LONG = {"alone": "", "no smoothing": "_unsmoothed", "logits": "_logits", "logits and maps": "_smalls",
+        "DKD and maps": "_dkd"}
+STUDENTS = {"nw_ucla": {"small, 40 epochs": ("lite_small_short", SHORT), "small, 160 epochs": ("lite_small", LONG),
+                        "nano, 40 epochs": ("lite_nano_short", SHORT), "nano, 160 epochs": ("lite_nano", LONG)},
+            "utd_mhad": {"nano, 25 epochs": ("lite_nano", LONG)}}
 
 
 def distilled(entries: dict, exports: dict, bench: dict, data: str = "nw_ucla") -> str:
     """What teachers are worth that are LAST-Lite small, averaged: a line a student, against those without a teacher."""
     rows, split = [], default_split(data)
-    for (size, epochs), forms in DISTILLED[data].items():
-        got = {what: entries.get(f"{recipe}--{data}-{split}") for what, recipe in forms.items()}
+    for student, (recipe, forms) in STUDENTS[data].items():
+        got = {what: entries.get(f"{recipe}{ending}--{data}-{split}") for what, ending in forms.items()}
         for what, e in got.items():
             if e:
-                row = {"student": f"{size}, {epochs} epochs", "learns from": what, **sizes(e)}
+                row = {"student": student, "learns from": what, **sizes(e)}
                 for key, name in (("top1", "top-1"), ("top1_clean", "top-1 clean")):
                     row |= {name: mean_sd(e, key)} | {
                         f"{name}: to {other}": change(e, got[other], key)

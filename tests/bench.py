@@ -320,8 +320,7 @@ def write(report: dict, out: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    given = {"compile": "true", "out": "results/bench.json", "device": "cpu", "networks": "", "against": "",
-             "amp": "auto"}
+    given = {"compile": "true", "out": None, "device": "cpu", "networks": "", "against": "", "amp": "auto"}
     if {"-h", "--help", "help"} & set(argv):
         print(__doc__.strip())
         return
@@ -335,28 +334,22 @@ def main(argv: list[str]) -> None:
     if given["compile"] not in forms or given["device"] not in ("cpu", "cuda"):
         print("error: compile must be true, false or only, device cpu or cuda", file=sys.stderr)
         sys.exit(2)
-    if given["against"]:
-        import bench_against
-        given["out"] = given["out"] if any(arg.startswith("out=") for arg in argv) else "results/bench-against.json"
-        try:
+    command, out = "just bench " + " ".join(argv), given["out"]
+    try:
+        if given["against"]:
+            import bench_against
             networks = given["networks"].split(",") if given["networks"] else list(bench_against.CASES)
-            write({"command": "just bench " + " ".join(argv), "steps": bench_against.table(given["against"], networks)},
-                  given["out"])
-        except ValueError as e:
-            print(f"error: {e}", file=sys.stderr)
-            sys.exit(2)
-        return
-    if given["device"] == "cuda":
-        import bench_gpu
-        networks = given["networks"].split(",") if given["networks"] else list(bench_gpu.NETWORKS)
-        out = given["out"] if any(arg.startswith("out=") for arg in argv) else None
-        try:
-            bench_gpu.table(networks, forms[given["compile"]], given["amp"], out, "just bench " + " ".join(argv))
-        except ValueError as e:
-            print(f"error: {e}", file=sys.stderr)
-            sys.exit(2)
-        return
-    report = {"command": "just bench " + " ".join(argv), "parse": bench_parse(), "view": bench_view(), "networks": []}
+            steps = bench_against.table(given["against"], networks)
+            return write({"command": command, "steps": steps}, "results/bench-against.json" if out is None else out)
+        if given["device"] == "cuda":
+            import bench_gpu
+            networks = given["networks"].split(",") if given["networks"] else list(bench_gpu.NETWORKS)
+            bench_gpu.table(networks, forms[given["compile"]], given["amp"], out, command)
+            return None
+    except ValueError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+    report = {"command": command, "parse": bench_parse(), "view": bench_view(), "networks": []}
     parse = report["parse"]
     print(f"parsing: {parse['ratio']:.1f} times the field's parser (median of {len(parse['files'])} files)", flush=True)
     for name, rate in report["view"].items():
@@ -364,7 +357,7 @@ def main(argv: list[str]) -> None:
     report["attention"] = attention_table()
     report["distil"] = distil_table()
     report["networks"] = network_table(given["compile"] == "true")
-    write(report, given["out"])
+    return write(report, "results/bench.json" if out is None else out)
 
 
 if __name__ == "__main__":

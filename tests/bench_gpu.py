@@ -107,7 +107,7 @@ def measure(recipe: str, compiled: bool, amp: str, store: SimpleNamespace, calls
                 "batch": cfg.train.batch, "accumulate": size, "first_step_s": round(first, 2),
                 "step_ms": round(1e3 * each, 3), "clips_per_s": round(clips / each, 1),
                 "view_share": round(looking / each, 3), "launches": launches(step),
-                "epoch_s": round(CLIPS * each / clips, 2), "commit": commit()}
+                "epoch_s": round(CLIPS * each / clips, 2)}
         if DEVICE.type == "cuda":
             case["peak_MB"] = round((torch.cuda.max_memory_allocated() - held) / 1e6)
     torch._dynamo.reset()
@@ -127,7 +127,9 @@ def table(networks: list[str], compiled: list[bool], amp: str, out: str | None, 
     name = device_name(DEVICE)
     path = ROOT / (out or f"results/bench-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json")
     report = json.loads(path.read_text()) if path.is_file() and out != "" else {}
-    cases = report.get("cases", [])
+    # a case keeps the command, commit and note that it was measured under
+    was = {key: report[key] for key in ("command", "commit", "note") if key in report}
+    cases = [was | case for case in report.get("cases", [])]
     print("| network | compiled | dtype | batch | step ms | launches | clips / s | view | NTU-60 epoch, s | peak MB |")
     print("|---" * 10 + "|", flush=True)
     for compile_it in compiled:
@@ -135,6 +137,7 @@ def table(networks: list[str], compiled: list[bool], amp: str, out: str | None, 
             row = f"| {recipe} | {'yes' if compile_it else 'no'} "
             try:
                 case = measure(recipe, compile_it, amp, store, 1 if rehearsal else 10 if recipe == "base" else 50)
+                case |= {"command": command, "commit": commit()}
             except Exception as e:  # a network that does not run must not cost the others' figures
                 print(f"{row}| failed: {str(e).splitlines()[0][:100]} |", flush=True)
                 continue
@@ -144,7 +147,8 @@ def table(networks: list[str], compiled: list[bool], amp: str, out: str | None, 
             same = [case[key] for key in ("recipe", "compiled", "dtype")]
             cases = [c for c in cases if [c[key] for key in ("recipe", "compiled", "dtype")] != same] + [case]
             if out != "":
-                last.write_json(path, report | {
+                kept = {key: value for key, value in report.items() if key not in was}
+                last.write_json(path, kept | {
                     "command": command, "device": name, "torch": torch.__version__, "commit": commit(), "clips": CLIPS,
                     "frames": FRAMES, "pairs": round(PAIRS, 3), "cases": cases})
     return path

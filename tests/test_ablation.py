@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -98,6 +99,19 @@ def test_a_killed_member_stops_no_other_and_is_named(told):
 
 def test_an_interrupt_ends_all_members_and_the_exit_code_is_130(told):
     assert told.calls[0][0] == 130 and told.log.splitlines()[-1].startswith("interrupted")
+
+
+def test_sigterm_and_sighup_of_the_program_are_an_interrupt_too(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ablation.py", "rows=L0", "dry=true"])
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(SystemExit, match="0"):
+            runpy.run_path(str(ROOT / "phases" / "ablation.py"), run_name="__main__")
+        assert all(signal.getsignal(number) == signal.default_int_handler for number in before)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_failing_row_stops_no_other_and_is_named_with_its_last_line(told):
