@@ -816,7 +816,7 @@ def test_metrics_hold_one_line_an_epoch_with_means_over_clips(tmp_path):
         assert e["top1"] == pytest.approx(sum(top1 * clips for _, top1, clips in part) / 10)
 
 
-def test_a_compiled_training_ends_as_an_eager_one_without_compiling_each_batch(tmp_path, monkeypatch):
+def test_a_compiled_training_that_was_cut_ends_as_an_eager_one_without_compiling_each_batch(tmp_path, monkeypatch):
     """With causal batches, one and two bodies, and a smaller last batch."""
     from torch._dynamo.utils import counters
     compile_, made = torch.compile, []
@@ -842,7 +842,13 @@ def test_a_compiled_training_ends_as_an_eager_one_without_compiling_each_batch(t
 
     torch._dynamo.reset()
     counters.clear()
-    eager, ours = weights(False), weights(True)
-    assert len(made) == 1 and counters["stats"]["unique_graphs"] <= 4
+    eager = weights(False)
+    with monkeypatch.context() as m:
+        cut_after(m, 1)
+        with pytest.raises(Cut):
+            weights(True)
+    assert len(log(tmp_path / "True")) == 1, "one of two epochs"
+    ours = weights(True)
+    assert len(made) == 2 and counters["stats"]["unique_graphs"] <= 2 * 4, "one network before the cut, one after it"
     for key, value in eager.items():
         torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=1e-4)
