@@ -121,6 +121,14 @@ def against(entries: dict, exports: dict, bench: dict, results: str = "results")
     return rows_of(list(rows[0]), rows) + f"\n\n`{x['command']}`: {x['device']}, torch {x['torch']}."
 
 
+def side_by_side(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
+    """`just ablation jobs=N` against one by one, of `just bench jobs=N`."""
+    x = read_json(ROOT / results / "bench-jobs.json")
+    low, high = min(x["ratios"]), max(x["ratios"])
+    return (f"`{x['command']}`: {x['one by one']:.0f} s one by one, {x['side by side']:.0f} s with {x['jobs']} side by "
+            f"side, {x['ratio']:.2f} of it ({low:.2f} to {high:.2f}); {x['cores']} cores, {x['device'].split(',')[0]}.")
+
+
 def gpu_steps(entries: dict, exports: dict, bench: dict) -> str:
     """Every case of `just bench device=cuda`, all GPUs; an older state of the code under the name `before`."""
     rows = []
@@ -307,7 +315,7 @@ def in_browser(entries: dict, exports: dict, bench: dict, results: str = "result
 
 
 BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
-          "attention-speed": attention_speed, "against": against, "gpu-steps": gpu_steps,
+          "attention-speed": attention_speed, "against": against, "side-by-side": side_by_side, "gpu-steps": gpu_steps,
           "teacher-share": teacher_share, "exports": exported, "measured": measured, "distilled": distilled,
           "ablation": ablation, "robust": robust, "small-sets": small_sets, "networks": networks,
           "in-browser": in_browser, "taught": taught}

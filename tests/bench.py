@@ -5,6 +5,7 @@
     just bench out=                 print only
     just bench device=cuda          on a GPU: see tests/bench_gpu.py
     just bench against=COMMIT       training steps of this code against an earlier one's: see tests/bench_against.py
+    just bench jobs=2               trainings side by side against one by one: see tests/bench_jobs.py
 
 Parsing: real NTU files (../shared/data or LAST_TEST_DATA, else synthetic ones) against the field's line-by-line parser.
 View: a batch of 16 clips, sampled, normalised, augmented.
@@ -320,7 +321,8 @@ def write(report: dict, out: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    given = {"compile": "true", "out": None, "device": "cpu", "networks": "", "against": "", "amp": "auto"}
+    given = {"compile": "true", "out": None, "device": "cpu", "networks": "", "against": "", "amp": "auto",
+             "jobs": ""}
     if {"-h", "--help", "help"} & set(argv):
         print(__doc__.strip())
         return
@@ -341,6 +343,12 @@ def main(argv: list[str]) -> None:
             networks = given["networks"].split(",") if given["networks"] else list(bench_against.CASES)
             steps = bench_against.table(given["against"], networks)
             return write({"command": command, "steps": steps}, "results/bench-against.json" if out is None else out)
+        if given["jobs"]:
+            import bench_jobs
+            if not given["jobs"].isdigit() or int(given["jobs"]) < 2:
+                raise ValueError(f"jobs={given['jobs']}: at least 2, to compare with one by one")
+            return write({"command": command, **bench_jobs.ratios(int(given["jobs"]))},
+                         "results/bench-jobs.json" if out is None else out)
         if given["device"] == "cuda":
             import bench_gpu
             networks = given["networks"].split(",") if given["networks"] else list(bench_gpu.NETWORKS)

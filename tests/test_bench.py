@@ -1,4 +1,4 @@
-"""`just bench against=COMMIT`: what it refuses, and what it compares with."""
+"""`just bench` against another commit and side by side: what it refuses, and what it compares with."""
 import subprocess
 
 import bench
@@ -8,7 +8,8 @@ from conftest import ROOT
 
 
 @pytest.mark.parametrize("argv, words", [(["against=nope"], "no such commit"),
-                                         (["against=HEAD", "networks=lite_nanno"], "lite_nano, lite_small")])
+                                         (["against=HEAD", "networks=lite_nanno"], "lite_nano, lite_small"),
+                                         (["jobs=1"], "at least 2")])
 def test_what_cannot_be_compared_is_one_line(argv, words, capsys):
     with pytest.raises(SystemExit) as end:
         bench.main(argv)
