@@ -6,21 +6,23 @@ from earlier sections.
      1. Skeletons          joints, parents, regions; bones, hops and shift tables follow from them
      2. Streams            bone, velocity and bone velocity, derived from joints
      3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head
-     4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters
+     4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters for NTU-60
      5. LAST-Base          the teacher, four networks of 4.1M parameters, one per stream: adaptive graphs, attention
      6. LAST-E v3          the fallback teacher, 740K parameters, for when LAST-Base is too expensive
      7. Several processes  one per GPU; batch norms and losses give the values that a single process would
      8. The view           clips of any length -> batches (B, M, T, V, 3): sampled, aligned, augmented on the device
      9. Losses             of the phases, and the settings of a training
     10. Checkpoints        atomic, loadable with weights_only=True
-    11. Trainer            fit(model, batches, loss_fn, ...): assumes batches with joints and label, nothing else
+    11. Trainer            fit(model, batches, loss_fn, ...): batches hold joints and label, under torchrun also own
+                           and clips
 
 The programs in phases/ read recipes, clip stores and run folders, and call what stands here: phase 1 trains, phase 2
 distils, phase 3 pretrains, phase 4 exports. "Rows" L0, B7 and so on are ablation recipes; each switches one piece.
 
 Axis letters, capital in docstrings, small in einops patterns:
 
-    b clip · m body · n = b·m, the bodies of all clips · c channel · t frame · v joint · h head · d head width
+    b clip; in sections 3 and 4 a body, because a map holds one · m body · n = b·m, the bodies of all clips; in
+    section 8 clips of a store · c channel · t frame · v joint · h head or hidden unit · d head width
     k hop, frequency bin, prototype or class · s stream, or key frame in attention · u the joint that is read
     o frame offset · p neighbour slot · g channel group · r body region · l frame of any clip
 
@@ -76,7 +78,8 @@ def spaced(joint: str) -> str:
 class Skeleton:
     """A body as data; joints are numbered from 0.
 
-    parents[v] is the joint nearer to the root; the root is its own parent. Regions are disjoint and cover all joints.
+    parents[v] is the joint nearer to the root; the root is its own parent. Regions are disjoint and cover all joints;
+    the names of arms and legs end in arm and leg (for region_shift, which rotates a region's joints in their order).
     Pairs are (left, right) joints; if empty, they are derived from the joints' names.
     """
     name: str
@@ -206,17 +209,17 @@ class Skeleton:
     def region_shift(self, channels: int) -> np.ndarray:
         """(C, V) table of the body-region shift: the joint that each (channel, joint) reads.
 
-        Channels [0, C/4) rotate within each arm, [C/4, C/2) within each leg, [C/2, 5C/8) within the torso. Channel i of
-        a group reads, at the q-th joint of a region, joint (q + i + 1) mod size; joints outside its regions read
-        themselves. Channel i of [5C/8, C) reads entry i mod n of the sorted list of joint v and its n - 1 neighbours.
+        Channels [0, C/4) rotate within each arm, [C/4, C/2) within each leg, [C/2, 5C/8) within the torso and any other
+        region. Channel i of a group reads, at the q-th joint of a region, joint (q + i + 1) mod size; joints outside
+        its regions read themselves. Channel i of [5C/8, C) reads entry i mod n of the sorted list of joint v and its
+        n - 1 neighbours.
         """
         V, C = self.num_joints, channels
         table = np.tile(np.arange(V), (C, 1))
-        for ending, lo, hi in (("arm", 0, C // 4), ("leg", C // 4, C // 2), ("torso", C // 2, 5 * C // 8)):
-            for name, region in self.regions.items():
-                if name.endswith(ending):
-                    for c in range(lo, hi):
-                        table[c, list(region)] = np.roll(region, -(c - lo + 1))
+        for name, region in self.regions.items():
+            lo, hi = (0, 2) if name.endswith("arm") else (2, 4) if name.endswith("leg") else (4, 5)
+            for c in range(lo * C // 8, hi * C // 8):
+                table[c, list(region)] = np.roll(region, -(c - lo * C // 8 + 1))
         neighbours = [np.flatnonzero(self.hops[v] <= 1) for v in range(V)]
         for c in range(5 * C // 8, C):
             table[c] = [n[(c - 5 * C // 8) % len(n)] for n in neighbours]
@@ -443,7 +446,10 @@ class ClipNorm(nn.BatchNorm1d):
 
 
 class Head(nn.Module):
-    """g · mean + (1 - g) · max over (T, V), g learned per channel -> mean of the bodies -> norm, dropout, linear."""
+    """g · mean + (1 - g) · max over (T, V), g learned per channel -> mean of the bodies -> norm, dropout, linear.
+
+    LAST-Base and LAST-E may put an InformationBottleneck in the linear layer's place.
+    """
 
     def __init__(self, channels: int, num_classes: int, dropout: float):
         super().__init__()
@@ -471,7 +477,7 @@ def bodies_present(joints: Tensor) -> Tensor:
 
 
 def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tensor, list[Tensor]]:
-    """(output of the head, stage maps) of a network for joints (B, M, T, V, 3); its bodies share the features.
+    """(output of the head, stage maps) of a network for joints (B, M, T, V, 3); a network sees one body at a time.
 
     The model provides features(bodies) -> stage maps, and a Head. drop_absent, for training: absent bodies enter no
     batch-norm statistics and cost no time. The maps are then those of the bodies present, in order, else all B·M.
@@ -539,7 +545,7 @@ class JointShift(nn.Module):
 
 
 class DCTGate(nn.Module):
-    """y = D^T (sigmoid(m) ⊙ D x) over time: a fixed filter per channel, the same for every sample.
+    """y = D^T (sigmoid(m) ⊙ D x) over time: a learned filter per channel, the same for every sample.
 
     The stage owns the mask m (C, K) and passes sigmoid(m); m = 0 gives y = x / 2. A block that sees T < K frames uses
     its first T bins: bin k has k half-waves per clip at any T, so bins of different T match.
@@ -562,8 +568,8 @@ class ShiftFuseBlock(nn.Module):
     """Shift -> 1x1, BN, Hardswish -> + joint embedding -> DCT gate -> EpSepTCN (stride) -> frame gate; + residual.
 
     The residual has no parameters: x itself, at stride 2 the mean of frames 2t - 1 and 2t; new channels are zeros. It
-    reads no frame after 2t, so causal mode holds. The stage passes what its blocks share: embedding (C, V); in 0 to 1
-    mask (C, K) over the bins of its input and gate (C, T) over the frames of its output.
+    reads no frame after 2t, so causal mode holds. The stage passes what its blocks share: embedding (C, V), mask (C, K)
+    and gate (C, T'), both in 0 to 1; K frames enter the stage, T' leave it.
     """
 
     def __init__(self, table: np.ndarray, cout: int, frames: int, stride: int):
@@ -591,7 +597,9 @@ class ShiftFuseBlock(nn.Module):
 
 
 class LiteStage(nn.Module):
-    """Blocks of one width. They share one joint embedding (SGN), one DCT mask and one frame gate (SGN)."""
+    """Blocks of one width. They share one joint embedding (SGN), one DCT mask and one frame gate, SGN's frame
+    embedding as a factor.
+    """
     JOINT_AXES = {"embedding": (1,)}  # the axes over joints, for a start from another skeleton's network
 
     def __init__(self, cin: int, cout: int, blocks: int, stride: int, frames: int, skeleton: Skeleton, cfg: Model):
@@ -673,7 +681,7 @@ class DropPath(nn.Module):
 
 
 class SampleAdjacency(nn.Module):
-    """A(x) (N, V, V): the graph that a clip adds to the body's own. It starts at zero.
+    """A(x) (N, V, V): the graph that the recorded body adds to the skeleton's own. It starts at zero.
 
     context (HI-GCN): row v = W2 · LN(mean_t ReLU(b + sum_o W1_o · x[t + o, v])) / V for o = 0, ±1, ±3; zeros beyond
     the clip. The ReLU comes before the mean, because the mean of a shifted map is nearly that of the map itself.
@@ -717,11 +725,11 @@ def aggregate(x: Tensor, A: Tensor) -> Tensor:
 
 
 class SpatialGCN(nn.Module):
-    """y = sum_k W_k x (E_k ⊙ A_k + A(x)): an adjacency per distance in bones, learned edge weights E (EfficientGCN).
+    """y = sum_k W_k x (E_k ⊙ A_k + A(x))^T: one adjacency per distance in bones, learned weights E (EfficientGCN).
 
     A_k keeps the pairs k = 0, 1, 2 bones apart of D^-1/2 A D^-1/2, where A joins all pairs at most two bones apart.
-    directed (LAST-E): k = 1 and 2 split by whether the neighbour lies nearer to the root (ST-GCN), which gives five
-    subsets, each with a softmax weight.
+    directed (LAST-E): k = 1 and 2 split by whether the neighbour lies nearer to the root (after ST-GCN), which gives
+    five subsets; each, with its A(x), is weighed by 5 · softmax(w)_k, which starts at 1.
     """
     JOINT_AXES = {"edges": (1, 2)}
 
@@ -729,12 +737,12 @@ class SpatialGCN(nn.Module):
                  sample: SampleAdjacency | None = None):
         super().__init__()
         hops, root = skeleton.hops, next(v for v, p in skeleton.bones if v == p)
-        degree = (hops <= 2).sum(1) ** -0.5
+        scale = (hops <= 2).sum(1) ** -0.5
         inward = hops[root][:, None] > hops[root][None, :]  # v reads u, which is nearer to the root
         subsets = [hops == 0]
         for k in (1, 2):
             subsets += [(hops == k) & inward, (hops == k) & ~inward] if directed else [hops == k]
-        A = np.stack(subsets) * degree[:, None] * degree[None, :]
+        A = np.stack(subsets) * scale[:, None] * scale[None, :]
         self.register_buffer("A", torch.from_numpy(A).float(), persistent=False)  # k v u
         self.edges = nn.Parameter(torch.ones_like(self.A))
         self.weights = nn.Parameter(torch.zeros(len(A))) if directed else None
@@ -750,7 +758,10 @@ class SpatialGCN(nn.Module):
 
 
 class CrossTemporalPrototypeGCN(nn.Module):
-    """y_g = W_g x (A_phys + A_g + A(x)) for four channel groups g, concatenated; A_g (V, V) starts at 0 (CTR-GCN)."""
+    """y_g = W_g x (A_phys + A_g + A(x))^T for four channel groups g, concatenated; A_g (V, V) starts at 0.
+
+    A learned graph for each channel group comes from Decoupling GCN (Cheng et al., ECCV 2020).
+    """
     GROUPS, JOINT_AXES = 4, {"learned": (1, 2)}
 
     def __init__(self, cin: int, cout: int, skeleton: Skeleton, sample: SampleAdjacency | None = None):
@@ -797,9 +808,10 @@ class TemporalMaxPool(nn.Module):
 
 
 class MultiScaleTCN(nn.Module):
-    """Four branches side by side, C/4 channels each: k = 5, k = 5 dilated by 2, max-pool, 1x1 (MS-G3D, CTR-GCN).
+    """Four branches side by side, C/4 channels each: k = 5, k = 5 dilated by 2, max-pool, 1x1.
 
-    The first three begin with a 1x1 convolution, norm and GELU, done at once; the norm after all four is one as well.
+    As in MS-G3D and CTR-GCN, but the two convolutions over time are depthwise. The first three branches begin with a
+    1x1 convolution, norm and GELU, done at once; the norm after all four is one as well.
     """
 
     def __init__(self, channels: int, stride: int):
@@ -829,7 +841,7 @@ class PartitionedTemporalAttention(nn.Module):
     far frames. A query without keys returns zero. W starts at zero.
 
     Near frames are a window of 7, near joints a gathered list; only head 3 multiplies all pairs. At (T, V) = (64, 25)
-    that is 36 % of the dense products. A mask is the sum of one over frames and one over joints. d lies last in memory:
+    that is 35 % of the dense products. A mask is the sum of one over frames and one over joints. d lies last in memory:
     only then does PyTorch's scaled_dot_product_attention take a fused kernel, which stores no scores.
     """
     REACH = 3  # frames
@@ -998,9 +1010,10 @@ class InformationBottleneck(nn.Module):
 
 
 class LastBase(nn.Module):
-    """Joints (B, M, T, V, 3) -> logits (B, K) from one stream, `cfg.stream`; four such networks make the teacher.
+    """Joints (B, M, T, V, 3) -> logits (B, K), in training (logits, z) with a bottleneck, from one stream.
 
-    Stages of 3, 4 and 3 blocks, `cfg.width` times 1, 2 and 3 wide.
+    Four such networks, one for each `cfg.stream`, make the teacher. Stages of 3, 4 and 3 blocks, `cfg.width` times 1, 2
+    and 3 wide.
     """
     JOINT_AXES = {"bank": (1, 2)}
 
@@ -1204,8 +1217,8 @@ class View:
     sampling: str = "uniform"        # uniform, crop, stretch
     smooth: float = 0.0              # Gaussian over time against sensor jitter: standard deviation in recorded frames
     heading: bool = False            # turn the main body, by its mean over the clip, to face one way
-    trunk_scale: bool = False        # divide by the length of the trunk
-    extent: bool = False             # scale each clip so that the longest side of its bounding box is 2
+    trunk_scale: bool = False        # the trunk, shoulders to hips in the first frame seen, becomes 0.5 long
+    extent: bool = False             # last, the longest side of a clip's bounding box becomes 2; undoes scale
     # training only
     window: float = 1.0              # take a random section of at least this share of the clip (not with crop)
     rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # degrees about x, y, z, uniform in ±
@@ -1238,7 +1251,7 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
     """Frame numbers (B, T) that a view takes from clips of `length` (B,) frames, each at least 1.
 
     uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each. A clip
-        shorter than T repeats its last frame, so that its velocity there is zero.
+        (or window) of fewer than T frames keeps its rate and repeats its last frame, where the velocity is zero.
     stretch: the same bins, but a clip shorter than T repeats frames evenly and fills all of T.
     crop: the clip looped to at least 300 frames, then T consecutive ones, from the middle or drawn by u[:, 0] (ST-GCN).
     `window` (B, 2), in training: the first frame and the number of frames to draw from.
@@ -1301,6 +1314,7 @@ class ClipView:
         self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
         # keys of a clip's random numbers: 16 of the augmentation, 2 of the window, T of the sampling
         self.keys = torch.tensor([*range(16), 50, 51, *range(100, 100 + cfg.frames)], device=self.device)
+        self.noise_keys = torch.tensor([201, 202], device=self.device).view(2, 1, 1, 1, 1, 1)
         self.turn = torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device)
         self.eye = torch.eye(3, device=self.device)
         self.centre, self.pose = self._normalise()
@@ -1411,8 +1425,7 @@ class ClipView:
             x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
         if training and cfg.noise:
             at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
-            of, key = index[:, None, None, None, None], torch.tensor([201, 202], device=self.device)
-            a, b = hashed_uniform(seed, epoch, of, key.view(2, 1, 1, 1, 1, 1), at)
+            a, b = hashed_uniform(seed, epoch, index[:, None, None, None, None], self.noise_keys, at)
             x = x + cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()  # Box-Muller
         return x * seen
 
@@ -1423,8 +1436,8 @@ class Batches:
 
     In training, process r of R takes clips r, r + R, ... of each batch: `clips` is the size of the whole batch, `own`
     the number on this process. A process without clips (own = 0) still computes on one: every process must join each
-    all-reduce. view.mix blends clips in pairs, a · clip + (1 - a) · other with a uniform in 0.5 to 1 (mixup, Zhang et
-    al., arXiv:1710.09412): `share` is a, `other` the other clip's label.
+    all-reduce. view.mix blends clips in pairs, a · clip + (1 - a) · other with a uniform in 0.5 to 1 (after mixup,
+    Zhang et al., arXiv:1710.09412): `share` is a, `other` the other clip's label.
     """
 
     def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0,
@@ -1504,7 +1517,7 @@ class Train:
     warmup_epochs: int = 5
     warmup_lr: float = 0.01
     min_lr: float = 1e-4
-    weight_decay: float = 1e-4       # of weight matrices and kernels only, with SGD
+    weight_decay: float = 1e-4       # of the weights of linear layers and convolutions only, with SGD
     adamw_decay: float = 0.05        # the same for AdamW: decoupled, so not comparable with weight_decay
     clip: float = 1.0                # gradient norm; 0: off
     label_smoothing: float = 0.0
@@ -1517,7 +1530,7 @@ class Train:
     swa_start: float = 0.75          # share of the epochs after which SWA averages, at a constant rate
     swa_lr: float = 0.0              # learning rate while averaging; 0: the cosine's value at swa_start
     ema_decay: float = 0.999         # per optimiser step
-    causal: float = 0.0              # probability that a batch is causal
+    causal: float = 0.0              # probability that an optimiser step is causal
     compile: bool = False
     save_seconds: float = 300.0      # last.pt is written after each epoch, and this often within an epoch
 
@@ -1550,7 +1563,10 @@ LossFn = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]  # (model
 
 
 def classification_loss(cfg: Train) -> LossFn:
-    """loss_fn of plain training: cross-entropy, plus the bottleneck's loss if the model has one. top1 in [0, 1]."""
+    """loss_fn of plain training: cross-entropy, plus the bottleneck's loss if the model has one. top1 in [0, 1].
+
+    In top1 and the bottleneck a blended clip counts as its larger share.
+    """
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         output, label = model(batch["joints"]), batch["label"]
         logits, z = output if isinstance(output, tuple) else (output, None)
@@ -1578,7 +1594,8 @@ def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: 
     """Decoupled KD: tau² · (alpha · KL(b ‖ b_student) + beta · KL(q ‖ q_student)).
 
     Zhao et al., CVPR 2022, arXiv:2203.08679. b = (p[label], 1 - p[label]); q: the other classes' probabilities among
-    themselves. KD equals alpha = 1, beta = 1 - p[label] of each clip: a confident teacher makes the second term vanish.
+    themselves. KD equals alpha = 1, beta = 1 - p[label] of each clip, p the teacher's: a confident teacher makes the
+    second term vanish. teacher (B, K): probabilities, already softened by tau.
     """
     own, teacher = F.one_hot(label, logits.shape[1]).bool(), teacher.float()
     s = (logits.float() / tau).log_softmax(1)  # b k
@@ -1603,8 +1620,8 @@ def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | Non
     """
     rows = torch.arange(len(a), device=a.device) if rows is None else rows
     with torch.autocast(a.device.type, enabled=False):
-        cosine = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T / temperature
-        return (F.cross_entropy(cosine[rows], rows) + F.cross_entropy(cosine.T[rows], rows)) / 2
+        scores = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T / temperature
+        return (F.cross_entropy(scores[rows], rows) + F.cross_entropy(scores.T[rows], rows)) / 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1749,7 +1766,11 @@ def lr_at(step: int, cfg: Train, steps: int) -> float:
 
 
 def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
-    """Weight decay on kernels and linear weights only: not on norms, biases, gates, adjacencies, embeddings."""
+    """Weight decay on the weights of linear layers and convolutions only.
+
+    Not on norms, biases, gates, adjacencies, embeddings, nor the bare kernels StreamFusion.stem and
+    SampleAdjacency.context.
+    """
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
     decay = cfg.adamw_decay if cfg.optimizer == "adamw" else cfg.weight_decay
     groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": decay},
@@ -1762,12 +1783,12 @@ def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
 
 
 def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
-    """bf16 on a GPU that has it, FP16 (with a scaler) on other GPUs, FP32 on a CPU."""
+    """cfg.amp; auto: bf16 on a GPU that has it, FP16 (with a scaler) on other GPUs, FP32 on a CPU."""
     if cfg.amp != "auto":
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[cfg.amp]
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def refresh_batchnorm(model: nn.Module, batches: Callable) -> None:
@@ -1900,7 +1921,10 @@ class Training:
                              f"lower train.lr or look at the clips; {kept}")
 
     def take_step(self, window: list[dict]) -> None:
-        """One optimiser step over the batches of `window`; gradients are means over all of their clips."""
+        """One optimiser step over the batches of `window`: their mean losses, weighted by clips.
+
+        What couples clips (batch norm, bottleneck, InfoNCE) sees one batch.
+        """
         step = self.at["epoch"] * self.steps + self.at["step"]
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(step, self.cfg, self.steps)
@@ -1977,8 +2001,8 @@ class Training:
 def compiled(model: nn.Module, on: bool):
     """Inside the block the feature maps of the networks in `model` come from torch.compile, if `on`.
 
-    Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. The number of bodies is
-    free in the graph, so three are made: for the first number, for all others, and for causal batches.
+    Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. From its second value on
+    the number of bodies is free. Training, evaluation and causal mode have graphs of their own, made when first needed.
     """
     nets = [m for m in model.modules() if on and isinstance(m, tuple(MODELS.values()))]
     try:
@@ -2000,7 +2024,8 @@ def fit(model: nn.Module, batches: Batches, loss_fn: LossFn, cfg: Train, folder:
 
     batches(epoch, start) yields the batches of an epoch from number `start` on and has a length.
     loss_fn(model, batch) returns (mean loss, metrics).
-    plain() yields unaugmented training batches. They set batch-norm statistics after averaging, and after short runs.
+    plain() yields unaugmented training batches. They set batch-norm statistics after averaging, and after short runs;
+        under torchrun it is required there, for `batches` holds a process's share only.
     score(model), higher is better, judges on clips held out of training. The best epoch's weights are returned, or the
         average if it scores no worse; after a short run with refreshed statistics, if they score no worse.
     folder/last.pt holds everything. A run that was cut continues from it, and on a CPU in FP32 ends with the very same

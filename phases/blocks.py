@@ -137,7 +137,7 @@ def gpu_steps(entries: dict, exports: dict, bench: dict) -> str:
             rows += [{"device": gpu["device"], "network": x["recipe"], "dtype": x["dtype"],
                       "code": state or x.get("commit", gpu["commit"]),
                       "compiled": "yes" if x["compiled"] else "no", "clips a step": str(x["batch"] * x["accumulate"]),
-                      "step ms": f"{x['step_ms']:.1f}", "launches": str(x["launches"]),
+                      "step ms": f"{x['step_ms']:.1f}", "launches": str(x.get("launches", "")),
                       "clips a second": f"{x['clips_per_s']:.0f}", "of it the view": f"{100 * x['view_share']:.0f} %",
                       "NTU-60 epoch, s": f"{x['epoch_s']:.0f}", "peak MB": str(x.get("peak_MB", ""))} for x in cases]
     return rows_of(list(rows[0]), rows) if rows else "No GPU has been measured."

@@ -15,7 +15,7 @@ Out: exports/<recipe>/
          report.json, report.md
      A file's metadata hold skeleton, class names, view, streams, recipe and test accuracy, all that predict needs.
 Batch norms are folded, and the graph derives the streams. It reads joints, centred as `just predict` centres them.
-Exit codes: 0 verified; 1 INT8 lost a point of top-1 or more (the files stay, marked); 2 bad input.
+Exit codes: 0 verified; 1 INT8 lost a point of top-1 and two clips, or more (the files stay, marked); 2 bad input.
 """
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from torch import nn
 from last import SKELETONS, Batches, ClipView, Skeleton, atomic, write_json
 from last import causal as causal_mode
 
-DROP = 1.0  # points of top-1: INT8 must lose fewer
+DROP = 1.0  # points of top-1: INT8 must lose fewer; where one test clip is more than that, it may lose one
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx", "w8": "model.w8.onnx"}
 
 
@@ -157,10 +157,10 @@ def export(job: Job) -> dict[str, onnx.ModelProto]:
 def verify(job: Job, forms: dict[str, onnx.ModelProto]) -> tuple[dict, np.ndarray]:
     """(report, FP32 logits (N, K)): accuracy and loss of each form, latency; the costly layers if INT8 is refused."""
     scores = {form: graphs.logits_of(graphs.session(forms[form], form), job.clips) for form in FILES}
-    reference = scores["fp32"]
-    report = judge(job.cfg, scores, job.label)
+    reference, report = scores["fp32"], judge(job.cfg, scores, job.label)
     report["fp32"]["parity"] = parity(job, reference)
-    report = {"accepted": report["int8"]["drop"] < DROP, **report, "latency": measure(job, forms)}
+    report = {"accepted": report["int8"]["drop"] < max(DROP, 150 / len(job.label))} | report
+    report["latency"] = measure(job, forms)
     if not report["accepted"]:
         report["layers"] = graphs.sensitivity(forms["int8"], forms["plain"], job.clips[:256], reference[:256])
     return report, reference

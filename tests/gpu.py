@@ -1,19 +1,20 @@
-"""All that a GPU is needed for, in the order of its worth: measure, test, train. A finished step is not repeated.
+"""All that a GPU is needed for, in the order of its worth: test, train, measure. A finished step is not repeated.
 
     just gpu                          everything; an hour or two on one GPU
-    just gpu minutes=8 out=FOLDER     stops after 8 minutes; the same command goes on
-    just gpu steps=bench,teacher      some steps, in this order
+    just gpu minutes=8 out=FOLDER     has stopped after 8 minutes; the same command goes on
+    just gpu steps=teacher,bench      some steps, in this order
     just gpu train.amp=fp32           a field of a recipe goes to every training
     just gpu tiny=true                rehearses each line on any machine: device=cpu, narrow networks, one epoch
 
 In:  clip stores of Northwestern-UCLA and UTD-MHAD (`just phase0 recipe=nw_ucla raw=...`).
-Out: runs/ as always; FOLDER (default gpu/), brought up to date after each step: a log a step; results.tar with these
-     logs, the benchmark, and every run's recipe, metrics, result and scores; weights-<run>.pt of the teachers and
+Out: runs/ as always; FOLDER (default build/gpu/), brought up to date after each step: a log a step; results.tar with
+     these logs, the benchmark, and every run's recipe, metrics, result and scores; weights-<run>.pt of the teachers and
      students.tar, in FP16. No file is larger than 15 MB.
 Exit codes: 0 all steps done, 1 a step failed or time ran out, 2 bad input, 130 interrupted.
 """
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -28,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 15e6                                          # bytes of a file
+STOP = 25.0                                          # seconds that a stop may take
 KEPT = ("base", "lite", "last_e", "maskclr", "L12")  # runs whose weights come along
 
 
@@ -44,13 +46,15 @@ ABLATION = "phases/ablation.py rows="
 SMALL = "view.frames=8 train.epochs=1 device=cpu"
 NARROW = f"model.width=16 {SMALL}"
 BASE = "train.accumulate=1 train.batch=64 model.drop_path=0.05"  # for sets of a thousand clips
+LITE = "seeds=0,1,2 jobs=6 train.batch=64 train.epochs=120"
 B_ROWS = "B0,B1,B2,B3,B4,B5,B6,B8,B9,B10,B11,B12,B13"  # B7 is base under another name
 STEPS = [
-    Step("bench", ("tests/bench.py device=cuda compile=false",), "networks=lite_nano out="),
     Step("test", ("-m pytest -o addopts=-q tests/test_gpu.py --durations=8",), "-k fp32 or view or group", beside=True),
     Step("teacher", (f"{ABLATION}base streams=all data=nw_ucla jobs=4 {BASE} train.epochs=100",), NARROW),
-    Step("students", (f"{ABLATION}lite_small_base,lite_nano_base,lite_small,lite_nano data=nw_ucla seeds=0,1,2 jobs=12 "
-                      "train.batch=64 train.epochs=120",), SMALL),
+    Step("students", (f"{ABLATION}lite_small_base,lite_nano_base data=nw_ucla {LITE}",
+                      f"{ABLATION}lite_small,lite_nano data=nw_ucla {LITE}"), SMALL),
+    Step("bench", ("tests/bench.py device=cuda compile=false",), "networks=lite_nano out="),
+    Step("fp32", ("tests/bench.py device=cuda compile=false amp=fp32",), "networks=lite_nano out="),
     Step("B_utd", (f"{ABLATION}base,{B_ROWS} data=utd_mhad jobs=14 {BASE} train.epochs=40",), NARROW),
     Step("L_utd", (f"{ABLATION}last_e data=utd_mhad", f"{ABLATION}base streams=all data=utd_mhad jobs=4 {BASE} "
                    "train.epochs=40",
@@ -59,7 +63,6 @@ STEPS = [
                    f"{ABLATION}L12 data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=3"), SMALL),
     Step("L_ucla", (f"{ABLATION}L0,L3,L5,L6,L7,L8 data=nw_ucla train.epochs=40 seeds=0,1,2 jobs=8",), SMALL),
     Step("B_ucla", (f"{ABLATION}{B_ROWS} data=nw_ucla jobs=13 {BASE} train.epochs=100",), NARROW),
-    Step("fp32", ("tests/bench.py device=cuda compile=false amp=fp32",), "networks=lite_nano out="),
     Step("compiled", ("tests/bench.py device=cuda compile=only",), "networks=lite_nano out="),
 ]
 
@@ -87,33 +90,44 @@ class Lease:
             words = [f"{w} {more}" for w in words]
         env = os.environ | {"PYTHONUNBUFFERED": "1"} | ({"LAST_GPU": "cpu"} if self.tiny else {})
         with open(self.out / f"{step.name}.log", "ab") as f:
-            child = subprocess.Popen(["bash", "-c", "; ".join(["rc=0", *(f"{w} || rc=$?" for w in words), "exit $rc"])],
+            lines = [f"{w} || rc=$?; [ $rc = 130 ] && exit 130" for w in words]  # interrupted: no next command
+            child = subprocess.Popen(["bash", "-c", "; ".join(["rc=0", *lines, "exit $rc"])],
                                      stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT, cwd=ROOT, env=env,
                                      start_new_session=True)
         self.under_way.append((step, child))
 
     def wait(self) -> bool:
         """Wait for all commands under way; interrupt them when time is up. Whether all ended well."""
-        good = True
+        for _, child in self.under_way:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, self.left - STOP))
+        late = [child for _, child in self.under_way if child.poll() is None]
+        stop(late)
         for step, child in self.under_way:
-            try:
-                code = child.wait(max(0.0, self.left))
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGINT)  # trainings end with their last.pt in place
-                try:
-                    code = child.wait(20)
-                except subprocess.TimeoutExpired:
-                    os.killpg(child.pid, signal.SIGKILL)
-                    code = child.wait()
-                say(f"{step.name}: out of time")
-            if code == 0:
+            if child.returncode == 0:
                 (self.out / f"{step.name}.done").touch()
+            ended = "done" if child.returncode == 0 else f"exit code {child.returncode}"
             tail = (self.out / f"{step.name}.log").read_text(errors="replace").splitlines()[-4:]
-            say(f"{step.name}: {'done' if code == 0 else f'exit code {code}'}", *tail)
-            good &= code == 0
+            say(f"{step.name}: {'out of time, ' * (child in late)}{ended}", *tail)
+        good = all(child.returncode == 0 for _, child in self.under_way)
         self.under_way.clear()
         pack(self.out)
         return good
+
+
+def stop(children: list[subprocess.Popen]) -> None:
+    """Interrupt steps and wait for them; trainings end with their last.pt in place, and none is left behind.
+
+    A second interrupt makes `just ablation` kill trainings that have not ended.
+    """
+    for number, seconds in ((signal.SIGINT, 0.7 * STOP), (signal.SIGINT, 0.2 * STOP), (signal.SIGKILL, 0.1 * STOP)):
+        end = time.monotonic() + seconds
+        alive = [child for child in children if child.poll() is None]
+        for child in alive:
+            os.killpg(child.pid, number)
+        for child in alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, end - time.monotonic()))
 
 
 def has_gpu() -> bool:
@@ -164,7 +178,7 @@ def pack(out: Path) -> None:
 
 
 def main(argv: list[str]) -> int:
-    given = {"minutes": "600", "out": "gpu", "steps": ",".join(step.name for step in STEPS), "tiny": "false"}
+    given = {"minutes": "600", "out": "build/gpu", "steps": ",".join(step.name for step in STEPS), "tiny": "false"}
     passed: list[str] = []
     if {"-h", "--help", "help"} & set(argv):
         print(__doc__.strip())
@@ -190,15 +204,23 @@ def main(argv: list[str]) -> int:
     if not tiny and not has_gpu():
         print("error: no GPU here; tiny=true rehearses every line without one", file=sys.stderr)
         return 2
+    names = given["steps"].split(",")
+    words = [word for name in names for command in named[name].commands for word in command.split()]
+    missing = sorted({word[5:] for word in words if word.startswith("data=")
+                      and not (ROOT / "stores" / word[5:] / "meta.json").is_file()})
+    if missing:
+        print(f"error: no clip store stores/{missing[0]}: run `just phase0 recipe={missing[0]} raw=...`",
+              file=sys.stderr)
+        return 2
     out = ROOT / given["out"]
     out.mkdir(parents=True, exist_ok=True)
     lease, good = Lease(float(given["minutes"]), out, tiny, passed), True
     try:
-        for name in given["steps"].split(","):
+        for name in names:
             if lease.done(named[name]):
                 say(f"{name}: already done")
                 continue
-            if lease.left < 5:
+            if lease.left < STOP + 5:
                 good = False
                 break
             lease.start(named[name])
@@ -214,4 +236,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done comes home all the same
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,5 @@
 """tests/gpu.py, `just gpu`: steps in order, none twice, within the minutes given; what comes home."""
+import os
 import tarfile
 import time
 
@@ -31,14 +32,35 @@ def test_finished_steps_are_not_repeated_and_a_failed_one_stops_no_other(here):
     assert main(["steps=c"]) == 0 and (folder / "order").read_text() == "a b c b "
 
 
-def test_minutes_are_kept_and_the_same_command_goes_on(here):
+def test_minutes_are_kept_and_the_same_command_goes_on(here, monkeypatch):
+    monkeypatch.setattr(gpu, "STOP", 2.0)
     folder, steps = here
     steps(a="import time; time.sleep(60)", b="1")
     started = time.monotonic()
-    assert main(["minutes=0.1"]) == 1 and time.monotonic() - started < 30
+    assert main(["minutes=0.15"]) == 1 and time.monotonic() - started < 9 + 2  # and what pack() takes
     assert (folder / "order").read_text() == "a "  # no time is left for b
     steps(a="1", b="1")
     assert main([]) == 0 and (folder / "order").read_text() == "a a b "
+
+
+def test_a_step_that_is_interrupted_starts_no_next_command_and_leaves_no_process(here, monkeypatch):
+    monkeypatch.setattr(gpu, "STOP", 2.0)
+    folder, _ = here
+    first = ("import os, signal, sys, time; open('pid', 'w').write(str(os.getpid())); signal.signal(2, {}); "
+             "time.sleep(60)")
+    second = "-c \"open('second', 'w')\""
+    for handler in ("lambda *_: sys.exit(130)", "signal.SIG_IGN"):  # as the ablation ends; one that does not listen
+        monkeypatch.setattr(gpu, "STEPS", [Step("a", (f'-c "{first.format(handler)}"', second), "")])
+        assert main(["minutes=0.15"]) == 1 and not (folder / "second").exists()
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((folder / "pid").read_text()), 0)
+
+
+def test_a_missing_clip_store_is_named_before_anything_starts(here, monkeypatch, capsys):
+    folder, _ = here
+    monkeypatch.setattr(gpu, "STEPS", STEPS)
+    assert main(["steps=bench,teacher"]) == 2 and "recipe=nw_ucla" in capsys.readouterr().err
+    assert not (folder / "build").exists()
 
 
 def test_results_logs_and_weights_come_home_after_each_step(here):
@@ -51,15 +73,15 @@ def test_results_logs_and_weights_come_home_after_each_step(here):
         torch.save({"model": {"w": torch.ones(size), "n": torch.ones(2, dtype=torch.long)}}, run / "final.pt")
     steps(a="print('hello')")
     assert main([]) == 0
-    with tarfile.open(folder / "gpu" / "results.tar") as tar:
+    with tarfile.open(folder / "build" / "gpu" / "results.tar") as tar:
         assert {"a.log", "runs/B0/tiny-xsub/seed0/recipe.json", "runs/base/tiny-xsub/seed0/metrics.jsonl"} <= set(
             tar.getnames())
         assert tar.extractfile("a.log").read() == b"hello\n"
-    with tarfile.open(folder / "gpu" / "students.tar") as tar:
+    with tarfile.open(folder / "build" / "gpu" / "students.tar") as tar:
         assert tar.getnames() == ["runs/lite_nano/tiny-xsub/seed0/final.pt"]
-    state = torch.load(folder / "gpu" / "weights-base-tiny-xsub-seed0.pt", weights_only=True)["model"]
+    state = torch.load(folder / "build" / "gpu" / "weights-base-tiny-xsub-seed0.pt", weights_only=True)["model"]
     assert state["w"].dtype == torch.half and state["n"].dtype == torch.long
-    assert (folder / "gpu" / "weights-base-tiny-xsub-seed0.pt").stat().st_size < gpu.MOST
+    assert (folder / "build" / "gpu" / "weights-base-tiny-xsub-seed0.pt").stat().st_size < gpu.MOST
 
 
 @pytest.mark.parametrize("argv, word", [(["minuets=3"], "minuets"), (["steps=teachers"], "teacher"), (["x"], "'x'"),
@@ -72,7 +94,7 @@ def test_a_wrong_word_is_one_line(here, capsys, argv, word):
 
 def test_without_a_gpu_it_says_how_to_rehearse(here, capsys, monkeypatch):
     monkeypatch.setattr(gpu, "has_gpu", lambda: False)
-    assert main([]) == 2 and "tiny=true" in capsys.readouterr().err and not (here[0] / "gpu").exists()
+    assert main([]) == 2 and "tiny=true" in capsys.readouterr().err and not (here[0] / "build").exists()
 
 
 def test_every_training_of_every_step_is_a_valid_command():

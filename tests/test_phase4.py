@@ -78,9 +78,18 @@ def traced(shipped, monkeypatch) -> None:
     monkeypatch.setattr(p4_export.graphs, "to_onnx", lambda *args, **more: copy.deepcopy(graph))
 
 
-def test_a_lost_point_ends_with_1_and_names_the_layers(shipped, traced, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(p4_export, "DROP", -1000.0)
-    assert p4_export.main([*shipped.argv, f"exports={tmp_path}", "calibration=8"]) == 1
+def test_lost_points_end_with_1_and_name_the_layers(shipped, traced, monkeypatch, tmp_path, capsys):
+    def spoiled(cfg, scores, label):
+        report = judge(cfg, scores, label)
+        report["int8"]["drop"] = 100 * lost / len(label)
+        return report
+
+    judge, argv = p4_export.judge, [*shipped.argv, f"exports={tmp_path}", "calibration=8"]
+    monkeypatch.setattr(p4_export, "judge", spoiled)
+    lost = 1  # of a dozen clips
+    assert p4_export.main(argv) == 0
+    lost = 2
+    assert p4_export.main(argv) == 1
     folder = tmp_path / "lite_nano"
     report = json.loads((folder / "report.json").read_text())
     assert not report["accepted"] and report["layers"][0]["layer"].startswith("features.")

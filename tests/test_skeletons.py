@@ -122,7 +122,7 @@ def naive_region_shift(s, C: int) -> list[list[int]]:
             elif c < C / 2:
                 i, moved = c - C // 4, name in ("left_leg", "right_leg")
             elif c < 5 * C / 8:
-                i, moved = c - C // 2, name == "torso"
+                i, moved = c - C // 2, name not in ("left_arm", "right_arm", "left_leg", "right_leg")
             else:
                 near = sorted({v, s.parents[v]} | {k for k, p in enumerate(s.parents) if p == v})
                 row.append(near[(c - 5 * C // 8) % len(near)])
@@ -232,6 +232,13 @@ def test_centre_and_trunk_are_found_by_name(s):
 def test_skeleton_without_telling_names_has_its_root_as_centre_and_no_trunk():
     s = Skeleton("own", ("a", "b"), (1, 1), {"all": (0, 1)})
     assert s.centre == [1] and s.trunk is None and s.mirror == [0, 1]
+
+
+def test_a_region_that_is_no_limb_shifts_with_the_torso():
+    regions = {"torso": (0, 1, 2), "tail": (3, 4), "left_arm": (5, 6)}
+    s = Skeleton("cat", tuple("abcdefg"), (0, 0, 1, 0, 3, 0, 5), regions)
+    assert s.region_shift(24).tolist() == naive_region_shift(s, 24)
+    assert s.region_shift(24)[12].tolist() == [1, 2, 0, 4, 3, 5, 6]
 
 
 def test_skeleton_of_utd_mhad_works(data_folder):
