@@ -70,8 +70,12 @@ except ImportError:  # Windows has no such locks
 # ---------------------------------------------------------------------------------------------------------------------
 
 def spaced(joint: str) -> str:
-    """A joint's name in one spelling: LeftShoulder and left_shoulder become `left shoulder`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", joint).lower()
+    """A joint's name in one spelling: LeftShoulder, left_shoulder, LShoulder and shoulder_l become `left shoulder`."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])|[_.-]", " ", joint).lower().split()
+    sides = [{"l": "left", "r": "right"}.get(word, word) for word in words if word in ("l", "r", "left", "right")]
+    if len(words) < 2 or len(sides) != 1:
+        return " ".join(words)
+    return " ".join(sides + [word for word in words if word not in ("l", "r", "left", "right")])
 
 
 @dataclass(frozen=True)

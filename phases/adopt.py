@@ -12,10 +12,13 @@ Exit codes: 0 written, 2 bad input, 3 written, but clips were left out, each nam
 """
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
+import shlex
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,8 @@ from last import SKELETONS, atomic
 
 STEPS = 1600   # optimiser steps of a training
 BATCH = 16
+SIDED = re.compile(r"left|right|links|rechts|gauche|droite?|izquierd|derech|sinistr|destr|esquerd|direit|lew[aey]|"
+                   r"praw[aey]|(?<![a-z])[lr](?![a-z])", re.I)
 
 
 def recorded(seen: Seen) -> tuple[Recorded, str]:
@@ -36,8 +41,50 @@ def recorded(seen: Seen) -> tuple[Recorded, str]:
     length, unit, up = guess(np.array([trunk_vector(c.joints[0], trunk) for c in seen.clips]))
     if seen.flat:
         unit = "px"
-    why = f"the median trunk is {length:.3g} long" if length else "no trunk to measure: look at the clips"
+    why = f"the median trunk is {length:.3g} long" if length else "assumed: no shoulders and hips by name to measure"
     return Recorded(unit or "body", up if up in AXES else "y"), why
+
+
+def oddities(seen: Seen) -> list[str]:
+    """What should be looked at, a line each: what was assumed, classes that never train, odd lengths and sizes."""
+    (_, rule, _), (as_recorded, why), found = protocol(seen), recorded(seen), []
+    if why.startswith("assumed"):
+        found.append(f"unit = {as_recorded.unit} and up = {as_recorded.up} are assumed, for no joint is named left "
+                     "shoulder and so on: draw a clip and look")
+    if rule:
+        trained = {c.label for c in seen.clips if getattr(c, rule["field"]) in rule["train"]}
+        for label in sorted({c.label for c in seen.clips} - trained):
+            found.append(f"class {seen.class_of(label)!r} has no training clip: of {rule['field']} "
+                         f"{', '.join(map(str, rule['train']))} nobody shows it; change data.protocols")
+    short = [c.name for c in seen.clips if c.joints.shape[1] < 4]
+    if short:
+        more = ", ..." * (len(short) > 3)
+        found.append(f"{len(short)} clips have fewer than 4 frames: {', '.join(short[:3])}{more}")
+    return found + odd_sizes(seen)
+
+
+def mirrored_classes(seen: Seen) -> tuple[str, str] | None:
+    """Two classes of which one, mirrored, moves its joints as the other does: the nearest such pair.
+
+    How much a joint moves is its deviation from its mean place about the body, a mean over the clips of a class.
+    """
+    moves: dict[int, list[np.ndarray]] = {}
+    for c in seen.clips:
+        body = c.joints[0][c.joints[0].any((1, 2))]  # l v 3
+        there = body.any(2, keepdims=True)
+        place = body - body.sum(1, keepdims=True) / there.sum(1, keepdims=True).clip(1)
+        mean = (place * there).sum(0) / there.sum(0).clip(1)
+        spread = ((place - mean) ** 2 * there).sum((0, 2)) / there[..., 0].sum(0).clip(1)
+        moves.setdefault(c.label, []).append(np.sqrt(spread) / body_size(c.joints[0], trunk_of(seen.skeleton)))
+    means, mirror = {label: np.mean(each, 0) for label, each in moves.items()}, seen.skeleton.mirror
+    best, pair = 0.5, None
+    for a, b in itertools.combinations(sorted(means), 2):
+        apart = np.linalg.norm(means[a] - means[b])
+        if apart > 0.3 * max(np.linalg.norm(means[a]), np.linalg.norm(means[b])):
+            ratio = np.linalg.norm(means[a][mirror] - means[b]) / apart
+            if ratio < best:
+                best, pair = ratio, (seen.class_of(a), seen.class_of(b))
+    return pair
 
 
 def odd_sizes(seen: Seen) -> list[str]:
@@ -59,9 +106,10 @@ def protocol(seen: Seen) -> tuple[str, dict | None, str]:
         return "xsub", {"field": "subject", "train": people[::2]}, "every second person trains, the others test"
     if len(people) > 1:
         return "xsub", {"field": "subject", "train": people[:-1]}, "few people: all but the last train"
-    return "random", {"field": "replication", "train": [1, 2, 3]}, \
-        "every fourth clip of a class tests. Nobody said whose clips they are: the same people train and test, which " \
-        "flatters the network. Give labels.csv a column subject"
+    why = "All are of one person: how well others are recognised is not tested" if people else \
+        "Nobody said whose clips they are: the same people train and test, which flatters the network. Give " \
+        "labels.csv a column subject"
+    return "random", {"field": "replication", "train": [1, 2, 3]}, f"every fourth clip of a class tests. {why}"
 
 
 def training_clips(seen: Seen, split: str, rule: dict | None) -> int:
@@ -80,7 +128,7 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
     median = float(np.median(seen.lengths))
     frames = 16 if median <= 20 else 32 if median <= 110 else 64
     two = np.mean([len(c.joints) > 1 for c in seen.clips])
-    handed = [c for c in seen.classes if re.search(r"left|right", c, re.I)]
+    handed, mirrored = [c for c in seen.classes if SIDED.search(c)], mirrored_classes(seen)
     numbered = all(re.fullmatch(r"\w*?[ _-]?\d+", c) for c in seen.classes)
     cameras = len({c.camera for c in seen.clips})
     alike = ", ".join(s.name for s in SKELETONS.values() if s.num_joints == seen.skeleton.num_joints)
@@ -97,7 +145,8 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
          f"{seen.skeleton.num_joints} joints: its bones are the steadiest of {alike}; is it right?"),
         (f"num_classes = {len(seen.classes)}", ", ".join(seen.classes[:4]) + ", ..." * (len(seen.classes) > 4)),
         (f"unit = {json.dumps(as_recorded.unit)}", "flat clips are scaled by the body" if seen.flat else why),
-        (f"up = {json.dumps(as_recorded.up)}", "the axis along which bodies stand"),
+        (f"up = {json.dumps(as_recorded.up)}", "assumed, not measured: draw a clip and look"
+         if why.startswith("assumed") else "the axis along which bodies stand"),
         *([('channels = "xys"', "the third number of a joint is a score")] if seen.channels == "xys" else []),
         (f"split = {json.dumps(split)}", reason)]
     if rule:
@@ -116,8 +165,9 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
         ("rotate = [0.0, 0.0, 10.0]" if seen.flat else "rotate = [10.0, 30.0, 10.0]",
          "degrees, in the plane only" if seen.flat else "degrees, most about the vertical"),
         ("scale = 0.2", ""), ("window = 0.7", "a clip may begin late or end early"),
-        (f"flip = {0.5 if pairs and not handed and not numbered else 0.0}",
+        (f"flip = {0.5 if pairs and not handed and not mirrored and not numbered else 0.0}",
          f"{handed[0]!r} tells left from right: never mirrored" if handed else
+         f"{mirrored[0]!r} mirrored moves as {mirrored[1]!r} does: never mirrored" if mirrored else
          "numbered classes may tell left from right; 0.5 mirrors half of the clips" if numbered else
          "mirrored clips are as good" if pairs else "no left and right joints by name"),
         "", "[train]",
@@ -138,7 +188,8 @@ def options(argv: list[str]) -> dict[str, str]:
         given[key] = value
     if not given["raw"]:
         raise ValueError("no recordings: give raw=FOLDER_OR_FILE")
-    given["name"] = given["name"] or re.sub(r"\W+", "_", Path(given["raw"]).stem.lower()).strip("_") or "mine"
+    plain = unicodedata.normalize("NFKD", Path(given["raw"]).stem.lower()).encode("ascii", "ignore").decode()
+    given["name"] = given["name"] or re.sub(r"\W+", "_", plain).strip("_") or "mine"
     if not re.fullmatch(r"[A-Za-z0-9_]+", given["name"]):
         raise ValueError(f"name = {given['name']!r}: letters, digits and _ only")
     return given
@@ -168,12 +219,15 @@ def main(argv: list[str]) -> int:
           f"{cfg.train.epochs} epochs; {protocol(seen)[2]}")
     for skip in seen.skips[:5]:
         print(f"lost     {skip.file}{f', line {skip.line}' if skip.line else ''}: {skip.reason}", file=sys.stderr)
-    for line in odd_sizes(seen):
+    for line in oddities(seen):
         print(f"odd      {line}", file=sys.stderr)
     print(f"wrote    {path}: read it, then")
-    for command in (f"just phase0 recipe={name}", f"just show data={name} clip={seen.clips[0].name} out=clip.gif",
-                    f"just phase1 recipe=lite_nano data={name}", f"just phase4 recipe=lite_nano data={name}",
-                    "just predict model=exports/lite_nano/model.onnx clip=FILE"):
+    exports = f"exports/{name}" if Path("exports/lite_nano").exists() else ""  # of another data set
+    for command in (f"just phase0 recipe={name}", shlex.join(["just", "show", f"data={name}",
+                                                              f"clip={seen.clips[0].name}", "out=clip.gif"]),
+                    f"just phase1 recipe=lite_nano data={name}",
+                    f"just phase4 recipe=lite_nano data={name}" + f" exports={exports}" * bool(exports),
+                    f"just predict model={exports or 'exports'}/lite_nano/model.onnx clip=FILE"):
         print(f"         {command}")
     return 3 if seen.skips else 0
 

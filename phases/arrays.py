@@ -27,16 +27,17 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     LABELS_HEADER, the label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the
     split train or test; skeleton.json as METADATA says; without it the classes are the labels in order, and the recipe
     names the skeleton.
-    A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>.
+    A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>. What
+    lies beside the folders, or is not listed, is skipped with that reason.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
     it x.json, as METADATA says.
-    Clips without subject, replication and split get the replications 0, 1, 2, 3 in turn, within each class: a rule
+    Clips without replication and split get the replications 0, 1, 2, 3 in turn, within each class: a rule
     {field = "replication", test = [0]} then tests on every fourth clip of a class.
     """
     form = _packed if not raw.is_dir() else _class_folders if class_folders(raw) else _folder
     of_class = Counter()
     for found in form(raw, list(map(str, metadata(raw).get("classes") or [])), cfg):
-        if isinstance(found, Clip) and not (found.subject or found.replication or found.splits):
+        if isinstance(found, Clip) and not (found.replication or found.splits):
             found.replication = of_class[found.label] % 4
             of_class[found.label] += 1
         yield found
@@ -44,9 +45,15 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
 
 def class_folders(raw: Path) -> list[str]:
     """The names of the class folders, if a folder holds clips in that form."""
-    if not raw.is_dir() or (raw / "labels.csv").exists():
+    return [] if (raw / "labels.csv").exists() else clip_folders(raw)
+
+
+def clip_folders(raw: Path) -> list[str]:
+    """The names of the folders in a folder that hold clips; hidden ones do not count."""
+    if not raw.is_dir():
         return []
-    return sorted(path.name for path in raw.iterdir() if path.is_dir() and not is_frames(path) and pose_files(path))
+    return sorted(path.name for path in raw.iterdir() if path.is_dir() and path.name[0] != "."
+                  and path.name != "__MACOSX" and not is_frames(path) and pose_files(path))
 
 
 def label_words(raw: Path) -> list[str]:
@@ -65,7 +72,10 @@ def labels_table(path: Path) -> tuple[list[dict], list[str]]:
         reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
         if len(reader.fieldnames or []) > 100 or text.count("\n") + text.count("\r") > 2_000_000:
             raise csv.Error("at most 100 columns and a million lines are read")
-        return list(reader), list(reader.fieldnames or [])
+        reader.fieldnames = [str(name).strip() for name in reader.fieldnames or []]
+        rows = [{key: value.strip() if isinstance(value, str) else value for key, value in row.items()}
+                for row in reader]
+        return rows, reader.fieldnames
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: is not in UTF-8 ({e})") from None
     except csv.Error as e:
@@ -93,20 +103,22 @@ def joints_of(raw: Path, cfg) -> list[str]:
 
 def bare(name: str) -> str:
     """The name of a clip without its suffix."""
-    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+    return next((name[:-len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
 def clip_file(raw: Path, name: str) -> Path:
     """The file of a clip that labels.csv names: <name>.npy, or for <class>-<name> the file in the class folder."""
     stem = bare(name)
     places = [raw / stem] + [raw / stem[:i] / stem[i + 1:] for i, c in enumerate(stem) if c == "-"]
-    files = [Path(f"{place}{suffix}") for place in places for suffix in SUFFIXES]
+    files = [Path(f"{place}{form}") for place in places for suffix in SUFFIXES for form in (suffix, suffix.upper())]
     return next((path for path in files if path.is_file()), next(filter(Path.is_dir, places), files[0]))
 
 
 def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
     """The clips of each class folder."""
     recorded, joints_named = recorded_as(cfg), joints_of(raw, cfg)
+    for path in pose_files(raw):
+        yield Skip(path.name, 0, "lies beside the class folders; a clip, even a folder of frames, lies in one of them")
     for path in [path for folder in class_folders(raw) for path in pose_files(raw / folder)]:
         name = f"{path.parent.name}-{bare(path.name)}"
         try:
@@ -123,9 +135,12 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
         raise ValueError(f"{table}: missing; it lists the clips under the header {LABELS_HEADER}")
     rows = labelled_rows(table)
     listed = {bare(str(row["name"])) for row in rows}
-    for path in pose_files(raw):
-        if bare(path.name) not in listed:
-            yield Skip(path.name, 0, f"is not listed in {table.name}, which begins with {rows[0]['name']!r}")
+    for path in [*pose_files(raw), *(path for folder in clip_folders(raw) for path in pose_files(raw / folder))]:
+        inside = path.parent != raw
+        name = f"{path.parent.name}/{bare(path.name)}" if inside else bare(path.name)
+        if not {name, name.replace("/", "-", int(inside))} & listed:
+            yield Skip(f"{path.parent.name}/{path.name}" if inside else path.name, 0,
+                       f"is not listed in {table.name}, which begins with {rows[0]['name']!r}")
     joints_named = joints_of(raw, cfg)
     recorded, first = recorded_as(cfg), count_from([row["label"] for row in rows], cfg.data.num_classes)
     for line, row in enumerate(rows, 2):

@@ -8,9 +8,11 @@
 
 A joint is x, y; x, y, z; x, y, score; or x, y, z, score. In text the score is known by its name (left_elbow_score).
 Columns that name every joint of the skeleton are put into its order; else the order of the table is the skeleton's.
+Of the people in frames, one that clearly moves most comes first.
 """
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -29,8 +31,9 @@ FRAMES = ("skeletons", "frames", "poses", "data")
 SCORES = ("visibility", "vis", "confidence", "conf", "score", "likelihood", "v", "c", "s")
 AXES = ("x", "y", "z", *SCORES)
 COUNTS = (17, 18, 20, 25, 26, 33)  # joints of usual skeletons, for tables without names
-JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))({'|'.join(AXES)})(?:[_. ]pos(?:ition)?)?", re.I)
-AXIS_JOINT = re.compile(rf"({'|'.join(AXES)})[_. /-]?(\d+|(?<=[_. /-]).+)", re.I)
+PICTURE = BODIES[4:]  # keys of landmarks that say where in the picture a body is
+JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))((?i:{'|'.join(AXES)}))(?:[_. ]pos(?:ition)?)?")
+AXIS_JOINT = re.compile(rf"((?i:{'|'.join(AXES)}))[_. /-]?(\d+|(?<=[_. /-]).+)")
 
 
 @np.errstate(over="ignore", invalid="ignore")  # 1e300 becomes infinite, and is refused by who takes the clip
@@ -38,46 +41,47 @@ def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
     """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong. joints: the skeleton's, by name.
     """
     if path.is_dir():
-        frames = []
-        for file in frame_files(path):
+        files, frames = frame_files(path), []
+        for file in files:
             try:
                 frames.append(json_value(file))
             except ValueError as e:
-                raise ValueError(f"{file.name}: {e}") from None
+                raise ValueError(f"{file.name} {e}") from None
         if not frames:
             raise ValueError(f"{path}: holds no .json file of a frame")
-        return of_frames(frames)
-    if path.suffix == ".json":
+        return of_frames(frames, [file.name for file in files])
+    if path.suffix.lower() == ".json":
         return of_json(json_value(path))
-    return of_csv(path, joints) if path.suffix == ".csv" else load_npy(path)
+    return of_csv(path, joints) if path.suffix.lower() == ".csv" else load_npy(path)
 
 
 def pose_files(folder: Path) -> list[Path]:
-    """The clips in a folder: files, and folders of frames; without what else adopt and phase 0 know by name."""
-    return sorted(p for p in folder.iterdir() if p.name not in ("skeleton.json", "labels.csv")
-                  and (p.suffix in SUFFIXES if p.is_file() else p.is_dir() and is_frames(p)))
+    """The clips in a folder: files, and folders of frames; without hidden ones and what else adopt knows by name."""
+    return sorted(p for p in folder.iterdir() if p.name not in ("skeleton.json", "labels.csv") and p.name[0] != "."
+                  and (p.suffix.lower() in SUFFIXES if p.is_file() else p.is_dir() and is_frames(p)))
 
 
 def is_frames(folder: Path) -> bool:
-    """Whether a folder holds a .json file per frame, and so one clip."""
+    """Whether a folder holds a .json file per frame, and so one clip; a few other .json files may lie among them."""
     files = frame_files(folder)
-    if not files or any(folder.glob("*.npy")) or any(folder.glob("*.csv")):
+    if not files or any(p.suffix.lower() in (".npy", ".csv") for p in folder.iterdir()):
         return False
-    try:
-        return is_frame(json_value(files[0]))
-    except (ValueError, OSError):
-        return False
+    for file in (*files[:4], files[-1]):
+        with contextlib.suppress(ValueError, OSError):
+            if is_frame(json_value(file)):
+                return True
+    return False
 
 
 def told_joints(path: Path) -> list[str]:
-    """The joints that a table names, as spelled; none for other files, or if its columns are numbered."""
-    header = csv_rows(path)[0] if path.suffix == ".csv" else []
-    return [joint for joint in named_columns(header) if not joint.isdigit()] if header else []
+    """The joints that a table names, as spelled; none for other files, and if they are numbers, as in joint7_x."""
+    header = csv_rows(path)[0] if path.suffix.lower() == ".csv" else []
+    return [joint for joint in named_columns(header) if not re.fullmatch(r"[a-z ]*\d+", joint)] if header else []
 
 
 def is_openpose(path: Path) -> bool:
     """Whether a .json file, or the frames in a folder, are OpenPose's."""
-    files = frame_files(path)[:1] if path.is_dir() else [path] * (path.suffix == ".json")
+    files = frame_files(path)[:4] if path.is_dir() else [path] * (path.suffix.lower() == ".json")
     return any(b'"pose_keypoints' in read_bytes(file) for file in files)
 
 
@@ -143,21 +147,26 @@ def is_frame(value) -> bool:
 
 def bodies_of(frame) -> list[np.ndarray]:
     """The bodies (V, C) of a frame."""
+    if not frame:
+        return []
     if isinstance(frame, dict):
         key = next((key for key in BODIES if key in frame and frame[key]), None)
         if key is None and not any(key in frame for key in BODIES):
-            raise ValueError(f"a frame has the keys {', '.join(map(str, frame))}: none of {', '.join(BODIES)}")
-        if key in ("pose_keypoints_2d", "pose_keypoints_3d"):
-            return [flat_body(frame[key], 3 if key.endswith("2d") else 4)]
+            raise ValueError(f"has the keys {', '.join(map(str, frame))}: none of {', '.join(BODIES)}; an empty list "
+                             "or null means that nobody is seen")
+        flat = key and isinstance(frame[key], list) and isinstance(frame[key][0], (int, float))
+        if key in ("pose_keypoints_2d", "pose_keypoints_3d") or flat:
+            return [flat_body(frame[key], 4 if key.endswith("3d") else 3)]
         return bodies_of(frame[key]) if key else []
-    if not frame:
-        return []
     if not isinstance(frame, list):
-        raise ValueError(f"a frame is {type(frame).__name__}: must be a list of joints or of bodies")
+        raise ValueError(f"is {type(frame).__name__}: must be a list of joints or of bodies")
     first = next((item for item in frame if item), None)
     if isinstance(first, dict) and "x" not in first or nesting(first)[0] == 2 or is_frame(first):
         return [body for item in frame for body in bodies_of(item)]
-    return [np.stack([joint_of(joint) for joint in frame])]
+    joints = [joint_of(joint) for joint in frame]
+    if len({joint.shape for joint in joints}) > 1:
+        raise ValueError("has joints of different lengths")
+    return [np.stack(joints)]
 
 
 def joint_of(joint) -> np.ndarray:
@@ -170,7 +179,7 @@ def joint_of(joint) -> np.ndarray:
     try:
         return np.asarray(joint, np.float32).reshape(-1)
     except (ValueError, TypeError):
-        raise ValueError(f"a joint is {str(joint)[:40]}: must be numbers") from None
+        raise ValueError(f"has the joint {str(joint)[:40]}: must be numbers") from None
 
 
 def flat_body(numbers, C: int) -> np.ndarray:
@@ -178,14 +187,23 @@ def flat_body(numbers, C: int) -> np.ndarray:
     try:
         body = np.asarray(numbers, np.float32).reshape(-1, C)
     except (ValueError, TypeError):
-        raise ValueError(f"{len(numbers)} key point numbers: must be a multiple of {C}") from None
+        raise ValueError(f"has {len(numbers)} key point numbers: must be a multiple of {C}") from None
     return body if C == 4 else np.insert(body, 2, 0, axis=1)
 
 
-def of_frames(frames: list) -> np.ndarray:
+def of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
     """(M, L, V, C) of frames; a body keeps its row while it stays nearest to where it was, zeros where it is not seen.
+
+    Where it was is read from the picture's landmarks, where frames have them: world landmarks lie about the body's own
+    hips. A body that moves clearly more than the first one seen takes its place.
     """
-    found = [bodies_of(frame) for frame in frames]
+    found, places = [], []
+    for number, frame in enumerate(frames):
+        try:
+            found.append(bodies_of(frame))
+        except ValueError as e:
+            raise ValueError(f"{names[number] if names else f'frame {number}'} {e}") from None
+        places.append(pictured(frame, found[-1]))
     shapes = {body.shape for bodies in found for body in bodies}
     if len(shapes) != 1:
         sizes = ", ".join(f"{V} joints of {C} numbers" for V, C in sorted(shapes)[:3])
@@ -193,7 +211,7 @@ def of_frames(frames: list) -> np.ndarray:
     M = max(map(len, found))
     x, last = np.zeros((M, len(frames), *shapes.pop()), np.float32), np.full((M, 3), np.inf, np.float32)
     for at, bodies in enumerate(found):
-        centres = [centre_of(body) for body in bodies]
+        centres = [centre_of(body) for body in places[at]]
         far = [[np.linalg.norm(c - w) if np.isfinite(w).all() else 1e30 + row for row, w in enumerate(last)]
                for c in centres]
         rows, columns = set(range(len(bodies))), set(range(M))
@@ -202,7 +220,20 @@ def of_frames(frames: list) -> np.ndarray:
                 x[row, at], last[row] = bodies[body], centres[body]
                 rows.remove(body)
                 columns.remove(row)
-    return x
+    there = x[..., :3].any(3)  # m l v
+    both = there[:, 1:] & there[:, :-1]
+    motion = (np.linalg.norm(np.diff(x[..., :3], axis=1), axis=3) * both).sum((1, 2))
+    first = int(motion.argmax()) if motion.max() > 1.2 * motion[0] else 0
+    return x[[first, *(row for row in range(M) if row != first)]]
+
+
+def pictured(frame, bodies: list[np.ndarray]) -> list[np.ndarray]:
+    """The bodies of a frame as they lie in the picture, if the frame says it of each, else as they are."""
+    key = next((key for key in PICTURE if isinstance(frame, dict) and frame.get(key)), None)
+    with contextlib.suppress(ValueError):
+        seen = bodies_of({key: frame[key]}) if key else []
+        return seen if len(seen) == len(bodies) else bodies
+    return bodies
 
 
 def centre_of(body: np.ndarray) -> np.ndarray:
@@ -220,7 +251,14 @@ def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, or none; the rows below) of a table."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
-        rows = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=text.count)) if any(row)]
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        delimiter = next((mark for mark in ";\t" if mark in first), ",")  # beside these a comma is a decimal mark
+        rows = csv.reader(text.splitlines(), delimiter=delimiter)
+        rows = [row for row in rows if row[1:] or any(map(str.strip, row))]
+        while rows and not any(cell.strip() for cell in rows[-1]):
+            rows.pop()  # as spreadsheets write below the last row
+        if delimiter != ",":
+            rows = [[re.sub(r"^(\s*-?\d*),(?=\d)", r"\1.", cell) for cell in row] for row in rows]
     except (UnicodeDecodeError, csv.Error) as e:
         raise ValueError(f"is no table of text ({e})") from None
     header = rows[0] if rows and not any(map(is_number, rows[0])) else []
@@ -235,6 +273,11 @@ def of_csv(path: Path, names: Sequence[str] = ()) -> np.ndarray:
     header, body = csv_rows(path)
     found = named_columns(header) if header else {}
     wanted = [spelled(name) for name in names]
+    lacking = [name for name in wanted if name not in found]
+    if len(found) == len(wanted) > len(lacking) > 0:
+        other = ", ".join(name for name in found if name not in wanted)
+        raise ValueError(f"has no columns for the joint {lacking[0]!r}, but for {other}: name them alike here and in "
+                         "the skeleton")
     joints = [found[name] for name in (wanted if wanted and set(wanted) <= found.keys() else found)]
     joints = joints or plain_columns(body)
     flat = [column for columns in joints for column in columns]
@@ -263,11 +306,11 @@ def is_number(word: str) -> bool:
 
 def joint_and_axis(column: str) -> tuple[str, str]:
     """("left_elbow", "x") of left_elbow_x, ("0", "x") of x0; ("", "") of another column, such as frame."""
-    word = column.strip()
+    word = re.sub(r"\s*[\[(][^\[(]*[\])]$", "", column.strip())  # left elbow x [mm]
     if hit := JOINT_AXIS.fullmatch(word):
-        return hit[1].lower(), hit[2].lower()
+        return hit[1], hit[2].lower()
     if hit := AXIS_JOINT.fullmatch(word):
-        return hit[2].lower(), hit[1].lower()
+        return hit[2], hit[1].lower()
     return "", ""
 
 

@@ -89,7 +89,7 @@ def recordings(clip: Path) -> dict[str, Path]:
         return {str(clip): clip}
     files, folders = [], [p for p in clip.rglob("*") if p.is_dir() and is_frames(p)]
     for p in clip.rglob("*"):
-        clip_file = p.suffix in READABLE and p.name not in ("skeleton.json", "labels.csv")
+        clip_file = p.suffix.lower() in READABLE and p.name[0] != "." and p.name not in ("skeleton.json", "labels.csv")
         if p in folders or clip_file and p.parent not in folders:
             files.append(p)
     files.sort()

@@ -233,9 +233,9 @@ READERS = {"nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, 
 
 def of_format(path: Path) -> str | None:
     """The skeleton that a file's format fixes: NTU's text and Northwestern-UCLA's JSON have one each."""
-    if path.suffix == ".skeleton":
+    if path.suffix.lower() == ".skeleton":
         return "ntu25"
-    if path.suffix != ".json" or not path.is_file():
+    if path.suffix.lower() != ".json" or not path.is_file():
         return None
     with open(path, "rb") as f:
         return "kinect20" if b'"skeletons"' in f.read(1000) else None
@@ -264,11 +264,12 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, 
 
 
 def _load_one(path: Path, joints: Sequence[str]):
-    if path.suffix == ".skeleton":
+    suffix = path.suffix.lower()
+    if suffix == ".skeleton":
         return clean_bodies(parse_ntu(read_bytes(path))[1])
-    if path.suffix in (".json", ".csv") or path.is_dir():
+    if suffix in (".json", ".csv") or path.is_dir():
         return load_pose(path, joints)
-    if path.suffix not in (".npy", ".npz"):
+    if suffix not in (".npy", ".npz"):
         raise ValueError("must end in .skeleton, .json, .csv, .npy or .npz")
     with open(path, "rb") as f:
         packed = f.read(2) == b"PK"  # whatever its name says

@@ -5,8 +5,11 @@ is taken. A joint that both name alike is copied. numpy only.
 """
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
+SIDES = {"l": "left", "r": "right", "left": "left", "right": "right"}
 HIPS, SHOULDERS = ("left hip", "right hip"), ("left shoulder", "right shoulder")
 BASE, CHEST = (("mid hip",), HIPS), (("thorax",), ("spine shoulder",), ("shoulder centre",), SHOULDERS)
 MEANS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -23,8 +26,14 @@ MEANS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def spelled(joint: str) -> str:
-    """left_shoulder -> left shoulder, hip center -> hip centre."""
-    return joint.lower().replace("_", " ").replace("center", "centre")
+    """A joint's name in one spelling: left_shoulder, LShoulder, shoulder_l -> left shoulder; hip center -> hip centre.
+
+    last.py's spaced() without torch, which what only predicts must not load.
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])|[_.-]", " ", joint).lower().split()
+    words = [word.replace("center", "centre") for word in words]
+    sides = [SIDES[word] for word in words if word in SIDES]
+    return " ".join(sides + [word for word in words if word not in SIDES] if len(words) > 1 == len(sides) else words)
 
 
 def means(source: list[str], target: list[str]) -> list[list[int]] | None:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from arrays import class_folders, metadata
+from arrays import class_folders, clip_folders, metadata
 from clips import Clip, Skip
 from limits import load_npz
 from metres import unsteadiness
@@ -45,7 +45,14 @@ class Seen:
 
     @property
     def subjects(self) -> list[int]:
-        return sorted({c.subject for c in self.clips} - {0})
+        """The people; none if nobody says whose clips they are."""
+        people = sorted({c.subject for c in self.clips})
+        return people if people != [0] else []
+
+    def class_of(self, label: int) -> str:
+        """The name of a class by its label, which may count from 1; the label itself if no class has it."""
+        names = dict(enumerate(self.classes, int(max(c.label for c in self.clips) == len(self.classes))))
+        return names.get(label, str(label))
 
 
 def reader_of(raw: Path) -> str:
@@ -64,15 +71,19 @@ def reader_of(raw: Path) -> str:
         if is_frames(raw):
             raise ValueError(f"{raw} holds the frames of one clip; give a folder per class, with a folder per clip")
         if pose_files(raw):
+            frames = "; a folder of frames is one clip, and lies in a class folder" if any(raw.glob("*/*.json")) else ""
             raise ValueError(f"{raw} holds clips, but neither labels.csv nor a folder per class: which action is each? "
-                             "Write labels.csv with the header name,label,subject")
+                             f"Write labels.csv with the header name,label,subject{frames}")
     raise ValueError(f"raw = {raw}: give a folder per class of {', '.join(SUFFIXES)} files, or these files with "
                      "labels.csv, a folder of .skeleton files, a packed .npz or a pyskl pickle")
 
 
 def told_by_files(raw: Path) -> str:
-    """The skeleton that a first clip tells: by the columns that its table names, or as OpenPose's; else empty."""
-    folders = [raw / name for name in class_folders(raw)] or [raw] * raw.is_dir()
+    """The skeleton that a first clip tells: by the columns that its table names, or as OpenPose's; else empty.
+
+    ValueError if a table names joints that no known skeleton has, and nothing says what they are.
+    """
+    folders = [raw / name for name in clip_folders(raw)] or [raw] * raw.is_dir()
     file = next((file for folder in folders for file in pose_files(folder)), None)
     try:
         if file is None or is_openpose(file):
@@ -81,6 +92,13 @@ def told_by_files(raw: Path) -> str:
     except ValueError:  # a damaged first clip tells nothing
         return ""
     known = [s for s in SKELETONS.values() if {spelled(joint) for joint in s.joints} <= named]
+    if named and not known and not metadata(raw).get("skeleton"):
+        alike = max(SKELETONS.values(), key=lambda s: len({spelled(joint) for joint in s.joints} & named))
+        lacking = [joint for joint in alike.joints if spelled(joint) not in named]
+        raise ValueError(f"raw = {raw}: {file.name} names {len(named)} joints, of no known skeleton; for {alike.name} "
+                         f"it lacks {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}. Write your own into "
+                         "skeleton.json (README, Your own skeletons), or give skeleton=NAME if the joints stand in its "
+                         "order")
     return max(known, key=lambda s: s.num_joints).name if known else ""
 
 
@@ -116,7 +134,11 @@ def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[
     V = next(iter(counts))
     told = given or (metadata(raw).get("skeleton") if reader == "arrays" else "ntu25" if reader == "ntu" else None)
     if isinstance(told, dict):
-        return Skeleton.from_dict(told), True
+        own = Skeleton.from_dict(told)
+        if own.num_joints != V:
+            raise ValueError(f"raw = {raw}: skeleton.json has {own.num_joints} joints, the clips have {V} (such as "
+                             f"{clips[0].name})")
+        return own, True
     if told:
         if told not in SKELETONS:
             raise ValueError(f"skeleton = {told!r}: unknown{nearest(told, SKELETONS)}")
@@ -174,11 +196,10 @@ def look(raw: Path, skeleton: str) -> Seen:
     if channels == "xys":
         clips = [replace(c, joints=c.joints * (c.joints[..., 2:] > 0) * np.float32([1, 1, 0])) for c in clips]
     seen = Seen(reader, clips, skips, found, named, class_names(raw, reader, clips), channels)
-    first = int(max(c.label for c in clips) == len(seen.classes))  # numbers from 1
-    few = [seen.classes[k - first] for k, n in Counter(c.label for c in clips).items()
-           if n < 2 and first <= k < len(seen.classes) + first]
+    few = [k for k, n in Counter(c.label for c in clips).items() if n < 2]
     if few:
-        raise ValueError(f"raw = {raw}: class {few[0]!r} has one clip: it cannot both train and be tested")
+        raise ValueError(f"raw = {raw}: class {seen.class_of(few[0])!r} has one clip: it cannot both train and be "
+                         "tested")
     if len(seen.classes) < 2:
         raise ValueError(f"raw = {raw}: one class only, {seen.classes[0]!r}: there is nothing to tell apart. Give the "
                          "folder that holds a folder per class")

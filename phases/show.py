@@ -136,7 +136,7 @@ def animate(title: str, joints: np.ndarray, skeleton: Skeleton, out: Path, fps: 
 
 def load(clip: str, store: Path, model: ExportedModel | None = None) -> tuple[list[tuple[str, np.ndarray]], Skeleton]:
     """(title, joints) of a file, of a clip of a store, or of one clip of each class for @each; and their skeleton."""
-    if clip != "@each" and (Path(clip).suffix in READABLE or Path(clip).is_dir()):
+    if clip != "@each" and (Path(clip).suffix.lower() in READABLE or Path(clip).is_dir()):
         if model:  # as the network takes it, also if that means other joints
             joints = as_camera(model.read(Path(clip)), model.recorded.up)
             return [(Path(clip).stem, joints)], Skeleton.from_dict(model.skeleton)

@@ -238,6 +238,11 @@ def write_nothing(here) -> bool:
     (lambda raw: [np.save(p, np.full((5, 25, 3), np.nan)) for p in raw.glob("*.npy")], ["no clip could be read"]),
     (lambda raw: (raw / "skeleton.json").write_text('{"classes": ["a", "b"]}')
      and [np.save(p, np.ones((5, 24, 3))) for p in raw.glob("*.npy")], ["24 joints", "nearest"]),
+    (lambda raw: (raw / "skeleton.json").write_text(json.dumps({"skeleton": COCO.to_dict()})),
+     ["skeleton.json has 17 joints, the clips have 25 (such as c0)"]),
+    (lambda raw: [p.unlink() for p in raw.glob("c*")] + [(raw / "skeleton.json").unlink()] + [
+        (raw / f"c{i}.csv").write_text("LKnee_x,LKnee_y,tip_x,tip_y\n1,2,3,4\n") for i in range(8)],
+     ["names 2 joints, of no known skeleton", "skeleton.json"]),
 ])
 def test_what_cannot_be_adopted_is_one_line_and_writes_nothing(here, spoil, words):
     raw = folder(here / "mine", [clip(i) for i in range(8)], ["a", "b"])
@@ -267,7 +272,7 @@ def test_labels_may_name_clips_in_class_folders_and_no_other_file_is_needed(here
     (here / "mine" / "labels.csv").write_text("\n".join(["name,label,subject", *lines, "sit-9,sit,anna"]))
     adopt.main(["raw=mine"])
     said = capsys.readouterr()
-    assert "line 10: sit-9: subject 'anna' is not a whole number" in said.err and "3 people" in said.out
+    assert "line 10: sit-9: subject 'anna' is not a whole number" in said.err and "4 people" in said.out
     assert p0_preprocess.main(["recipe=mine"]) == 3  # anna's clip
     store = ClipStore(here / "stores" / "mine")
     assert store.classes == ["sit", "stand"] and store.clips["name"][:2].tolist() == ["sit-0", "sit-1"]
@@ -281,3 +286,80 @@ def test_swapped_axes_and_a_clip_in_another_unit_are_told(here, capsys):
     adopt.main([f"raw={folder(here / 'mine', clips, ['a', 'b'])}"])
     assert "1 clips have bodies five times larger or smaller than the others: another unit? c3" in capsys.readouterr(
     ).err
+
+
+def class_folders(path: Path, **classes: list[np.ndarray]) -> Path:
+    for name, clips in classes.items():
+        (path / name).mkdir(parents=True)
+        for i, x in enumerate(clips):
+            np.save(path / name / f"{i}.npy", x)
+    return path
+
+
+@pytest.mark.parametrize("people, split, train", [((0, 1, 2), "xsub", [0, 1]), ((0, 1), "xsub", [0]),
+                                                  ((1,), "random", [1, 2, 3]), ((0,), "random", [1, 2, 3])])
+def test_a_person_may_have_the_number_0_and_one_person_is_enough(here, people, split, train, capsys):
+    raw = folder(here / "mine", [clip(i) for i in range(12)], ["a", "b"])
+    lines = [f"c{i},{'ab'[i % 2]} ,{people[i // 2 % len(people)]}" for i in range(12)]  # blanks after a label are none
+    (raw / "labels.csv").write_text("\n".join(["name,label,subject ", *lines]))
+    assert adopt.main(["raw=mine"]) == 0
+    cfg = cfg_of("mine")
+    assert (cfg.data.split, cfg.data.protocols[split]["train"]) == (split, train)
+    assert cfg.data.num_classes == 2 and p0_preprocess.main(["recipe=mine"]) == 0
+    assert all(len(side) for side in ClipStore(here / "stores" / "mine").split(split))
+    assert ("one person" in capsys.readouterr().out) == (people == (1,))
+
+
+def test_what_is_left_out_is_named(here, capsys):
+    raw = class_folders(here / "mine", sit=[clip(i)[0] for i in range(4)], stand=[clip(i)[0] for i in range(4)])
+    class_folders(raw, __MACOSX=[clip(0)[0]])
+    (raw / ".ipynb_checkpoints").mkdir()
+    np.save(raw / "wave.npy", clip(0)[0])
+    (raw / "sit" / "0.npy").rename(raw / "sit" / "0.NPY")
+    assert adopt.main(["raw=mine"]) == 3
+    said = capsys.readouterr()
+    assert "8 clips of 2 classes" in said.out and "lost     wave.npy: lies beside the class folders" in said.err
+    lines = [f"sit-{i},sit" for i in range(4)] + [f"stand/{i}.npy,stand" for i in range(3)]
+    (raw / "labels.csv").write_text("\n".join(["name,label", *lines]))
+    assert adopt.main(["raw=mine", "name=listed"]) == 3
+    said = capsys.readouterr()
+    assert "7 clips" in said.out and said.err.count("is not listed") == 2 and "lost     stand/3.npy" in said.err
+
+
+def test_a_class_that_nobody_trains_a_short_clip_and_an_assumed_axis_are_told(here, capsys):
+    clips = [clip(i)[0, :1 if i == 5 else None] for i in range(12)]
+    raw = folder(here / "mine", clips, ["a", "b", "c"], skeleton=SKELETONS["ntu25"].to_dict() | {
+        "joints": [f"j{v}" for v in range(25)]})
+    lines = [f"c{i},{'abc'[i % 3]},{2 if i % 3 == 2 else 1 + i // 3 % 2}" for i in range(12)]
+    (raw / "labels.csv").write_text("\n".join(["name,label,subject", *lines]))
+    adopt.main(["raw=mine"])
+    err = capsys.readouterr().err
+    assert "class 'c' has no training clip" in err and "fewer than 4 frames: c5" in err and "up = y are assumed" in err
+
+
+@pytest.mark.parametrize("names", ["winken links", "wave_r", "agiter à gauche", "L hand", "recto"])
+def test_classes_that_are_each_others_mirror_image_are_never_mirrored(here, names):
+    base = [clip(i)[0] for i in range(4)]
+    left, right = (SKELETONS["ntu25"].joints.index(f"{side} wrist") for side in ("left", "right"))
+    waving = [[x + 0 for x in base] for _ in range(2)]
+    for each, joint in zip(waving, (left, right), strict=True):
+        for x in each:
+            x[:, joint] += 0.5 * np.sin(np.arange(len(x)))[:, None]
+    class_folders(here / "mine", kneel=base, **{names: waving[0], "other": waving[1]})
+    adopt.main(["raw=mine", "skeleton=ntu25"])
+    assert cfg_of("mine").view.flip == 0
+    text = (here / "recipes" / "mine.toml").read_text()
+    assert ("mirrored moves as" in text) == (names == "recto") and ("tells left from right" in text) == (names != "recto")
+    class_folders(here / "yours", kneel=base, wave=waving[0])
+    adopt.main(["raw=yours", "skeleton=ntu25"])
+    assert cfg_of("yours").view.flip == 0.5
+
+
+def test_commands_can_be_pasted_and_the_name_is_plain(here, capsys):
+    (here / "exports" / "lite_nano").mkdir(parents=True)
+    class_folders(here / "Übungen Mai", **{"Fuß Tritt (links)": [clip(i)[0] for i in range(4)],
+                                           "b": [clip(i)[0] for i in range(4)]})
+    adopt.main([f"raw={here / 'Übungen Mai'}", "skeleton=ntu25"])
+    said = capsys.readouterr().out
+    assert "just show data=ubungen_mai 'clip=Fuß Tritt (links)-0' out=clip.gif" in said
+    assert "data=ubungen_mai exports=exports/ubungen_mai" in said and "model=exports/ubungen_mai/lite_nano/" in said

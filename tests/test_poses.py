@@ -67,9 +67,27 @@ def test_openpose_frames_are_one_clip_as_a_list_and_as_a_folder_in_the_order_of_
 def test_people_keep_their_row_when_the_order_in_a_frame_changes(tmp_path):
     other = FLAT + 2000
     x = read(tmp_path, [people(FLAT[0], other[0]), people(other[1], FLAT[1]), people(other[2]), people(FLAT[3])])
-    np.testing.assert_allclose(x[0, [0, 1, 3], :, :2], FLAT[[0, 1, 3]], rtol=1e-6)
-    np.testing.assert_allclose(x[1, :3, :, :2], other[:3], rtol=1e-6)
-    assert not x[0, 2].any() and not x[1, 3].any()
+    np.testing.assert_allclose(x[1, [0, 1, 3], :, :2], FLAT[[0, 1, 3]], rtol=1e-6)
+    np.testing.assert_allclose(x[0, :3, :, :2], other[:3], rtol=1e-6)  # moves in more frames
+    assert not x[1, 2].any() and not x[0, 3].any()
+
+
+@pytest.mark.parametrize("moving, first", [(1.0, 0), (1.1, 0), (3.0, 1)])
+def test_a_body_that_clearly_moves_more_comes_first(tmp_path, moving, first):
+    middle = FLAT.mean(0)
+    seen = [FLAT, moving * (FLAT - middle) + middle + 5000]
+    x = read(tmp_path, [people(*frame) for frame in zip(*seen, strict=True)])
+    np.testing.assert_allclose(x[..., :2], [seen[first], seen[1 - first]], rtol=1e-5)
+
+
+def test_world_landmarks_of_two_people_are_kept_apart_by_the_picture(tmp_path):
+    about_hips = [BODY - BODY.mean(1, keepdims=True), 1.1 * (BODY - BODY.mean(1, keepdims=True))]
+    frames = []
+    for t in range(len(BODY)):
+        order = [t % 2, 1 - t % 2]
+        frames.append({"landmarks": [landmarks(np.full((33, 3), 0.2 + 0.5 * k)) for k in order],
+                       "worldLandmarks": [landmarks(about_hips[k][t]) for k in order]})
+    np.testing.assert_allclose(read(tmp_path, frames), about_hips, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [
@@ -92,11 +110,47 @@ def test_a_table_of_numbers_only_and_one_with_scores_and_gaps(tmp_path):
     np.testing.assert_array_equal(x[0], [[[1, 2, 0], [0, 0, 0]], [[0, 0, 0], [7, 8, 0]]])
 
 
+def test_a_table_of_a_german_spreadsheet_has_decimal_commas_and_empty_rows(tmp_path):
+    text = "knee x [mm];knee y [mm];hand x [mm];hand y [mm]\n1,5;-2;,25;4e3\n;;;\n1;2;3;4,0\n;;;\n;;;\n"
+    x = read(tmp_path, text, "Kicken.CSV")
+    np.testing.assert_array_equal(x[0, :, :, :2], [[[1.5, -2], [0.25, 4000]], [[0, 0], [0, 0]], [[1, 2], [3, 4]]])
+    np.testing.assert_array_equal(read(tmp_path, text.replace(";", "\t"), "clip.csv"), x)
+    assert poses.pose_files(tmp_path) == [tmp_path / "Kicken.CSV", tmp_path / "clip.csv"]
+    (tmp_path / "._clip.csv").write_text("hidden")
+    assert len(poses.pose_files(tmp_path)) == 2
+
+
+def test_joints_may_be_named_after_their_axis_or_with_l_and_r(tmp_path):
+    lines = ["x_pelvis,y_pelvis,x_LThorax,y_LThorax,RHip_x,RHip_y,vx", "1,2,3,4,5,6,7"]
+    (tmp_path / "clip.csv").write_text("\n".join(lines))
+    assert poses.told_joints(tmp_path / "clip.csv") == ["pelvis", "left thorax", "right hip"]
+    x = load_pose(tmp_path / "clip.csv", ["right hip", "thorax_l", "Pelvis"])
+    np.testing.assert_array_equal(x, [[[5, 6], [3, 4], [1, 2]]])
+    with pytest.raises(ValueError, match="no columns for the joint 'right knee', but for right hip"):
+        load_pose(tmp_path / "clip.csv", ["right knee", "thorax_l", "Pelvis"])
+
+
+def test_flat_key_points_of_a_frame_are_x_y_score(tmp_path):
+    numbers = np.insert(FLAT, 2, 0.5, axis=2).reshape(len(FLAT), -1).tolist()
+    x = read(tmp_path, [{"keypoints": frame} for frame in numbers])
+    np.testing.assert_allclose(x[0, :, :, :2], FLAT, rtol=1e-6)
+    np.testing.assert_array_equal(read(tmp_path, [{"instances": 0, "keypoints": n} for n in numbers] + [{}])[0, 4], 0)
+
+
+def test_another_json_file_among_the_frames_is_named(tmp_path):
+    for i, frame in enumerate(FLAT):
+        (tmp_path / f"v_{i}.json").write_text(json.dumps(people(frame)))
+    (tmp_path / "calib.json").write_text('{"fx": 500}')
+    assert poses.is_frames(tmp_path)
+    with pytest.raises(ValueError, match="^calib.json has the keys fx"):
+        load_pose(tmp_path)
+
+
 @pytest.mark.parametrize("text, words", [
     ('{"a": 1}', "has the keys a"), ("[", "is not JSON"), ("[" * 100_000, "nested too deeply|is not JSON"),
     ("7", "must be a list of frames"), ("[1, 2]", "list of numbers"), ("[]", "no body"), ("[[[1, 2, 3], [1, 2]]]", "."),
     ('[[{"x": "a", "y": 1}]]', "must be numbers"), ('[{"people": [{"pose_keypoints_2d": [1, 2]}]}]', "multiple of 3"),
-    ('[{"time": 1}]', "a frame has the keys time"), ('{"people": []}', "no body"),
+    ('[{"time": 1}]', "frame 0 has the keys time"), ('{"people": []}', "no body"),
     ('[[{"x": 1, "y": 1}], [{"x": 1, "y": 1}, {"x": 2, "y": 1}]]', "bodies differ")])
 def test_json_that_is_no_clip_is_told_in_one_line(tmp_path, text, words):
     with pytest.raises(ValueError, match=words) as e:
