@@ -98,9 +98,13 @@ class ExportedModel:
         known = fixed or named_beside(path)
         if known not in (None, mine, *self.retarget):
             raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {mine!r} ({V} joints)")
-        joints = main_two(read_clip(path, Recorded() if fixed else self.recorded, self.skeleton["joints"]))
+        people = read_clip(path, Recorded() if fixed else self.recorded, self.skeleton["joints"])
+        joints = main_two(people)
         if not joints.any():
             raise ValueError(f"{path}: no body in any frame")
+        if not fixed and len(people) > self.view["bodies"]:
+            sees = "the first of them" if len(people) == 2 else f"{self.view['bodies']} of the two that move most"
+            print(f"{path}: shows {len(people)} people, the network sees {sees}", file=sys.stderr)
         other = known or self.other(joints.shape[2])
         if other in self.retarget:
             return self.turned(joints, other, path, fixed is not None)

@@ -267,6 +267,16 @@ def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
     assert "kinect20" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("people, words", [(1, ""), (2, "the first of them"), (3, "1 of the two that move most")])
+def test_more_people_than_the_network_sees_are_told(tmp_path, capsys, people, words):
+    model = ExportedModel(named("utd_mhad"))
+    clip = np.random.default_rng(0).normal(size=(people, 9, 20, 3)) + 3
+    np.save(tmp_path / "x.npy", clip.astype(np.float32))
+    assert model.view["bodies"] == 1 and model.read(tmp_path / "x.npy").shape[0] == min(people, 2)
+    said = capsys.readouterr().err
+    assert (f"shows {people} people, the network sees {words}" in said) == (people > 1)
+
+
 def test_a_folder_that_names_another_skeleton_is_refused(shipped, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((5, 25, 3)))
     (tmp_path / "skeleton.json").write_text('{"skeleton": {"name": "mocap25"}}')
