@@ -349,7 +349,7 @@ def test_classes_that_are_each_others_mirror_image_are_never_mirrored(here, name
     adopt.main(["raw=mine", "skeleton=ntu25"])
     assert cfg_of("mine").view.flip == 0
     text = (here / "recipes" / "mine.toml").read_text()
-    assert ("mirrored moves as" in text) == (names == "recto") and ("tells left from right" in text) == (names != "recto")
+    assert ("tells left from right" if names != "recto" else "mirrored moves as") in text
     class_folders(here / "yours", kneel=base, wave=waving[0])
     adopt.main(["raw=yours", "skeleton=ntu25"])
     assert cfg_of("yours").view.flip == 0.5
