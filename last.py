@@ -71,7 +71,7 @@ except ImportError:  # Windows has no such locks
 
 def spaced(joint: str) -> str:
     """A joint's name in one spelling: LeftShoulder, left_shoulder, LShoulder and shoulder_l become `left shoulder`."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])|[_.-]", " ", joint).lower().split()
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", re.sub("[_.-]", " ", joint)).lower().split()
     sides = [{"l": "left", "r": "right"}.get(word, word) for word in words if word in ("l", "r", "left", "right")]
     if len(words) < 2 or len(sides) != 1:
         return " ".join(words)
@@ -1222,7 +1222,7 @@ class View:
     smooth: float = 0.0              # Gaussian over time against sensor jitter: standard deviation in recorded frames
     heading: bool = False            # turn the main body, by its mean over the clip, to face one way
     trunk_scale: bool = False        # the trunk, shoulders to hips in the first frame seen, becomes 0.5 long
-    extent: bool = False             # last, the longest side of a clip's bounding box becomes 2; undoes scale
+    extent: bool = False             # augmented (without noise), a clip's bounding box gets the longest side 2
     # training only
     window: float = 1.0              # take a random section of at least this share of the clip (not with crop)
     rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # degrees about x, y, z, uniform in ±

@@ -31,31 +31,39 @@ from last import SKELETONS, atomic
 
 STEPS = 1600   # optimiser steps of a training
 BATCH = 16
-SIDED = re.compile(r"left|right|links|rechts|gauche|droite?|izquierd|derech|sinistr|destr|esquerd|direit|lew[aey]|"
-                   r"praw[aey]|(?<![a-z])[lr](?![a-z])", re.I)
+SIDED = re.compile(r"left(?!over)|(?<!b)(?<!f)(?<!up)right|(?<![^\W\d_])(?:links|rechts|gauche|droite?|sinistr[ao]|"
+                   r"destr[ao]|izquierd[ao]|derech[ao]|esquerd[ao]|direit[ao]|lew[aey]|praw[aey]|[lr]|lr|rl)"
+                   r"(?![^\W_]|['’])", re.I)  # class names that tell left from right
 
 
-def recorded(seen: Seen) -> tuple[Recorded, str]:
-    """Unit and upright axis, and how they were found."""
+def recorded(seen: Seen) -> tuple[Recorded, str, str]:
+    """Unit and upright axis, and how each was found."""
     trunk = trunk_of(seen.skeleton)
     length, unit, up = guess(np.array([trunk_vector(c.joints[0], trunk) for c in seen.clips]))
     if seen.flat:
         unit = "px"
-    why = f"the median trunk is {length:.3g} long" if length else "assumed: no shoulders and hips by name to measure"
-    return Recorded(unit or "body", up if up in AXES else "y"), why
+    nothing = "assumed: no frame shows shoulders and hips" if trunk else "assumed: no joint is named left shoulder"
+    why = f"the median trunk is {length:.3g} long" if length else nothing
+    stand = "the axis along which bodies stand" if up in AXES else \
+        f"assumed: bodies {f'lie along {up}' if up else 'stand along no axis'}" if length else nothing
+    return Recorded(unit or "body", up if up in AXES else "y"), why, stand
 
 
 def oddities(seen: Seen) -> list[str]:
     """What should be looked at, a line each: what was assumed, classes that never train, odd lengths and sizes."""
-    (_, rule, _), (as_recorded, why), found = protocol(seen), recorded(seen), []
-    if why.startswith("assumed"):
-        found.append(f"unit = {as_recorded.unit} and up = {as_recorded.up} are assumed, for no joint is named left "
-                     "shoulder and so on: draw a clip and look")
-    if rule:
+    (_, rule, _), (as_recorded, *why), found = protocol(seen), recorded(seen), []
+    for key, reason in zip(("unit", "up"), why, strict=True):
+        if reason.startswith("assumed"):
+            found.append(f"{key} = {getattr(as_recorded, key)} is {reason}; draw a clip and look")
+    if rule and seen.whole:
+        labels = {c.label for c in seen.clips}
         trained = {c.label for c in seen.clips if getattr(c, rule["field"]) in rule["train"]}
-        for label in sorted({c.label for c in seen.clips} - trained):
-            found.append(f"class {seen.class_of(label)!r} has no training clip: of {rule['field']} "
-                         f"{', '.join(map(str, rule['train']))} nobody shows it; change data.protocols")
+        tested = {c.label for c in seen.clips if getattr(c, rule["field"]) not in rule["train"]}
+        for side, there in (("training", trained), ("test", tested)):
+            names = [repr(seen.class_of(label)) for label in sorted(labels - there)]
+            if names:
+                found.append(f"no {side} clip of class {', '.join(names[:3])}{', ...' * (len(names) > 3)}: change "
+                             "data.protocols")
     short = [c.name for c in seen.clips if c.joints.shape[1] < 4]
     if short:
         more = ", ..." * (len(short) > 3)
@@ -109,7 +117,12 @@ def protocol(seen: Seen) -> tuple[str, dict | None, str]:
     why = "All are of one person: how well others are recognised is not tested" if people else \
         "Nobody said whose clips they are: the same people train and test, which flatters the network. Give " \
         "labels.csv a column subject"
-    return "random", {"field": "replication", "train": [1, 2, 3]}, f"every fourth clip of a class tests. {why}"
+    first, *others = sorted({c.replication for c in seen.clips})
+    if not others:
+        raise ValueError("nothing tells training from test clips: they have one person, one replication and no split")
+    if (first, others[-1]) == (0, 3):
+        return "random", {"field": "replication", "train": others}, f"every fourth clip of a class tests. {why}"
+    return "random", {"field": "replication", "train": others}, f"replication {first} tests. {why}"
 
 
 def training_clips(seen: Seen, split: str, rule: dict | None) -> int:
@@ -120,7 +133,7 @@ def training_clips(seen: Seen, split: str, rule: dict | None) -> int:
 
 def recipe_text(name: str, raw: Path, seen: Seen) -> str:
     """The recipe, every line with its reason."""
-    as_recorded, why = recorded(seen)
+    as_recorded, why, stand = recorded(seen)
     split, rule, reason = protocol(seen)
     number = training_clips(seen, split, rule)
     steps = math.ceil(number / BATCH)
@@ -128,7 +141,8 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
     median = float(np.median(seen.lengths))
     frames = 16 if median <= 20 else 32 if median <= 110 else 64
     two = np.mean([len(c.joints) > 1 for c in seen.clips])
-    handed, mirrored = [c for c in seen.classes if SIDED.search(c)], mirrored_classes(seen)
+    handed = [c for c in seen.classes if SIDED.search(c)]
+    mirrored = None if handed else mirrored_classes(seen)
     numbered = all(re.fullmatch(r"\w*?[ _-]?\d+", c) for c in seen.classes)
     cameras = len({c.camera for c in seen.clips})
     alike = ", ".join(s.name for s in SKELETONS.values() if s.num_joints == seen.skeleton.num_joints)
@@ -145,8 +159,7 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
          f"{seen.skeleton.num_joints} joints: its bones are the steadiest of {alike}; is it right?"),
         (f"num_classes = {len(seen.classes)}", ", ".join(seen.classes[:4]) + ", ..." * (len(seen.classes) > 4)),
         (f"unit = {json.dumps(as_recorded.unit)}", "flat clips are scaled by the body" if seen.flat else why),
-        (f"up = {json.dumps(as_recorded.up)}", "assumed, not measured: draw a clip and look"
-         if why.startswith("assumed") else "the axis along which bodies stand"),
+        (f"up = {json.dumps(as_recorded.up)}", stand),
         *([('channels = "xys"', "the third number of a joint is a score")] if seen.channels == "xys" else []),
         (f"split = {json.dumps(split)}", reason)]
     if rule:

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as
-from limits import CLASSES, JOINTS, one_line, read_bytes, read_json
+from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, replications_in_turn
+from limits import CLASSES, JOINTS, load_npz, one_line, read_bytes, read_json
 from metres import as_joints
 from poses import SUFFIXES, is_frames, load_pose, pose_files
 
@@ -31,16 +31,21 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     lies beside the folders, or is not listed, is skipped with that reason.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
     it x.json, as METADATA says.
-    Clips without replication and split get the replications 0, 1, 2, 3 in turn, within each class: a rule
-    {field = "replication", test = [0]} then tests on every fourth clip of a class.
+    Clips without split get replications in turn, unless a column tells them.
     """
     form = _packed if not raw.is_dir() else _class_folders if class_folders(raw) else _folder
-    of_class = Counter()
-    for found in form(raw, list(map(str, metadata(raw).get("classes") or [])), cfg):
-        if isinstance(found, Clip) and not (found.replication or found.splits):
-            found.replication = of_class[found.label] % 4
-            of_class[found.label] += 1
-        yield found
+    classes = list(map(str, metadata(raw).get("classes") or []))
+    yield from form(raw, classes, cfg) if tells_replications(raw) else replications_in_turn(form(raw, classes, cfg))
+
+
+def tells_replications(raw: Path) -> bool:
+    """Whether labels.csv, or the packed file, has a column of replications."""
+    if not raw.is_dir():
+        return "replication" in load_npz(raw, lambda name: False)
+    try:
+        return "replication" in labels_table(raw / "labels.csv")[1]
+    except (OSError, ValueError):
+        return False
 
 
 def class_folders(raw: Path) -> list[str]:
@@ -110,8 +115,13 @@ def clip_file(raw: Path, name: str) -> Path:
     """The file of a clip that labels.csv names: <name>.npy, or for <class>-<name> the file in the class folder."""
     stem = bare(name)
     places = [raw / stem] + [raw / stem[:i] / stem[i + 1:] for i, c in enumerate(stem) if c == "-"]
-    files = [Path(f"{place}{form}") for place in places for suffix in SUFFIXES for form in (suffix, suffix.upper())]
-    return next((path for path in files if path.is_file()), next(filter(Path.is_dir, places), files[0]))
+    files = [Path(f"{place}{suffix}") for place in places for suffix in SUFFIXES]
+    found = next((path for path in files if path.is_file()), next(filter(Path.is_dir, places), None))
+    if found is None:  # .NPY
+        beside = [path for place in places if place.parent.is_dir() for path in pose_files(place.parent)
+                  if bare(path.name) == place.name]
+        found = beside[0] if beside else files[0]
+    return found
 
 
 def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:

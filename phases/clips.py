@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +44,19 @@ def recorded_as(cfg) -> Recorded:
     """What a recipe says of the coordinates."""
     d = cfg.data
     return Recorded(d.unit, d.up, d.channels, d.min_score, d.fill)
+
+
+def replications_in_turn(found: Iterator[Clip | Skip]) -> Iterator[Clip | Skip]:
+    """Clips without replication and split get the replications 0, 1, 2, 3 in turn, within each class.
+
+    A rule {field = "replication", test = [0]} then tests on every fourth clip of a class.
+    """
+    of_class = Counter()
+    for clip in found:
+        if isinstance(clip, Clip) and not (clip.replication or clip.splits):
+            clip.replication = of_class[clip.label] % 4
+            of_class[clip.label] += 1
+        yield clip
 
 
 def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:

@@ -98,7 +98,8 @@ class ExportedModel:
         known = fixed or named_beside(path)
         if known not in (None, mine, *self.retarget):
             raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {mine!r} ({V} joints)")
-        people = read_clip(path, Recorded() if fixed else self.recorded, self.skeleton["joints"])
+        people = read_clip(path, Recorded() if fixed else self.recorded,
+                           self.skeleton["joints"] if known in (None, mine) else ())
         joints = main_two(people)
         if not joints.any():
             raise ValueError(f"{path}: no body in any frame")

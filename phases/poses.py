@@ -7,7 +7,8 @@
     folder   a .json file per frame, as OpenPose writes them
 
 A joint is x, y; x, y, z; x, y, score; or x, y, z, score. In text the score is known by its name (left_elbow_score).
-Columns that name every joint of the skeleton are put into its order; else the order of the table is the skeleton's.
+Columns that name every joint of the skeleton are put into its order; if some of as many are named otherwise, the table
+is refused; else its order is the skeleton's.
 Of the people in frames, one that clearly moves most comes first.
 """
 from __future__ import annotations
@@ -32,8 +33,10 @@ SCORES = ("visibility", "vis", "confidence", "conf", "score", "likelihood", "v",
 AXES = ("x", "y", "z", *SCORES)
 COUNTS = (17, 18, 20, 25, 26, 33)  # joints of usual skeletons, for tables without names
 PICTURE = BODIES[4:]  # keys of landmarks that say where in the picture a body is
-JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))((?i:{'|'.join(AXES)}))(?:[_. ]pos(?:ition)?)?")
+JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))((?i:{'|'.join(AXES)}))(?i:[_. ]pos(?:ition)?)?")
 AXIS_JOINT = re.compile(rf"((?i:{'|'.join(AXES)}))[_. /-]?(\d+|(?<=[_. /-]).+)")
+CAPITALS = re.compile(r"([A-Z0-9_ ]{2,}[A-Z])([XYZ])")
+NUMBERED = re.compile(r"((key ?)?point|joint|landmark|marker|part|kp|j|p)? ?\d+")
 
 
 @np.errstate(over="ignore", invalid="ignore")  # 1e300 becomes infinite, and is refused by who takes the clip
@@ -76,7 +79,7 @@ def is_frames(folder: Path) -> bool:
 def told_joints(path: Path) -> list[str]:
     """The joints that a table names, as spelled; none for other files, and if they are numbers, as in joint7_x."""
     header = csv_rows(path)[0] if path.suffix.lower() == ".csv" else []
-    return [joint for joint in named_columns(header) if not re.fullmatch(r"[a-z ]*\d+", joint)] if header else []
+    return [joint for joint in named_columns(header) if not NUMBERED.fullmatch(joint)] if header else []
 
 
 def is_openpose(path: Path) -> bool:
@@ -90,7 +93,8 @@ def frame_files(folder: Path) -> list[Path]:
     def key(path: Path) -> list:
         return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", path.name)]
 
-    return sorted((p for p in folder.glob("*.json") if p.name != "skeleton.json"), key=key)
+    return sorted((p for p in folder.iterdir() if p.suffix.lower() == ".json" and p.name != "skeleton.json"
+                   and p.name[0] != "."), key=key)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,9 +158,11 @@ def bodies_of(frame) -> list[np.ndarray]:
         if key is None and not any(key in frame for key in BODIES):
             raise ValueError(f"has the keys {', '.join(map(str, frame))}: none of {', '.join(BODIES)}; an empty list "
                              "or null means that nobody is seen")
-        flat = key and isinstance(frame[key], list) and isinstance(frame[key][0], (int, float))
-        if key in ("pose_keypoints_2d", "pose_keypoints_3d") or flat:
-            return [flat_body(frame[key], 4 if key.endswith("3d") else 3)]
+        if key in ("pose_keypoints_2d", "pose_keypoints_3d"):
+            return [flat_body(frame[key], 3 if key.endswith("2d") else 4)]
+        if key == "keypoints" and isinstance(frame[key], list) and isinstance(frame[key][0], (int, float)):
+            n = len(frame[key])
+            return [flat_body(frame[key], next((C for C in (3, 2, 4) if n % C == 0 and n // C in COUNTS), 3))]
         return bodies_of(frame[key]) if key else []
     if not isinstance(frame, list):
         raise ValueError(f"is {type(frame).__name__}: must be a list of joints or of bodies")
@@ -183,7 +189,7 @@ def joint_of(joint) -> np.ndarray:
 
 
 def flat_body(numbers, C: int) -> np.ndarray:
-    """OpenPose's x, y, score, x, y, score, ... -> (V, 4): x, y, z, score."""
+    """OpenPose's and COCO's x, y, score, x, y, score, ... -> (V, 4): x, y, z, score; (V, 3) without scores, C = 2."""
     try:
         body = np.asarray(numbers, np.float32).reshape(-1, C)
     except (ValueError, TypeError):
@@ -195,7 +201,7 @@ def of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
     """(M, L, V, C) of frames; a body keeps its row while it stays nearest to where it was, zeros where it is not seen.
 
     Where it was is read from the picture's landmarks, where frames have them: world landmarks lie about the body's own
-    hips. A body that moves clearly more than the first one seen takes its place.
+    hips. A body that moves clearly more than the first one seen, and is not seen for much less time, takes its place.
     """
     found, places = [], []
     for number, frame in enumerate(frames):
@@ -221,8 +227,9 @@ def of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
                 rows.remove(body)
                 columns.remove(row)
     there = x[..., :3].any(3)  # m l v
-    both = there[:, 1:] & there[:, :-1]
-    motion = (np.linalg.norm(np.diff(x[..., :3], axis=1), axis=3) * both).sum((1, 2))
+    both, frames_seen = there[:, 1:] & there[:, :-1], there.any(2).sum(1)
+    motion = (np.linalg.norm(np.diff(x[..., :3], axis=1), axis=3) * both).sum((1, 2)) / both.sum((1, 2)).clip(1)
+    motion[2 * frames_seen < frames_seen[0]] = 0  # a passer-by, or no body at all
     first = int(motion.argmax()) if motion.max() > 1.2 * motion[0] else 0
     return x[[first, *(row for row in range(M) if row != first)]]
 
@@ -251,21 +258,35 @@ def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, or none; the rows below) of a table."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
-        first = next((line for line in text.splitlines() if line.strip()), "")
-        delimiter = next((mark for mark in ";\t" if mark in first), ",")  # beside these a comma is a decimal mark
+        delimiter = delimiter_of(next((line for line in text.splitlines() if line.strip(" ,;\t")), ""))
         rows = csv.reader(text.splitlines(), delimiter=delimiter)
         rows = [row for row in rows if row[1:] or any(map(str.strip, row))]
-        while rows and not any(cell.strip() for cell in rows[-1]):
-            rows.pop()  # as spreadsheets write below the last row
         if delimiter != ",":
-            rows = [[re.sub(r"^(\s*-?\d*),(?=\d)", r"\1.", cell) for cell in row] for row in rows]
+            rows = [list(map(with_point, row)) for row in rows]
     except (UnicodeDecodeError, csv.Error) as e:
         raise ValueError(f"is no table of text ({e})") from None
-    header = rows[0] if rows and not any(map(is_number, rows[0])) else []
-    body = rows[1:] if header else rows
-    if not body or len({len(row) for row in rows}) != 1:
+    filled = [at for at, row in enumerate(rows) if any(map(str.strip, row))] or [0]
+    first = filled[0]
+    header = rows[first] if rows and not any(map(is_number, rows[first])) else []
+    # blank rows below the last frame are a spreadsheet's; between frames they are frames without a body
+    body = rows[first + 1 if header else 0:filled[-1] + 1]
+    if not body or len({len(row) for row in ([header] if header else []) + body}) != 1:
         raise ValueError("holds no frame" if not body else "its rows differ in length")
     return header, body
+
+
+def delimiter_of(line: str) -> str:
+    """What separates the cells of a first line. In a line of numbers with `;` or tabs a comma is a decimal mark."""
+    for mark in ";\t,":
+        cells = [with_point(cell) if mark != "," else cell for cell in line.split(mark) if cell.strip()]
+        if mark in line and all(map(is_number, cells)):
+            return mark
+    return max(",;\t", key=line.count)
+
+
+def with_point(cell: str) -> str:
+    """1,5 -> 1.5"""
+    return re.sub(r"^(\s*[-+]?\d*),(?=\d)", r"\1.", cell)
 
 
 def of_csv(path: Path, names: Sequence[str] = ()) -> np.ndarray:
@@ -311,6 +332,8 @@ def joint_and_axis(column: str) -> tuple[str, str]:
         return hit[1], hit[2].lower()
     if hit := AXIS_JOINT.fullmatch(word):
         return hit[2], hit[1].lower()
+    if hit := CAPITALS.fullmatch(word):
+        return hit[1], hit[2].lower()
     return "", ""
 
 

@@ -150,8 +150,9 @@ def check_out(out: Path, model: Path, text: str) -> None:
         raise ValueError(f"out = {out}: is a folder; give a file in it")
     if not out.exists():
         return
-    answer = out.suffix in (".csv", ".json") and out.read_text(errors="replace")[:10] == text[:10]
-    if not answer and (out.resolve() == model.resolve() or out.suffix in (*READABLE, ".onnx", ".csv")):
+    suffix = out.suffix.lower()
+    answer = suffix in (".csv", ".json") and out.read_text(errors="replace")[:10] == text[:10]
+    if not answer and (out.resolve() == model.resolve() or suffix in (*READABLE, ".onnx", ".csv")):
         raise ValueError(f"out = {out}: exists, and would be lost; give another name")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from arrays import read_arrays
-from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, trimmed
+from clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, replications_in_turn, trimmed
 from limits import (
     ARCHIVE,
     TEXT,
@@ -193,7 +193,12 @@ def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
 
     {split: {name: [frame_dir]}, annotations: [{frame_dir, label, keypoint (M, L, V, C), ...}]}, or the bare list of
     annotations. keypoint_score (M, L, V) decides which joints are missing. Of many people the two that move most stay.
+    Clips without split get replications in turn, if their names, unlike NTU RGB+D's, tell none.
     """
+    yield from replications_in_turn(_pyskl(raw, cfg))
+
+
+def _pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
     d, recorded = read_annotations(raw), recorded_as(cfg)
     first = count_from([a.get("label") for a in d["annotations"] if isinstance(a, dict)], cfg.data.num_classes)
     sides: dict[str, dict[str, int]] = {}  # protocol -> clip -> side

@@ -30,7 +30,7 @@ def spelled(joint: str) -> str:
 
     last.py's spaced() without torch, which what only predicts must not load.
     """
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])|[_.-]", " ", joint).lower().split()
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", re.sub("[_.-]", " ", joint)).lower().split()
     words = [word.replace("center", "centre") for word in words]
     sides = [SIDES[word] for word in words if word in SIDES]
     return " ".join(sides + [word for word in words if word not in SIDES] if len(words) > 1 == len(sides) else words)

@@ -34,6 +34,7 @@ class Seen:
     named: bool              # whether the recordings or the user named the skeleton
     classes: list[str]
     channels: str = "xyz"
+    whole: bool = True       # whether every clip was looked at
 
     @property
     def flat(self) -> bool:
@@ -59,9 +60,9 @@ def reader_of(raw: Path) -> str:
     """The reader for recordings, by what they are."""
     if not raw.exists():
         raise ValueError(f"raw = {raw}: no such file or folder")
-    if raw.suffix in (".pkl", ".pickle"):
+    if raw.suffix.lower() in (".pkl", ".pickle"):
         return "pyskl"
-    if raw.suffix == ".npz" and raw.is_file():
+    if raw.suffix.lower() == ".npz" and raw.is_file():
         return "ctrgcn" if "x_train" in load_npz(raw, lambda name: False) else "arrays"
     if raw.is_dir():
         if next(raw.rglob("*.skeleton"), None):
@@ -97,16 +98,16 @@ def told_by_files(raw: Path) -> str:
         lacking = [joint for joint in alike.joints if spelled(joint) not in named]
         raise ValueError(f"raw = {raw}: {file.name} names {len(named)} joints, of no known skeleton; for {alike.name} "
                          f"it lacks {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}. Write your own into "
-                         "skeleton.json (README, Your own skeletons), or give skeleton=NAME if the joints stand in its "
-                         "order")
+                         "skeleton.json (README, Your own skeletons)")
     return max(known, key=lambda s: s.num_joints).name if known else ""
 
 
-def read(raw: Path, reader: str, told: str) -> tuple[list[Clip], list[Skip]]:
-    """Clips as recorded, at most MOST, and those that could not be read."""
+def read(raw: Path, reader: str, told: str) -> tuple[list[Clip], list[Skip], bool]:
+    """Clips as recorded, at most MOST; those that could not be read; whether these are all."""
+    whole = True
     if reader == "ntu":
         names = [p for p in sorted(raw.rglob("*.skeleton")) if NTU_NAME.fullmatch(p.stem)]
-        found = map(read_ntu_file, names[::max(1, len(names) // 200)])
+        found, whole = map(read_ntu_file, names[::max(1, len(names) // 200)]), len(names) < 400
     else:
         cfg = load_config(["recipe=lite_nano", "data.name=adopted", f"data.reader={reader}", "data.num_classes=100000",
                            f"data.skeleton={told if told in SKELETONS else ''}"])
@@ -117,7 +118,7 @@ def read(raw: Path, reader: str, told: str) -> tuple[list[Clip], list[Skip]]:
     if not clips:
         why = next((f"{s.file}: {s.reason}" for s in found if not isinstance(s, Clip)), "none has finite joints")
         raise ValueError(f"raw = {raw}: no clip could be read ({why})")
-    return clips, [s for s in found if isinstance(s, Skip)]
+    return clips, [s for s in found if isinstance(s, Skip)], whole and len(found) < MOST
 
 
 def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[Skeleton, bool]:
@@ -189,13 +190,13 @@ def look(raw: Path, skeleton: str) -> Seen:
     """Read the recordings and see what they are."""
     reader = reader_of(raw)
     told = skeleton or (told_by_files(raw) if reader == "arrays" else "")
-    clips, skips = read(raw, reader, told)
+    clips, skips, whole = read(raw, reader, told)
     clips = without_odd(clips, skips)
     found, named = skeleton_of(raw, reader, clips, told)
     channels = "xys" if reader == "arrays" and with_scores(clips) else "xyz"
     if channels == "xys":
         clips = [replace(c, joints=c.joints * (c.joints[..., 2:] > 0) * np.float32([1, 1, 0])) for c in clips]
-    seen = Seen(reader, clips, skips, found, named, class_names(raw, reader, clips), channels)
+    seen = Seen(reader, clips, skips, found, named, class_names(raw, reader, clips), channels, whole)
     few = [k for k, n in Counter(c.label for c in clips).items() if n < 2]
     if few:
         raise ValueError(f"raw = {raw}: class {seen.class_of(few[0])!r} has one clip: it cannot both train and be "

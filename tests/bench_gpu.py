@@ -35,6 +35,7 @@ NETWORKS = ("lite_nano", "lite_small", "last_e", "base")
 CLIPS, FRAMES, PAIRS = 40_091, 84, 11 / 60  # of NTU-60's xsub; share of clips with two people
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = torch.device(os.environ.get("LAST_GPU", "cuda"))
+WARM = 25 if DEVICE.type == "cuda" else 1  # steps before any that counts: each new number of bodies is planned for
 
 
 def clips_in_memory(count: int) -> SimpleNamespace:
@@ -84,23 +85,25 @@ def training(recipe: str, compiled: bool, amp: str, store: SimpleNamespace):
     def look() -> list[dict]:
         return [next(source) for _ in range(cfg.train.accumulate)]
 
-    with tempfile.TemporaryDirectory() as folder, last.compiled(model, compiled):
-        run = Training(model, classification_loss(cfg.train), cfg.train, Path(folder), {}, 0, 1000, {})
-        yield run, lambda: run.take_step(look()), look
-    torch._dynamo.reset()
+    try:
+        with tempfile.TemporaryDirectory() as folder, last.compiled(model, compiled):
+            run = Training(model, classification_loss(cfg.train), cfg.train, Path(folder), {}, 0, 1000, {})
+            yield run, lambda: run.take_step(look()), look
+    finally:
+        torch._dynamo.reset()
 
 
 def measure(recipe: str, compiled: bool, amp: str, store: SimpleNamespace, calls: int) -> dict:
     """A network's training: seconds of a step, clips a second, peak memory, share of the view, an epoch."""
-    if DEVICE.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
     with training(recipe, compiled, amp, store) as (run, step, look):
+        if DEVICE.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            held = torch.cuda.memory_allocated()
         started = time.perf_counter()
         step()
         wait()
         first = time.perf_counter() - started
-        for _ in range(25 if DEVICE.type == "cuda" else 1):  # each new number of bodies is planned for
+        for _ in range(WARM):
             step()
         each, looking = seconds(step, calls), seconds(look, calls)
         cfg = run.cfg
@@ -117,7 +120,8 @@ def measure(recipe: str, compiled: bool, amp: str, store: SimpleNamespace, calls
 def launches(recipe: str, compiled: bool, amp: str, store: SimpleNamespace) -> int:
     """Kernels and copies that the device runs in a step; on a CPU, operations."""
     with training(recipe, compiled, amp, store) as (_, step, _):
-        step()
+        for _ in range(WARM):
+            step()
         wait()
         with torch.profiler.profile() as profile:
             step()
@@ -172,7 +176,12 @@ def table(networks: list[str], compiled: list[bool], amp: str, out: str | None, 
             measured.append(case)
             keep()
     for case in measured:  # last, because a step may be slower once torch's profiler has run
-        case["launches"] = launches(case["recipe"], case["compiled"], amp, store)
+        try:
+            case["launches"] = launches(case["recipe"], case["compiled"], amp, store)
+        except Exception as e:
+            print(f"{case['recipe']}: launches: {str(e).splitlines()[0][:100]}", flush=True)
+            failed.append(case["recipe"])
+            continue
         print(f"{case['recipe']}: {case['launches']} launches a step", flush=True)
         keep()
     if failed:

@@ -2,8 +2,8 @@
 
     just bench jobs=2                 -> results/bench-jobs.json; on an otherwise idle machine
 
-LAST-Lite nano with two seeds on 288 made clips, half of them to train on, T = 32, 4 epochs each; both ways by turns,
-three times.
+LAST-Lite nano with as many seeds as jobs on 288 made clips, half of them to train on, T = 32, 4 epochs each; both ways
+by turns, three times.
 """
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pathlib import Path
 from conftest import write_store
 
 ROOT = Path(__file__).resolve().parent.parent
-WORDS = ["rows=lite_nano", "seeds=0,1", "data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=4",
+WORDS = ["rows=lite_nano", "data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=4",
          "train.batch=16", "view.frames=32", "view.bodies=1"]
 TURNS = 3
 
 
-def seconds(folder: Path, jobs: int) -> float:
-    """Wall seconds of both trainings, from the start of the command to its end."""
+def seconds(folder: Path, seeds: int, jobs: int) -> float:
+    """Wall seconds of all trainings, from the start of the command to its end."""
     with tempfile.TemporaryDirectory(dir=folder) as out:
         command = [sys.executable, str(ROOT / "phases" / "ablation.py"), *WORDS, f"data.store={folder / 'store'}",
-                   f"out={out}", f"jobs={jobs}"]
+                   f"seeds={','.join(map(str, range(seeds)))}", f"out={out}", f"jobs={jobs}"]
         start = time.monotonic()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
         return time.monotonic() - start
@@ -38,7 +38,7 @@ def ratios(jobs: int) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_store(folder / "store", clips=288, bodies=1)
-        turns = [(seconds(folder, 1), seconds(folder, jobs)) for _ in range(TURNS)]
+        turns = [(seconds(folder, jobs, 1), seconds(folder, jobs, jobs)) for _ in range(TURNS)]
     of_turns = [beside / alone for alone, beside in turns]
     alone, beside = (statistics.median(turn[i] for turn in turns) for i in (0, 1))
     print(f"one by one {alone:.1f} s, {jobs} side by side {beside:.1f} s: {statistics.median(of_turns):.2f} of it")

@@ -148,9 +148,18 @@ def halved(path: Path) -> bytes:
     return file.getvalue()
 
 
+@contextlib.contextmanager
+def written(path: Path):
+    """A tar archive that replaces `path` once it is whole."""
+    part = path.with_suffix(".part")
+    with tarfile.open(part, "w") as tar:
+        yield tar
+    os.replace(part, path)
+
+
 def pack(out: Path) -> None:
     """What is worth keeping, in a few files below MOST; a run under way is worth its recipe and metrics."""
-    with tarfile.open(out / "results.tar", "w") as results, tarfile.open(out / "students.tar", "w") as students:
+    with written(out / "results.tar") as results, written(out / "students.tar") as students:
         for path in (*sorted(ROOT.glob("results/bench-*.json")), *sorted(out.glob("*.log"))):
             results.add(path, path.name)
         for recipe in sorted(ROOT.glob("runs/**/recipe.json")):
@@ -208,7 +217,7 @@ def main(argv: list[str]) -> int:
     words = [word for name in names for command in named[name].commands for word in command.split()]
     missing = sorted({word[5:] for word in words if word.startswith("data=")
                       and not (ROOT / "stores" / word[5:] / "meta.json").is_file()})
-    if missing:
+    if missing and not any(word.startswith("data.store=") for word in passed):
         print(f"error: no clip store stores/{missing[0]}: run `just phase0 recipe={missing[0]} raw=...`",
               file=sys.stderr)
         return 2
@@ -229,6 +238,8 @@ def main(argv: list[str]) -> int:
         if lease.under_way:
             good &= lease.wait()
     except KeyboardInterrupt:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # a second one would leave trainings behind
         lease.end = 0
         lease.wait()
         return 130
@@ -236,5 +247,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is done comes home all the same
+    for number in (signal.SIGTERM, signal.SIGINT):  # what is done comes home all the same
+        signal.signal(number, signal.default_int_handler)  # also where a shell's & ignores SIGINT
     sys.exit(main(sys.argv[1:]))

@@ -334,7 +334,8 @@ def test_a_class_that_nobody_trains_a_short_clip_and_an_assumed_axis_are_told(he
     (raw / "labels.csv").write_text("\n".join(["name,label,subject", *lines]))
     adopt.main(["raw=mine"])
     err = capsys.readouterr().err
-    assert "class 'c' has no training clip" in err and "fewer than 4 frames: c5" in err and "up = y are assumed" in err
+    assert "no training clip of class 'c'" in err and "fewer than 4 frames: c5" in err
+    assert "up = y is assumed: no joint is named left shoulder" in err
 
 
 @pytest.mark.parametrize("names", ["winken links", "wave_r", "agiter à gauche", "L hand", "recto"])
@@ -363,3 +364,22 @@ def test_commands_can_be_pasted_and_the_name_is_plain(here, capsys):
     said = capsys.readouterr().out
     assert "just show data=ubungen_mai 'clip=Fuß Tritt (links)-0' out=clip.gif" in said
     assert "data=ubungen_mai exports=exports/ubungen_mai" in said and "model=exports/ubungen_mai/lite_nano/" in said
+
+
+def test_words_that_only_look_like_left_and_right_tell_nothing():
+    sided = ["swipe left", "Right kick", "swipeLeft", "nach links", "à droite", "wave_l", "R hand", "swipe_lr",
+             "mano destra"]
+    assert all(adopt.SIDED.search(word) for word in sided)
+    plain = ["bright", "stand upright", "leftover", "Tür öffnen", "ouvrir l'armoire", "destroy", "pedestrian",
+             "blinks", "R2"]
+    assert not any(adopt.SIDED.search(word) for word in plain)
+
+
+def test_replications_that_a_column_tells_are_kept_also_0(here):
+    raw = folder(here / "mine", [clip(i) for i in range(12)], ["a", "b"])
+    lines = [f"c{i},{'ab'[i % 2]},{i // 2 % 3},1" for i in range(12)]
+    (raw / "labels.csv").write_text("\n".join(["name,label,replication,subject", *lines]))
+    adopt.main(["raw=mine"])
+    assert cfg_of("mine").data.protocols == {"random": {"field": "replication", "train": [1, 2]}}
+    p0_preprocess.main(["recipe=mine"])
+    assert ClipStore(here / "stores" / "mine").clips["replication"].tolist() == [i // 2 % 3 for i in range(12)]

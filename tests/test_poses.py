@@ -67,9 +67,9 @@ def test_openpose_frames_are_one_clip_as_a_list_and_as_a_folder_in_the_order_of_
 def test_people_keep_their_row_when_the_order_in_a_frame_changes(tmp_path):
     other = FLAT + 2000
     x = read(tmp_path, [people(FLAT[0], other[0]), people(other[1], FLAT[1]), people(other[2]), people(FLAT[3])])
-    np.testing.assert_allclose(x[1, [0, 1, 3], :, :2], FLAT[[0, 1, 3]], rtol=1e-6)
-    np.testing.assert_allclose(x[0, :3, :, :2], other[:3], rtol=1e-6)  # moves in more frames
-    assert not x[1, 2].any() and not x[0, 3].any()
+    np.testing.assert_allclose(x[0, [0, 1, 3], :, :2], FLAT[[0, 1, 3]], rtol=1e-6)
+    np.testing.assert_allclose(x[1, :3, :, :2], other[:3], rtol=1e-6)
+    assert not x[0, 2].any() and not x[1, 3].any()
 
 
 @pytest.mark.parametrize("moving, first", [(1.0, 0), (1.1, 0), (3.0, 1)])
@@ -78,6 +78,12 @@ def test_a_body_that_clearly_moves_more_comes_first(tmp_path, moving, first):
     seen = [FLAT, moving * (FLAT - middle) + middle + 5000]
     x = read(tmp_path, [people(*frame) for frame in zip(*seen, strict=True)])
     np.testing.assert_allclose(x[..., :2], [seen[first], seen[1 - first]], rtol=1e-5)
+
+
+def test_a_body_that_is_hardly_ever_seen_does_not_come_first(tmp_path):
+    frames = [people(FLAT[0] + t % 2) for t in range(20)]
+    frames[4], frames[5] = people(FLAT[0], FLAT[1] + 3000), people(FLAT[0] + 1, FLAT[2] + 4000)
+    assert read(tmp_path, frames).any((2, 3)).sum(1).tolist() == [20, 2]
 
 
 def test_world_landmarks_of_two_people_are_kept_apart_by_the_picture(tmp_path):
@@ -120,6 +126,19 @@ def test_a_table_of_a_german_spreadsheet_has_decimal_commas_and_empty_rows(tmp_p
     assert len(poses.pose_files(tmp_path)) == 2
 
 
+@pytest.mark.parametrize("text", [
+    "a_x,\ta_y\n1,\t2\n", "a_x (px; image),a_y\n1,2\n", ";\na_x;a_y\n1;2\n", "\n,,\na_x,a_y,note\n1,2,\n,,\n",
+    "A_X_Pos,A_Y_Pos\n1,2\n", "A x position;A y position\n+1,0;2,0\n", "KNEEX,KNEEY,VX\n1,2,3\n"])
+def test_tables_as_they_come(tmp_path, text):
+    np.testing.assert_array_equal(read(tmp_path, text, "clip.csv"), [[[[1, 2, 0]]]])
+
+
+def test_a_first_frame_without_a_body_is_a_frame(tmp_path):
+    numbers = "\n".join([";" * 50, ";".join(["1,5"] * 51), ";" * 50])
+    x = read(tmp_path, numbers, "clip.csv")
+    assert x.shape == (1, 2, 17, 3) and not x[0, 0].any() and (x[0, 1] == 1.5).all()
+
+
 def test_joints_may_be_named_after_their_axis_or_with_l_and_r(tmp_path):
     lines = ["x_pelvis,y_pelvis,x_LThorax,y_LThorax,RHip_x,RHip_y,vx", "1,2,3,4,5,6,7"]
     (tmp_path / "clip.csv").write_text("\n".join(lines))
@@ -135,6 +154,7 @@ def test_flat_key_points_of_a_frame_are_x_y_score(tmp_path):
     x = read(tmp_path, [{"keypoints": frame} for frame in numbers])
     np.testing.assert_allclose(x[0, :, :, :2], FLAT, rtol=1e-6)
     np.testing.assert_array_equal(read(tmp_path, [{"instances": 0, "keypoints": n} for n in numbers] + [{}])[0, 4], 0)
+    assert read(tmp_path, [{"keypoints": list(range(1, 37))}]).shape == (1, 1, 18, 3)  # x, y
 
 
 def test_another_json_file_among_the_frames_is_named(tmp_path):

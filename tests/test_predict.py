@@ -29,10 +29,9 @@ def shipped(tmp_path_factory) -> Shipped:
 
 
 @pytest.fixture(scope="module")
-def clips(shipped) -> Path:
+def clips(shipped, tmp_path_factory) -> Path:
     """The clips of the store's test side as .npy files."""
-    store, folder = ClipStore(shipped.folder / "stores" / "tiny"), shipped.folder / "clips"
-    folder.mkdir()
+    store, folder = ClipStore(shipped.folder / "stores" / "tiny"), tmp_path_factory.mktemp("clips")
     for i in store.split("xsub")[1]:
         np.save(folder / f"{store.clips['name'][i]}.npy", recorded(store, i))
     return folder
@@ -265,6 +264,20 @@ def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
     want = model(model.read(tmp_path / "own.npy"))
     np.testing.assert_allclose(model(model.read(tmp_path / "other" / "x.npy")), want, atol=1e-4)
     assert "kinect20" in capsys.readouterr().err
+
+
+def test_a_table_of_another_skeleton_is_turned_and_no_recording_is_overwritten(shipped, tmp_path, capsys):
+    model, other = ExportedModel(shipped.export / "model.onnx"), SKELETONS["openpose25"]
+    pose = np.random.default_rng(0).normal(size=(5, 25, 3)) + 3
+    names = [f"{joint}_{axis}" for joint in reversed(other.joints) for axis in "xyz"]
+    rows = [",".join(map(str, frame[::-1].ravel())) for frame in pose]
+    (tmp_path / "x.CSV").write_text("\n".join([",".join(names), *rows]))
+    np.save(tmp_path / "x.npy", pose[:, ::-1])
+    (tmp_path / "skeleton.json").write_text('{"skeleton": "openpose25"}')
+    assert "openpose25" in model.retarget
+    np.testing.assert_allclose(model.read(tmp_path / "x.CSV"), model.read(tmp_path / "x.npy"), atol=1e-5)
+    with pytest.raises(ValueError, match="exists, and would be lost"):
+        predict.check_out(tmp_path / "x.CSV", tmp_path / "model.onnx", "clip,rank")
 
 
 @pytest.mark.parametrize("people, words", [(1, ""), (2, "the first of them"), (3, "1 of the two that move most")])

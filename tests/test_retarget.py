@@ -51,7 +51,7 @@ def test_predict_takes_another_skeletons_clip_in_its_own_unit_and_says_so(tmp_pa
     class Model(ExportedModel):
         def __init__(self):
             self.skeleton = {**ntu.to_dict(), "centre": ntu.centre, "trunk": ntu.trunk}
-            self.recorded, self.trunk = Recorded(), [4, 8, 12, 16]
+            self.recorded, self.trunk, self.view = Recorded(), [4, 8, 12, 16], {"bodies": 1}
             self.retarget = json.loads(json.dumps(tables(ntu, SKELETONS)))
 
     pose = rest_pose(mp) + [0, 0, 3]
