@@ -21,8 +21,8 @@ distils, phase 3 pretrains, phase 4 exports. "Rows" L0, B7 and so on are ablatio
 
 Axis letters, capital in docstrings, small in einops patterns:
 
-    b clip; in sections 3 and 4 a body, because a map holds one · m body · n = b·m, the bodies of all clips; in
-    section 8 clips of a store · c channel · t frame · v joint · h head or hidden unit · d head width
+    b clip (sections 3 and 4: body, for a map shows one) · m body · n = b·m, the bodies of all clips (section 8: the
+    clips of a store) · c channel · t frame · v joint · h head or hidden unit · d head width
     k hop, frequency bin, prototype or class · s stream, or key frame in attention · u the joint that is read
     o frame offset · p neighbour slot · g channel group · r body region · l frame of any clip
 
@@ -69,13 +69,14 @@ except ImportError:  # Windows has no such locks
 # 1. Skeletons
 # ---------------------------------------------------------------------------------------------------------------------
 
+SIDES = {"l": "left", "r": "right", "left": "left", "right": "right"}
+
+
 def spaced(joint: str) -> str:
     """A joint's name in one spelling: LeftShoulder, left_shoulder, LShoulder and shoulder_l become `left shoulder`."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", re.sub("[_.-]", " ", joint)).lower().split()
-    sides = [{"l": "left", "r": "right"}.get(word, word) for word in words if word in ("l", "r", "left", "right")]
-    if len(words) < 2 or len(sides) != 1:
-        return " ".join(words)
-    return " ".join(sides + [word for word in words if word not in ("l", "r", "left", "right")])
+    sides = [SIDES[word] for word in words if word in SIDES]
+    return " ".join(sides + [word for word in words if word not in SIDES] if len(words) > 1 == len(sides) else words)
 
 
 @dataclass(frozen=True)
@@ -1222,7 +1223,7 @@ class View:
     smooth: float = 0.0              # Gaussian over time against sensor jitter: standard deviation in recorded frames
     heading: bool = False            # turn the main body, by its mean over the clip, to face one way
     trunk_scale: bool = False        # the trunk, shoulders to hips in the first frame seen, becomes 0.5 long
-    extent: bool = False             # augmented (without noise), a clip's bounding box gets the longest side 2
+    extent: bool = False             # scale the augmented clip so that its bounding box's longest side is 2
     # training only
     window: float = 1.0              # take a random section of at least this share of the clip (not with crop)
     rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # degrees about x, y, z, uniform in ±

@@ -35,10 +35,10 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """
     form = _packed if not raw.is_dir() else _class_folders if class_folders(raw) else _folder
     classes = list(map(str, metadata(raw).get("classes") or []))
-    yield from form(raw, classes, cfg) if tells_replications(raw) else replications_in_turn(form(raw, classes, cfg))
+    yield from form(raw, classes, cfg) if has_replications(raw) else replications_in_turn(form(raw, classes, cfg))
 
 
-def tells_replications(raw: Path) -> bool:
+def has_replications(raw: Path) -> bool:
     """Whether labels.csv, or the packed file, has a column of replications."""
     if not raw.is_dir():
         return "replication" in load_npz(raw, lambda name: False)
@@ -118,8 +118,8 @@ def clip_file(raw: Path, name: str) -> Path:
     files = [Path(f"{place}{suffix}") for place in places for suffix in SUFFIXES]
     found = next((path for path in files if path.is_file()), next(filter(Path.is_dir, places), None))
     if found is None:  # .NPY
-        beside = [path for place in places if place.parent.is_dir() for path in pose_files(place.parent)
-                  if bare(path.name) == place.name]
+        beside = [path for place in places if place.parent.is_dir() for path in place.parent.iterdir()
+                  if path.is_file() and path.suffix.lower() in SUFFIXES and bare(path.name) == place.name]
         found = beside[0] if beside else files[0]
     return found
 

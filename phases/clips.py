@@ -59,14 +59,20 @@ def replications_in_turn(found: Iterator[Clip | Skip]) -> Iterator[Clip | Skip]:
         yield clip
 
 
+def motion_of(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M,) the way that all joints of a body (M, L, V, 3) go, and in how many steps; a step is seen in both frames."""
+    there = joints.any(3)  # m l v
+    both = there[:, 1:] & there[:, :-1]
+    return (np.linalg.norm(np.diff(joints, axis=1), axis=3) * both).sum((1, 2)), both.sum((1, 2))
+
+
 def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
     """Of more than two bodies (M, L, V, 3) the two with the most motion times mean score (M, L, V), in their order."""
     if len(joints) <= 2:
         return joints
-    there = joints.any(3)  # m l v
-    both = there[:, 1:] & there[:, :-1]
-    motion = (np.linalg.norm(np.diff(joints, axis=1), axis=3) * both).sum((1, 2))
+    motion, _ = motion_of(joints)
     if score is not None:
+        there = joints.any(3)  # m l v
         motion = motion * (score * there).sum((1, 2)) / np.maximum(there.sum((1, 2)), 1)
     return joints[np.sort(np.argsort(-motion, kind="stable")[:2])]
 

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from clips import motion_of
 from limits import load_npy, one_line, read_bytes
 from retarget import spelled
 
@@ -65,11 +66,11 @@ def pose_files(folder: Path) -> list[Path]:
 
 
 def is_frames(folder: Path) -> bool:
-    """Whether a folder holds a .json file per frame, and so one clip; a few other .json files may lie among them."""
+    """Whether a folder holds a .json file per frame, and so one clip; other files may sort before or after them."""
     files = frame_files(folder)
     if not files or any(p.suffix.lower() in (".npy", ".csv") for p in folder.iterdir()):
         return False
-    for file in (*files[:4], files[-1]):
+    for file in files[:1] + files[-1:]:
         with contextlib.suppress(ValueError, OSError):
             if is_frame(json_value(file)):
                 return True
@@ -84,8 +85,8 @@ def told_joints(path: Path) -> list[str]:
 
 def is_openpose(path: Path) -> bool:
     """Whether a .json file, or the frames in a folder, are OpenPose's."""
-    files = frame_files(path)[:4] if path.is_dir() else [path] * (path.suffix.lower() == ".json")
-    return any(b'"pose_keypoints' in read_bytes(file) for file in files)
+    files = frame_files(path) if path.is_dir() else [path] * (path.suffix.lower() == ".json")
+    return any(b'"pose_keypoints' in read_bytes(file) for file in files[:1] + files[-1:])
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -226,10 +227,8 @@ def of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
                 x[row, at], last[row] = bodies[body], centres[body]
                 rows.remove(body)
                 columns.remove(row)
-    there = x[..., :3].any(3)  # m l v
-    both, frames_seen = there[:, 1:] & there[:, :-1], there.any(2).sum(1)
-    motion = (np.linalg.norm(np.diff(x[..., :3], axis=1), axis=3) * both).sum((1, 2)) / both.sum((1, 2)).clip(1)
-    motion[2 * frames_seen < frames_seen[0]] = 0  # a passer-by, or no body at all
+    (way, steps), seen = motion_of(x[..., :3]), x.any((2, 3)).sum(1)
+    motion = way / steps.clip(1) * (2 * seen >= seen[0])  # else a passer-by, or no body at all
     first = int(motion.argmax()) if motion.max() > 1.2 * motion[0] else 0
     return x[[first, *(row for row in range(M) if row != first)]]
 

@@ -148,18 +148,11 @@ def halved(path: Path) -> bytes:
     return file.getvalue()
 
 
-@contextlib.contextmanager
-def written(path: Path):
-    """A tar archive that replaces `path` once it is whole."""
-    part = path.with_suffix(".part")
-    with tarfile.open(part, "w") as tar:
-        yield tar
-    os.replace(part, path)
-
-
 def pack(out: Path) -> None:
     """What is worth keeping, in a few files below MOST; a run under way is worth its recipe and metrics."""
-    with written(out / "results.tar") as results, written(out / "students.tar") as students:
+    from last import atomic
+    with (atomic(out / "results.tar") as part, tarfile.open(part, "w") as results,
+          atomic(out / "students.tar") as other, tarfile.open(other, "w") as students):
         for path in (*sorted(ROOT.glob("results/bench-*.json")), *sorted(out.glob("*.log"))):
             results.add(path, path.name)
         for recipe in sorted(ROOT.glob("runs/**/recipe.json")):

@@ -8,7 +8,7 @@ from exported import ExportedModel
 from metres import Recorded
 from retarget import MEANS, means, retargeted, spelled, tables
 
-from last import SKELETONS, Skeleton
+from last import SKELETONS, Skeleton, spaced
 
 
 @pytest.mark.parametrize("source", ["mediapipe33", "coco17", "openpose25", "halpe26"])
@@ -43,6 +43,14 @@ def test_joints_that_cannot_be_had_are_refused_and_spellings_do_not_matter():
     own = Skeleton("own", ("Hip_Center", "left_shoulder"), (0, 0), {"torso": (0, 1)})
     assert tables(own, SKELETONS)["coco17"]["means"] == [[11, 12], [5]] and spelled("Hip_Center") == "hip centre"
     assert "ntu25" not in tables(SKELETONS["ntu25"], SKELETONS)
+
+
+def test_both_spellings_are_one_but_for_the_centre():
+    names = [joint for s in SKELETONS.values() for joint in s.joints]
+    names += ["LShoulder", "shoulder_l", "Skel_RHip", "L", "l r", "Hip.R", "left-Knee", "C7", "LEFT HIP", "leftHandTip"]
+    for name in names:
+        assert spelled(name) == spaced(name).replace("center", "centre"), name
+    assert spelled("LShoulder") == spelled("shoulder_l") == spelled("Left Shoulder") == "left shoulder"
 
 
 def test_predict_takes_another_skeletons_clip_in_its_own_unit_and_says_so(tmp_path, capsys):
