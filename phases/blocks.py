@@ -4,11 +4,25 @@ from __future__ import annotations
 import json
 import re
 import statistics
+import textwrap
 from collections import Counter
 from pathlib import Path
 
 from exported import ExportedModel
-from measured import change, count, default_split, drop, entry_of, mean_sd, overrides, published, sizes, values
+from measured import (
+    change,
+    count,
+    default_split,
+    drop,
+    entry_of,
+    mean_sd,
+    overrides,
+    paired,
+    published,
+    sizes,
+    values,
+    verdict,
+)
 from recipe import ROOT, nearest, recipe_files
 from run import read_json
 from tables import AGAINST, LABEL, ablation_rows, purpose, rows_of
@@ -56,24 +70,22 @@ def peers(entries: dict, exports: dict, bench: dict) -> str:
 
 
 def speed(entries: dict, exports: dict, bench: dict) -> str:
-    """The short table of speed, one thread of a CPU."""
+    """The short table of speed, clips per second of one thread of a CPU, and a training step's peak memory."""
     rows = []
     for variant in ("nano", "small"):
-        for training, batch, what in ((True, 16, "training step"), (False, 1, "one clip at a time")):
-            row = {"what": f"LAST-Lite {variant}, {what}"}
-            for x in bench["networks"]:
-                if (x["variant"], x["bodies"], x["batch"], x["training"]) == (variant, 1, batch, training):
-                    column = "the same, compiled" if x["compiled"] else "clips per CPU second"
-                    row[column] = f"{x['clips_per_cpu_s']:.0f}"
-                    row.setdefault("peak MB", f"{x['peak_MB']:.0f}")
-            rows.append(row)
+        row = {"network": f"LAST-Lite {variant}"}
+        for x in bench["networks"]:
+            if x["variant"] == variant and x["bodies"] == 1:
+                if x["training"] and x["batch"] == 16 and not x["compiled"]:
+                    row |= {"training": f"{x['clips_per_cpu_s']:.0f}", "peak MB": f"{x['peak_MB']:.0f}"}
+                if not x["training"] and x["batch"] == 1:
+                    row["one clip, compiled" if x["compiled"] else "one clip at a time"] = f"{x['clips_per_cpu_s']:.0f}"
+        rows.append(row)
     whole = next(x for x in bench["attention"] if x["channels"] is None and x["training"])
-    rows.append({"what": f"LAST-Base, training step: {whole['ratio']:.1f} times as fast as with dense attention masks",
-                 "clips per CPU second": f"{whole['ours']['clips_per_cpu_s']:.1f}",
-                 "peak MB": f"{whole['ours']['peak_MB']:.0f}"})
-    rows.append({"what": "augmented view of a clip, M = 1",
-                 "clips per CPU second": f"{bench['view']['augmented, M = 1']:.0f}"})
-    return rows_of(["what", "clips per CPU second", "the same, compiled", "peak MB"], rows) + f"\n\n{made_by(bench)}"
+    rows.append({"network": f"LAST-Base, {whole['ratio']:.1f} times as fast as with dense attention masks",
+                 "training": f"{whole['ours']['clips_per_cpu_s']:.1f}", "peak MB": f"{whole['ours']['peak_MB']:.0f}"})
+    return rows_of(["network", "training", "one clip at a time", "one clip, compiled", "peak MB"],
+                   rows) + f"\n\nClips per CPU second, peak of training. {made_by(bench)}"
 
 
 def made_by(bench: dict) -> str:
@@ -247,6 +259,42 @@ def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: s
     return rows_of(head, lines) + below
 
 
+def ranges(rows: list[str]) -> str:
+    """`L1, L3 to L10` for L1, L3, L4, ..., L10."""
+    runs = []
+    for row in rows:
+        if runs and row == f"{runs[-1][-1][0]}{int(runs[-1][-1][1:]) + 1}":
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs)
+
+
+def verdicts(entries: dict, exports: dict, bench: dict) -> str:
+    """All ablation rows in a few lines: what helps, hurts and cannot be told, each against the row that it changes.
+
+    On clean clips where some test clips are copies of training clips.
+    """
+    out = []
+    for data in ("utd_mhad", "nw_ucla"):
+        said = {"helps": [], "hurts": [], "cannot be told": []}
+        for letter, (base, *_) in AGAINST.items():
+            got = {row: entry_of(row, data, default_split(data), entries) for row in ablation_rows(letter)}
+            key = "top1_clean" if values(got[base], "top1_clean") else "top1"
+            for row in [row for row in got if row != base]:
+                named = re.search(rf"\b{letter}\d+\b", purpose(row))  # L5 without the DCT gate: against L5
+                reference = got[named[0] if named else base]
+                if points := paired(got[row], reference, key):
+                    piece = re.sub(rf"^{letter}\d+ (\+ )?| \(.*|:.*", "", purpose(row))
+                    told = f"{row}, {piece} ({change(got[row], reference, key)})"
+                    said[verdict(points)].append(row if verdict(points) == "cannot be told" else told)
+        words = {"helps": ", ".join(said["helps"]), "hurts": ", ".join(said["hurts"]),
+                 "cannot be told": ranges(said["cannot be told"])}
+        line = "; ".join(f"{name}: {rows}" for name, rows in words.items() if rows) or "nothing measured"
+        out += textwrap.wrap(f"- **{LABEL[data]}**: {line}.", 118, subsequent_indent="  ")
+    return "\n".join(out)
+
+
 def robust(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
     """What `just fuzz` and `just torture` tried and found: a line per kind of input, per phase, per full-size set."""
     fuzz, torture, ntu = (read_json(ROOT / results / f"{name}.json") for name in ("fuzz", "torture", "ntu-rehearsal"))
@@ -317,7 +365,7 @@ def in_browser(entries: dict, exports: dict, bench: dict, results: str = "result
 BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": lite_speed,
           "attention-speed": attention_speed, "against": against, "side-by-side": side_by_side, "gpu-steps": gpu_steps,
           "teacher-share": teacher_share, "exports": exported, "measured": measured, "distilled": distilled,
-          "ablation": ablation, "robust": robust, "small-sets": small_sets, "networks": networks,
+          "ablation": ablation, "verdicts": verdicts, "robust": robust, "small-sets": small_sets, "networks": networks,
           "in-browser": in_browser, "taught": taught}
 BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
 

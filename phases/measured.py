@@ -157,21 +157,34 @@ def by_seed(e: dict, key: str) -> dict[int | None, float]:
     return {seed: statistics.mean(x for other, x in runs if other == seed) for seed, _ in runs}
 
 
-def change(e: dict | None, reference: dict | None, key: str = "top1") -> str:
-    """Difference to a reference row, in points: `+1.0 ± 0.4`, paired by the seeds that both have.
+def paired(e: dict | None, reference: dict | None, key: str = "top1") -> list[float]:
+    """Differences to a reference row in points, one for each seed that both have; the means' alone if they share none.
 
-    Without shared seeds it is the difference of the means. Empty if the two commands changed different things, such as
-    the epochs or the number of frames; another teacher is what a row of distillation is about.
+    Empty if the two commands changed different things, such as the epochs or the number of frames; another teacher is
+    what a row of distillation is about.
     """
     def conditions(e: dict) -> tuple[list, set]:
         return sorted(w for w in overrides(e) if not w.startswith("distil.")), set(values(e, "epochs"))
 
     if not values(e, key) or not values(reference, key) or e is reference or conditions(e) != conditions(reference):
-        return ""
+        return []
     ours, theirs = by_seed(e, key), by_seed(reference, key)
-    paired = [x - theirs[seed] for seed, x in ours.items() if seed in theirs]
-    mean = statistics.mean(paired) if paired else statistics.mean(ours.values()) - statistics.mean(theirs.values())
-    return f"{mean:+.1f}" + (f" ± {statistics.stdev(paired):.1f}" if len(paired) > 1 else "")
+    shared = [x - theirs[seed] for seed, x in ours.items() if seed in theirs]
+    return shared or [statistics.mean(ours.values()) - statistics.mean(theirs.values())]
+
+
+def change(e: dict | None, reference: dict | None, key: str = "top1") -> str:
+    """Difference to a reference row: `+1.0 ± 0.4`, mean and sample standard deviation over the seeds; see paired."""
+    points = paired(e, reference, key)
+    spread = f" ± {statistics.stdev(points):.1f}" if len(points) > 1 else ""
+    return f"{statistics.mean(points):+.1f}{spread}" if points else ""
+
+
+def verdict(points: list[float]) -> str:
+    """What paired differences show. *helps* or *hurts*: three seeds or more, a mean of at least twice its spread."""
+    if len(points) < 3 or not any(points) or abs(statistics.mean(points)) < 2 * statistics.stdev(points):
+        return "cannot be told"
+    return "helps" if statistics.mean(points) > 0 else "hurts"
 
 
 def count(n: float | None) -> str:
