@@ -84,8 +84,8 @@ def test_partitioned_attention_saves_nothing_of_the_size_of_all_pairs_but_one_ma
 def test_partitioned_attention_needs_at_most_half_of_the_dense_products():
     T, V, near, block = 64, 25, int((NTU.hops <= 1).sum(1).max()), PartitionedTemporalAttention
     # (query, key) pairs that a head multiplies: heads 0 and 2 together, head 1, head 3
-    window, listed, far = 2 * T * V * 7 * V, T * V * T * near, (T * V) ** 2
-    assert block.REACH == 3 and window + listed + far <= 0.5 * 4 * (T * V) ** 2
+    window, listed, far = 2 * T * V * 10 * V, T * V * T * near, (T * V) ** 2
+    assert (block.REACH, block.BLOCK) == (3, 4) and window + listed + far <= 0.5 * 4 * (T * V) ** 2
     module = block(16, NTU, T)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         module(torch.zeros(1, 16, T, V))
