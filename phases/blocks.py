@@ -57,7 +57,7 @@ def peers(entries: dict, exports: dict, bench: dict) -> str:
     for model in PEERS:
         e = papers[f"{model}--nw_ucla-xview"]
         rows.append({"model": model, **sizes(e), "NW-UCLA": str(values(e, "top1")[0]),
-                     "runs": "a user's" if "user" in e["source"] else "paper"})
+                     "runs": "a user's run" if "user" in e["source"] else "paper"})
     for recipe, model in OURS:
         e, utd = entries[f"{recipe}--nw_ucla-xview"], entries.get(f"{recipe}--utd_mhad-xsub")
         rows.append({"model": f"**{model}**", **sizes(e), "NW-UCLA": mean_sd(e, "top1"),
@@ -79,13 +79,15 @@ def speed(entries: dict, exports: dict, bench: dict) -> str:
                 if x["training"] and x["batch"] == 16 and not x["compiled"]:
                     row |= {"training": f"{x['clips_per_cpu_s']:.0f}", "peak MB": f"{x['peak_MB']:.0f}"}
                 if not x["training"] and x["batch"] == 1:
-                    row["one clip, compiled" if x["compiled"] else "one clip at a time"] = f"{x['clips_per_cpu_s']:.0f}"
+                    column = "the same, torch.compile" if x["compiled"] else "one clip at a time"
+                    row[column] = f"{x['clips_per_cpu_s']:.0f}"
         rows.append(row)
     whole = next(x for x in bench["attention"] if x["channels"] is None and x["training"])
     rows.append({"network": f"LAST-Base, {whole['ratio']:.1f} times as fast as with dense attention masks",
                  "training": f"{whole['ours']['clips_per_cpu_s']:.1f}", "peak MB": f"{whole['ours']['peak_MB']:.0f}"})
-    return rows_of(["network", "training", "one clip at a time", "one clip, compiled", "peak MB"],
-                   rows) + f"\n\nClips per CPU second, peak of training. {made_by(bench)}"
+    head = ["network", "training", "one clip at a time", "the same, torch.compile", "peak MB"]
+    return rows_of(head, rows) + ("\n\nClips per CPU second; peak of a step of 16 clips (LAST-Base: 2), 64 frames, one "
+                                  f"body. `{bench['command'].strip()}`: {bench['device'].split(',')[0]}.")
 
 
 def made_by(bench: dict) -> str:
@@ -277,7 +279,7 @@ def verdicts(entries: dict, exports: dict, bench: dict) -> str:
     """
     out = []
     for data in ("utd_mhad", "nw_ucla"):
-        said = {"helps": [], "hurts": [], "cannot be told": []}
+        said = {"helps": [], "hurts": [], "cannot be told": [], "too few seeds": []}
         for letter, (base, *_) in AGAINST.items():
             got = {row: entry_of(row, data, default_split(data), entries) for row in ablation_rows(letter)}
             key = "top1_clean" if values(got[base], "top1_clean") else "top1"
@@ -286,10 +288,10 @@ def verdicts(entries: dict, exports: dict, bench: dict) -> str:
                 reference = got[named[0] if named else base]
                 if points := paired(got[row], reference, key):
                     piece = re.sub(rf"^{letter}\d+ (\+ )?| \(.*|:.*", "", purpose(row))
-                    told = f"{row}, {piece} ({change(got[row], reference, key)})"
-                    said[verdict(points)].append(row if verdict(points) == "cannot be told" else told)
-        words = {"helps": ", ".join(said["helps"]), "hurts": ", ".join(said["hurts"]),
-                 "cannot be told": ranges(said["cannot be told"])}
+                    told = f"{piece} ({row}, {change(got[row], reference, key)})"
+                    name = verdict(points)
+                    said[name].append(told if name in ("helps", "hurts") else row)
+        words = {name: ", ".join(rows) if name in ("helps", "hurts") else ranges(rows) for name, rows in said.items()}
         line = "; ".join(f"{name}: {rows}" for name, rows in words.items() if rows) or "nothing measured"
         out += textwrap.wrap(f"- **{LABEL[data]}**: {line}.", 118, subsequent_indent="  ")
     return "\n".join(out)

@@ -182,9 +182,12 @@ def change(e: dict | None, reference: dict | None, key: str = "top1") -> str:
 
 def verdict(points: list[float]) -> str:
     """What paired differences show. *helps* or *hurts*: three seeds or more, a mean of at least twice its spread."""
-    if len(points) < 3 or not any(points) or abs(statistics.mean(points)) < 2 * statistics.stdev(points):
+    if len(points) < 3:
+        return "too few seeds"
+    mean = statistics.mean(points)
+    if mean == 0 or abs(mean) < 2 * statistics.stdev(points):
         return "cannot be told"
-    return "helps" if statistics.mean(points) > 0 else "hurts"
+    return "helps" if mean > 0 else "hurts"
 
 
 def count(n: float | None) -> str:

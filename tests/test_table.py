@@ -90,7 +90,7 @@ def test_runs_of_one_seed_count_once_in_a_difference_and_are_told_in_the_column_
 @pytest.mark.parametrize(("points", "said"), [
     ([0.7, 1.4, 1.2], "helps"), ([-3.0, -2.3, -5.6], "hurts"), ([5.3, 0.5, 0.0], "cannot be told"),
     ([1.0, 3.0, 2.0], "helps"), ([0.9, 3.0, 2.0], "cannot be told"),  # a mean of just twice its spread, and of less
-    ([6.0, 6.0], "cannot be told"), ([0.0, 0.0, 0.0], "cannot be told"), ([], "cannot be told")])
+    ([6.0, 6.0], "too few seeds"), ([0.0, 0.0, 0.0], "cannot be told"), ([], "too few seeds")])
 def test_what_paired_differences_show_needs_three_seeds_and_twice_their_spread(points, said):
     assert measured.verdict(points) == said
 
@@ -104,11 +104,12 @@ def test_the_short_form_of_the_rows_compares_each_with_the_row_that_it_changes_o
     entries |= entry("L7", 81, 79, 80) | entry("L8", 70, 82, 80) | entry("L9", 99)
     entries |= entry("P0", 9, 9) | entry("P1", 5, 5)
     assert " ".join(blocks.verdicts(entries, {}, {}).split()) == (
-        "- **UTD-MHAD**: helps: L2, frame gate (+1.3 ± 0.6); hurts: L5, full LAST-Lite small (-10.0 ± 0.0), L6, "
-        "without the DCT gate (-1.3 ± 0.6); cannot be told: L7 to L9, P1. - **NW-UCLA**: nothing measured.")
+        "- **UTD-MHAD**: helps: frame gate (L2, +1.3 ± 0.6); hurts: full LAST-Lite small (L5, -10.0 ± 0.0), without "
+        "the DCT gate (L6, -1.3 ± 0.6); cannot be told: L7, L8; too few seeds: L9, P1. "
+        "- **NW-UCLA**: nothing measured.")
     ucla = entry("L0", 5, 5, 5, clean=2.0, data="nw_ucla-xview") | entry("L3", 1, 1, 1, clean=9.0, data="nw_ucla-xview")
     assert blocks.verdicts(ucla, {}, {}).endswith(
-        "**NW-UCLA**: helps: L3, body-region shift instead of the random shift (+3.0 ± 0.0).")
+        "**NW-UCLA**: helps: body-region shift instead of the random shift (L3, +3.0 ± 0.0).")
 
 
 def test_the_ensemble_row_is_the_average_of_what_its_members_are_another_name_of():
