@@ -12,6 +12,7 @@ import sys
 import info
 import pytest
 import recipe
+import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipe import CHOICES, RANGES, ROOT, Config, load_config
@@ -65,6 +66,16 @@ def test_every_recipe_resolves_and_opens_with_its_purpose(path):
 def test_the_readme_of_the_recipes_names_every_recipe():
     text = (ROOT / "recipes" / "README.md").read_text()
     assert [p.stem for p in FILES if f"`{p.stem}`" not in text] == []
+
+
+@pytest.mark.parametrize("row", ["B4", "B7"])
+def test_the_readme_of_the_recipes_has_the_cost_of_a_network(row):
+    lines = (ROOT / "recipes" / "README.md").read_text().splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("| 60 classes, T = 64, V = 25, M = 1 |"))
+    names, params, macs = ([cell.strip() for cell in lines[i].split("|")] for i in (head, head + 2, head + 3))
+    column = next(i for i, name in enumerate(names) if row in name.split(", "))
+    about = run.describe(load_config([f"recipe={row}"]))
+    assert params[column] == f"{about['params'] / 1e6:.2f}" and macs[column] == f"{about['macs'] / 1e9:.2f}"
 
 
 @pytest.mark.parametrize("data", DATA_SETS)
