@@ -1,4 +1,4 @@
-"""`just bench` against another commit and side by side: what it refuses, and what it compares with."""
+"""`just bench`: its parts run, and what it refuses and compares with against another commit and side by side."""
 import subprocess
 
 import bench
@@ -26,3 +26,8 @@ def test_the_other_side_is_the_code_of_that_commit(tmp_path, monkeypatch):
     (tmp_path / "last.py").write_text("raise SystemExit('the other code')\n")
     with pytest.raises(ValueError, match="the other code"):
         bench_against.measured(tmp_path, "lite_nano")
+
+
+def test_the_view_is_measured_on_a_store_that_a_clip_store_accepts(monkeypatch):
+    monkeypatch.setattr(bench, "cpu_seconds", lambda f, *args: (f(), 0.5)[1])
+    assert set(bench.bench_view().values()) == {32.0}, "16 clips in half a second"
