@@ -232,11 +232,15 @@ def taught(entries: dict, exports: dict, bench: dict, data: str = "utd_mhad") ->
     for name, what, alone in streams + students:
         e, other = (entries.get(f"{recipe}--{data}-{split}") for recipe in (name, alone))
         # the 16 frames of L11 stand in its command, those of lite_small_16 in its recipe
-        difference = change({**e, "command": ""}, other) if e else ""
-        rows.append({"network": what, "recipe": f"`{name}`", **sizes(e), "top-1": mean_sd(e, "top1"),
+        plain = {**e, "command": ""} if e else None
+        rows.append({"network": what, "recipe": f"`{name}`", **sizes(e),
                      "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
-                     "to the same alone": difference})
-    return rows_of(["network", "recipe", "parameters in total", "epochs", "seeds", "top-1", "to the same alone"], rows)
+                     "top-1": mean_sd(e, "top1"), "to the same alone": change(plain, other),
+                     "top-1 clean": mean_sd(e, "top1_clean"),
+                     "clean: to alone": change(plain, other, "top1_clean")})
+    head = ["network", "recipe", "parameters in total", "epochs", "seeds", "top-1", "to the same alone", "top-1 clean",
+            "clean: to alone"]
+    return rows_of(head, rows)
 
 
 def ablation(entries: dict, exports: dict, bench: dict, rows: str = "L", data: str = "utd_mhad") -> str:
