@@ -845,10 +845,10 @@ class PartitionedTemporalAttention(nn.Module):
     Head 0 reads near joints in near frames, 1 far joints in near frames, 2 near joints in far frames, 3 far joints in
     far frames. A query without keys returns zero. W starts at zero.
 
-    A block of four frames reads the ten around it, near joints are a gathered list; only head 3 multiplies all pairs.
-    At (T, V) = (64, 25) that is 38 % of the dense products. A mask is the sum of one over frames and one over joints.
-    d lies last in memory: only then does PyTorch's scaled_dot_product_attention take a fused kernel, which stores no
-    scores.
+    A block of four frames reads the ten around it: single frames would gather each key seven times, not two and a half.
+    Near joints are a gathered list; only head 3 multiplies all pairs. At (T, V) = (64, 25) that is 38 % of the dense
+    products. A mask is the sum of one over frames and one over joints. d lies last in memory: only then does PyTorch's
+    scaled_dot_product_attention take a fused kernel, which stores no scores.
     """
     REACH, BLOCK = 3, 4  # frames
 

@@ -90,11 +90,6 @@ def speed(entries: dict, exports: dict, bench: dict) -> str:
                                   f"body. `{bench['command'].strip()}`: {bench['device'].split(',')[0]}.")
 
 
-def made_by(bench: dict) -> str:
-    command = bench["command"].strip()
-    return f"`{command}`: {bench['device']}, torch {bench['torch']}; T = 64, V = 25, M = 1."
-
-
 def lite_speed(entries: dict, exports: dict, bench: dict) -> str:
     """Every case of LAST-Lite in bench.json, eager beside compiled."""
     rows, cases = [], {}

@@ -109,9 +109,9 @@ def write_random_store(folder: str, clips: int, frames: int) -> None:
     rng = np.random.default_rng(0)
     np.save(f"{folder}/frames.npy", rng.standard_normal((2 * clips * frames, 25, 3)).astype("float32"))
     first = 2 * frames * np.arange(clips)
-    unknown = {key: np.zeros(clips, int) for key in ("label", "subject", "camera", "setup", "replication")}
+    none = {key: np.zeros(clips, int) for key in ("label", "subject", "camera", "setup", "replication")}
     np.savez(f"{folder}/clips.npz", name=np.array([f"c{i}" for i in range(clips)]), length=np.full(clips, frames),
-             offset=np.stack([first, first + frames], 1), **unknown)
+             offset=np.stack([first, first + frames], 1), **none)
     meta = {"skeleton": last.SKELETONS["ntu25"].to_dict(), "classes": ["a"], "protocols": {}}
     Path(f"{folder}/meta.json").write_text(json.dumps(meta))
 
