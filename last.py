@@ -5,7 +5,7 @@ from earlier sections.
 
      1. Skeletons          joints, parents, regions; bones, hops and shift tables follow from them
      2. Streams            bone, velocity and bone velocity, derived from joints
-     3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head
+     3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head, settings (Model)
      4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters for NTU-60
      5. LAST-Base          the teacher, four networks of 4.1M parameters, one per stream: adaptive graphs, attention
      6. LAST-E v3          the fallback teacher, 740K parameters, for when LAST-Base is too expensive
@@ -21,10 +21,11 @@ distils, phase 3 pretrains, phase 4 exports. "Rows" L0, B7 and so on are ablatio
 
 Axis letters, capital in docstrings, small in einops patterns:
 
-    b clip (sections 3 and 4: body, for a map shows one) · m body · n = b·m, the bodies of all clips (section 8: the
-    clips of a store) · c channel · t frame · v joint · h head or hidden unit · d head width
-    k hop, frequency bin, prototype or class · s stream, or key frame in attention · u the joint that is read
-    o frame offset · p neighbour slot · g channel group · r body region · l frame of any clip
+    b clip (sections 3 and 4: body, for a map shows one; in attention: block of frames) · m body · n = b·m, the bodies
+    of all clips (section 8: the clips of a store) · c channel · t frame · v joint · h head or hidden unit
+    d head width · k hop, frequency bin, prototype or class · s stream, or key frame in attention
+    u the joint that is read · o frame offset · p neighbour slot · g channel group · r body region
+    l frame of any clip, or latent coordinate
 
 References. ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al.,
 CVPR 2020, arXiv:1904.01189); MS-G3D (Liu et al., CVPR 2020, arXiv:2003.14111); CTR-GCN (Chen et al., ICCV 2021,
@@ -76,7 +77,9 @@ def spaced(joint: str) -> str:
     """A joint's name in one spelling: LeftShoulder, left_shoulder, LShoulder and shoulder_l become `left shoulder`."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", re.sub("[_.-]", " ", joint)).lower().split()
     sides = [SIDES[word] for word in words if word in SIDES]
-    return " ".join(sides + [word for word in words if word not in SIDES] if len(words) > 1 == len(sides) else words)
+    if len(sides) == 1 < len(words):
+        words = sides + [word for word in words if word not in SIDES]
+    return " ".join(words)
 
 
 @dataclass(frozen=True)
@@ -384,7 +387,8 @@ class TemporalConv(nn.Module):
 def causal(model: nn.Module, on: bool = True):
     """Inside the block every TemporalConv of the model is causal (or not); on exit each is as before.
 
-    Not covered: DCT gates, pooling, attention and A(x) see the whole clip; velocity streams see one frame ahead.
+    Not covered: DCT gates, the head's pooling, attention and A(x) see the whole clip; velocity streams see one frame
+    ahead.
     """
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
     before = [m.causal for m in convs]
@@ -466,11 +470,11 @@ class Head(nn.Module):
     def pool(self, x: Tensor) -> Tensor:  # b c t v
         return torch.lerp(x.amax((2, 3)), x.mean((2, 3)), self.gate.sigmoid().to(x.dtype))  # b c
 
-    def forward(self, pooled: Tensor, present: Tensor) -> Tensor:  # b m c, b m
+    def forward(self, pooled: Tensor, present: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m c, b m
         mean = pooled.squeeze(1)  # b c
         if pooled.shape[1] > 1:
             mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)
-        return self.linear(self.dropout(self.norm(mean)))  # b k
+        return self.linear(self.dropout(self.norm(mean)))  # b k; in training a bottleneck gives (b k, its z)
 
 
 def bodies_present(joints: Tensor) -> Tensor:
@@ -658,7 +662,7 @@ class LastLite(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 5. LAST-Base: the teacher, one stream; every piece is a switch
+# 5. LAST-Base: the teacher, one stream; a switch for every novel piece
 # ---------------------------------------------------------------------------------------------------------------------
 
 PROTOTYPES = 15  # graphs in the bank that the blocks share
@@ -688,8 +692,8 @@ class DropPath(nn.Module):
 class SampleAdjacency(nn.Module):
     """A(x) (N, V, V): the graph that the recorded body adds to the skeleton's own. It starts at zero.
 
-    context (HI-GCN): row v = W2 · LN(mean_t ReLU(b + sum_o W1_o · x[t + o, v])) / V for o = 0, ±1, ±3; zeros beyond
-    the clip. The ReLU comes before the mean, because the mean of a shifted map is nearly that of the map itself.
+    context (HI-GCN): row v = (b2 + W2 · LN(mean_t ReLU(b1 + sum_o W1_o · x[t + o, v]))) / V for o = 0, ±1, ±3; zeros
+    beyond the clip. The ReLU comes before the mean, because the mean of a shifted map is nearly that of the map itself.
     Without the layer norm A(x) grows with x, A(x) x with its square, and SGD learns nothing. / V makes A(x) x a mean
     over joints.
     prototypes: softmax(P · mean x) mixes the K graphs of a bank that all blocks share.
@@ -734,7 +738,7 @@ class SpatialGCN(nn.Module):
 
     A_k keeps the pairs k = 0, 1, 2 bones apart of D^-1/2 A D^-1/2, where A joins all pairs at most two bones apart.
     directed (LAST-E): k = 1 and 2 split by whether the neighbour lies nearer to the root (after ST-GCN), which gives
-    five subsets; each, with its A(x), is weighed by 5 · softmax(w)_k, which starts at 1.
+    five subsets; each is weighed by 5 · softmax(w)_k, which starts at 1.
     """
     JOINT_AXES = {"edges": (1, 2)}
 
@@ -758,7 +762,7 @@ class SpatialGCN(nn.Module):
         A = (self.edges * self.A)[None]  # 1 k v u
         A = A if self.sample is None else A + self.sample(x, bank)[:, None]  # n k v u
         if self.weights is not None:
-            A = A * rearrange(len(self.weights) * self.weights.softmax(0), "k -> k 1 1")  # each starts at 1
+            A = A * rearrange(len(self.weights) * self.weights.softmax(0), "k -> k 1 1")
         return rearrange(aggregate(self.conv(x), A).sum(1), "n (c t) v -> n c t v", t=x.shape[2])
 
 
@@ -845,7 +849,8 @@ class PartitionedTemporalAttention(nn.Module):
     Head 0 reads near joints in near frames, 1 far joints in near frames, 2 near joints in far frames, 3 far joints in
     far frames. A query without keys returns zero. W starts at zero.
 
-    A block of four frames reads the ten around it: single frames would gather each key seven times, not two and a half.
+    A block of four frames (if T is no multiple: two, or one) reads the ten around it: each key is gathered two and a
+    half times; for single frames it would be seven.
     Near joints are a gathered list; only head 3 multiplies all pairs. At (T, V) = (64, 25) that is 38 % of the dense
     products. A mask is the sum of one over frames and one over joints. d lies last in memory: only then does PyTorch's
     scaled_dot_product_attention take a fused kernel, which stores no scores.
@@ -932,8 +937,8 @@ class STJointAtt(nn.Module):
 class HierarchicalBodyRegion(nn.Module):
     """Attention in each frame, among the joints of a region, then among regions; x + W·(joints + w_v · region).
 
-    After HD-GCN, at width d = C/8. A learned query pools a region's joints into its token; w[v] scales the token that
-    joint v takes back. W starts at zero.
+    Loosely after HD-GCN's attention over sets of joints, at width d = C/8. A learned query pools a region's joints into
+    its token; w[v] scales the token that joint v takes back. W starts at zero.
     """
     JOINT_AXES = {"weight": (0,)}
 
@@ -1157,7 +1162,7 @@ def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
     rank, ranks = rank_of()
     if ranks == 1:
         return x, torch.arange(len(x), device=x.device)
-    rows = torch.arange(rank, batch["clips"], ranks, device=x.device)
+    rows = torch.arange(batch["clips"], device=x.device)[rank::ranks]
     own = x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)])
     whole = SumOverProcesses.apply(own)
     return whole, rows if len(rows) else rows.new_zeros(1)  # a process without clips gets row 0; its loss counts 0
@@ -1295,8 +1300,9 @@ def rotation(angles: Tensor) -> Tensor:
 class ClipView:
     """Batches (B, M, T, V, 3) of a clip store, made on the device. An absent body, frame or joint is all zeros.
 
-    Every clip is centred on the spine of its main body in the first frame that shows it; if the spine is missing there,
-    on the mean of the joints seen. The recipe may also smooth it, turn it to a common heading and scale it.
+    Every clip is centred on its main body's centre (Skeleton.centre: spine or hips) in the first frame that shows it;
+    if that is missing there, on the mean of the joints seen. The recipe may also smooth it, turn it to a common heading
+    and scale it.
     Training flips, turns, scales, shears and adds noise at random, as a pure function of (seed, epoch, clip): a resumed
     run and every process draw the same.
 
@@ -1332,7 +1338,7 @@ class ClipView:
     def _rows(self, index: Tensor) -> Tensor:
         return self.frames[index.to(self.frames.device)].to(self.device)
 
-    def _near(self, offset: Tensor, t: Tensor, length: Tensor) -> Tensor:
+    def _joints_at(self, offset: Tensor, t: Tensor, length: Tensor) -> Tensor:
         """Joints (B, M, T, V, 3) at frames t (B, T), as recorded or as Gaussian means; missing joints have weight 0."""
         if not self.cfg.smooth:
             return self._rows(offset[:, :, None] + t[:, None])
@@ -1352,10 +1358,7 @@ class ClipView:
         N, s = len(self.length), self.skeleton
         row = self.offset[:, 0].clone()
         last = row + self.length - 1
-        while True:
-            unseen = (self._rows(row) == 0).all(-1).all(-1) & (row < last)
-            if not unseen.any():
-                break
+        while (unseen := (self._rows(row) == 0).all(-1).all(-1) & (row < last)).any():
             row += unseen.long()
         body = self._rows(row)  # n v 3
         seen = (body != 0).any(-1)  # n v
@@ -1406,7 +1409,7 @@ class ClipView:
         return torch.stack([((length - count + 1) * u[:, 1]).long(), count], 1)
 
     def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
-        """Joints (B, M, T, V, 3) of the clips `index` (B,) about the body's centre, in metres unless scaled."""
+        """Joints (B, M, T, V, 3) of the clips `index` (B,) about the body's centre, in the store's unit or scaled."""
         cfg, length = self.cfg, self.length[index]
         u = window = None
         if training:
@@ -1414,7 +1417,7 @@ class ClipView:
             window = self._window(length, within)
         t = sample_frames(length, cfg.frames, cfg.sampling, u, window)  # b t
         offset = self.offset[index]  # b m
-        x = self._near(offset.clamp(min=0), t, length)  # b m t v 3
+        x = self._joints_at(offset.clamp(min=0), t, length)  # b m t v 3
         seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]  # b m t v 1
         x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
         if training:
@@ -1446,8 +1449,8 @@ class Batches:
 
     In training, process r of R takes clips r, r + R, ... of each batch: `clips` is the size of the whole batch, `own`
     the number on this process. A process without clips (own = 0) still computes on one: every process must join each
-    all-reduce. view.mix blends clips in pairs, a · clip + (1 - a) · other with a uniform in 0.5 to 1 (after mixup,
-    Zhang et al., arXiv:1710.09412): `share` is a, `other` the other clip's label.
+    all-reduce. view.mix blends a clip with the one before it, a · clip + (1 - a) · other with a uniform in 0.5 to 1
+    (after mixup, Zhang et al., arXiv:1710.09412): `share` is a, `other` the other clip's label.
     """
 
     def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0,
@@ -1459,7 +1462,7 @@ class Batches:
     def __len__(self) -> int:
         return math.ceil(len(self.index) / self.size)
 
-    def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor | int]]:
         """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch, from batch `start` on."""
         index = self.index
         if self.training:
@@ -1500,7 +1503,7 @@ def balanced_order(label: Tensor, order: torch.Generator) -> Tensor:
         own, wanted = (label == k).nonzero()[:, 0], turns == k
         times = math.ceil(int(wanted.sum()) / len(own))
         again = [own[torch.randperm(len(own), generator=order)] for _ in range(times)]
-        places[wanted] = torch.cat(again or [own])[:int(wanted.sum())]
+        places[wanted] = torch.cat(again)[:int(wanted.sum())]
     return places[torch.randperm(len(places), generator=order)]
 
 
@@ -1642,7 +1645,7 @@ def flush(path: Path) -> None:
     """Force a file, or the names in a folder, to the disk."""
     if fcntl is None and path.is_dir():  # Windows opens no folder
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes what is open for writing
     try:
         os.fsync(handle)
     finally:
@@ -1868,7 +1871,7 @@ class Training:
             ema = torch.optim.swa_utils.get_ema_multi_avg_fn(cfg.ema_decay) if cfg.average == "ema" else None
             # averages parameters only: the mean of an index table would be nonsense
             self.mean_model = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)
-        self.at = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -1.0, "best_epoch": -1}
+        self.at = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -math.inf}
         # first step with a non-finite loss, -1: none; kept on the device, because reading it waits for the device
         self.bad = torch.full((), -1, dtype=torch.long, device=self.device)
         if self.last.exists():
@@ -1997,7 +2000,7 @@ class Training:
         if score is not None:
             entry["validation"] = score(self.model)
             if entry["validation"] > self.at["best"]:
-                self.at["best"], self.at["best_epoch"] = entry["validation"], self.at["epoch"]
+                self.at["best"] = entry["validation"]
                 self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
         if self.rank == 0:
             with open(self.log, "a") as f:
@@ -2011,8 +2014,8 @@ class Training:
 def compiled(model: nn.Module, on: bool):
     """Inside the block the feature maps of the networks in `model` come from torch.compile, if `on`.
 
-    Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. From its second value on
-    the number of bodies is free. Training, evaluation and causal mode have graphs of their own, made when first needed.
+    Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. Once the number of bodies
+    has changed, a graph serves any. Training, evaluation and causal mode have their own, made when first needed.
     """
     nets = [m for m in model.modules() if on and isinstance(m, tuple(MODELS.values()))]
     try:
@@ -2077,7 +2080,7 @@ def predict(model: nn.Module, batches: Batches, is_causal: bool = False) -> tupl
 def accuracy(logits: Tensor, labels: Tensor) -> dict:
     """top1, top5 and per-class recall in percent, and the confusion matrix (rows: true class)."""
     K, named = logits.shape[1], logits.argmax(1)
-    # classes with at least the score of the true one: ties and NaN count against it
+    # classes with at least the score of the true one: in top5, ties and NaN count against it
     rank = (~(logits < logits.gather(1, labels[:, None]))).sum(1) - 1
     one = torch.ones_like(labels)
     confusion = torch.zeros(K, K, dtype=torch.long).index_put_((labels, named), one, accumulate=True)

@@ -161,7 +161,7 @@ def test_gpus_that_are_not_there_are_named(argv, message, monkeypatch):
         start_processes(load_config(["recipe=lite_nano", *argv]), argv)
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 5])
+@pytest.mark.parametrize("ranks", [2, 3, 5, 7])
 def test_the_shares_of_a_batch_make_it_up(folder, monkeypatch, ranks):
     cfg = load_config(["recipe=lite_nano", "view.frames=4", "view.mix=0.5"])
     view = ClipView(ClipStore(folder / "stores" / "tiny"), cfg.view)
@@ -184,7 +184,7 @@ def test_the_shares_of_a_batch_make_it_up(folder, monkeypatch, ranks):
         assert sorted(sum((share[number] for share in shares), [])) == sorted(batch)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 7])
 def test_the_rows_of_all_processes_make_up_the_batch(monkeypatch, ranks):
     """Each rank runs in turn. The summands of all ranks add up to the batch; `rows` finds a rank's own clips in it."""
     x, parts = torch.randn(4, 3), []
