@@ -6,9 +6,11 @@
     just ablation rows=base streams=all jobs=4              LAST-Base's four streams side by side, then their average
     just ablation rows=all dry=true                         print what would be done
 
-In:  rows=B, L, P, all (these three) or recipes. Phase 2 trains a recipe with a teacher, phase 1 the others. jobs=N runs
-     at most N side by side: each is a process with its share of the CPU's threads; several GPUs take turns. A run
-     whose teacher, init or streams are among the runs waits for them.
+In:  rows=B, L, P, all (these three) or recipes. Phase 2 trains a recipe with a teacher, phase 3 one without labels,
+     phase 1 the others. jobs=N runs
+     at most N side by side: each is a process with its share of the CPU's threads; several GPUs take turns, unless
+     device=cuda:N or gpus=N is given. A run whose teacher, init, streams or gate are among the runs waits for them.
+     force=true pretrains whatever phase 2 reached.
 Out: the runs, as these phases leave them; log.txt in each run folder has what the phase printed. Standard output has
      one line when a run starts, moves (every minute: epoch, loss, time left) and ends, then what was done, skipped and
      failed. All rows run with the first seed, then with the second.
@@ -36,10 +38,11 @@ class Options:
     passed: list[str]
     jobs: int
     dry: bool
+    force: bool
 
 
 def parse(argv: list[str]) -> Options:
-    own, passed = {"rows": "", "seeds": "", "seed": "", "jobs": "1", "dry": "false"}, []
+    own, passed = {"rows": "", "seeds": "", "seed": "", "jobs": "1", "dry": "false", "force": "false"}, []
     for arg in argv:
         key, eq, value = arg.partition("=")
         if not eq or key == "recipe":
@@ -48,8 +51,9 @@ def parse(argv: list[str]) -> Options:
             own[key] = value
         else:
             passed.append(arg)
-    if own["dry"] not in ("true", "false"):
-        raise ValueError(f"dry = {own['dry']!r}: must be true or false")
+    for key in ("dry", "force"):
+        if own[key] not in ("true", "false"):
+            raise ValueError(f"{key} = {own[key]!r}: must be true or false")
     if not own["jobs"].isdecimal() or int(own["jobs"]) < 1:
         raise ValueError(f"jobs = {own['jobs']!r}: must be the number of runs side by side, at least 1")
     if own["seed"] and own["seeds"]:
@@ -59,7 +63,7 @@ def parse(argv: list[str]) -> Options:
         if not seed.isdecimal():
             raise ValueError(f"seeds = {seed!r}: must be integers, such as seeds=0,1,2")
     rows, seeds = dict.fromkeys(parse_rows(own["rows"])), dict.fromkeys(seeds)
-    return Options(list(rows), list(seeds), passed, int(own["jobs"]), own["dry"] == "true")
+    return Options(list(rows), list(seeds), passed, int(own["jobs"]), own["dry"] == "true", own["force"] == "true")
 
 
 def parse_rows(words: str) -> list[str]:
@@ -82,33 +86,40 @@ def parse_rows(words: str) -> list[str]:
     return rows
 
 
-def make_runs(args: list[str]) -> list[Run]:
-    """The run of a command line; for streams=all the runs of the four streams, and the average that needs them."""
+def make_runs(args: list[str], force: bool = False) -> list[Run]:
+    """The run of a command line; for streams=all the runs of the four streams, and the average that needs them.
+
+    args begin with the recipe. force opens the gate of a recipe of phase 3.
+    """
     cfg = load_config([a for a in args if not a.startswith("gpus=")])  # gpus= is left to the phase
     name = f"{cfg.run_name} seed{cfg.seed}"
     if not cfg.streams:
-        return [Run(name, args, cfg, built_on(cfg))]
+        return [Run(name, [*args, "force=true"] if force and cfg.pretrain.after else args, cfg, built_on(cfg))]
     rest = [a for a in args if a.partition("=")[0] not in ("recipe", "streams", "members", "weights")]
-    members = []
+    row, members = args[0].partition("=")[2], []
+    if not cfg.members and not any(a.startswith("streams=") for a in args):  # the recipe says streams="all"
+        rest.append("streams=")
     for stream in STREAMS:
         chosen = [] if stream == "joint" else [f"model.stream={stream}"]  # the command that phase 1 itself would give
-        members += make_runs([f"recipe={cfg.members or cfg.recipe}", *chosen, *rest])
+        members += make_runs([f"recipe={cfg.members or row}", *chosen, *rest])
     return [*members, Run(name, args, cfg, [member.cfg.run for member in members])]
 
 
 def built_on(cfg: Config) -> list[Path]:
-    """Folders of the runs that a recipe names as teachers or as its start."""
+    """Folders of the runs that a recipe names as teachers, as its start or as its gate."""
     found = []
     for word in (*cfg.distil.teacher.split(","), f"{cfg.init}:{cfg.seed}" if cfg.init else ""):
         name, _, seed = word.strip().rpartition(":")
         if not seed.isdecimal() or not name:
             name, seed = word.strip(), "0"
         if "/" in name:
-            found.append(Path(name))
+            found.append(Path(name.removesuffix("/final.pt")))
         elif name:
             named = dataclasses.replace(cfg, recipe=name, seed=int(seed)).run
             found += [named, *(named.parents[1].with_name(f"{name}-{s}") / named.parent.name / named.name
                                for s in STREAMS[1:])]
+    if cfg.pretrain.after:
+        found.append(dataclasses.replace(cfg, recipe=cfg.pretrain.after).run)
     return found
 
 
@@ -118,7 +129,7 @@ def main(argv: list[str]) -> int:
     for seed in given.seeds:
         for row in given.rows:
             try:
-                for run in make_runs([f"recipe={row}", *given.passed, f"seed={seed}"]):
+                for run in make_runs([f"recipe={row}", *given.passed, f"seed={seed}"], given.force):
                     runs.setdefault(run.cfg.run, run)  # rows may share a run, as B7 and the average B14 do
             except ValueError as e:
                 failed.append((f"{row} seed{seed}", f"error: {e}"))

@@ -55,7 +55,8 @@ def is_done(cfg: Config) -> bool:
     except (OSError, ValueError):
         return False
     new = json.loads(json.dumps(dataclasses.asdict(cfg)))
-    return (cfg.run / "result.json").exists() and not differences(old, new)
+    whole = bool(cfg.streams) or (cfg.run / "final.pt").exists()  # an average has scores alone
+    return whole and (cfg.run / "result.json").exists() and not differences(old, new)
 
 
 class Job:
@@ -126,10 +127,11 @@ def stop_all(jobs: list[Job]) -> None:
                 job.stop(signal.SIGKILL)
 
 
-def free_gpu(jobs: list[Job]) -> int | None:
+def free_gpu(jobs: list[Job], run: Run) -> int | None:
     """The GPU with the fewest runs, if there are several; None leaves the choice to the phase."""
     gpus = torch.cuda.device_count()
-    if gpus < 2 or "CUDA_VISIBLE_DEVICES" in os.environ:
+    chosen = ":" in run.cfg.device or any(word.startswith("gpus=") and word != "gpus=1" for word in run.args)
+    if gpus < 2 or chosen or "CUDA_VISIBLE_DEVICES" in os.environ:
         return None
     return min(range(gpus), key=lambda gpu: sum(job.gpu == gpu for job in jobs))
 
@@ -166,7 +168,8 @@ class Batch:
             self.say(number, run, f"{run.state}  {run.log}")
             try:
                 threads = max(1, (os.cpu_count() or 1) // self.jobs)
-                self.under_way.append((number, Job(run, threads, free_gpu([job for _, job in self.under_way]))))
+                gpu = free_gpu([job for _, job in self.under_way], run)
+                self.under_way.append((number, Job(run, threads, gpu)))
             except OSError as e:  # its log cannot be written
                 self.fail(number, run, f"error: {e}")
         return len(self.waiting) < before

@@ -75,8 +75,9 @@ def gather(runs: Path, strict: bool = True) -> dict[str, dict]:
     """
     found: dict[str, dict] = {}
     for path in sorted(runs.glob("*/*/seed*/result.json")):
-        r, name = read(path, "recipe", "dataset", "split"), path.parts[-4]
-        if "top1" not in r or trained(name) != trained(r["recipe"]):  # an encoder of phase 3, or a folder moved aside
+        r, (name, place, seed) = read(path, "recipe", "dataset", "split"), path.parts[-4:-1]
+        aside = place != f"{r['dataset']}-{r['split']}" or not re.fullmatch(r"seed\d+", seed)
+        if aside or "top1" not in r or trained(name) != trained(r["recipe"]):  # moved aside, or an encoder of phase 3
             continue
         if r["split"] == "all":  # tested on its training clips
             continue

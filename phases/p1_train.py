@@ -77,21 +77,29 @@ def ensemble(cfg: Config, argv: list[str]) -> None:
                          f"{cfg.recipe} fuses them in one")
     if min(cfg.weights) < 0 or sum(cfg.weights) == 0:
         raise ValueError(f"weights = {list(cfg.weights)}: none may be negative, nor all 0")
-    name, revision = cfg.members or cfg.recipe, commit()
+    given = dict(a.partition("=")[::2] for a in argv)
+    name, row, revision = cfg.members or cfg.recipe, cfg.members or given["recipe"], commit()
     rest = [a for a in argv if a.partition("=")[0] not in ("recipe", "streams", "members", "weights")]
+    if not cfg.members and "streams" not in given:  # the recipe says streams="all"
+        rest.append("streams=")
     members = []
     for stream in STREAMS:
         model = dataclasses.replace(cfg.model, stream=stream)
         member = dataclasses.replace(cfg, recipe=name, streams="", members="", weights=Config.weights, model=model)
         chosen = [] if stream == "joint" else [f"model.stream={stream}"]
-        train(member, " ".join(["just phase1", f"recipe={name}", *chosen, *rest]))
+        train(member, " ".join(["just phase1", f"recipe={row}", *chosen, *rest]))
         members.append(member.run)
-    if already_done(cfg, "phase1") or rank_of()[0] > 0:
+    if rank_of()[0] > 0:
         return
 
     store = open_store(cfg)
     test_clips = splits(store, cfg)[2]
     mean = mean_probabilities(members, cfg, store.clips["name"][test_clips])
+    if already_done(cfg, "phase1"):
+        names, logits = read_scores(cfg.run)
+        if names != store.clips["name"][test_clips].tolist() or not np.allclose(np.exp(logits), mean, atol=1e-5):
+            raise ValueError(f"{cfg.run} holds the average of other runs than the four streams are now: move it away")
+        return
     labels = torch.from_numpy(store.clips["label"][test_clips]).long()
     results = [read_json(run / "result.json") for run in members]
     write_json(cfg.run / "recipe.json", dataclasses.asdict(cfg))

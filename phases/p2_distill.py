@@ -15,7 +15,8 @@ the clips in pairs: a teacher is a function to match, also between clips (Beyer 
 
 In:  the clip store of phase 0; the run folders of the teachers, trained on the same clips, view and classes.
 Out: runs/<recipe>/<dataset>-<split>/seed<k>/ as in phase 1; last.pt also holds the projections, final.pt does not.
-After an interruption the same command continues. Exit codes: 0 done (or already done), 2 bad input, 130 interrupted.
+After an interruption the same command continues. Exit codes: 0 done (or already done), 1 a process died
+(gpus=N), 2 bad input, 130 interrupted.
 """
 from __future__ import annotations
 
@@ -225,9 +226,11 @@ def check_view(theirs: Config, cfg: Config, where: str) -> None:
                              "both must see the same batch")
 
 
-def fingerprints(folders: list[Path]) -> dict[str, str]:
-    """The teachers' weights as short hashes: a run continues only with the teachers it started with."""
-    return {str(f): hashlib.sha256((f / "final.pt").read_bytes()).hexdigest()[:12] for f in folders}
+def fingerprints(folders: list[Path]) -> list[str]:
+    """The teachers, wherever their folders lie, and a short hash of the weights of each: a run continues only with the
+    teachers it started with."""
+    return ["/".join([*f.resolve().parts[-3:], hashlib.sha256((f / "final.pt").read_bytes()).hexdigest()[:12]])
+            for f in folders]
 
 
 def judge(teacher: Teacher, cfg: Config, test: Batches) -> dict:

@@ -16,8 +16,8 @@ In:  the clip store of phase 0, training side.
 Out: runs/<recipe>/<dataset>-<split>/seed<k>/: recipe.json, metrics.jsonl, last.pt (the whole state of the training),
      result.json (the losses of the last epoch), and final.pt: the encoder, for init=<recipe or folder> of phases 1 and
      2 and of `just probe`.
-After an interruption the same command continues. Exit codes: 0 done (or already done), 2 bad input or the gate, 130
-interrupted.
+After an interruption the same command continues. Exit codes: 0 done (or already done), 1 a process died
+(gpus=N), 2 bad input or the gate, 130 interrupted.
 """
 from __future__ import annotations
 
@@ -201,7 +201,8 @@ def check_gate(cfg: Config) -> None:
         raise ValueError(f"recipe {cfg.recipe!r} names no recipe of phase 2 that decides whether to pretrain "
                          "(pretrain.after): take maskclr_small or maskclr_nano, or give force=true")
     before = dataclasses.replace(cfg, recipe=cfg.pretrain.after).run.parent
-    reached = [read_json(path)["top1"] for path in sorted(before.glob("seed*/result.json"))]
+    reached = [read_json(path)["top1"] for path in sorted(before.glob("seed*/result.json"))
+               if path.parent.name.removeprefix("seed").isdecimal()]
     purpose = f"phase 3 is for a student that phase 2 leaves below {cfg.pretrain.gate:g} %"
     if not reached:
         raise ValueError(f"{purpose}, and {before} has no result yet: "

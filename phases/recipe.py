@@ -82,6 +82,7 @@ class Probe:
     """How a pretrained encoder (init) is judged."""
     frozen: bool = True              # only the head learns
     labels: float = 1.0              # share of the training clips of each class, at least one clip
+    only: bool = False               # the recipe is for `just probe` alone
 
 
 @dataclass(frozen=True)

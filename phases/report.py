@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from limits import load_npz, reading
 from paper import COLOURS, FRONT, as_camera, clip_joints, limits, project
 from recipe import cli, load_config
 from run import ClipStore, read_json
@@ -73,8 +74,9 @@ def load(folder: Path) -> Run:
     if (folder / "result.json").is_file():
         result = read_json(folder / "result.json")
     if result and (folder / "scores.npz").is_file():
-        with np.load(folder / "scores.npz") as z:
-            scores = {key: z[key] for key in scores}
+        with reading(folder / "scores.npz"):
+            found = load_npz(folder / "scores.npz")
+            scores = {key: found[key] for key in scores}
     place, store, classes = Path(recipe["data"]["store"] or f"stores/{recipe['data']['name']}"), None, []
     if (place / "meta.json").is_file():
         store = ClipStore(place)
@@ -195,18 +197,21 @@ def strip(joints: np.ndarray, skeleton) -> str:
 def facts(run: Run) -> str:
     r, d = run.result, run.recipe["data"]
     rows = [("data", f"{d['name']}, split {d['split']}, {len(run.classes)} classes")]
-    if r:
+    if r and "top1" not in r:
+        rows.append(("training", f"without labels: {r['seconds'] / 60:.1f} minutes on {r['device']}"))
+    elif r:
         clean = f", {r['top1_clean']:.1f} % without copied clips" if r.get("top1_clean") is not None else ""
         rows += [("top-1", f"{r['top1']:.1f} %{clean}; top-5 {r['top5']:.1f} %; {r['clips']} test clips"),
                  ("network", f"{run.recipe['model']['name']}, {r['params']:,} parameters, {r['macs'] / 1e6:.1f}M "
                              "multiply-adds a clip"),
-                 ("training", f"{r['epochs']} epochs, {r['seconds'] / 60:.1f} minutes on {r['device']}"),
-                 ("command", f"<code>{html.escape(r['command'])}</code>"),
-                 ("commit", html.escape(r["commit"] or "unknown"))]
+                 ("training", f"{r['epochs']} epochs, {r['seconds'] / 60:.1f} minutes on {r['device']}")]
     elif run.log:
         seconds = sum(line["seconds"] for line in run.log)
         rows.append(("training", f"under way: {len(run.log)} of {run.recipe['train']['epochs']} epochs, "
                                  f"{seconds / 60:.1f} minutes"))
+    if r:
+        rows += [("command", f"<code>{html.escape(r['command'])}</code>"),
+                 ("commit", html.escape(r["commit"] or "unknown"))]
     return "<table>" + "".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in rows) + "</table>"
 
 

@@ -40,7 +40,7 @@ def as_csv(entries: dict, exports: dict) -> str:
         row = {"kind": e.get("kind") or ("demonstration" if e["dataset"] == "synthetic" else "measured"),
                **{k: e.get(k) for k in ("recipe", "dataset", "split", "params", "macs")}, "params_per_stream": each,
                "streams": streams, "source": e.get("source") or e.get("command"),
-               "seeds": len(values(e, "seed")) or None}
+               "seeds": len(set(values(e, "seed"))) or None, "runs": len(values(e, "seed")) or None}
         for key in ("top1", "top1_clean", "top5"):
             v = values(e, key)
             row |= {key: statistics.mean(v) if v else None, f"{key} sd": statistics.stdev(v) if len(v) > 1 else None}
@@ -63,6 +63,8 @@ def collect(runs: Path, results: Path, exports: Path) -> int:
     real = gather(runs)
     for path in sorted(exports.glob("*/report.json")):
         report = read(path, "recipe", "dataset")
+        if report.get("split") == "all":  # of training clips
+            continue
         real[f"{report['recipe']}--{report['dataset']}-export"] = report
     real = {name: entry for name, entry in real.items() if entry["dataset"] != "synthetic"}
     if not real:

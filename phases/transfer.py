@@ -80,5 +80,5 @@ def by_names(ours: Tensor, theirs: Tensor, axes: tuple[int, ...], pairs: list[tu
     for axis in axes:
         source[axis], target[axis] = (torch.tensor(numbers) for numbers in zip(*pairs, strict=True))
     found = ours.clone()
-    found[torch.meshgrid(*target, indexing="ij")] = theirs[torch.meshgrid(*source, indexing="ij")].to(ours.dtype)
+    found[torch.meshgrid(*target, indexing="ij")] = theirs[torch.meshgrid(*source, indexing="ij")].to(ours)
     return found

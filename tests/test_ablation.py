@@ -1,5 +1,6 @@
 """`just ablation` with real runs: finished rows are skipped, interrupted ones resume, a failing row stops no other."""
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -207,6 +208,17 @@ def test_an_unreadable_or_other_recipe_is_not_done(tmp_path):
     assert not jobs.is_done(cfg)
 
 
+def test_a_run_whose_weights_are_gone_is_not_done_and_an_average_has_none(tmp_path):
+    for cfg, done in ((Config(recipe="L0", out=str(tmp_path)), False),
+                      (Config(recipe="base", streams="all", out=str(tmp_path)), True)):
+        cfg.run.mkdir(parents=True)
+        (cfg.run / "recipe.json").write_text(json.dumps(dataclasses.asdict(cfg)))
+        (cfg.run / "result.json").write_text("{}")
+        assert jobs.is_done(cfg) == done
+        (cfg.run / "final.pt").touch()
+        assert jobs.is_done(cfg)
+
+
 # --- side by side ---
 
 class Recorded(jobs.Job):
@@ -257,6 +269,29 @@ def test_a_student_waits_for_its_teachers_and_an_average_for_its_streams(events)
 def test_a_start_is_waited_for_too_and_runs_that_wait_for_each_other_say_what_they_lack(events):
     assert ablation.main(["rows=L0,lite_nano", "init=lite_nano", "jobs=4"]) == 0
     assert events.index("-lite_nano seed0") < events.index("+L0 seed0")
+    events.clear()
+    assert ablation.main(["rows=L0,lite_nano", "init=runs/lite_nano/ntu60-xsub/seed0/final.pt", "jobs=4"]) == 0
+    assert events.index("-lite_nano seed0") < events.index("+L0 seed0")
+
+
+def test_pretraining_waits_for_the_runs_of_its_gate_and_force_reaches_it_alone(events, capsys):
+    assert ablation.main(["rows=maskclr_small,lite_small_base,base", "jobs=8"]) == 0
+    assert events == ["+base seed0", "-base seed0", "+lite_small_base seed0", "-lite_small_base seed0",
+                      "+maskclr_small seed0", "-maskclr_small seed0"]
+    capsys.readouterr()
+    assert ablation.main(["rows=maskclr_small,L0", "force=true", "dry=true"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("p3_maskclr.py recipe=maskclr_small seed=0 force=true") and "force" not in second
+
+
+@pytest.mark.parametrize("lines, given", [('extends = "base"', ["streams=all"]),
+                                          ('extends = "base"\nstreams = "all"', [])])
+def test_the_streams_of_ones_own_recipe_are_runs_of_that_file(lines, given, events, tmp_path):
+    (tmp_path / "mine.toml").write_text(f"# mine\n{lines}\n")
+    runs = ablation.make_runs([f"recipe={tmp_path / 'mine.toml'}", *given])
+    streams = ("", "-bone", "-velocity", "-bone_velocity", "-all")
+    assert [run.cfg.run_name for run in runs] == [f"mine{stream}" for stream in streams]
+    assert all(run.args[0] == f"recipe={tmp_path / 'mine.toml'}" for run in runs)
 
 
 def test_a_run_that_moves_says_epoch_loss_and_time_left(tmp_path, monkeypatch):
@@ -275,10 +310,12 @@ def test_a_run_that_moves_says_epoch_loss_and_time_left(tmp_path, monkeypatch):
 def test_gpus_take_turns(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 2)
-    at = [SimpleNamespace(gpu=0)]
-    assert jobs.free_gpu([]) == 0 and jobs.free_gpu(at) == 1 and jobs.free_gpu([*at, SimpleNamespace(gpu=1)]) == 0
+    at, run = [SimpleNamespace(gpu=0)], jobs.Run("L0", ["recipe=L0", "gpus=1"], Config(device="cuda"), [])
+    assert [jobs.free_gpu(busy, run) for busy in ([], at, [*at, SimpleNamespace(gpu=1)])] == [0, 1, 0]
+    for args, device in ((["gpus=2"], "cuda"), ([], "cuda:1")):
+        assert jobs.free_gpu([], jobs.Run("L0", args, Config(device=device), [])) is None, "the phase picks its own"
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 1)
-    assert jobs.free_gpu([]) is None, "one GPU is shared by all"
+    assert jobs.free_gpu([], run) is None, "one GPU is shared by all"
 
 
 def test_a_rows_error_is_told_though_a_process_left_behind_writes_to_its_log(tmp_path):

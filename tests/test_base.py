@@ -360,6 +360,13 @@ def test_the_ensemble_averages_the_four_streams_by_clip_and_takes_what_was_train
     bone = json.loads((runs / "B7-bone/ntu60-xsub/seed0/result.json").read_text())
     assert bone["recipe"] == "B7-bone" and "model.stream=bone" in bone["command"]
 
+    assert p1_train.main(["recipe=B14", "weights=[2, 1, 0, 1]", *tiny]) == 0
+    path = runs / "B7-bone/ntu60-xsub/seed0/scores.npz"
+    scores = dict(np.load(path))
+    np.savez(path, **{**scores, "logits": -scores["logits"]})
+    with pytest.raises(ValueError, match="the average of other runs than the four streams are now"):
+        p1_train.main(["recipe=B14", "weights=[2, 1, 0, 1]", *tiny])
+
 
 def test_streams_of_a_network_that_fuses_them_are_refused():
     with pytest.raises(ValueError, match="only LAST-Base"):

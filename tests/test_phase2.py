@@ -1,4 +1,5 @@
 """Phase 2: a teacher that never changes, projections that are dropped at the end, resume, and what is refused."""
+import contextlib
 import dataclasses
 import json
 import re
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from p2_distill import Distilled, Teacher, distil_loss, make_distilled, soft_loss
 from recipe import Distil, load_config
-from run import build_model
+from run import build_model, check_leakage
 from test_losses import rows
 from test_trainer import Cut, cut_after
 from torch import nn
@@ -400,6 +401,17 @@ def test_a_teacher_that_saw_what_is_held_out_here_is_one_line(phase2):
     assert "data.validate = {}, this run has {'subject': [2]}" in complaint(phase2, "data.validate={subject=[2]}")
 
 
+@pytest.mark.parametrize("theirs, ours, told", [
+    (("ntu120", "xsub"), ("ntu60", "xview"), True), (("ntu60", "xview"), ("ntu120", "xsub"), True),
+    (("ntu120", "xsub"), ("ntu60", "xsub"), False), (("ntu60", "xsub"), ("nw_ucla", "xview"), False),
+    (("ntu60", "xview"), ("ntu60", "all"), False), (("ntu60", "all"), ("ntu60", "xsub"), True)])
+def test_clips_of_ntu_60_are_clips_of_ntu_120_and_nothing_is_held_out_of_all(theirs, ours, told):
+    recipe = {"data": {"name": theirs[0], "split": theirs[1], "validate": {}}}
+    cfg = load_config(["recipe=lite_nano", f"data={ours[0]}", f"data.split={ours[1]}"])
+    with pytest.raises(ValueError, match="held out here") if told else contextlib.nullcontext():
+        check_leakage(recipe, cfg, "a run")
+
+
 def test_a_teacher_of_a_store_that_was_made_anew_since_is_one_line(phase2, store, tmp_path):
     """The split keeps its name, but its test side holds other clips."""
     anew = tmp_path / "anew"
@@ -442,7 +454,7 @@ def test_a_resume_wants_the_very_same_teachers(phase2, teacher_run, tmp_path, mo
     state["model"]["head.linear.bias"] += 1
     torch.save(state, mine / "final.pt")
     line = complaint(phase2, f"distil.teacher={mine}")
-    assert re.search(r"teachers\..*mine/teacher was '\w{12}', is '\w{12}'", line)
+    assert re.search(r"teachers was \['[\w.-]+/mine/teacher/\w{12}'\], is \['[\w.-]+/mine/teacher/\w{12}'\]", line)
     shutil.copy(teacher_run / "final.pt", mine)
     phase2(f"distil.teacher={mine}")
 

@@ -81,6 +81,27 @@ def test_without_the_store_clips_are_named_and_a_run_under_way_has_its_curves(ru
     assert "under way: 3 of 3 epochs" in text and "Confusion" not in text and len(drawings(text)) == 3
 
 
+def test_a_run_of_phase_3_has_its_losses_and_no_accuracy(run):
+    (run / "scores.npz").unlink()
+    result = {"recipe": "maskclr_nano", "command": "just phase3 recipe=maskclr_nano", "commit": None, "seconds": 90,
+              "device": "a CPU", "loss": 1.0, "rebuild": 0.5, "contrast": 0.5, "found": 0.25}
+    (run / "result.json").write_text(json.dumps(result))
+    text = report.page(report.load(run))
+    assert "without labels: 1.5 minutes on a CPU" in text and "just phase3 recipe=maskclr_nano" in text
+    assert "top-1" not in text and drawings(text)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", "label"])
+def test_damaged_scores_are_named(run, damage):
+    path = run / "scores.npz"
+    if damage == "label":
+        np.savez(path, name=["a"], logits=np.eye(3))
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(ValueError, match="scores.npz"):
+        report.load(run)
+
+
 def test_a_network_without_a_mistake_and_names_of_classes_that_look_like_html(run):
     with np.load(run / "scores.npz") as z:
         name, label = z["name"], z["label"]

@@ -135,6 +135,8 @@ def test_validation_clips_come_out_of_the_training_side_and_leave_the_test_side_
     clips, cfg = ClipStore(store), load_config([*QUICK, "data.validate.subject=[2]"])
     train, held, test = run.splits(clips, cfg)
     assert set(clips.clips["subject"][train]) == {1} and set(clips.clips["subject"][held]) == {2} and len(held)
+    with pytest.raises(ValueError, match="data.validate.offset: no such field"):
+        run.splits(clips, load_config([*QUICK, "data.validate.offset=[0]"]))
     whole, none, same = run.splits(clips, load_config(QUICK))
     assert sorted([*train, *held]) == whole.tolist() and not len(none) and same.tolist() == test.tolist()
 

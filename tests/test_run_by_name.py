@@ -125,7 +125,8 @@ def test_init_by_a_recipes_name_is_its_run_of_the_same_seed(phase, store, small_
 
 @pytest.mark.parametrize("phase", [p1_train, p2_distill, p3_maskclr, probe])
 @pytest.mark.parametrize("argv, words", [("recipe=lite_nano_small", "just phase2"),
-                                         ("recipe=maskclr_nano", "just phase3"), ("recipe=probe_10", "just probe")])
+                                         ("recipe=maskclr_nano", "just phase3"), ("recipe=probe_10", "just probe"),
+                                         ("recipe=probe_linear", "just probe")])
 def test_what_is_another_phases_work_a_phase_leaves_to_it(phase, argv, words, store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = {p2_distill: "just phase2", p3_maskclr: "just phase3", probe: "just probe"}
@@ -148,6 +149,6 @@ def test_a_half_done_run_of_another_phase_is_not_gone_on_with(store, small_run, 
 
 def test_a_result_of_another_phase_is_not_taken_for_ones_own(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    argv = ["recipe=probe_linear", *QUICK, f"data.store={store}", "train.epochs=1"]
+    argv = ["recipe=lite_nano", *QUICK, f"data.store={store}", "train.epochs=1"]
     p1_train.main(argv)
-    assert "a run of another phase (just phase1 recipe=probe_linear" in complaint(probe.main, argv)
+    assert "a run of another phase (just phase1 recipe=lite_nano" in complaint(probe.main, argv)

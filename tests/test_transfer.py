@@ -95,6 +95,8 @@ def test_matrices_over_joints_take_only_pairs_that_both_know():
     ours, theirs = torch.zeros(2, 3, 3), torch.arange(32.0).reshape(2, 4, 4)
     found = by_names(ours, theirs, (1, 2), [(3, 0), (1, 2)])
     assert torch.equal(found[0], torch.tensor([[15.0, 0, 13], [0, 0, 0], [7, 0, 5]]))
+    other = by_names(torch.empty(2, 3, 3, device="meta", dtype=torch.bfloat16), theirs, (1, 2), [(3, 0)])
+    assert other.device.type == "meta" and other.dtype == torch.bfloat16, "the network may lie on a GPU"
     assert by_names(ours, theirs[:1], (1, 2), [(0, 0)]) is None and by_names(ours, theirs, (1, 2), []) is None
 
 
