@@ -1358,7 +1358,10 @@ class ClipView:
         N, s = len(self.length), self.skeleton
         row = self.offset[:, 0].clone()
         last = row + self.length - 1
-        while (unseen := (self._rows(row) == 0).all(-1).all(-1) & (row < last)).any():
+        while True:
+            unseen = (self._rows(row) == 0).all(-1).all(-1) & (row < last)
+            if not unseen.any():
+                break
             row += unseen.long()
         body = self._rows(row)  # n v 3
         seen = (body != 0).any(-1)  # n v

@@ -16,6 +16,7 @@ from poses import SUFFIXES, is_frames, load_pose, pose_files
 
 NUMBERS = ("subject", "camera", "setup", "replication")
 COLUMNS = {"name", "label", *NUMBERS, "split"}
+LINE = "its line"  # no column is called so
 LABELS_HEADER = "name,label[,subject,camera,setup,replication,split]"
 METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}'
 
@@ -71,7 +72,7 @@ def label_words(raw: Path) -> list[str]:
 
 
 def labels_table(path: Path) -> tuple[list[dict], list[str]]:
-    """Rows and columns of labels.csv; ValueError if it is no such text, or larger than is read."""
+    """Rows and columns of labels.csv, a row's line under LINE; ValueError if it is no such text or too large."""
     try:
         text = read_bytes(path).decode("utf-8-sig")  # Excel begins a file with a byte order mark
         reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
@@ -79,7 +80,7 @@ def labels_table(path: Path) -> tuple[list[dict], list[str]]:
             raise csv.Error("at most 100 columns and a million lines are read")
         reader.fieldnames = [str(name).strip() for name in reader.fieldnames or []]
         rows = [{key: value.strip() if isinstance(value, str) else value for key, value in row.items()}
-                for row in reader]
+                | {LINE: reader.line_num} for row in reader]
         return rows, reader.fieldnames
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: is not in UTF-8 ({e})") from None
@@ -153,8 +154,8 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
                        f"is not listed in {table.name}, which begins with {rows[0]['name']!r}")
     joints_named = joints_of(raw, cfg)
     recorded, first = recorded_as(cfg), count_from([row["label"] for row in rows], cfg.data.num_classes)
-    for line, row in enumerate(rows, 2):
-        name = row["name"]
+    for row in rows:
+        name, line = row["name"], row[LINE]
         if not name:
             yield Skip(table.name, line, "names no clip")
             continue
@@ -231,6 +232,7 @@ def metadata(raw: Path) -> dict:
     if not path.is_file():
         if raw.is_dir() and (raw / "labels.csv").is_file():
             labelled_rows(raw / "labels.csv")  # says what is wrong with it
+            return {}
         raise ValueError(f"{path}: missing; it must hold {METADATA}")
     d = read_json(path)
     if not isinstance(d, dict) or not isinstance(d.get("classes") or [], list):

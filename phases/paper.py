@@ -35,12 +35,11 @@ def project(joints: np.ndarray, skeleton: Skeleton, view: str) -> np.ndarray:
 def upside_down(paper: np.ndarray, skeleton: Skeleton) -> bool:
     """Whether the head usually lies below the feet."""
     heights = []
-    for words in (("head", "nose"), ("foot", "ankle")):
-        named = [v for v, joint in enumerate(skeleton.joints) if any(word in joint for word in words)]
-        if not named:
-            return False
-        heights.append(np.nanmedian(paper[:, :, named, 1]))
-    return bool(heights[0] < heights[1])
+    for words in (("head", "nose"), ("shoulder",), ("hip",), ("foot", "ankle")):  # from top to bottom
+        named = [v for v, joint in enumerate(skeleton.joints) if any(word in joint.lower() for word in words)]
+        seen = paper[:, :, named, 1][np.isfinite(paper[:, :, named, 1])]
+        heights += [np.median(seen)] if seen.size else []
+    return len(heights) > 1 and bool(heights[0] < heights[-1])
 
 
 def limits(paper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """One clip of anyone's own, as an array or as pose estimators write it. numpy only.
 
     .npy     (L, V, C) or (M, L, V, C)
-    .json    the same nested; or a list of frames, each with its bodies: landmarks as MediaPipe's (world landmarks go
-             before those of the picture), `people` as OpenPose's, or lists of joints [x, y, z]
+    .json    the same nested, frames or bodies first; or a list of frames, each with its bodies: landmarks as
+             MediaPipe's (world landmarks go before those of the picture), `people` as OpenPose's, or lists of joints
     .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only
     folder   a .json file per frame, as OpenPose writes them
 
@@ -14,7 +14,6 @@ Of the people in frames, one that clearly moves most comes first.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -23,21 +22,14 @@ from pathlib import Path
 import numpy as np
 from clips import motion_of
 from limits import load_npy, one_line, read_bytes
-from retarget import spelled
+from sheets import COUNTS, SCORES, of_csv
 
 SUFFIXES = (".npy", ".json", ".csv")
 BODIES = ("worldLandmarks", "world_landmarks", "poseWorldLandmarks", "pose_world_landmarks", "landmarks",
           "poseLandmarks", "pose_landmarks", "landmark", "people", "keypoints", "pose_keypoints_3d",
           "pose_keypoints_2d", "joints")
 FRAMES = ("skeletons", "frames", "poses", "data")
-SCORES = ("visibility", "vis", "confidence", "conf", "score", "likelihood", "v", "c", "s")
-AXES = ("x", "y", "z", *SCORES)
-COUNTS = (17, 18, 20, 25, 26, 33)  # joints of usual skeletons, for tables without names
 PICTURE = BODIES[4:]  # keys of landmarks that say where in the picture a body is
-JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))((?i:{'|'.join(AXES)}))(?i:[_. ]pos(?:ition)?)?")
-AXIS_JOINT = re.compile(rf"((?i:{'|'.join(AXES)}))[_. /-]?(\d+|(?<=[_. /-]).+)")
-CAPITALS = re.compile(r"([A-Z0-9_ ]{2,}[A-Z])([XYZ])")
-NUMBERED = re.compile(r"((key ?)?point|joint|landmark|marker|part|kp|j|p)? ?\d+")
 
 
 @np.errstate(over="ignore", invalid="ignore")  # 1e300 becomes infinite, and is refused by who takes the clip
@@ -56,7 +48,15 @@ def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
         return of_frames(frames, [file.name for file in files])
     if path.suffix.lower() == ".json":
         return of_json(json_value(path))
-    return of_csv(path, joints) if path.suffix.lower() == ".csv" else load_npy(path)
+    return of_csv(path, joints) if path.suffix.lower() == ".csv" else in_order(load_npy(path))
+
+
+def in_order(x: np.ndarray) -> np.ndarray:
+    """The array; ValueError if its axes are in ST-GCN's order, (3, L, V, M), or frames come before bodies."""
+    if x.ndim == 4 and (x.shape[0] == 3 and x.shape[3] <= 2 or x.shape[0] > max(2, x.shape[1])):
+        raise ValueError(f"has shape {x.shape}, read as {x.shape[0]} bodies and {x.shape[1]} frames: are the axes "
+                         "swapped? An array is (bodies, frames, joints, 3), with two bodies at most in 2-D")
+    return x
 
 
 def pose_files(folder: Path) -> list[Path]:
@@ -75,12 +75,6 @@ def is_frames(folder: Path) -> bool:
             if is_frame(json_value(file)):
                 return True
     return False
-
-
-def told_joints(path: Path) -> list[str]:
-    """The joints that a table names, as spelled; none for other files, and if they are numbers, as in joint7_x."""
-    header = csv_rows(path)[0] if path.suffix.lower() == ".csv" else []
-    return [joint for joint in named_columns(header) if not NUMBERED.fullmatch(joint)] if header else []
 
 
 def is_openpose(path: Path) -> bool:
@@ -112,9 +106,12 @@ def json_value(path: Path):
 
 
 def of_json(value) -> np.ndarray:
-    """A clip of a JSON value: nested numbers, a list of frames, or one frame."""
+    """A clip of a JSON value: nested numbers, a list of frames, or one frame.
+
+    Four axes of numbers are (L, M, V, C) if there are more frames than bodies so, else (M, L, V, C).
+    """
     if isinstance(value, dict) and not is_frame(value):
-        key = next((key for key in FRAMES if key in value), None)
+        key = next((key for key in (*FRAMES, *BODIES) if key in value), None)
         if key is None:
             raise ValueError(f"has the keys {', '.join(map(str, value))}; must have frames, or a frame's people or "
                              "landmarks")
@@ -131,7 +128,9 @@ def of_json(value) -> np.ndarray:
             whole = np.asarray(value, np.float32)
         except (ValueError, TypeError):
             pass  # frames with different numbers of bodies, or landmarks
-    return of_frames(value) if whole is None or whole.ndim != depth else whole
+    if whole is None or whole.ndim != depth or depth == 4 and len(whole) > whole.shape[1]:
+        return of_frames(value)  # frames, each with its bodies
+    return whole
 
 
 def nesting(value) -> tuple[int, object]:
@@ -146,8 +145,14 @@ def nesting(value) -> tuple[int, object]:
 def is_frame(value) -> bool:
     """Whether a JSON value is one frame: a table of bodies, or a list of landmarks."""
     if isinstance(value, dict):
-        return any(key in value for key in BODIES)
+        return any(key in value for key in BODIES) and not any(many(value[key]) for key in BODIES if key in value)
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "x" in value[0]
+
+
+def many(value) -> bool:
+    """Whether a value holds more bodies than a picture shows: the frames of a clip, under a body's key."""
+    depth, item = nesting(value)
+    return (depth > 2 or depth == 2 and isinstance(item, dict)) and len(value) > 10
 
 
 def bodies_of(frame) -> list[np.ndarray]:
@@ -211,12 +216,13 @@ def of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
         except ValueError as e:
             raise ValueError(f"{names[number] if names else f'frame {number}'} {e}") from None
         places.append(pictured(frame, found[-1]))
+    found, places = one_a_picture(frames, found, places)
     shapes = {body.shape for bodies in found for body in bodies}
     if len(shapes) != 1:
         sizes = ", ".join(f"{V} joints of {C} numbers" for V, C in sorted(shapes)[:3])
         raise ValueError(f"bodies differ: {sizes}" if shapes else "no body in any frame")
     M = max(map(len, found))
-    x, last = np.zeros((M, len(frames), *shapes.pop()), np.float32), np.full((M, 3), np.inf, np.float32)
+    x, last = np.zeros((M, len(found), *shapes.pop()), np.float32), np.full((M, 3), np.inf, np.float32)
     for at, bodies in enumerate(found):
         centres = [centre_of(body) for body in places[at]]
         far = [[np.linalg.norm(c - w) if np.isfinite(w).all() else 1e30 + row for row, w in enumerate(last)]
@@ -233,6 +239,18 @@ def of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
     return x[[first, *(row for row in range(M) if row != first)]]
 
 
+def one_a_picture(frames: list, found: list, places: list) -> tuple[list, list]:
+    """AlphaPose and COCO write an entry a body: entries of one image_id are one frame."""
+    images = [frame.get("image_id") if isinstance(frame, dict) else None for frame in frames]
+    if None in images or len(set(images)) == len(images):
+        return found, places
+    merged = {image: ([], []) for image in images}
+    for image, bodies, where in zip(images, found, places, strict=True):
+        merged[image][0].extend(bodies)
+        merged[image][1].extend(where)
+    return [m[0] for m in merged.values()], [m[1] for m in merged.values()]
+
+
 def pictured(frame, bodies: list[np.ndarray]) -> list[np.ndarray]:
     """The bodies of a frame as they lie in the picture, if the frame says it of each, else as they are."""
     key = next((key for key in PICTURE if isinstance(frame, dict) and frame.get(key)), None)
@@ -247,123 +265,3 @@ def centre_of(body: np.ndarray) -> np.ndarray:
     places = body[:, :3] if body.shape[1] > 2 else np.pad(body, ((0, 0), (0, 1)))
     seen = places.any(1)
     return places[seen].mean(0) if seen.any() else np.zeros(3, np.float32)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# CSV
-# ---------------------------------------------------------------------------------------------------------------------
-
-def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """(names of the columns, or none; the rows below) of a table."""
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-        delimiter = delimiter_of(next((line for line in text.splitlines() if line.strip(" ,;\t")), ""))
-        rows = csv.reader(text.splitlines(), delimiter=delimiter)
-        rows = [row for row in rows if row[1:] or any(map(str.strip, row))]
-        if delimiter != ",":
-            rows = [list(map(with_point, row)) for row in rows]
-    except (UnicodeDecodeError, csv.Error) as e:
-        raise ValueError(f"is no table of text ({e})") from None
-    filled = [at for at, row in enumerate(rows) if any(map(str.strip, row))] or [0]
-    first = filled[0]
-    header = rows[first] if rows and not any(map(is_number, rows[first])) else []
-    # blank rows below the last frame are a spreadsheet's; between frames they are frames without a body
-    body = rows[first + 1 if header else 0:filled[-1] + 1]
-    if not body or len({len(row) for row in ([header] if header else []) + body}) != 1:
-        raise ValueError("holds no frame" if not body else "its rows differ in length")
-    return header, body
-
-
-def delimiter_of(line: str) -> str:
-    """What separates the cells of a first line. In a line of numbers with `;` or tabs a comma is a decimal mark."""
-    for mark in ";\t,":
-        cells = [with_point(cell) if mark != "," else cell for cell in line.split(mark) if cell.strip()]
-        if mark in line and all(map(is_number, cells)):
-            return mark
-    return max(",;\t", key=line.count)
-
-
-def with_point(cell: str) -> str:
-    """1,5 -> 1.5"""
-    return re.sub(r"^(\s*[-+]?\d*),(?=\d)", r"\1.", cell)
-
-
-def of_csv(path: Path, names: Sequence[str] = ()) -> np.ndarray:
-    """(L, V, C) of a table with a row per frame; an empty cell makes its joint missing."""
-    header, body = csv_rows(path)
-    found = named_columns(header) if header else {}
-    wanted = [spelled(name) for name in names]
-    lacking = [name for name in wanted if name not in found]
-    if len(found) == len(wanted) > len(lacking) > 0:
-        other = ", ".join(name for name in found if name not in wanted)
-        raise ValueError(f"has no columns for the joint {lacking[0]!r}, but for {other}: name them alike here and in "
-                         "the skeleton")
-    joints = [found[name] for name in (wanted if wanted and set(wanted) <= found.keys() else found)]
-    joints = joints or plain_columns(body)
-    flat = [column for columns in joints for column in columns]
-    x = np.zeros((len(body), len(flat)), np.float32)
-    for at, row in enumerate(body):
-        for k, column in enumerate(flat):
-            try:
-                x[at, k] = float(row[column]) if row[column].strip() else np.inf
-            except ValueError:
-                raise ValueError(f"frame {at}: {row[column]!r} is not a number") from None
-            if not np.isfinite(x[at, k]) and row[column].strip():
-                raise ValueError(f"frame {at}: {header[column] if header else 'a coordinate'} is not finite; an empty "
-                                 "cell means that the joint is missing")
-    x = x.reshape(len(body), len(joints), -1)  # l v c
-    x[np.isinf(x).any(2)] = 0
-    scored = bool(header) and joint_and_axis(header[joints[0][-1]])[1] in SCORES
-    return np.insert(x, 2, 0, axis=2) if scored and x.shape[2] == 3 else x
-
-
-def is_number(word: str) -> bool:
-    try:
-        return np.isfinite(float(word))
-    except ValueError:
-        return False
-
-
-def joint_and_axis(column: str) -> tuple[str, str]:
-    """("left_elbow", "x") of left_elbow_x, ("0", "x") of x0; ("", "") of another column, such as frame."""
-    word = re.sub(r"\s*[\[(][^\[(]*[\])]$", "", column.strip())  # left elbow x [mm]
-    if hit := JOINT_AXIS.fullmatch(word):
-        return hit[1], hit[2].lower()
-    if hit := AXIS_JOINT.fullmatch(word):
-        return hit[2], hit[1].lower()
-    if hit := CAPITALS.fullmatch(word):
-        return hit[1], hit[2].lower()
-    return "", ""
-
-
-def named_columns(header: list[str]) -> dict[str, list[int]]:
-    """{joint as spelled: columns of x, y, then z and score if it has them}, in the order of the table."""
-    joints: dict[str, dict[str, int]] = {}
-    for number, column in enumerate(header):
-        joint, axis = joint_and_axis(column)
-        axis = "score" if axis in SCORES else axis
-        if joint:
-            joints.setdefault(spelled(joint), {}).setdefault(axis, number)
-    joints = {joint: axes for joint, axes in joints.items() if {"x", "y"} <= axes.keys()}
-    kinds = {tuple(sorted(axes)) for axes in joints.values()}
-    if len(kinds) != 1:
-        what = "its joints have different axes" if kinds else "no joint has columns for x and y"
-        raise ValueError(f"{what}; columns must be like left_elbow_x, left_elbow_y, left_elbow_z, or x0, y0, z0")
-    (kind,) = kinds
-    order = [axis for axis in ("x", "y", "z", "score") if axis in kind]
-    return {joint: [axes[axis] for axis in order] for joint, axes in joints.items()}
-
-
-def plain_columns(rows: list[list[str]]) -> list[list[int]]:
-    """Columns of joints in a table of numbers only; a first column that counts frames is left out."""
-    try:
-        steps = {round(float(b[0]) - float(a[0]), 4) for a, b in zip(rows, rows[1:], strict=False)}
-    except ValueError:
-        steps = set()
-    for first in (1, 0) if len(steps) == 1 and min(steps) > 0 else (0, 1):
-        n = len(rows[0]) - first
-        C = next((C for C in (3, 2, 4) if n % C == 0 and n // C in COUNTS), 3 if n % 3 == 0 else 0)
-        if C and n:
-            return [[first + v * C + c for c in range(C)] for v in range(n // C)]
-    raise ValueError(f"has {len(rows[0])} columns of numbers: must be 2, 3 or 4 for each joint; a first line may name "
-                     "them: left_elbow_x, left_elbow_y, ...")

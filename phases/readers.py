@@ -34,7 +34,7 @@ from limits import (
 from metres import Recorded, as_joints
 from ntu import Malformed, clean_bodies, ntu_fields, parse_ntu
 from pickles import read_annotations
-from poses import load_pose
+from poses import in_order, load_pose
 
 
 def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
@@ -207,7 +207,7 @@ def _pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
         if not isinstance(members, (list, tuple)):
             members = np.asarray(members).tolist()
         clips = map(str, members)
-        sides.setdefault(protocol or "given", {}).update(dict.fromkeys(clips, 0 if side == "train" else 1))
+        sides.setdefault(protocol or "given", {}).update(dict.fromkeys(clips, int(side not in ("train", "training"))))
     for i, a in enumerate(d["annotations"]):
         name = str(a.get("frame_dir", i)) if isinstance(a, dict) else str(i)
         try:
@@ -243,7 +243,9 @@ def of_format(path: Path) -> str | None:
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
     with open(path, "rb") as f:
-        return "kinect20" if b'"skeletons"' in f.read(1000) else None
+        start = f.read(1000)
+    theirs = b'"file_name"' in start or NW_UCLA_NAME.fullmatch(path.stem)  # others use the word skeletons, too
+    return "kinect20" if theirs and b'"skeletons"' in start else None
 
 
 def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, a frozen value
@@ -279,8 +281,8 @@ def _load_one(path: Path, joints: Sequence[str]):
     with open(path, "rb") as f:
         packed = f.read(2) == b"PK"  # whatever its name says
     if not packed:
-        return load_npy(path)
+        return in_order(load_npy(path))
     arrays = load_npz(path)
     if len(arrays) != 1 and "joints" not in arrays:
         raise ValueError(f"holds {', '.join(arrays)}: must hold one array, or one named joints")
-    return arrays["joints" if "joints" in arrays else next(iter(arrays))]
+    return in_order(arrays["joints" if "joints" in arrays else next(iter(arrays))])

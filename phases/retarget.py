@@ -21,7 +21,7 @@ MEANS: dict[str, tuple[tuple[str, ...], ...]] = {
     **{f"{side} {name}": tuple(tuple(f"{side} {joint}" for joint in joints) for joints in found)
        for side in ("left", "right") for name, found in {
            "hand": (("pinky", "index"), ("wrist",)), "hand tip": (("index",), ("wrist",)),
-           "thumb": (("wrist",),), "foot": (("big toe",), ("foot index",), ("ankle",))}.items()},
+           "thumb": (("wrist",),), "foot": (("big toe",), ("ankle",))}.items()},
 }
 
 
@@ -33,7 +33,9 @@ def spelled(joint: str) -> str:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", re.sub("[_.-]", " ", joint)).lower().split()
     words = [word.replace("center", "centre") for word in words]
     sides = [SIDES[word] for word in words if word in SIDES]
-    return " ".join(sides + [word for word in words if word not in SIDES] if len(words) > 1 == len(sides) else words)
+    if len(sides) == 1 < len(words):
+        words = sides + [word for word in words if word not in SIDES]
+    return " ".join(words).replace("foot index", "foot")  # MediaPipe's own name
 
 
 def means(source: list[str], target: list[str]) -> list[list[int]] | None:

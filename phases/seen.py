@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,12 @@ from arrays import class_folders, clip_folders, metadata
 from clips import Clip, Skip
 from limits import load_npz
 from metres import unsteadiness
-from ntu import NTU_NAME
-from pickles import read_annotations
-from poses import SUFFIXES, is_frames, is_openpose, load_pose, pose_files, told_joints
+from ntu import NTU_NAME, ntu_fields
+from poses import SUFFIXES, is_frames, is_openpose, load_pose, pose_files
 from readers import READERS, read_ntu_file
 from recipe import load_config, nearest
 from retarget import spelled
+from sheets import told_joints
 
 from last import SKELETONS, Skeleton
 
@@ -34,7 +33,7 @@ class Seen:
     named: bool              # whether the recordings or the user named the skeleton
     classes: list[str]
     channels: str = "xyz"
-    whole: bool = True       # whether every clip was looked at
+    rest: list[Clip] = field(default_factory=list)   # beyond those: who does what, with no more than a frame
 
     @property
     def flat(self) -> bool:
@@ -47,12 +46,12 @@ class Seen:
     @property
     def subjects(self) -> list[int]:
         """The people; none if nobody says whose clips they are."""
-        people = sorted({c.subject for c in self.clips})
+        people = sorted({c.subject for c in self.clips + self.rest})
         return people if people != [0] else []
 
     def class_of(self, label: int) -> str:
         """The name of a class by its label, which may count from 1; the label itself if no class has it."""
-        names = dict(enumerate(self.classes, int(max(c.label for c in self.clips) == len(self.classes))))
+        names = dict(enumerate(self.classes, int(max(c.label for c in self.clips + self.rest) == len(self.classes))))
         return names.get(label, str(label))
 
 
@@ -102,23 +101,32 @@ def told_by_files(raw: Path) -> str:
     return max(known, key=lambda s: s.num_joints).name if known else ""
 
 
-def read(raw: Path, reader: str, told: str) -> tuple[list[Clip], list[Skip], bool]:
-    """Clips as recorded, at most MOST; those that could not be read; whether these are all."""
-    whole = True
+def read(raw: Path, reader: str, told: str) -> tuple[list[Clip], list[Skip], list[Clip]]:
+    """Clips as recorded, at most MOST; those that could not be read; all others, with one frame at most."""
+    rest = []
     if reader == "ntu":
         names = [p for p in sorted(raw.rglob("*.skeleton")) if NTU_NAME.fullmatch(p.stem)]
-        found, whole = map(read_ntu_file, names[::max(1, len(names) // 200)]), len(names) < 400
+        if not names:
+            raise ValueError(f"raw = {raw}: no .skeleton file has a name like S001C001P001R001A001 (setup, camera, "
+                             "person, replication, action), which says whose clip it is and of what")
+        some = names[::max(1, len(names) // 200)]
+        unread = np.zeros((1, 1, 25, 3), np.float32)
+        rest = [Clip(p.stem, joints=unread, **ntu_fields(p.stem)) for p in sorted(set(names) - set(some))]
+        found = map(read_ntu_file, some)
     else:
         cfg = load_config(["recipe=lite_nano", "data.name=adopted", f"data.reader={reader}", "data.num_classes=100000",
                            f"data.skeleton={told if told in SKELETONS else ''}"])
         found = READERS[reader](raw, cfg)
-    found = list(islice(found, MOST))
+    found = [replace(c, joints=c.joints[:, :1].copy()) if i >= MOST and isinstance(c, Clip) else c
+             for i, c in enumerate(found)]
+    rest += [c for c in found[MOST:] if isinstance(c, Clip) and c.label >= 0]
+    skips, found = [s for s in found if isinstance(s, Skip)], found[:MOST]
     clips = [c for c in found if isinstance(c, Clip) and c.joints.ndim == 4 and np.isfinite(c.joints).all()
              and c.joints.any() and c.label >= 0]
     if not clips:
         why = next((f"{s.file}: {s.reason}" for s in found if not isinstance(s, Clip)), "none has finite joints")
         raise ValueError(f"raw = {raw}: no clip could be read ({why})")
-    return clips, [s for s in found if isinstance(s, Skip)], whole and len(found) < MOST
+    return clips, skips, rest
 
 
 def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[Skeleton, bool]:
@@ -180,9 +188,8 @@ def class_names(raw: Path, reader: str, clips: list[Clip]) -> list[str]:
     if named:
         return list(map(str, named))
     labels = {c.label for c in clips}
-    if reader == "pyskl":
-        labels |= {int(a["label"]) for a in read_annotations(raw)["annotations"] if isinstance(a, dict)}
-    first = 1 if 0 not in labels else 0
+    # as count_from does: from 1 if all of 1 to the largest occur
+    first = int(reader in ("arrays", "pyskl") and labels == set(range(1, max(labels) + 1)))
     return [f"class {k}" for k in range(max(labels) + 1 - first)]
 
 
@@ -190,14 +197,14 @@ def look(raw: Path, skeleton: str) -> Seen:
     """Read the recordings and see what they are."""
     reader = reader_of(raw)
     told = skeleton or (told_by_files(raw) if reader == "arrays" else "")
-    clips, skips, whole = read(raw, reader, told)
+    clips, skips, rest = read(raw, reader, told)
     clips = without_odd(clips, skips)
     found, named = skeleton_of(raw, reader, clips, told)
     channels = "xys" if reader == "arrays" and with_scores(clips) else "xyz"
     if channels == "xys":
         clips = [replace(c, joints=c.joints * (c.joints[..., 2:] > 0) * np.float32([1, 1, 0])) for c in clips]
-    seen = Seen(reader, clips, skips, found, named, class_names(raw, reader, clips), channels, whole)
-    few = [k for k, n in Counter(c.label for c in clips).items() if n < 2]
+    seen = Seen(reader, clips, skips, found, named, class_names(raw, reader, clips + rest), channels, rest)
+    few = [k for k, n in Counter(c.label for c in clips + rest).items() if n < 2]
     if few:
         raise ValueError(f"raw = {raw}: class {seen.class_of(few[0])!r} has one clip: it cannot both train and be "
                          "tested")

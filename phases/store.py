@@ -191,7 +191,9 @@ def _write_frames(path: Path, shards: list[Path], tables: list[dict], skeleton, 
                 body = x[:L]
                 there = (body != 0).any(2)  # l v
                 length = np.linalg.norm(body[:, bones[:, 0]] - body[:, bones[:, 1]], axis=2)  # l bones
-                quality["lengths"].append(np.median(length[there.any(1)], axis=0))
+                whole = there[:, bones].all(2)  # l bones; a missing end, 0, 0, 0, is no place
+                quality["lengths"].append(np.median(length, axis=0) if whole.all() else [
+                    np.median(length[seen, k]) if seen.any() else np.nan for k, seen in enumerate(whole.T)])
                 quality["missing"].append(int((~there).any(1).sum()))
                 quality["flat"].append(not body[..., 2].any())
                 quality["trunk"].append(trunk_vector(body, trunk))
@@ -207,7 +209,8 @@ def report(clips: dict, quality: dict, protocols: dict, skeleton, bones: np.ndar
     test_clips_in_training counts the test clips of each protocol that are copies of a training clip.
     """
     names, length, bone = clips["name"], clips["length"], np.array(quality["lengths"])
-    usual = np.median(bone, axis=0)
+    usual = np.array([np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else 0 for column in bone.T])
+    bone = np.where(np.isfinite(bone), bone, usual)
     odd = np.flatnonzero(((bone < 0.5 * usual) | (bone > 2 * usual)).any(1) & (usual > 0).any())
     worst = np.abs(np.log((bone[odd] + 1e-6) / (usual + 1e-6))).argmax(1)
     copies: dict[bytes, list[int]] = {}

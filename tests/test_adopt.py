@@ -9,6 +9,7 @@ import p0_preprocess
 import p1_train
 import p4_export
 import predict
+import puppet
 import pytest
 import seen
 import tomli
@@ -166,6 +167,85 @@ def test_openpose_says_what_it_is_and_columns_name_their_joints_in_any_order(her
     shown, want = store.frames[0, :, 1], clips[0][0, :, 1]  # heights in the first frame of sit-0; want: downwards
     there = shown != 0
     assert there.sum() > 10 and np.corrcoef(shown[there], -want[there])[0, 1] > 0.999
+
+
+def test_classes_people_and_counts_are_those_of_all_clips_though_some_are_not_looked_at(here, capsys, monkeypatch):
+    monkeypatch.setattr(seen, "MOST", 6)
+    raw = folder(here / "mine", [clip(i // 2) for i in range(24)], ["a", "b"], subjects=4)
+    lines = (raw / "labels.csv").read_text().splitlines()
+    lines[1:] = sorted(lines[1:], key=lambda line: line.split(",")[1])  # the six are of one class
+    (raw / "labels.csv").write_text("\n".join(lines))
+    (raw / "skeleton.json").write_text('{"skeleton": "ntu25"}')
+    adopt.main([f"raw={raw}"])
+    assert "24 clips of 2 classes, 4 people" in capsys.readouterr().out and cfg_of("mine").data.num_classes == 2
+    looked = seen.look(raw, "")
+    assert len(looked.clips) == 6 and len(looked.rest) == 18
+    assert all(c.joints.shape[1] == 1 and c.joints.base is None for c in looked.rest), "no whole clip stays in memory"
+
+
+def test_ntu_files_have_the_classes_that_phase_0_counts(here, capsys):
+    puppet.write_synthetic(here / "raw", seed=1, workers=1, subjects=(1, 2), replications=1)
+    kept = [p for p in sorted((here / "raw").glob("*.skeleton")) if p.stem[-4:] in ("A001", "A003")]
+    for path in set((here / "raw").glob("*.skeleton")) - set(kept):
+        path.unlink()
+    adopt.main(["raw=raw", "name=mine"])
+    assert f"{len(kept)} clips of 3 classes" in capsys.readouterr().out, "A001 to A003, and A003 is label 2"
+    assert p0_preprocess.main(["recipe=mine"]) == 0
+    assert set(ClipStore(here / "stores" / "mine").clips["label"]) == {0, 2}
+    for path in kept:
+        path.rename(path.with_name(path.stem[-4:] + path.stem[:4] + ".skeleton"))
+    with pytest.raises(ValueError, match="no .skeleton file has a name like S001C001P001R001A001"):
+        adopt.main(["raw=raw", "name=other"])
+
+
+@pytest.mark.parametrize("labels, classes", [(("1", "2", "3"), 3), (("1", "3", "3"), 4), (("0", "1", "1"), 2)])
+def test_labels_count_from_1_if_none_is_missing(here, labels, classes):
+    raw = folder(here / "mine", [clip(i) for i in range(12)], list(labels))
+    (raw / "skeleton.json").unlink()
+    adopt.main([f"raw={raw}", "skeleton=ntu25"])
+    assert cfg_of("mine").data.num_classes == classes and p0_preprocess.main(["recipe=mine"]) == 0
+    assert len(ClipStore(here / "stores" / "mine").clips["label"]) == 12
+
+
+def test_a_split_without_training_clips_is_named(here):
+    raw = folder(here / "mine", [clip(i) for i in range(8)], ["a", "b"], subjects=0)
+    lines = (raw / "labels.csv").read_text().splitlines()
+    (raw / "labels.csv").write_text("\n".join([lines[0] + ",split", *(line + ",test" for line in lines[1:])]))
+    with pytest.raises(ValueError, match="'given' that the recordings bring has no training clip"):
+        adopt.main([f"raw={raw}"])
+
+
+def test_an_annotation_without_a_label_costs_that_clip_alone(here):
+    annotations = [{"frame_dir": f"v{i}", "label": i % 2, "keypoint": clip(i)} for i in range(8)]
+    del annotations[5]["label"]
+    split = {"training": [f"v{i}" for i in range(6)], "validation": ["v6", "v7"]}
+    (here / "list.pkl").write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    assert adopt.main(["raw=list.pkl", "name=mine"]) == 3 and cfg_of("mine").data.num_classes == 2
+    assert p0_preprocess.main(["recipe=mine"]) == 3
+    store = ClipStore(here / "stores" / "mine")
+    assert [len(side) for side in store.split(cfg_of("mine").data.split)] == [5, 2]
+
+
+def test_a_second_body_of_zeros_is_nobody(here):
+    def padded(i: int) -> np.ndarray:
+        return np.concatenate([clip(i), np.zeros_like(clip(i))])
+
+    adopt.main([f"raw={folder(here / 'tanz💃', [padded(i) for i in range(8)], ['a', 'b'])}", "name=mine"])
+    assert cfg_of("mine").view.bodies == 1 and p0_preprocess.main(["recipe=mine"]) == 0
+
+
+def test_a_table_with_mediapipes_own_names_is_mediapipe33(here):
+    body = SKELETONS["mediapipe33"]
+    names = [joint.replace("left foot", "left foot index").replace("right foot", "right foot index").replace(" ", "_")
+             for joint in body.joints]
+    for i in range(8):
+        place = here / "mine" / ("sit", "stand")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        header = ",".join(f"{name}_{axis}" for name in names for axis in "xyz")
+        rows = [",".join(map(str, frame.ravel().tolist())) for frame in clip(i, skeleton=body)[0]]
+        (place / f"{i}.csv").write_text("\n".join([header, *rows]))
+    adopt.main(["raw=mine"])
+    assert cfg_of("mine").data.skeleton == "mediapipe33"
 
 
 def test_one_odd_clip_of_many_is_left_out_and_named(here, capsys):

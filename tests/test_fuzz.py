@@ -12,7 +12,7 @@ def test_a_few_inputs_of_every_target_are_stored_or_refused(tmp_path, capsys):
     assert code == 0, capsys.readouterr().err
     found = json.loads((tmp_path / "fuzz.json").read_text())
     assert found["tried"] == 3 * len(found["targets"]) and len(found["targets"]) > 20
-    assert sum(entry["stored"] for entry in found["targets"].values()) > 10 and not found["faults"]
+    assert sum(entry["stored"] for entry in found["targets"].values()) > 5 and not found["faults"]
 
 
 def test_every_kind_of_fault_is_seen_saved_and_mended(tmp_path, monkeypatch, capsys):

@@ -4,8 +4,10 @@ import json
 import numpy as np
 import poses
 import pytest
+import sheets
 from metres import as_joints
 from poses import load_pose
+from readers import read_clip
 
 RNG = np.random.default_rng(0)
 BODY = RNG.normal(size=(4, 33, 3)).astype(np.float32) + 5  # l v 3
@@ -51,6 +53,39 @@ def test_nested_numbers_are_what_an_array_is(tmp_path):
     two = np.stack([BODY, BODY + 1])
     np.testing.assert_array_equal(read(tmp_path, two.tolist()), two)
     np.testing.assert_array_equal(read(tmp_path, {"skeletons": BODY.tolist()}), BODY[None])
+    frames_first = np.moveaxis(two[:, :, :20], 0, 1)  # four frames of two bodies
+    assert read(tmp_path, frames_first.tolist()).shape == (2, 4, 20, 3)
+    np.testing.assert_array_equal(read(tmp_path, BODY[:, None].tolist()), BODY[None])
+
+
+@pytest.mark.parametrize("key", ["joints", "keypoints", "landmarks", "frames"])
+def test_the_frames_of_a_clip_may_stand_under_a_bodys_word(tmp_path, key):
+    long = np.concatenate([BODY] * 3)  # twelve frames: more than the people in a picture
+    np.testing.assert_array_equal(read(tmp_path, {"label": "wave", key: long.tolist()}), long[None])
+    np.testing.assert_allclose(read(tmp_path, {key: [landmarks(frame) for frame in long]}), long[None], rtol=1e-6)
+    assert not poses.is_frame({key: long.tolist()})
+    assert poses.is_frame({"keypoints": BODY[0].tolist()}) and poses.is_frame({"landmarks": landmarks(BODY[0])})
+
+
+def test_results_of_coco_and_alphapose_with_two_people_in_a_picture_are_frames_of_two(tmp_path):
+    two = np.stack([FLAT[:, :17], FLAT[:, :17] + 2000])
+    entries = [{"image_id": f"{t}.jpg", "keypoints": np.insert(body[t], 2, 0.5, axis=1).ravel().tolist()}
+               for t in range(4) for body in two]
+    x = read(tmp_path, entries)
+    assert x.shape == (2, 4, 17, 3)
+    np.testing.assert_allclose(np.sort(x[:, :, 0, 0], axis=0), np.sort(two[:, :, 0, 0], axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 25, 2), (3, 40, 25, 1), (40, 2, 25, 3)])
+def test_arrays_with_swapped_axes_are_refused(tmp_path, shape):
+    np.save(tmp_path / "clip.npy", np.ones(shape))
+    np.savez(tmp_path / "clip.npz", np.ones(shape))
+    with pytest.raises(ValueError, match="are the axes swapped"):
+        load_pose(tmp_path / "clip.npy")
+    with pytest.raises(ValueError, match="are the axes swapped"):
+        read_clip(tmp_path / "clip.npz")
+    for right in ((3, 40, 25, 3), (2, 40, 25, 2), (2, 1, 25, 3)):
+        assert poses.in_order(np.ones(right)).shape == right
 
 
 def test_openpose_frames_are_one_clip_as_a_list_and_as_a_folder_in_the_order_of_their_numbers(tmp_path):
@@ -112,8 +147,28 @@ def test_a_table_names_its_columns_in_any_usual_way_and_order(tmp_path, name, by
 def test_a_table_of_numbers_only_and_one_with_scores_and_gaps(tmp_path):
     plain = "\n".join(" ; ".join(map(str, [t, *frame.ravel().tolist()])) for t, frame in enumerate(BODY))
     np.testing.assert_allclose(read(tmp_path, plain, "clip.csv"), BODY[None], rtol=1e-6)
+    for index in (False, True):  # as pandas writes an array: its columns are called 0, 1, 2, ...
+        flat = BODY.reshape(len(BODY), -1).tolist()
+        lines = ["," * index + ",".join(map(str, range(99))), *(f"{t}," * index + ",".join(map(str, row))
+                                                                for t, row in enumerate(flat))]
+        np.testing.assert_allclose(read(tmp_path, "\n".join(lines), "clip.csv"), BODY[None], rtol=1e-6)
     x = read(tmp_path, "a_x,a_y,a_score,b_x,b_y,b_score\n1,2,0.5,3,4,0\n5,,1,7,8,0.9\n", "clip.csv")
     np.testing.assert_array_equal(x[0], [[[1, 2, 0], [0, 0, 0]], [[0, 0, 0], [7, 8, 0]]])
+
+
+@pytest.mark.parametrize("times", [(0, 1, 2, 3), (7, 8, 10, 11), (0, 33, 66, 100), (0.0, 0.033, 0.067, 0.1),
+                                   (1700000000000, 1700000000033, 1700000000100, 1700000000133)])
+@pytest.mark.parametrize("V", [17, 33])
+def test_a_first_column_of_times_or_numbers_with_a_lost_frame_is_no_coordinate(tmp_path, times, V):
+    rows = [",".join(map(str, [t, *frame[:V].ravel().tolist()])) for t, frame in zip(times, BODY, strict=True)]
+    np.testing.assert_allclose(read(tmp_path, "\n".join(rows), "clip.csv"), BODY[None, :, :V], rtol=1e-6)
+
+
+def test_a_first_joint_that_walks_is_a_joint(tmp_path):
+    x = np.round(FLAT[:, :17])
+    x[:, 0, 0] = (400, 403, 405, 410)
+    rows = [",".join(map(str, frame.ravel().astype(int))) for frame in x]
+    np.testing.assert_array_equal(read(tmp_path, "\n".join(rows), "clip.csv")[0, :, :, :2], x)
 
 
 def test_a_table_of_a_german_spreadsheet_has_decimal_commas_and_empty_rows(tmp_path):
@@ -142,7 +197,7 @@ def test_a_first_frame_without_a_body_is_a_frame(tmp_path):
 def test_joints_may_be_named_after_their_axis_or_with_l_and_r(tmp_path):
     lines = ["x_pelvis,y_pelvis,x_LThorax,y_LThorax,RHip_x,RHip_y,vx", "1,2,3,4,5,6,7"]
     (tmp_path / "clip.csv").write_text("\n".join(lines))
-    assert poses.told_joints(tmp_path / "clip.csv") == ["pelvis", "left thorax", "right hip"]
+    assert sheets.told_joints(tmp_path / "clip.csv") == ["pelvis", "left thorax", "right hip"]
     x = load_pose(tmp_path / "clip.csv", ["right hip", "thorax_l", "Pelvis"])
     np.testing.assert_array_equal(x, [[[5, 6], [3, 4], [1, 2]]])
     with pytest.raises(ValueError, match="no columns for the joint 'right knee', but for right hip"):
@@ -184,7 +239,7 @@ def test_columns_that_name_the_skeletons_joints_are_put_into_its_order(tmp_path)
     x = load_pose(tmp_path / "clip.csv", ["hip centre", "right hand"])
     np.testing.assert_array_equal(x, [[[3, 4], [1, 2]]])
     assert load_pose(tmp_path / "clip.csv", ["hip", "right hand"]).shape == (1, 3, 2)  # another skeleton's
-    assert poses.told_joints(tmp_path / "clip.csv") == ["right hand", "hip centre", "nose"]
+    assert sheets.told_joints(tmp_path / "clip.csv") == ["right hand", "hip centre", "nose"]
 
 
 @pytest.mark.parametrize("text, words", [

@@ -251,6 +251,17 @@ def test_a_file_of_a_known_format_is_turned_as_an_array_of_its_joints_is(shipped
     assert "joints of kinect20 are turned into the network's ntu25\n" in capsys.readouterr().err
 
 
+def test_ones_own_json_with_the_word_skeletons_is_no_northwestern_ucla_file(shipped, tmp_path, capsys):
+    model = ExportedModel(shipped.export / "model.onnx")
+    x = np.random.default_rng(0).normal(0, 0.1, (5, 20, 3)) + rest_pose(SKELETONS["kinect20"]) + [0, 0, 3]
+    (tmp_path / "mine.json").write_text(json.dumps({"skeletons": (1000 * x[..., [0, 2, 1]] * [1, -1, 1]).tolist()}))
+    (tmp_path / "theirs.json").write_text(json.dumps({"file_name": "a01", "skeletons": x.tolist()}))
+    ours, theirs = (model.read(tmp_path / name) for name in ("mine.json", "theirs.json"))
+    said = capsys.readouterr().err.splitlines()
+    assert "(mm, z up)" in said[0] and "(" not in said[1]
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
 def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
     """UTD-MHAD's 20 joints are kinect20's in another order: skeleton.json says which they are."""
     model, kinect = ExportedModel(named("utd_mhad")), SKELETONS["kinect20"]

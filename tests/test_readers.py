@@ -308,12 +308,19 @@ def test_ones_own_clips_with_class_names_subjects_and_split_are_stored(tmp_path)
 
 
 def test_a_damaged_array_and_a_line_that_names_no_clip_are_skipped(tmp_path):
-    labels, x = "label,name,subject\nwave,good,1\nwave,other,3\nwave\nwave,zip,1\n", np.ones((4, 20, 3))
+    labels, x = "label,name,subject\nwave,good,1\n\nwave,other,3\nwave\nwave,zip,1\n", np.ones((4, 20, 3))
     raw = own_folder(tmp_path / "raw", labels, good=x, other=x)
     (raw / "zip.npy").write_bytes(b"PK\x03\x04 no archive")
     assert phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 3
     told = {(s["file"], s["line"], s["reason"]) for s in contents(tmp_path / "store")[2]["skipped"]}
-    assert ("labels.csv", 4, "names no clip") in told and len(told) == 2
+    assert ("labels.csv", 5, "names no clip") in told and len(told) == 2
+
+
+def test_a_line_without_a_label_does_not_change_how_the_others_count(tmp_path):
+    x, labels = np.ones((4, 20, 3)), "name,label,subject\na,1,1\nb,2,1\nc,1,3\nd,2,3\ne,,3\n"
+    raw = own_folder(tmp_path / "raw", labels, **{name: x + i for i, name in enumerate("abcde")})
+    assert phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 3
+    assert contents(tmp_path / "store")[1]["label"] == [0, 1, 0, 1]
 
 
 def test_packed_labels_may_be_names_and_offsets_must_rise_from_0(tmp_path):

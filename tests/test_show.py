@@ -49,6 +49,9 @@ def test_a_picture_has_the_camera_sides_and_flat_clips_stand_upright():
     flat[..., [15, 16], 1] = 300  # pixels count downwards
     paper = show.project(flat, coco, "front")
     assert (paper[..., 0, 1] > paper[..., 15, 1]).all() and show.views(flat) == ("front",)
+    flat[..., [5, 6], 1], flat[..., 7:, :] = 180, 0  # a webcam sees no legs
+    paper = show.project(flat, coco, "front")
+    assert (paper[..., 0, 1] > paper[..., 5, 1]).all()
 
 
 def test_a_file_is_drawn_with_the_skeleton_that_is_said_beside_it(tmp_path):

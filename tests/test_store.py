@@ -144,17 +144,20 @@ def test_the_quality_report_finds_what_is_wrong_with_clips(tmp_path, capsys):
     arrays["copy"] = arrays["c1"].copy()
     arrays["blind"] = clip(9)
     arrays["blind"][2:4, 5] = 0
+    arrays["footless"] = clip(9)
+    arrays["footless"][1:, 15] = 0  # in most frames: a missing joint has no distance
     labels = "name,label,subject\n"
     for i, name in enumerate(arrays):
         labels += f"{name},{i % 2},{1 + (name == 'copy')}\n"
     raw = own_folder(tmp_path / "raw", labels, **arrays)
     phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")
     q = contents(tmp_path / "store")[2]["quality"]
-    assert q["constant"] == ["still"] and q["missing_joints"] == 1
+    assert q["constant"] == ["still"] and q["missing_joints"] == 2
     assert q["copies"] == [["c1", "copy"]] and q["test_clips_in_training"]["xsub"] == 1
     assert any(o.startswith("giant") for o in q["odd_bones"]) and not any(o.startswith("c") for o in q["odd_bones"])
-    assert q["clips"] == 10 and q["frames"] == [7, 11, 15]
-    assert q["per_label"] == {"0": 5, "1": 5} and q["per_subject"] == {"1": 9, "2": 1}
+    assert not any(o.startswith(("blind", "footless")) for o in q["odd_bones"])
+    assert q["clips"] == 11 and q["frames"] == [7, 11, 15]
+    assert q["per_label"] == {"0": 6, "1": 5} and q["per_subject"] == {"1": 10, "2": 1}
     assert "copies of training clips" in capsys.readouterr().out
 
 
