@@ -1168,14 +1168,14 @@ def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
     return whole, rows if len(rows) else rows.new_zeros(1)  # a process without clips gets row 0; its loss counts 0
 
 
-def share_of(count: int, batch: dict) -> float | Tensor:
+def share_of(count: int | Tensor, batch: dict) -> float | Tensor:
     """Factor for a mean over `count` items of this process, such as bodies: the mean over all processes results.
 
     The trainer weighs processes by their clips; the factor corrects for processes with more items per clip.
     """
     if rank_of()[1] == 1:
         return 1.0
-    total = batch["label"].new_tensor(count if batch["own"] else 0, dtype=torch.float32)
+    total = torch.as_tensor(count if batch["own"] else 0, dtype=torch.float32, device=batch["label"].device).clone()
     dist.all_reduce(total)
     return count / total.clamp(min=1) * batch["clips"] / max(1, batch["own"])
 
@@ -1192,10 +1192,11 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
         z = x.float()
-        sums = torch.cat([z.sum(axes), z.new_tensor([x.numel() / x.shape[1]])])
+        own = x.numel() // x.shape[1]
+        sums = torch.cat([z.sum(axes), z.new_full((1,), own)])
         total = SumOverProcesses.apply(self.counted * sums)
         mean, n = total[:-1] / total[-1], total[-1].detach()
-        if n > 1:
+        if own > 1 or n > 1:  # only a ClipNorm of one clip has to ask the device
             var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
@@ -1617,7 +1618,8 @@ def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: 
     s = (logits.float() / tau).log_softmax(1)  # b k
     rest = s.masked_fill(own, -math.inf).logsumexp(1)  # b, log(1 - p[label]) of the student
     t_rest = teacher.masked_fill(own, 0).sum(1)
-    pair, t_pair = torch.stack([s[own], rest], 1), torch.stack([teacher[own], t_rest], 1)
+    pair, t_pair = (torch.stack([x.gather(1, label[:, None])[:, 0], others], 1)
+                    for x, others in ((s, rest), (teacher, t_rest)))
     target = F.kl_div(pair, t_pair, reduction="none").sum(1)
     q = (teacher / t_rest.clamp(min=1e-30)[:, None]).masked_fill(own, 0)
     others = F.kl_div((s - rest[:, None]).masked_fill(own, 0), q, reduction="none").sum(1)
@@ -1902,6 +1904,8 @@ class Training:
                 raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it "
                                  "away")
             self.model.load_state_dict(state["model"])
+            for old, new in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+                old.update({key: new[key] for key in ("fused", "foreach") if key in new})  # as this device has it
             self.optimizer.load_state_dict(state["optimizer"])
             if state["scaler"]:  # empty if the run was not in FP16
                 self.scaler.load_state_dict(state["scaler"])

@@ -67,22 +67,27 @@ from last import (
 )
 
 
-def region_masks(skeleton: Skeleton, share: float, *keys: int | Tensor) -> Tensor:
-    """Which joints are hidden, (N, V) bool with keys (N,): whole regions in random order up to `share` of the joints.
-
-    The last region is hidden in part. A left joint and a right joint of the same region are hidden together, so the
-    count may differ from the share by one joint.
-    """
-    V, device = skeleton.num_joints, next(k.device for k in keys if isinstance(k, Tensor))
-    region, mates = torch.zeros(V, dtype=torch.long), torch.arange(V)
+def region_table(skeleton: Skeleton, device: torch.device | str = "cpu") -> tuple[int, Tensor, Tensor]:
+    """Number of regions; (V,) each joint's region; (V,) its mate: the other side's joint of this region, or itself."""
+    region, mates = torch.zeros(skeleton.num_joints, dtype=torch.long), torch.arange(skeleton.num_joints)
     for r, joints in enumerate(skeleton.regions.values()):
         region[list(joints)] = r
     for a, b in skeleton.pairs:
         if region[a] == region[b]:  # for example the eyes of coco17, in the region of the torso
             mates[a], mates[b] = b, a
-    region, mates = region.to(device), mates.to(device)
+    return len(skeleton.regions), region.to(device), mates.to(device)
+
+
+def region_masks(table: tuple[int, Tensor, Tensor], share: float, *keys: int | Tensor) -> Tensor:
+    """Which joints are hidden, (N, V) bool with keys (N,): whole regions in random order up to `share` of the joints.
+
+    table: of region_table. The last region is hidden in part; as mates are hidden together, the count may differ from
+    the share by one joint.
+    """
+    regions, region, mates = table
+    V, device = len(region), region.device
     keys = [k[:, None] if isinstance(k, Tensor) else k for k in keys]
-    order = hashed_uniform(*keys, 300 + torch.arange(len(skeleton.regions), device=device))  # n r
+    order = hashed_uniform(*keys, 300 + torch.arange(regions, device=device))  # n r
     order = order.argsort(1).argsort(1)
     within = hashed_uniform(*keys, 400 + torch.arange(V, device=device))                    # n v, in [0, 1)
     within = within.maximum(within[:, mates])  # mates tie: their ranks are adjacent
@@ -97,7 +102,7 @@ class Pairs(Batches):
 
     def __init__(self, view: ClipView, index, size: int, seed: int, share: float):
         super().__init__(view, index, size, training=True, seed=seed)
-        self.share = share
+        self.share, self.table = share, region_table(view.skeleton, view.device)
 
     def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
         for batch in super().__call__(epoch, start):
@@ -105,7 +110,7 @@ class Pairs(Batches):
             other = self.view(index, True, self.seed + 2**31, epoch)  # the second view has its own seed
             masks = []
             for number in range(2 * M):  # one mask per view and body
-                masks.append(region_masks(self.view.skeleton, self.share, self.seed, epoch, index, number))
+                masks.append(region_masks(self.table, self.share, self.seed, epoch, index, number))
             hidden = rearrange(torch.stack(masks), "(s m) b v -> (s b) m v", m=M)
             yield {**batch, "joints": torch.cat([batch["joints"], other]), "hidden": hidden}
 
@@ -158,7 +163,7 @@ def pretrain_loss(cfg: Pretrain, stride: int) -> Callable:
         recorded = (target != 0).any(-1)                                                    # n t/stride v
         asked = hidden.flatten(0, 1)[chosen][:, None] & recorded
         error = ((rebuilt.float() - target).square().mean(-1) * asked).sum() / asked.sum().clamp(min=1)
-        rebuild = share_of(int(asked.sum()), batch) * error
+        rebuild = share_of(asked.sum(), batch) * error
         first, second = embedding.float().chunk(2)
         a, rows = of_all_processes(first, batch)
         b, _ = of_all_processes(second, batch)

@@ -18,7 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tomli
+try:
+    import tomli
+except ModuleNotFoundError:  # not installed; Python has it under this name
+    import tomllib as tomli
+
 import torch
 import torch.distributed as dist
 

@@ -394,6 +394,8 @@ def start_processes(cfg: Config, argv: list[str]) -> int | None:
     if cfg.gpus == 1:
         return None
     device = cfg.torch_device.type
+    if ":" in cfg.device:
+        raise ValueError(f"device = {cfg.device!r}: gpus = {cfg.gpus} are the first ones; give device=cuda")
     if device == "cuda" and cfg.gpus > torch.cuda.device_count():
         raise ValueError(f"gpus = {cfg.gpus}: this machine has {torch.cuda.device_count()}")
     if device == "cpu" and cfg.device != "cpu":

@@ -7,9 +7,11 @@
     just gpu tiny=true                rehearses each line on any machine: device=cpu, narrow networks, one epoch
 
 In:  clip stores of Northwestern-UCLA and UTD-MHAD (`just phase0 recipe=nw_ucla raw=...`).
-Out: runs/ as always; FOLDER (default build/gpu/), brought up to date after each step: a log a step; results.tar with
-     these logs, the benchmark, and every run's recipe, metrics, result and scores; weights-<run>.pt of the teachers and
-     students.tar, in FP16. No file is larger than 15 MB.
+Out: runs/ as always; FOLDER-steps/: a log a step, and which are done; FOLDER (default build/gpu/), brought up to date
+     after each step: results.tar with these logs, the benchmark, and every run's recipe, metrics, result and scores, or
+     its log if it has no result; weights-<run>.pt of the teachers and students.tar, in FP16. No file is larger than
+     15 MB.
+Nothing need be installed but torch, numpy, einops, tqdm and, for phase 4, onnx, onnxscript and onnxruntime.
 Exit codes: 0 all steps done, 1 a step failed or time ran out, 2 bad input, 130 interrupted.
 """
 from __future__ import annotations
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))                        # where last.py is not installed
 MOST = 15e6                                          # bytes of a file
 STOP = 25.0                                          # seconds that a stop may take
 KEPT = ("base", "lite", "last_e", "maskclr", "L12")  # runs whose weights come along
@@ -50,7 +53,8 @@ LITE = "seeds=0,1,2 jobs=6 train.batch=64 train.epochs=120"
 B_ROWS = "B0,B1,B2,B3,B4,B5,B6,B8,B9,B10,B11,B12,B13"  # B7 is base under another name
 STEPS = [
     Step("test", ("-m pytest -o addopts=-q tests/test_gpu.py --durations=8",), "-k fp32 or view or group", beside=True),
-    Step("teacher", (f"{ABLATION}base streams=all data=nw_ucla jobs=4 {BASE} train.epochs=100",), NARROW),
+    Step("teacher", (f"{ABLATION}base streams=all data=nw_ucla jobs=4 {BASE} train.epochs=60 train.amp=fp32",),
+         NARROW),  # as many epochs as fifteen minutes on an H100 had time for
     Step("students", (f"{ABLATION}lite_small_base,lite_nano_base data=nw_ucla {LITE}",
                       f"{ABLATION}lite_small,lite_nano data=nw_ucla {LITE}"), SMALL),
     Step("bench", ("tests/bench.py device=cuda compile=false",), "networks=lite_nano out="),
@@ -72,6 +76,9 @@ class Lease:
 
     def __init__(self, minutes: float, out: Path, tiny: bool, passed: list[str]):
         self.end, self.out, self.tiny, self.passed = time.monotonic() + 60 * minutes, out, tiny, passed
+        self.steps = out.with_name(out.name + "-steps")
+        for folder in (self.out, self.steps):
+            folder.mkdir(parents=True, exist_ok=True)
         self.under_way: list[tuple[Step, subprocess.Popen]] = []
 
     @property
@@ -79,7 +86,7 @@ class Lease:
         return self.end - time.monotonic()
 
     def done(self, step: Step) -> bool:
-        return (self.out / f"{step.name}.done").exists()
+        return (self.steps / f"{step.name}.done").exists()
 
     def start(self, step: Step) -> None:
         say(f"{step.name}: starts, {self.left / 60:.1f} min left")
@@ -88,8 +95,9 @@ class Lease:
         if self.tiny:
             more = shlex.join([step.tiny[:2], step.tiny[3:]] if step.tiny.startswith("-k") else step.tiny.split())
             words = [f"{w} {more}" for w in words]
-        env = os.environ | {"PYTHONUNBUFFERED": "1"} | ({"LAST_GPU": "cpu"} if self.tiny else {})
-        with open(self.out / f"{step.name}.log", "ab") as f:
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        env = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path} | ({"LAST_GPU": "cpu"} if self.tiny else {})
+        with open(self.steps / f"{step.name}.log", "ab") as f:
             lines = [f"{w} || rc=$?; [ $rc = 130 ] && exit 130" for w in words]  # interrupted: no next command
             child = subprocess.Popen(["bash", "-c", "; ".join(["rc=0", *lines, "exit $rc"])],
                                      stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT, cwd=ROOT, env=env,
@@ -105,13 +113,13 @@ class Lease:
         stop(late)
         for step, child in self.under_way:
             if child.returncode == 0:
-                (self.out / f"{step.name}.done").touch()
+                (self.steps / f"{step.name}.done").touch()
             ended = "done" if child.returncode == 0 else f"exit code {child.returncode}"
-            tail = (self.out / f"{step.name}.log").read_text(errors="replace").splitlines()[-4:]
+            tail = (self.steps / f"{step.name}.log").read_text(errors="replace").splitlines()[-4:]
             say(f"{step.name}: {'out of time, ' * (child in late)}{ended}", *tail)
         good = all(child.returncode == 0 for _, child in self.under_way)
         self.under_way.clear()
-        pack(self.out)
+        pack(self.out, self.steps)
         return good
 
 
@@ -148,17 +156,18 @@ def halved(path: Path) -> bytes:
     return file.getvalue()
 
 
-def pack(out: Path) -> None:
-    """What is worth keeping, in a few files below MOST; a run under way is worth its recipe and metrics."""
+def pack(out: Path, steps: Path) -> None:
+    """What is worth keeping, in a few files below MOST; a run without a result is worth its log, too."""
     from last import atomic
     with (atomic(out / "results.tar") as part, tarfile.open(part, "w") as results,
           atomic(out / "students.tar") as other, tarfile.open(other, "w") as students):
-        for path in (*sorted(ROOT.glob("results/bench-*.json")), *sorted(out.glob("*.log"))):
+        for path in (*sorted(ROOT.glob("results/bench-*.json")), *sorted(steps.glob("*.log"))):
             results.add(path, path.name)
-        for recipe in sorted(ROOT.glob("runs/**/recipe.json")):
-            folder = recipe.parent
+        for folder in sorted({path.parent for kind in ("recipe.json", "log.txt")
+                              for path in ROOT.glob(f"runs/**/{kind}")}):
             name = folder.relative_to(ROOT)
-            for file in ("recipe.json", "metrics.jsonl", "result.json", "scores.npz"):
+            log = [] if (folder / "result.json").is_file() else ["log.txt"]
+            for file in ("recipe.json", "metrics.jsonl", "result.json", "scores.npz", *log):
                 if (folder / file).is_file():
                     results.add(folder / file, str(name / file))
             weights = folder / "final.pt"
@@ -214,9 +223,7 @@ def main(argv: list[str]) -> int:
         print(f"error: no clip store stores/{missing[0]}: run `just phase0 recipe={missing[0]} raw=...`",
               file=sys.stderr)
         return 2
-    out = ROOT / given["out"]
-    out.mkdir(parents=True, exist_ok=True)
-    lease, good = Lease(float(given["minutes"]), out, tiny, passed), True
+    lease, good = Lease(float(given["minutes"]), ROOT / given["out"], tiny, passed), True
     try:
         for name in names:
             if lease.done(named[name]):

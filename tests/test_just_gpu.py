@@ -84,12 +84,18 @@ def test_results_logs_and_weights_come_home_after_each_step(here):
         (run / "recipe.json").write_text("{}")
         (run / "metrics.jsonl").write_text("")
         torch.save({"model": {"w": torch.ones(size), "n": torch.ones(2, dtype=torch.long)}}, run / "final.pt")
+    for recipe, name in (("base", "result.json"), ("base", "log.txt"), ("failed", "log.txt")):
+        path = folder / "runs" / recipe / "tiny-xsub" / "seed0" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
     steps(a="print('hello')")
     assert main([]) == 0
     with tarfile.open(folder / "build" / "gpu" / "results.tar") as tar:
         assert {"a.log", "runs/B0/tiny-xsub/seed0/recipe.json", "runs/base/tiny-xsub/seed0/metrics.jsonl"} <= set(
             tar.getnames())
         assert tar.extractfile("a.log").read() == b"hello\n"
+        assert [name for name in tar.getnames() if "log.txt" in name] == ["runs/failed/tiny-xsub/seed0/log.txt"]
+    assert not list((folder / "build" / "gpu").glob("*.log")), "few files come home"
     with tarfile.open(folder / "build" / "gpu" / "students.tar") as tar:
         assert tar.getnames() == ["runs/lite_nano/tiny-xsub/seed0/final.pt"]
     state = torch.load(folder / "build" / "gpu" / "weights-base-tiny-xsub-seed0.pt", weights_only=True)["model"]

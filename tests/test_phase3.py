@@ -14,7 +14,7 @@ import torch
 from conftest import write_store
 from hypothesis import given
 from hypothesis import strategies as st
-from p3_maskclr import MaskCLR, Pairs, pretrain_loss, region_masks
+from p3_maskclr import MaskCLR, Pairs, pretrain_loss, region_masks, region_table
 from recipe import Pretrain, load_config
 from run import ClipStore, build_model
 from test_phase2 import log
@@ -35,7 +35,7 @@ def maskclr() -> MaskCLR:
 
 def masks_of(B: int, M: int = 1, seed: int = 3) -> torch.Tensor:
     """Masks (B, M, 25) that hide 60 % of the joints."""
-    return region_masks(SKELETONS["ntu25"], 0.6, seed, torch.arange(B * M)).view(B, M, 25)
+    return region_masks(region_table(SKELETONS["ntu25"]), 0.6, seed, torch.arange(B * M)).view(B, M, 25)
 
 
 def squared_errors(rebuilt, x, hidden, recorded_only: bool = False) -> torch.Tensor:
@@ -53,7 +53,7 @@ def squared_errors(rebuilt, x, hidden, recorded_only: bool = False) -> torch.Ten
 @given(st.sampled_from(sorted(SKELETONS)), st.floats(0.1, 0.9), st.integers(0, 999))
 def test_masks_cover_the_share_to_a_joint_by_whole_regions_but_one(name, share, seed):
     skeleton = SKELETONS[name]
-    masks = region_masks(skeleton, share, seed, torch.arange(40))
+    masks = region_masks(region_table(skeleton), share, seed, torch.arange(40))
     assert masks.shape == (40, skeleton.num_joints) and masks.dtype == torch.bool
     assert abs(masks.sum(1) - share * skeleton.num_joints).max() <= 1
     region = {v: r for r, joints in skeleton.regions.items() for v in joints}
@@ -67,12 +67,13 @@ def test_masks_cover_the_share_to_a_joint_by_whole_regions_but_one(name, share, 
 
 def test_masks_favour_no_side_and_differ_from_clip_to_clip():
     skeleton = SKELETONS["ntu25"]
-    masks = torch.cat([region_masks(skeleton, 0.6, seed, torch.arange(1000)) for seed in range(20)]).float()
+    table = region_table(skeleton)
+    masks = torch.cat([region_masks(table, 0.6, seed, torch.arange(1000)) for seed in range(20)]).float()
     left, right = (masks[:, list(skeleton.regions[f"{side}_arm"])].mean() for side in ("left", "right"))
     assert abs(left - right) < 0.02
     assert (masks.mean(0) - 0.6).abs().max() < 0.03, "every joint is hidden equally often"
     assert len(masks.unique(dim=0)) > 100
-    alone, of_nine = (region_masks(skeleton, 0.6, 0, index) for index in (torch.tensor([7]), torch.arange(9)))
+    alone, of_nine = (region_masks(table, 0.6, 0, index) for index in (torch.tensor([7]), torch.arange(9)))
     assert torch.equal(alone, of_nine[7:8])
 
 

@@ -415,6 +415,21 @@ def test_a_continued_run_remembers_its_best_epoch(tmp_path, monkeypatch):
     resumes("sgd", [2, 4, 8, 12], tmp_path, monkeypatch, score)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_run_continued_on_another_device_has_the_optimiser_that_suits_this_one(name, tmp_path):
+    cfg = quick(optimizer=name)
+    fit(Toy(), Clips(), loss_fn, cfg, tmp_path, RECIPE)
+    state = load_checkpoint(tmp_path / "last.pt")
+    saved = state["optimizer"]["param_groups"]
+    want = [(group["fused"], group["foreach"]) for group in saved]
+    for group in saved:
+        group.update(fused=True, foreach=True)  # as a GPU may have left it
+    torch.save(state, tmp_path / "last.pt")
+    run = last.Training(Toy(), loss_fn, cfg, tmp_path, RECIPE, 0, 3, {})
+    assert [(group["fused"], group["foreach"]) for group in run.optimizer.param_groups] == want
+    assert run.optimizer.state, "the moments are those of the run"
+
+
 def test_a_finished_run_called_again_trains_no_further(tmp_path):
     first = weights(fit(Toy(), Clips(), loss_fn, quick(average="swa"), tmp_path, RECIPE))
     again = fit(Toy(1), Clips(), lambda m, b: 1 // 0, quick(average="swa"), tmp_path, RECIPE)
