@@ -121,11 +121,12 @@ def attention_speed(entries: dict, exports: dict, bench: dict) -> str:
 
 
 def against(entries: dict, exports: dict, bench: dict, results: str = "results") -> str:
-    """Training steps before and after, of `just bench against=COMMIT`: time on a CPU as a ratio, and launches."""
+    """Training steps before and after, of `just bench against=COMMIT`: time on a CPU as a ratio, memory, launches."""
     x = read_json(ROOT / results / "bench-against.json")
     rows = [{"step": case["name"], "clips": str(case["clips"]), "times as fast": f"{case['ratio']:.2f}",
              "from": f"{min(case['ratios']):.2f}", "to": f"{max(case['ratios']):.2f}",
-             "launches before": f"{case['before']['launches']:,}", "now": f"{case['after']['launches']:,}"}
+             "peak MB before": f"{case['before']['peak_MB']:.0f}", "MB now": f"{case['after']['peak_MB']:.0f}",
+             "launches before": f"{case['before']['launches']:,}", "launches now": f"{case['after']['launches']:,}"}
             for case in x["steps"]]
     return rows_of(list(rows[0]), rows) + f"\n\n`{x['command']}`: {x['device']}, torch {x['torch']}."
 
@@ -368,11 +369,15 @@ BLOCKS = {"headline": headline, "peers": peers, "speed": speed, "lite-speed": li
           "teacher-share": teacher_share, "exports": exported, "measured": measured, "distilled": distilled,
           "ablation": ablation, "verdicts": verdicts, "robust": robust, "small-sets": small_sets, "networks": networks,
           "in-browser": in_browser, "taught": taught}
-BLOCK = re.compile(r"(<!-- table: ([\w-]+)((?: \w+=\w+)*) -->\n).*?(<!-- end -->)", re.S)
+MARK = r"<!-- table: "
+BLOCK = re.compile(rf"({MARK}([\w-]+)((?: \w+=[\w.-]+)*) -->\n)(?:(?!{MARK}).)*?(<!-- end -->)", re.S)
 
 
 def filled(text: str, entries: dict, exports: dict, results: Path) -> str:
-    """A README's text with each block between its markers rendered anew; ValueError for a block that is unknown."""
+    """A README's text with each block between its markers rendered anew; ValueError for one that cannot be."""
+    odd = re.search(rf"^{MARK}.*", BLOCK.sub("", text), re.M)
+    if odd:
+        raise ValueError(f"{odd[0]!r}: has no `<!-- end -->` before the next table, or words other than key=value")
     others = [read_json(path) for path in sorted(results.glob("bench-*.json"))]
     bench = read_json(results / "bench.json") | {"gpus": [other for other in others if "cases" in other]}
 

@@ -1,5 +1,5 @@
-"""Training steps of this code against those of an earlier commit, on one CPU thread: times as ratios of one run, and
-how many operations a step launches.
+"""Training steps of this code against those of an earlier commit, on one CPU thread: times as ratios of one run, the
+memory by which a step raises its process's peak, and how many operations it launches.
 
     just bench against=COMMIT [networks=lite_nano,base] [out=results/bench-against.json]
 
@@ -10,6 +10,7 @@ has M = 2, and a second body in every fourth clip, as in NTU RGB+D (11 of its 60
 from __future__ import annotations
 
 import io
+import json
 import os
 import statistics
 import subprocess
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bench import cpu_seconds
+from bench import speed_and_memory
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,26 +81,25 @@ def distilling_step(clips: int) -> Callable[[], None]:
     return step_of(model, loss_fn, batch)
 
 
-def seconds_and_launches(case: str) -> tuple[float, int]:
-    """CPU seconds of a step, and its operations; called in a process that imports the one code or the other."""
+def cost(case: str) -> dict:
+    """ms a clip, peak_MB and launches of a step; called in a process that imports the one code or the other."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     step = distilling_step(CASES[case]) if case == "phase 2" else plain_step(case, CASES[case])
-    seconds = cpu_seconds(step, 0.5, 3)
+    speed = speed_and_memory(step, CASES[case], 3)
     with Launches() as launches:
         step()
-    return seconds, launches.count.total()
+    return {"ms": 1000 / speed["clips_per_cpu_s"], "peak_MB": speed["peak_MB"], "launches": launches.count.total()}
 
 
-def measured(code: Path, case: str) -> tuple[float, int]:
+def measured(code: Path, case: str) -> dict:
     path = os.pathsep.join(map(str, (code, code / "phases", ROOT / "tests")))
-    program = f"import bench_against; print(*bench_against.seconds_and_launches({case!r}))"
+    program = f"import bench_against, json; print(json.dumps(bench_against.cost({case!r})))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=code,
                           env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path})
     if done.returncode:
         raise ValueError(f"{case} at {code}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    seconds, launches = done.stdout.splitlines()[-1].split()
-    return float(seconds), int(launches)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def unpack(revision: str, folder: Path) -> str:
@@ -116,21 +116,22 @@ def unpack(revision: str, folder: Path) -> str:
 
 
 def table(revision: str, networks: list[str]) -> list[dict]:
-    """Measure and print. A list of {name, against, clips, before, after, ratio, ratios}: ms a clip and launches."""
+    """Measure and print. A list of {name, against, clips, before, after, ratio, ratios}; the two sides as of `cost`."""
     if unknown := [name for name in networks if name not in CASES]:
         raise ValueError(f"networks={unknown[0]}: one or more of {', '.join(CASES)}")
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         name = unpack(revision, Path(folder))
-        print(f"| step | clips | {name}: ms a clip | now | times as fast | {name}: launches | now |")
-        print("|---" * 7 + "|", flush=True)
+        print(f"| step | clips | ms a clip: {name} | now | times as fast | peak MB: {name} | now | launches: {name} "
+              "| now |")
+        print("|---" * 9 + "|", flush=True)
         for case in networks:
             turns = [(measured(Path(folder), case), measured(ROOT, case)) for _ in range(TURNS)]
-            ratios = [before[0] / after[0] for before, after in turns]
-            sides = [{"ms": 1000 * statistics.median(turn[i][0] for turn in turns) / CASES[case],
-                      "launches": turns[0][i][1]} for i in (0, 1)]
+            ratios = [before["ms"] / after["ms"] for before, after in turns]
+            sides = [{key: statistics.median(turn[i][key] for turn in turns) for key in turns[0][i]} for i in (0, 1)]
             cases.append({"name": case, "against": name, "clips": CASES[case], "before": sides[0], "after": sides[1],
                           "ratio": statistics.median(ratios), "ratios": ratios})
             print(f"| {case} | {CASES[case]} | {sides[0]['ms']:.1f} | {sides[1]['ms']:.1f} | {cases[-1]['ratio']:.2f} "
+                  f"| {sides[0]['peak_MB']:.0f} | {sides[1]['peak_MB']:.0f} "
                   f"| {sides[0]['launches']:,} | {sides[1]['launches']:,} |", flush=True)
     return cases

@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import blocks
@@ -280,7 +281,7 @@ def test_csv_parses_back_to_every_number(here):
     sd = math.sqrt(((90 - mean) ** 2 + (94 - mean) ** 2 + (92.5 - mean) ** 2) / 2)
     assert float(got["top1"]) == pytest.approx(mean) and float(got["top1 sd"]) == pytest.approx(sd)
     assert float(got["top1_clean"]) == pytest.approx(mean - 1)
-    assert got["top1 by seed"] == "90.0; 94.0; 92.5" and got["seeds"] == "3"
+    assert got["top1 by seed"] == "90.0; 94.0; 92.5" and got["seeds"] == got["runs"] == "3"
     cells = ("params", "params_per_stream", "streams", "macs")
     assert [got[c] for c in cells] == ["173826", "173826", "4", "53976000"]
     demo = ours["demonstration"]
@@ -310,9 +311,10 @@ def test_exports_are_collected_into_the_file_the_table_reads(here, capsys):
     report = {"recipe": "lite_nano", "dataset": "nw_ucla", "split": "xview", "params": 48042,
               "fp32": {"top1": 92.5, "bytes": 226915}, "w8": {"top1": 92.5, "bytes": 122719, "drop": 0.0},
               "int8": {"top1": 92.2, "bytes": 144708, "drop": 0.3, "drop_ci95": [-1.0, 1.5]}}
-    for folder, data in (("a", "nw_ucla"), ("b", "synthetic")):
+    for folder, data, split in (("a", "nw_ucla", "xview"), ("b", "synthetic", "xview"), ("c", "nw_ucla", "all")):
         (here / "exports" / folder).mkdir(parents=True)
-        (here / "exports" / folder / "report.json").write_text(json.dumps({**report, "dataset": data}))
+        there = json.dumps({**report, "dataset": data, "split": split})
+        (here / "exports" / folder / "report.json").write_text(there)
     assert table.main(["collect"]) == 0
     assert [p.name for p in (here / "results").iterdir()] == ["lite_nano--nw_ucla-export.json"]
     assert json.loads((here / "results" / "lite_nano--nw_ucla-export.json").read_text()) == report
@@ -332,6 +334,8 @@ def test_ensembles_are_collected_with_their_streams_and_shown_from_the_file(here
 def test_a_run_folder_that_was_moved_aside_is_left_out(here, capsys):
     result("L0", 80.0)
     result("L0", 10.0, folder="L0-old")
+    shutil.copytree(here / "runs/L0-old/nw_ucla-xview/seed0", here / "runs/L0/nw_ucla-xview/seed0.old")
+    shutil.copytree(here / "runs/L0-old/nw_ucla-xview", here / "runs/L0/nw_ucla-xview.old")
     assert [r for rows in tables(capsys, "data=nw_ucla").values() for r in rows if "10.0" in r.values()] == []
 
 
@@ -400,6 +404,16 @@ def test_an_unknown_block_is_named_and_the_page_stays(here):
     with pytest.raises(ValueError, match="did you mean 'exports'"):
         table.main(["table", f"results={ROOT / 'results'}", "into=page.md"])
     assert (here / "page.md").read_text() == "<!-- table: export -->\n<!-- end -->\n"
+
+
+@pytest.mark.parametrize("text", [
+    "<!-- table: teacher-share -->\nMy prose\n<!-- table: exports -->\nold\n<!-- end -->\n",
+    "<!-- table: exports data -->\nold\n<!-- end -->\n", "<!-- table: exports -->\nold\n"])
+def test_a_marker_that_cannot_be_rendered_is_named_and_the_page_stays(text, here):
+    (here / "page.md").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(text.splitlines()[0])):
+        table.main(["table", f"results={ROOT / 'results'}", "into=page.md"])
+    assert (here / "page.md").read_text() == text
 
 
 def test_the_table_of_faults_counts_what_the_files_say(tmp_path, monkeypatch):
