@@ -161,11 +161,11 @@ def by_seed(e: dict, key: str) -> dict[int | None, float]:
 def paired(e: dict | None, reference: dict | None, key: str = "top1") -> list[float]:
     """Differences to a reference row in points, one for each seed that both have; the means' alone if they share none.
 
-    Empty if the two commands changed different things, such as the epochs or the number of frames; another teacher is
-    what a row of distillation is about.
+    Empty if the two commands changed different things, such as the epochs or the number of frames; a teacher and SWA's
+    rate are what rows of distillation and of SWA are about, and nothing else reads them.
     """
     def conditions(e: dict) -> tuple[list, set]:
-        return sorted(w for w in overrides(e) if not w.startswith("distil.")), set(values(e, "epochs"))
+        return sorted(w for w in overrides(e) if not w.startswith(("distil.", "train.swa_"))), set(values(e, "epochs"))
 
     if not values(e, key) or not values(reference, key) or e is reference or conditions(e) != conditions(reference):
         return []

@@ -127,8 +127,9 @@ def test_a_row_measured_on_another_view_has_no_difference_and_one_with_another_t
     result("L1", 85.0, command="just phase1 recipe=L1 data=nw_ucla view.frames=16 seed=0")
     result("L10", 86.0, command="just phase2 recipe=L10 data=nw_ucla distil.teacher=lite_small seed=0")
     result("L11", 87.0, command="just phase2 recipe=L11 data=nw_ucla distil.teacher=lite_small train.lr=0.05 seed=0")
+    result("L9", 88.0, command="just phase1 recipe=L9 data=nw_ucla train.swa_lr=0 seed=0")
     rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
-    assert [row(rows, name)["to L0"] for name in ("L1", "L10", "L11")] == ["", "+6.0", ""]
+    assert [row(rows, name)["to L0"] for name in ("L1", "L9", "L10", "L11")] == ["", "+8.0", "+6.0", ""]
 
 
 def test_seeds_that_start_each_from_a_run_of_its_own_are_one_row(here, capsys):
