@@ -6,11 +6,10 @@
     just ablation rows=base streams=all jobs=4              LAST-Base's four streams side by side, then their average
     just ablation rows=all dry=true                         print what would be done
 
-In:  rows=B, L, P, all (these three) or recipes. Phase 2 trains a recipe with a teacher, phase 3 one without labels,
-     phase 1 the others. jobs=N runs
-     at most N side by side: each is a process with its share of the CPU's threads; several GPUs take turns, unless
-     device=cuda:N or gpus=N is given. A run whose teacher, init, streams or gate are among the runs waits for them.
-     force=true pretrains whatever phase 2 reached.
+In:  rows=B, L, P, all (these three) or recipes. Phase 2 trains a recipe with a teacher, phase 3 one without labels
+     (force=true: whatever phase 2 reached), phase 1 the others. jobs=N runs at most N side by side: each is a process
+     with its share of the CPU's threads; several GPUs take turns, unless device=cuda:N or gpus=N is given. A run whose
+     teacher, init, streams or gate are among the runs waits for them.
 Out: the runs, as these phases leave them; log.txt in each run folder has what the phase printed. Standard output has
      one line when a run starts, moves (every minute: epoch, loss, time left) and ends, then what was done, skipped and
      failed. All rows run with the first seed, then with the second.

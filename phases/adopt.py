@@ -56,9 +56,9 @@ def oddities(seen: Seen) -> list[str]:
         if reason.startswith("assumed"):
             found.append(f"{key} = {getattr(as_recorded, key)} is {reason}; draw a clip and look")
     if rule:
-        labels = {c.label for c in seen.clips + seen.rest}
-        trained = {c.label for c in seen.clips + seen.rest if getattr(c, rule["field"]) in rule["train"]}
-        tested = {c.label for c in seen.clips + seen.rest if getattr(c, rule["field"]) not in rule["train"]}
+        labels = {c.label for c in seen.all_clips}
+        trained = {c.label for c in seen.all_clips if getattr(c, rule["field"]) in rule["train"]}
+        tested = {c.label for c in seen.all_clips if getattr(c, rule["field"]) not in rule["train"]}
         for side, there in (("training", trained), ("test", tested)):
             names = [repr(seen.class_of(label)) for label in sorted(labels - there)]
             if names:
@@ -106,7 +106,7 @@ def odd_sizes(seen: Seen) -> list[str]:
 
 def protocol(seen: Seen) -> tuple[str, dict | None, str]:
     """(split, rule or None if the recordings bring it, a sentence)."""
-    brought = sorted({split for c in seen.clips + seen.rest for split in c.splits})
+    brought = sorted({split for c in seen.all_clips for split in c.splits})
     if brought:
         return brought[0], None, "the split that the recordings bring"
     people = seen.subjects
@@ -117,7 +117,7 @@ def protocol(seen: Seen) -> tuple[str, dict | None, str]:
     why = "All are of one person: how well others are recognised is not tested" if people else \
         "Nobody said whose clips they are: the same people train and test, which flatters the network. Give " \
         "labels.csv a column subject"
-    first, *others = sorted({c.replication for c in seen.clips + seen.rest})
+    first, *others = sorted({c.replication for c in seen.all_clips})
     if not others:
         raise ValueError("nothing tells training from test clips: they have one person, one replication and no split")
     if (first, others[-1]) == (0, 3):
@@ -127,11 +127,11 @@ def protocol(seen: Seen) -> tuple[str, dict | None, str]:
 
 def training_clips(seen: Seen, split: str, rule: dict | None) -> int:
     if rule is None:
-        number = sum(c.splits.get(split) == 0 for c in seen.clips + seen.rest)
+        number = sum(c.splits.get(split) == 0 for c in seen.all_clips)
         if not number:
             raise ValueError(f"the split {split!r} that the recordings bring has no training clip")
         return number
-    return max(1, sum(getattr(c, rule["field"]) in rule["train"] for c in seen.clips + seen.rest))
+    return max(1, sum(getattr(c, rule["field"]) in rule["train"] for c in seen.all_clips))
 
 
 def recipe_text(name: str, raw: Path, seen: Seen) -> str:
@@ -152,7 +152,7 @@ def recipe_text(name: str, raw: Path, seen: Seen) -> str:
     trunk, pairs = seen.skeleton.trunk is not None, bool(seen.skeleton.pairs)
     own = seen.skeleton.name not in SKELETONS or SKELETONS[seen.skeleton.name] != seen.skeleton
     lines = [
-        f"# {name}: {len(seen.clips + seen.rest)} clips, adopted from {raw.name}.",
+        f"# {name}: {len(seen.all_clips)} clips, adopted from {raw.name}.",
         "# Written by `just adopt`; every line may be changed.",
         ("raw = " + json.dumps(str(raw), ensure_ascii=False), "the recordings"), "",
         "[data]",
@@ -227,7 +227,7 @@ def main(argv: list[str]) -> int:
         raise
     people = f"{len(seen.subjects)} people" if seen.subjects else "nobody says whose"
     lost = f"; {len(seen.skips)} could not be read" if seen.skips else ""
-    print(f"saw      {len(seen.clips + seen.rest)} clips of {len(seen.classes)} classes, {people}, "
+    print(f"saw      {len(seen.all_clips)} clips of {len(seen.classes)} classes, {people}, "
           f"{seen.skeleton.num_joints} joints{lost}")
     others = [s.name for s in SKELETONS.values() if s.num_joints == seen.skeleton.num_joints and s != seen.skeleton]
     perhaps = f" (or skeleton={', '.join(others)}?)" if others and not seen.named else ""

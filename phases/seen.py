@@ -44,14 +44,18 @@ class Seen:
         return np.array([c.joints.shape[1] for c in self.clips])
 
     @property
+    def all_clips(self) -> list[Clip]:
+        return self.clips + self.rest
+
+    @property
     def subjects(self) -> list[int]:
         """The people; none if nobody says whose clips they are."""
-        people = sorted({c.subject for c in self.clips + self.rest})
+        people = sorted({c.subject for c in self.all_clips})
         return people if people != [0] else []
 
     def class_of(self, label: int) -> str:
         """The name of a class by its label, which may count from 1; the label itself if no class has it."""
-        names = dict(enumerate(self.classes, int(max(c.label for c in self.clips + self.rest) == len(self.classes))))
+        names = dict(enumerate(self.classes, int(max(c.label for c in self.all_clips) == len(self.classes))))
         return names.get(label, str(label))
 
 
