@@ -395,7 +395,7 @@ def start_processes(cfg: Config, argv: list[str]) -> int | None:
         return None
     device = cfg.torch_device.type
     if ":" in cfg.device:
-        raise ValueError(f"device = {cfg.device!r}: gpus = {cfg.gpus} are the first ones; give device=cuda")
+        raise ValueError(f"device = {cfg.device!r}: gpus = {cfg.gpus} takes the first ones: give no number")
     if device == "cuda" and cfg.gpus > torch.cuda.device_count():
         raise ValueError(f"gpus = {cfg.gpus}: this machine has {torch.cuda.device_count()}")
     if device == "cpu" and cfg.device != "cpu":

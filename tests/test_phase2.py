@@ -17,6 +17,7 @@ from conftest import write_store
 from hypothesis import given
 from hypothesis import strategies as st
 from p2_distill import Distilled, Teacher, distil_loss, make_distilled, soft_loss
+from protocols import XSUB60, XSUB120
 from recipe import Distil, load_config
 from run import build_model, check_leakage
 from test_losses import rows
@@ -406,6 +407,7 @@ def test_a_teacher_that_saw_what_is_held_out_here_is_one_line(phase2):
     (("ntu120", "xsub"), ("ntu60", "xsub"), False), (("ntu60", "xsub"), ("nw_ucla", "xview"), False),
     (("ntu60", "xview"), ("ntu60", "all"), False), (("ntu60", "all"), ("ntu60", "xsub"), True)])
 def test_clips_of_ntu_60_are_clips_of_ntu_120_and_nothing_is_held_out_of_all(theirs, ours, told):
+    assert set(XSUB60) == set(XSUB120) & set(range(1, 41)), "so xsub of one and of the other hold out the same people"
     recipe = {"data": {"name": theirs[0], "split": theirs[1], "validate": {}}}
     cfg = load_config(["recipe=lite_nano", f"data={ours[0]}", f"data.split={ours[1]}"])
     with pytest.raises(ValueError, match="held out here") if told else contextlib.nullcontext():

@@ -154,7 +154,7 @@ def test_bad_input_is_one_line_with_several_processes_too(folder):
 
 
 @pytest.mark.parametrize("argv,message", [(["gpus=2"], "gpus = 2: this machine has none; give device=cpu"),
-                                          (["gpus=2", "device=cpu:0"], "gpus = 2 are the first ones; give device=cuda"),
+                                          (["gpus=2", "device=cpu:0"], "gpus = 2 takes the first ones"),
                                           (["gpus=0"], "gpus = 0: must lie in")])
 def test_gpus_that_are_not_there_are_named(argv, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
