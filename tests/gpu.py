@@ -60,11 +60,12 @@ STEPS = [
     Step("bench", ("tests/bench.py device=cuda compile=false",), "networks=lite_nano out="),
     Step("fp32", ("tests/bench.py device=cuda compile=false amp=fp32",), "networks=lite_nano out="),
     Step("B_utd", (f"{ABLATION}base,{B_ROWS} data=utd_mhad jobs=14 {BASE} train.epochs=40",), NARROW),
+    # NARROW as in B_utd: both hold base
     Step("L_utd", (f"{ABLATION}last_e data=utd_mhad", f"{ABLATION}base streams=all data=utd_mhad jobs=4 {BASE} "
                    "train.epochs=40",
                    f"{ABLATION}L10,L11,lite_small_base,lite_nano_base data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=8",
                    f"{ABLATION}maskclr_small data=utd_mhad train.epochs=25 pretrain.gate=100 seeds=0,1,2 jobs=3",
-                   f"{ABLATION}L12 data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=3"), NARROW),  # like B_utd: both hold base
+                   f"{ABLATION}L12 data=utd_mhad train.epochs=25 seeds=0,1,2 jobs=3"), NARROW),
     Step("L_ucla", (f"{ABLATION}L0,L3,L5,L6,L7,L8 data=nw_ucla train.epochs=40 seeds=0,1,2 jobs=8",), SMALL),
     Step("B_ucla", (f"{ABLATION}{B_ROWS} data=nw_ucla jobs=13 {BASE} train.epochs=100",), NARROW),
     Step("compiled", ("tests/bench.py device=cuda compile=only",), "networks=lite_nano out="),
