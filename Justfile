@@ -13,108 +13,108 @@ default:
 # your own recordings -> a recipe, every line explained: just adopt raw=FOLDER_OR_FILE [name=mine] [skeleton=NAME]
 [no-exit-message]
 adopt *args:
-    @"{{python}}" phases/adopt.py "$@"
+    @"{{python}}" -m phases.adopt "$@"
 
 # raw skeletons -> clip store: just phase0 recipe=nw_ucla raw=FOLDER
 [no-exit-message]
 phase0 *args:
-    @"{{python}}" phases/p0_preprocess.py "$@"
+    @"{{python}}" -m phases.p0_preprocess "$@"
 
 # train and test one network: just phase1 recipe=lite_small [data=nw_ucla] [seed=1] [key.sub=value ...]
 [no-exit-message]
 phase1 *args:
-    @"{{python}}" phases/p1_train.py "$@"
+    @"{{python}}" -m phases.p1_train "$@"
 
 # distil a trained teacher into LAST-Lite: just phase2 recipe=lite_small_base [distil.teacher=RECIPE_OR_FOLDER,...]
 [no-exit-message]
 phase2 *args:
-    @"{{python}}" phases/p2_distill.py "$@"
+    @"{{python}}" -m phases.p2_distill "$@"
 
 # pretrain LAST-Lite's encoder without labels: just phase3 recipe=maskclr_small [force=true]
 [no-exit-message]
 phase3 *args:
-    @"{{python}}" phases/p3_maskclr.py "$@"
+    @"{{python}}" -m phases.p3_maskclr "$@"
 
 # export a finished run as ONNX and verify each file: just phase4 recipe=lite_small [format=tflite] [causal=true]
 [no-exit-message]
 phase4 *args:
-    @"{{python}}" phases/p4_export.py "$@"
+    @"{{python}}" -m phases.p4_export "$@"
 
 # name the action in a clip with an exported file: just predict model=FILE.onnx clip=FILE_OR_FOLDER, or stream=true
 [no-exit-message]
 predict *args:
-    @"{{python}}" phases/predict.py "$@"
+    @"{{python}}" -m phases.predict "$@"
 
 # a web page that recognises actions from a webcam: just page model=FILE.onnx[,FILE.onnx] out=page/ [serve=8000]
 [no-exit-message]
 page *args:
-    @"{{python}}" phases/page.py "$@"
+    @"{{python}}" -m phases.page "$@"
 
 # judge a pretrained encoder: just probe recipe=probe_linear|probe_finetune|probe_10|probe_1 init=RECIPE_OR_FOLDER
 [no-exit-message]
 probe *args:
-    @"{{python}}" phases/probe.py "$@"
+    @"{{python}}" -m phases.probe "$@"
 
 # describe a network, a skeleton or an exported file: just info recipe=lite_small | skeleton=ntu25 | model=utd_mhad
 [no-exit-message]
 info *args:
-    @"{{python}}" phases/info.py "$@"
+    @"{{python}}" -m phases.info "$@"
 
 # draw one clip: just show clip=NAME_OR_FILE out=clip.gif [store=FOLDER] [model=FILE.onnx]
 [no-exit-message]
 show *args:
-    @"{{python}}" phases/show.py "$@"
+    @"{{python}}" -m phases.show "$@"
 
 # many trainings, some side by side: just ablation rows=B (L, P, all, B0,lite_nano) [seeds=0,1,2] [jobs=2] [dry=true]
 [no-exit-message]
 ablation *args:
-    @"{{python}}" phases/ablation.py "$@"
+    @"{{python}}" -m phases.ablation "$@"
 
 # tables from runs/ and results/: just table [data=nw_ucla] [show=L,rest] [format=csv] [out=FILE] | into=README.md
 [no-exit-message]
 table *args:
-    @"{{python}}" phases/table.py table "$@"
+    @"{{python}}" -m phases.table table "$@"
 
 # one HTML page about a run, with its curves, confusions and wrong clips: just report recipe=lite_nano data=nw_ucla
 [no-exit-message]
 report *args:
-    @"{{python}}" phases/report.py "$@"
+    @"{{python}}" -m phases.report "$@"
 
 # finished runs and exports -> results/*.json, one file a row
 [no-exit-message]
 collect *args:
-    @"{{python}}" phases/table.py collect "$@"
+    @"{{python}}" -m phases.table collect "$@"
 
 # the whole pipeline in minutes on clips it makes itself; everything lies under runs/demo, pictures too
 demo:
-    @"{{python}}" phases/p0_preprocess.py recipe=synthetic
-    @"{{python}}" phases/p1_train.py recipe=lite_small data=synthetic out=runs/demo
-    @"{{python}}" phases/p1_train.py recipe=lite_nano data=synthetic out=runs/demo
-    @"{{python}}" phases/p2_distill.py recipe=lite_nano_small data=synthetic out=runs/demo
-    @"{{python}}" phases/table.py table runs=runs/demo results= show=rest
-    @"{{python}}" phases/show.py clip=@each store=stores/synthetic out=runs/demo/clips.png
-    @"{{python}}" phases/p4_export.py recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports \
+    @"{{python}}" -m phases.p0_preprocess recipe=synthetic
+    @"{{python}}" -m phases.p1_train recipe=lite_small data=synthetic out=runs/demo
+    @"{{python}}" -m phases.p1_train recipe=lite_nano data=synthetic out=runs/demo
+    @"{{python}}" -m phases.p2_distill recipe=lite_nano_small data=synthetic out=runs/demo
+    @"{{python}}" -m phases.table table runs=runs/demo results= show=rest
+    @"{{python}}" -m phases.show clip=@each store=stores/synthetic out=runs/demo/clips.png
+    @"{{python}}" -m phases.p4_export recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports \
         || [ $? = 1 ]  # INT8 lost a point here, and phase 4 has said so
-    @"{{python}}" phases/predict.py model=runs/demo/exports/lite_nano_small/model.int8.onnx \
+    @"{{python}}" -m phases.predict model=runs/demo/exports/lite_nano_small/model.int8.onnx \
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
-    @"{{python}}" phases/show.py model=runs/demo/exports/lite_nano_small/model.int8.onnx \
+    @"{{python}}" -m phases.show model=runs/demo/exports/lite_nano_small/model.int8.onnx \
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton out=runs/demo/clip.gif
-    @"{{python}}" phases/report.py recipe=lite_nano_small data=synthetic out=runs/demo html=runs/demo/report.html
+    @"{{python}}" -m phases.report recipe=lite_nano_small data=synthetic out=runs/demo html=runs/demo/report.html
 
 # measure parsing, view and network rates as ratios in one run, into results/bench.json
 [no-exit-message]
 bench *args:
-    @OMP_WAIT_POLICY=PASSIVE "{{python}}" tests/bench.py "$@"
+    @OMP_WAIT_POLICY=PASSIVE "{{python}}" tests/tools/bench.py "$@"
 
 # mutated inputs against every reader and loader: just fuzz [seconds=60] [seed=0] [targets=ntu,pickle] [out=FILE]
 [no-exit-message]
 fuzz *args:
-    @OMP_NUM_THREADS=1 "{{python}}" tests/fuzz.py "$@"
+    @OMP_NUM_THREADS=1 "{{python}}" tests/tools/fuzz.py "$@"
 
 # every phase interrupted in every way: just torture [rounds=50] [phases=0,1] [out=FILE]; ntu=true: NTU at full size
 [no-exit-message]
 torture *args:
-    @OMP_NUM_THREADS=1 "{{python}}" tests/torture.py "$@"
+    @OMP_NUM_THREADS=1 "{{python}}" tests/tools/torture.py "$@"
 
 # all tests, up to four side by side
 test *args:
@@ -122,12 +122,12 @@ test *args:
 
 # networks, view, attention and phases on a GPU against the CPU (LAST_GPU=cpu rehearses them)
 test-gpu *args:
-    @"{{python}}" -m pytest -o addopts=-q tests/test_gpu.py "$@"
+    @"{{python}}" -m pytest -o addopts=-q tests/last/test_gpu.py "$@"
 
 # all that a GPU is needed for, in the order of its worth: just gpu [minutes=15] [tiny=true]
 [no-exit-message]
 gpu *args:
-    @"{{python}}" tests/gpu.py "$@"
+    @"{{python}}" tests/tools/gpu.py "$@"
 
 # ruff
 lint:

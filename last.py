@@ -35,23 +35,16 @@ arXiv:2208.10741); HI-GCN (Zhang et al., Sci. Rep. 2025, doi:10.1038/s41598-025-
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import math
 import os
-import re
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-
-# oneDNN caches compiled kernels per input shape. Training drops absent second bodies, so two-body batches all differ in
-# shape, and the default cache grows to gigabytes.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 import numpy as np
 import torch
@@ -60,248 +53,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None
+from phases.common.files import atomic, locked, read_log, write_json
+from skeletons import Skeleton
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 1. Skeletons
-# ---------------------------------------------------------------------------------------------------------------------
-
-SIDES = {"l": "left", "r": "right", "left": "left", "right": "right"}
-
-
-def spaced(joint: str) -> str:
-    """A joint's name in one spelling: LeftShoulder, left_shoulder, LShoulder and shoulder_l become `left shoulder`."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", re.sub("[_.-]", " ", joint)).lower().split()
-    sides = [SIDES[word] for word in words if word in SIDES]
-    if len(sides) == 1 < len(words):
-        words = sides + [word for word in words if word not in SIDES]
-    return " ".join(words)
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """A body as data; joints are numbered from 0.
-
-    parents[v] is the joint nearer to the root; the root is its own parent. Regions are disjoint and cover all joints;
-    the names of arms and legs end in arm and leg (for region_shift, which rotates a region's joints in their order).
-    Pairs are (left, right) joints; if empty, they are derived from the joints' names.
-    """
-    name: str
-    joints: tuple[str, ...]
-    parents: tuple[int, ...]
-    regions: dict[str, tuple[int, ...]]
-    pairs: tuple[tuple[int, int], ...] = ()
-
-    def __post_init__(self):
-        V, where = len(self.joints), f"skeleton {self.name!r}"
-        if V < 2 or len(set(self.joints)) != V:
-            raise ValueError(f"{where}: needs at least 2 joints, all of different names")
-        if len(self.parents) != V:
-            raise ValueError(f"{where}: {len(self.parents)} parents for {V} joints; give one each, the root is its own")
-        self._check_tree(where)
-        members = [v for region in self.regions.values() for v in region]
-        if sorted(members) != list(range(V)):
-            twice = {v for v in members if members.count(v) > 1}
-            odd = sorted(set(range(V)) ^ set(members)) or sorted(twice)  # joints missing or unknown, else listed twice
-            raise ValueError(f"{where}: every joint must stand in exactly one region; look at joints {odd}")
-        paired = [v for pair in self.pairs for v in pair]
-        if len(set(paired)) != len(paired) or any(not 0 <= v < V for v in paired):
-            raise ValueError(f"{where}: pairs must name different joints in 0..{V - 1}: {self.pairs}")
-        if not self.pairs:
-            object.__setattr__(self, "pairs", self._pairs_by_name())
-
-    def _check_tree(self, where: str) -> None:
-        V = len(self.joints)
-        for v, parent in enumerate(self.parents):
-            if not 0 <= parent < V:
-                raise ValueError(f"{where}: parents must lie in 0..{V - 1}; {self.joints[v]} has {parent}")
-        roots = [v for v in range(V) if self.parents[v] == v]
-        if len(roots) != 1:
-            raise ValueError(f"{where}: exactly one joint, the root, must be its own parent; here are {roots}")
-        for v in range(V):
-            u = v
-            for _ in range(V):
-                u = self.parents[u]
-            if u != roots[0]:
-                raise ValueError(f"{where}: joint {v} ({self.joints[v]}) never reaches the root: parents form a cycle")
-
-    def _pairs_by_name(self) -> tuple[tuple[int, int], ...]:
-        index = {spaced(joint): v for v, joint in enumerate(self.joints)}
-        pairs = []
-        for joint, v in index.items():
-            mate = index.get(joint.replace("left", "right"))
-            if "left" in joint and mate is not None:
-                pairs.append((v, mate))
-        return tuple(pairs)
-
-    @classmethod
-    def from_dict(cls, d: dict) -> Skeleton:
-        """The skeleton of a metadata file: keys name, joints, parents, regions; pairs if names lack left and right."""
-        where = f"skeleton {d.get('name', '?')!r}"
-        missing = [k for k in ("joints", "parents", "regions") if k not in d]
-        if missing:
-            raise ValueError(f"{where}: lacks {', '.join(missing)}; it needs joints, parents and regions")
-        try:
-            if not all(isinstance(j, str) for j in d["joints"]):
-                raise TypeError
-            parents = tuple(map(int, d["parents"]))
-            regions = {k: tuple(map(int, v)) for k, v in d["regions"].items()}
-            pairs = tuple((int(a), int(b)) for a, b in d.get("pairs", ()))
-        except (TypeError, AttributeError, ValueError, OverflowError):
-            raise ValueError(f"{where}: joints must be a list of names, parents a list of joint numbers (from 0), "
-                             "regions a table of lists of joint numbers, pairs lists of two joint numbers") from None
-        return cls(str(d.get("name", "own")), tuple(d["joints"]), parents, regions, pairs)
-
-    def to_dict(self) -> dict:
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-    @property
-    def num_joints(self) -> int:
-        return len(self.joints)
-
-    @property
-    def bones(self) -> list[tuple[int, int]]:
-        """(child, parent) of every joint; the root's bone leads to itself and has length 0."""
-        return list(enumerate(self.parents))
-
-    @cached_property
-    def hops(self) -> np.ndarray:
-        """(V, V) number of bones on the path between two joints."""
-        V = self.num_joints
-        hops = np.where(np.eye(V, dtype=bool), 0, V)
-        for child, parent in self.bones:
-            if child != parent:
-                hops[child, parent] = hops[parent, child] = 1
-        for k in range(V):  # Floyd-Warshall
-            hops = np.minimum(hops, hops[:, k, None] + hops[None, k, :])
-        return hops
-
-    @property
-    def adjacency(self) -> np.ndarray:
-        """(V, V) D^-1/2 (A + I) D^-1/2, symmetric (Kipf and Welling, arXiv:1609.02907)."""
-        A = (self.hops <= 1).astype(np.float32)
-        d = A.sum(1) ** -0.5
-        return d[:, None] * A * d[None, :]
-
-    def _named(self, *words: str) -> list[int]:
-        """The joints whose name contains the first word that occurs in any joint's name; [] if none does."""
-        for word in words:
-            hit = [v for v, joint in enumerate(self.joints) if word in spaced(joint)]
-            if hit:
-                return hit
-        return []
-
-    @cached_property
-    def centre(self) -> list[int]:
-        """Joints whose mean is the body's centre: the spine, else the hips, else the root."""
-        return self._named("spine mid", "spine", "hip") or [v for v, p in self.bones if v == p]
-
-    @property
-    def trunk(self) -> tuple[list[int], list[int], list[int], list[int]] | None:
-        """(left shoulder, right shoulder, left hip, right hip), each a list of one joint; None if one is missing."""
-        four = tuple(self._named(n)[:1] for n in ("left shoulder", "right shoulder", "left hip", "right hip"))
-        return four if all(four) else None
-
-    @property
-    def mirror(self) -> list[int]:
-        """mirror[v] replaces joint v when left and right are exchanged."""
-        swap = list(range(self.num_joints))
-        for left, right in self.pairs:
-            swap[left], swap[right] = right, left
-        return swap
-
-    def region_shift(self, channels: int) -> np.ndarray:
-        """(C, V) table of the body-region shift: the joint that each (channel, joint) reads.
-
-        Channels [0, C/4) rotate within each arm, [C/4, C/2) within each leg, [C/2, 5C/8) within the torso and any other
-        region. Channel i of a group reads, at the q-th joint of a region, joint (q + i + 1) mod size; joints outside
-        its regions read themselves. Channel i of [5C/8, C) reads entry i mod n of the sorted list of joint v and its
-        n - 1 neighbours.
-        """
-        V, C = self.num_joints, channels
-        table = np.tile(np.arange(V), (C, 1))
-        for name, region in self.regions.items():
-            lo, hi = (0, 2) if name.endswith("arm") else (2, 4) if name.endswith("leg") else (4, 5)
-            for c in range(lo * C // 8, hi * C // 8):
-                table[c, list(region)] = np.roll(region, -(c - lo * C // 8 + 1))
-        neighbours = [np.flatnonzero(self.hops[v] <= 1) for v in range(V)]
-        for c in range(5 * C // 8, C):
-            table[c] = [n[(c - 5 * C // 8) % len(n)] for n in neighbours]
-        return table
-
-    def random_shift(self, channels: int, seed: int = 0) -> np.ndarray:
-        """(C, V) table of the random shift (rows L0 and L8): a seeded permutation of the joints for each channel."""
-        rng = np.random.default_rng(seed)
-        return np.stack([rng.permutation(self.num_joints) for _ in range(channels)])
-
-
-def _skeleton(name: str, joints: str, parents: list[int], **regions: list[int]) -> Skeleton:
-    names = tuple(joint.strip() for joint in joints.split(","))
-    return Skeleton(name, names, tuple(parents), {k: tuple(v) for k, v in regions.items()})
-
-
-SKELETONS = {s.name: s for s in (
-    _skeleton("ntu25",  # Kinect v2, NTU RGB+D (Shahroudy et al., CVPR 2016)
-              "spine base, spine mid, neck, head, left shoulder, left elbow, left wrist, left hand, right shoulder, "
-              "right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip, "
-              "right knee, right ankle, right foot, spine shoulder, left hand tip, left thumb, right hand tip, "
-              "right thumb",
-              [1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11],
-              left_arm=[4, 5, 6, 7, 21, 22], right_arm=[8, 9, 10, 11, 23, 24], left_leg=[12, 13, 14, 15],
-              right_leg=[16, 17, 18, 19], torso=[0, 1, 2, 3, 20]),
-    _skeleton("kinect20",  # Kinect v1, Northwestern-UCLA (Wang et al., CVPR 2014)
-              "hip centre, spine, shoulder centre, head, left shoulder, left elbow, left wrist, left hand, "
-              "right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, "
-              "right hip, right knee, right ankle, right foot",
-              [1, 2, 2, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18],
-              left_arm=[4, 5, 6, 7], right_arm=[8, 9, 10, 11], left_leg=[12, 13, 14, 15], right_leg=[16, 17, 18, 19],
-              torso=[0, 1, 2, 3]),
-    _skeleton("coco17",  # COCO key points (Lin et al., ECCV 2014), rooted at the nose
-              "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, right elbow, "
-              "left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle",
-              [0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14],
-              left_arm=[5, 7, 9], right_arm=[6, 8, 10], left_leg=[11, 13, 15], right_leg=[12, 14, 16],
-              torso=[0, 1, 2, 3, 4]),
-    _skeleton("mediapipe33",  # MediaPipe's pose landmarks (BlazePose, arXiv:2006.10204), rooted at the nose
-              "nose, left eye inner, left eye, left eye outer, right eye inner, right eye, right eye outer, left ear, "
-              "right ear, left mouth, right mouth, left shoulder, right shoulder, left elbow, right elbow, left wrist, "
-              "right wrist, left pinky, right pinky, left index, right index, left thumb, right thumb, left hip, "
-              "right hip, left knee, right knee, left ankle, right ankle, left heel, right heel, left foot, right foot",
-              [0, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26,
-               27, 28, 27, 28],
-              left_arm=[11, 13, 15, 17, 19, 21], right_arm=[12, 14, 16, 18, 20, 22], left_leg=[23, 25, 27, 29, 31],
-              right_leg=[24, 26, 28, 30, 32], torso=[*range(11)]),
-    _skeleton("openpose25",  # OpenPose's BODY_25 (Cao et al., TPAMI 2021, arXiv:1812.08008)
-              "nose, neck, right shoulder, right elbow, right wrist, left shoulder, left elbow, left wrist, mid hip, "
-              "right hip, right knee, right ankle, left hip, left knee, left ankle, right eye, left eye, right ear, "
-              "left ear, left big toe, left small toe, left heel, right big toe, right small toe, right heel",
-              [1, 8, 1, 2, 3, 1, 5, 6, 8, 8, 9, 10, 8, 12, 13, 0, 0, 15, 16, 14, 19, 14, 11, 22, 11],
-              left_arm=[5, 6, 7], right_arm=[2, 3, 4], left_leg=[12, 13, 14, 19, 20, 21],
-              right_leg=[9, 10, 11, 22, 23, 24], torso=[0, 1, 8, 15, 16, 17, 18]),
-    _skeleton("openpose18",  # OpenPose's COCO model: Kinetics-Skeleton (Yan et al., AAAI 2018)
-              "nose, neck, right shoulder, right elbow, right wrist, left shoulder, left elbow, left wrist, right hip, "
-              "right knee, right ankle, left hip, left knee, left ankle, right eye, left eye, right ear, left ear",
-              [1, 1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12, 0, 0, 14, 15],
-              left_arm=[5, 6, 7], right_arm=[2, 3, 4], left_leg=[11, 12, 13], right_leg=[8, 9, 10],
-              torso=[0, 1, 14, 15, 16, 17]),
-    _skeleton("halpe26",  # AlphaPose's Halpe body (Fang et al., TPAMI 2022, arXiv:2211.03375)
-              "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, right elbow, "
-              "left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle, head, "
-              "neck, mid hip, left big toe, right big toe, left small toe, right small toe, left heel, right heel",
-              [18, 0, 0, 1, 2, 18, 18, 5, 6, 7, 8, 19, 19, 11, 12, 13, 14, 18, 19, 19, 15, 16, 20, 21, 15, 16],
-              left_arm=[5, 7, 9], right_arm=[6, 8, 10], left_leg=[11, 13, 15, 20, 22, 24],
-              right_leg=[12, 14, 16, 21, 23, 25], torso=[0, 1, 2, 3, 4, 17, 18, 19]),
-    _skeleton("h36m17",  # Human3.6M's 17 joints (Ionescu et al., TPAMI 2014), as most 3-D estimators give them
-              "mid hip, right hip, right knee, right ankle, left hip, left knee, left ankle, spine, thorax, neck, "
-              "head, left shoulder, left elbow, left wrist, right shoulder, right elbow, right wrist",
-              [0, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15],
-              left_arm=[11, 12, 13], right_arm=[14, 15, 16], left_leg=[4, 5, 6], right_leg=[1, 2, 3],
-              torso=[0, 7, 8, 9, 10]),
-)}
+# oneDNN caches compiled kernels per input shape. Training drops absent second bodies, so two-body batches all differ in
+# shape, and the default cache grows to gigabytes.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1221,32 +978,6 @@ def global_norms(model: nn.Module):
             m.__class__ = kind
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 8. The view of a clip
-# ---------------------------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class View:
-    """How a clip becomes (M, T, V, 3)."""
-    frames: int = 64                 # T
-    bodies: int = 1                  # M, 1 or 2
-    sampling: str = "uniform"        # uniform, crop, stretch
-    smooth: float = 0.0              # Gaussian over time against sensor jitter: standard deviation in recorded frames
-    heading: bool = False            # turn the main body, by its mean over the clip, to face one way
-    trunk_scale: bool = False        # the trunk, shoulders to hips in the first frame seen, becomes 0.5 long
-    extent: bool = False             # scale the augmented clip so that its bounding box's longest side is 2
-    # training only
-    window: float = 1.0              # take a random section of at least this share of the clip (not with crop)
-    rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # degrees about x, y, z, uniform in ±
-    scale: float = 0.1               # all axes alike, 1 ± this
-    stretch: float = 0.0             # each axis independently, 1 ± this
-    shear: float = 0.0               # off-diagonal entries, ± this
-    noise: float = 0.0               # standard deviation of each coordinate, in the units after scaling
-    flip: float = 0.0                # probability of mirroring the body
-    swap: float = 0.0                # probability of swapping the labels left and right, as a sensor may from behind
-    mix: float = 0.0                 # probability of blending a clip with another of its batch, labels by share
-
-
 def hashed_uniform(*keys: int | Tensor) -> Tensor:
     """Numbers in [0, 1), a pure function of integer keys that broadcast together: no state, the same on every device.
 
@@ -1260,263 +991,6 @@ def hashed_uniform(*keys: int | Tensor) -> Tensor:
         h = ((h ^ (h >> 15)) * 0x846CA68B) & 0xFFFFFFFF
         h = h ^ (h >> 16)
     return (torch.as_tensor(h) >> 8).float() / (1 << 24)
-
-
-def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None,
-                  window: Tensor | None = None) -> Tensor:
-    """Frame numbers (B, T) that a view takes from clips of `length` (B,) frames, each at least 1.
-
-    uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each. A clip
-        (or window) of fewer than T frames keeps its rate and repeats its last frame, where the velocity is zero.
-    stretch: the same bins, but a clip shorter than T repeats frames evenly and fills all of T.
-    crop: the clip looped to at least 300 frames, then T consecutive ones, from the middle or drawn by u[:, 0] (ST-GCN).
-    `window` (B, 2), in training: the first frame and the number of frames to draw from.
-    """
-    t = torch.arange(T, device=length.device)
-    if sampling == "crop":
-        total = length.clamp(min=max(300, T))
-        start = ((total - T + 1) * (0.5 if u is None else u[:, 0])).long()
-        return (start[:, None] + t) % length[:, None]
-    first, count = (torch.zeros_like(length), length) if window is None else window.unbind(1)
-    inside = ((t + (0.5 if u is None else u)) * count[:, None] / T).long()
-    if sampling == "uniform":
-        inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
-    return first[:, None] + torch.minimum(inside, count[:, None] - 1)
-
-
-def rotation(angles: Tensor) -> Tensor:
-    """Matrices (B, 3, 3) that turn row vectors by angles (B, 3) in radians about x, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
-    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
-
-    def matrix(*entries: Tensor) -> Tensor:
-        return rearrange(torch.stack(entries, 1), "b (i j) -> b i j", i=3)
-
-    about_x = matrix(one, zero, zero, zero, cx, sx, zero, -sx, cx)
-    about_y = matrix(cy, zero, -sy, zero, one, zero, sy, zero, cy)
-    about_z = matrix(cz, sz, zero, -sz, cz, zero, zero, zero, one)
-    return about_x @ about_y @ about_z
-
-
-class ClipView:
-    """Batches (B, M, T, V, 3) of a clip store, made on the device. An absent body, frame or joint is all zeros.
-
-    Every clip is centred on its main body's centre (Skeleton.centre: spine or hips) in the first frame that shows it;
-    if that is missing there, on the mean of the joints seen. The recipe may also smooth it, turn it to a common heading
-    and scale it.
-    Training flips, turns, scales, shears and adds noise at random, as a pure function of (seed, epoch, clip): a resumed
-    run and every process draw the same.
-
-    `store` (ClipStore in phases/run.py) has skeleton, path, frames (rows, V, 3) and a table of arrays, clips:
-    length (N,), label (N,), offset (N, 2): the first row of each body in frames, -1 if it is absent.
-    """
-
-    def __init__(self, store, cfg: View, device: torch.device | str = "cpu"):
-        self.cfg, self.device, self.skeleton = cfg, torch.device(device), store.skeleton
-        frames = torch.from_numpy(store.frames)
-        if self.device.type == "cuda" and frames.nbytes < 0.5 * torch.cuda.mem_get_info(self.device)[0]:
-            frames = frames.to(self.device)
-        self.frames = frames  # stays on the host if the device has no room; then each batch travels
-        self.length = torch.from_numpy(store.clips["length"]).to(self.device)
-        self.offset = torch.from_numpy(store.clips["offset"][:, :cfg.bodies]).to(self.device)
-        if self.offset.shape[1] < cfg.bodies:
-            raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} per clip")
-        self.label = torch.from_numpy(store.clips["label"]).to(self.device)
-        if (cfg.flip or cfg.swap) and not store.skeleton.pairs:
-            raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no left and right "
-                             "joints: name them (`left hand`, `right hand`), list them as pairs, or set both to 0")
-        if (cfg.heading or cfg.trunk_scale) and store.skeleton.trunk is None:
-            raise ValueError(f"view.heading, view.trunk_scale: skeleton {store.skeleton.name!r} names no left and "
-                             "right shoulder and hip; set both false")
-        self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
-        # keys of a clip's random numbers: 16 of the augmentation, 2 of the window, T of the sampling
-        self.keys = torch.tensor([*range(16), 50, 51, *range(100, 100 + cfg.frames)], device=self.device)
-        self.noise_keys = torch.tensor([201, 202], device=self.device).view(2, 1, 1, 1, 1, 1)
-        self.turn = torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device)
-        self.eye = torch.eye(3, device=self.device)
-        self.centre, self.pose = self._normalise()
-
-    def _rows(self, index: Tensor) -> Tensor:
-        return self.frames[index.to(self.frames.device)].to(self.device)
-
-    def _joints_at(self, offset: Tensor, t: Tensor, length: Tensor) -> Tensor:
-        """Joints (B, M, T, V, 3) at frames t (B, T), as recorded or as Gaussian means; missing joints have weight 0."""
-        if not self.cfg.smooth:
-            return self._rows(offset[:, :, None] + t[:, None])
-        reach = math.ceil(3 * self.cfg.smooth)
-        o = torch.arange(-reach, reach + 1, device=self.device)
-        at = (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)  # b t o
-        x = self._rows(offset[:, :, None, None] + at[:, None])  # b m t o v 3
-        weight = rearrange((-0.5 * (o / self.cfg.smooth) ** 2).exp(), "o -> o 1 1") * (x != 0).any(-1, keepdim=True)
-        mean = (weight * x).sum(3) / weight.sum(3).clamp(min=1e-12)
-        return mean * (weight[:, :, :, reach] > 0)  # b m t v 3; missing joints stay missing
-
-    def _normalise(self) -> tuple[Tensor, Tensor]:
-        """Centre (N, 3) and linear map (N, 3, 3) of every clip, from the first frame that shows its main body.
-
-        The heading is a mean over all frames: shoulders and hips of one frame are noisy for a body seen from its side.
-        """
-        N, s = len(self.length), self.skeleton
-        row = self.offset[:, 0].clone()
-        last = row + self.length - 1
-        while True:
-            unseen = (self._rows(row) == 0).all(-1).all(-1) & (row < last)
-            if not unseen.any():
-                break
-            row += unseen.long()
-        body = self._rows(row)  # n v 3
-        seen = (body != 0).any(-1)  # n v
-        is_spine = torch.zeros_like(seen).index_fill(1, torch.tensor(s.centre, device=self.device), True) & seen
-        used = torch.where(is_spine.any(1, keepdim=True), is_spine, seen)[..., None]  # n v 1
-        centre = (body * used).sum(1) / used.sum(1).clamp(min=1)  # n 3
-        pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
-        if self.cfg.heading:
-            angle = self._heading()  # about y, the vertical of a levelled camera
-            pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
-        if self.cfg.trunk_scale:
-            four = [j[0] for j in s.trunk]
-            ls, rs, lh, rh = body[:, four].unbind(1)
-            size = ((ls + rs - lh - rh) / 2).norm(dim=1)
-            known = (size > 1e-3) & seen[:, four].all(1)
-            pose = pose * (0.5 / torch.where(known, size, 0.5))[:, None, None]  # an adult's trunk is about half a metre
-        return centre, pose
-
-    def _heading(self) -> Tensor:
-        """Angle (N,) about the vertical that turns each main body, by the mean of its frames, to face one way."""
-        N, length = len(self.length), self.length
-        clip = torch.arange(N, device=self.device).repeat_interleave(length)  # l: the clip of each frame
-        frame = torch.arange(len(clip), device=self.device) - (length.cumsum(0) - length)[clip]
-        row = (self.offset[clip, 0] + frame).to(self.frames.device)
-        ls, rs, lh, rh = (self.frames[row, j[0]].to(self.device) for j in self.skeleton.trunk)  # l 3
-        seen = torch.stack([(j != 0).any(-1, keepdim=True) for j in (ls, rs, lh, rh)]).all(0)
-        across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, seen * (ls + lh - rs - rh))
-        return torch.atan2(across[:, 2], across[:, 0])
-
-    def _augment(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Random linear map (B, 3, 3); whether to mirror the body (B,); whether to swap left and right (B,).
-
-        u (B, 16) in [-1, 1): 0-2 rotation, 3-5 stretch, 6 scale, 7-12 shear, 13 flip, 14 swap.
-        """
-        cfg = self.cfg
-        linear = rotation(u[:, :3] * self.turn)
-        scale = 1 + cfg.scale * u[:, 6, None, None]
-        linear = linear * (scale * (1 + cfg.stretch * u[:, None, 3:6])) if cfg.stretch else linear * scale
-        if cfg.shear:
-            off = u.new_zeros(len(u), 9)
-            off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
-            linear = linear @ (self.eye + off.unflatten(1, (3, 3)))
-        return linear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
-
-    def _window(self, length: Tensor, u: Tensor) -> Tensor:
-        """First frame and number of frames (B, 2) that may be drawn from clips of `length` (B,); u (B, 2) in [0, 1)."""
-        count = (length * (self.cfg.window + (1 - self.cfg.window) * u[:, 0])).ceil().long().clamp(min=1)
-        return torch.stack([((length - count + 1) * u[:, 1]).long(), count], 1)
-
-    def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
-        """Joints (B, M, T, V, 3) of the clips `index` (B,) about the body's centre, in the store's unit or scaled."""
-        cfg, length = self.cfg, self.length[index]
-        u = window = None
-        if training:
-            augmenting, within, u = hashed_uniform(seed, epoch, index[:, None], self.keys).split((16, 2, cfg.frames), 1)
-            window = self._window(length, within)
-        t = sample_frames(length, cfg.frames, cfg.sampling, u, window)  # b t
-        offset = self.offset[index]  # b m
-        x = self._joints_at(offset.clamp(min=0), t, length)  # b m t v 3
-        seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]  # b m t v 1
-        x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
-        if training:
-            augment, flip, swap = self._augment(2 * augmenting - 1)
-            mirrored = (flip ^ swap)[:, None, None, None, None]
-            x, seen = (torch.where(mirrored, a[..., self.mirror, :], a) for a in (x, seen))
-            # flip: swap the labels, negate x. swap: swap the labels only; a heading taken from swapped shoulders is
-            # off by 180 degrees, so with cfg.heading x and z are negated as well
-            turned = swap & cfg.heading
-            signs = torch.stack([1 - 2 * (flip ^ turned), torch.ones_like(index), 1 - 2 * turned], 1)
-            linear = (linear * signs[:, None]) @ augment
-        x = rearrange(x, "b m t v c -> b (m t v) c") @ linear
-        x = rearrange(x, "b (m t v) c -> b m t v c", m=seen.shape[1], t=seen.shape[2])
-        if cfg.extent:  # of seen joints only: after centring, absent ones (zeros) are no longer at the origin
-            low = torch.where(seen, x, math.inf).amin((1, 2, 3))  # b c
-            high = torch.where(seen, x, -math.inf).amax((1, 2, 3))
-            size = (high - low).amax(1).nan_to_num(0, 0, 0)  # -inf if nothing is seen
-            x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
-        if training and cfg.noise:
-            at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
-            a, b = hashed_uniform(seed, epoch, index[:, None, None, None, None], self.noise_keys, at)
-            x = x + cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()  # Box-Muller
-        return x * seen
-
-
-class Batches:
-    """Batches of some clips of a view. Training: a new order each epoch, each clip once, or each class equally often if
-    balanced. Otherwise in order, each clip exactly once.
-
-    In training, process r of R takes clips r, r + R, ... of each batch: `clips` is the size of the whole batch, `own`
-    the number on this process. A process without clips (own = 0) still computes on one: every process must join each
-    all-reduce. view.mix blends a clip with the one before it, a · clip + (1 - a) · other with a uniform in 0.5 to 1
-    (after mixup, Zhang et al., arXiv:1710.09412): `share` is a, `other` the other clip's label.
-    """
-
-    def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0,
-                 balanced: bool = False):
-        self.view, self.size, self.training, self.seed, self.balanced = view, size, training, seed, balanced
-        self.index = torch.as_tensor(index, device=view.device)
-        self.rank, self.ranks = rank_of() if training else (0, 1)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.index) / self.size)
-
-    def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor | int]]:
-        """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch, from batch `start` on."""
-        index = self.index
-        if self.training:
-            order = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
-            place = balanced_order(self.view.label[index].cpu(), order) if self.balanced else torch.randperm(
-                len(index), generator=order)
-            index = index[place.to(index.device)]
-        for at in range(start * self.size, len(index), self.size):
-            whole = index[at:at + self.size]
-            part = whole[self.rank::self.ranks]
-            own = len(part)
-            part = part if own else whole[:1]
-            joints = self.view(part, self.training, self.seed, epoch)
-            batch = {"joints": joints, "label": self.view.label[part], "index": part, "own": own, "clips": len(whole)}
-            if self.training and self.view.cfg.mix:
-                other = whole.roll(1)[self.rank::self.ranks] if own else part
-                batch |= self._blend(joints, part, other, epoch)
-            yield batch
-
-    def _blend(self, joints: Tensor, clips: Tensor, others: Tensor, epoch: int) -> dict[str, Tensor]:
-        u = hashed_uniform(self.seed, epoch, clips[:, None], 60 + torch.arange(2, device=clips.device))
-        share = torch.where(u[:, 0] < self.view.cfg.mix, 0.5 + 0.5 * u[:, 1], 1.0)
-        a = rearrange(share, "b -> b 1 1 1 1")
-        joints = a * joints + (1 - a) * self.view(others, True, self.seed, epoch)
-        return {"joints": joints, "share": share, "other": self.view.label[others]}
-
-
-def balanced_order(label: Tensor, order: torch.Generator) -> Tensor:
-    """Places (N,) of an epoch of N clips in which every class comes equally often, in a random order.
-
-    A class of few clips shows each of them several times; one of many shows another part of them in each epoch.
-    """
-    present = label.unique()
-    rounds = [torch.randperm(len(present), generator=order) for _ in range(math.ceil(len(label) / len(present)))]
-    turns = present[torch.cat(rounds)][:len(label)]                               # n: the class of each place
-    places = torch.empty(len(label), dtype=torch.long)
-    for k in present:
-        own, wanted = (label == k).nonzero()[:, 0], turns == k
-        times = math.ceil(int(wanted.sum()) / len(own))
-        again = [own[torch.randperm(len(own), generator=order)] for _ in range(times)]
-        places[wanted] = torch.cat(again)[:int(wanted.sum())]
-    return places[torch.randperm(len(places), generator=order)]
-
-
-def plain_batches(view: ClipView, index: np.ndarray, size: int) -> Batches:
-    """Training clips without augmentation, for batch-norm statistics under averaged weights.
-
-    In one random order: a store is sorted by action, and the statistics of a batch of one action are not the data's.
-    """
-    return Batches(view, np.random.default_rng(0).permutation(index), size)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1598,100 +1072,6 @@ def classification_loss(cfg: Train) -> LossFn:
     return loss_fn
 
 
-def kd_loss(logits: Tensor, teacher: Tensor, tau: float) -> Tensor:
-    """tau² · KL(teacher ‖ student), mean over the batch (Hinton et al., arXiv:1503.02531).
-
-    teacher (B, K): probabilities, already softened by tau.
-    """
-    return tau ** 2 * F.kl_div((logits.float() / tau).log_softmax(1), teacher.float(), reduction="batchmean")
-
-
-def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: float | Tensor,
-             beta: float | Tensor) -> Tensor:
-    """Decoupled KD: tau² · (alpha · KL(b ‖ b_student) + beta · KL(q ‖ q_student)).
-
-    Zhao et al., CVPR 2022, arXiv:2203.08679. b = (p[label], 1 - p[label]); q: the other classes' probabilities among
-    themselves. KD equals alpha = 1, beta = 1 - p[label] of each clip, p the teacher's: a confident teacher makes the
-    second term vanish. teacher (B, K): probabilities, already softened by tau.
-    """
-    own, teacher = F.one_hot(label, logits.shape[1]).bool(), teacher.float()
-    s = (logits.float() / tau).log_softmax(1)  # b k
-    rest = s.masked_fill(own, -math.inf).logsumexp(1)  # b, log(1 - p[label]) of the student
-    t_rest = teacher.masked_fill(own, 0).sum(1)
-    pair, t_pair = (torch.stack([x.gather(1, label[:, None])[:, 0], others], 1)
-                    for x, others in ((s, rest), (teacher, t_rest)))
-    target = F.kl_div(pair, t_pair, reduction="none").sum(1)
-    q = (teacher / t_rest.clamp(min=1e-30)[:, None]).masked_fill(own, 0)
-    others = F.kl_div((s - rest[:, None]).masked_fill(own, 0), q, reduction="none").sum(1)
-    return tau ** 2 * (alpha * target + beta * others).mean()
-
-
-def mimicry_loss(projected: list[Tensor], maps: list[Tensor]) -> Tensor:
-    """Sum over the stages of MSE(projected student map, teacher map) (FitNets, Romero et al., arXiv:1412.6550)."""
-    return torch.stack([F.mse_loss(p.float(), m.float()) for p, m in zip(projected, maps, strict=True)]).sum()
-
-
-def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | None = None) -> Tensor:
-    """InfoNCE: each row of a (B, C) must find its own row of b by cosine, and the reverse.
-
-    van den Oord et al., arXiv:1807.03748. Mean over all rows, or those with the indices `rows`, always against all.
-    """
-    rows = torch.arange(len(a), device=a.device) if rows is None else rows
-    with torch.autocast(a.device.type, enabled=False):
-        scores = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T / temperature
-        return (F.cross_entropy(scores[rows], rows) + F.cross_entropy(scores.T[rows], rows)) / 2
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 10. Checkpoints
-# ---------------------------------------------------------------------------------------------------------------------
-
-def flush(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    if fcntl is None and path.is_dir():  # Windows opens no folder
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes what is open for writing
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs, as far as this system tells."""
-    if fcntl is None:  # Windows would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-@contextlib.contextmanager
-def atomic(path: Path):
-    """A temporary path that replaces `path` when the block succeeds, and is deleted when it raises.
-
-    Those that killed processes left are deleted.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    for torn in path.parent.glob(f".{path.name}.*"):
-        if torn.suffix[1:].isdecimal() and not alive(int(torn.suffix[1:])):
-            torn.unlink(missing_ok=True)
-    try:
-        yield part
-        flush(part)
-        os.replace(part, path)
-        flush(path.parent)  # else a power cut may undo the renaming
-    except OSError as e:  # the error of a full disk names no file
-        raise OSError(f"{path} could not be written ({e.strerror or e}); what was there before is kept") from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def save_checkpoint(path: Path, state: dict) -> None:
     with atomic(path) as part:
         try:
@@ -1723,42 +1103,6 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dic
     if not isinstance(state, dict):
         raise damaged(path, f"holds a {type(state).__name__}")
     return state
-
-
-def read_log(path: Path) -> list[dict]:
-    """The lines of a metrics.jsonl; one that a power cut left unfinished is skipped."""
-    lines = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError):
-            lines.append(json.loads(line))
-    return lines
-
-
-def write_json(path: Path, value: dict) -> None:
-    with atomic(path) as part:
-        part.write_text(json.dumps(value, indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def locked(folder: Path):
-    """Inside the block no other process may work in this folder: ValueError for the second one.
-
-    The operating system frees the lock of a process that was killed.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another process works there; wait for it, or choose another folder or seed"
-                             ) from None
-        yield
-    finally:
-        os.close(handle)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1986,7 +1330,7 @@ class Training:
         for key, value in zip(metrics, values.unbind(), strict=True):
             self.at["sums"][key] = self.at["sums"].get(key, 0.0) + value
 
-    def run_epoch(self, batches: Batches, score: Callable | None, bar) -> None:
+    def run_epoch(self, batches: Callable, score: Callable | None, bar) -> None:
         """Finish the current epoch, append a line to metrics.jsonl, write last.pt."""
         started = saved = time.monotonic()
         self.model.train()
@@ -2037,7 +1381,7 @@ def compiled(model: nn.Module, on: bool):
 SETTLED = 200  # steps. After fewer, running statistics of batch norms lag: a network may name one class for all clips
 
 
-def fit(model: nn.Module, batches: Batches, loss_fn: LossFn, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
+def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder: Path, recipe: dict, seed: int = 0,
         plain: Callable | None = None, score: Callable[[nn.Module], float] | None = None,
         identity: dict | None = None) -> nn.Module:
     """Train `model` in place; return it with its final (or averaged, or best-scoring) weights, in eval mode.
@@ -2073,7 +1417,7 @@ def fit(model: nn.Module, batches: Batches, loss_fn: LossFn, cfg: Train, folder:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Batches, is_causal: bool = False) -> tuple[Tensor, Tensor]:
+def predict(model: nn.Module, batches: Callable, is_causal: bool = False) -> tuple[Tensor, Tensor]:
     """Logits (N, K) in FP32 and labels (N,) of every clip of `batches`, once, in order."""
     model.eval()
     logits, labels = [], []

@@ -23,10 +23,10 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import Batch, Run, program
-from recipe import Config, cli, load_config, nearest, recipe_files
-
 from last import STREAMS
+from phases.common.settings_cli import cli, nearest
+from phases.training.jobs import Batch, Run, program
+from phases.training.recipe import Config, load_config, recipe_files
 
 
 @dataclass

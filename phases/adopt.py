@@ -22,12 +22,14 @@ import unicodedata
 from pathlib import Path
 
 import numpy as np
-from metres import AXES, Recorded, body_size, guess, trunk_vector
-from recipe import ROOT, cli, load_config, recipe_files
-from seen import Seen, look
-from store import trunk_of
 
-from last import SKELETONS, atomic
+from phases.common.files import ROOT, atomic
+from phases.common.settings_cli import cli
+from phases.recordings.metres import AXES, Recorded, body_size, guess, trunk_vector
+from phases.recordings.store import trunk_of
+from phases.recordings.survey import Seen, look
+from phases.training.recipe import load_config, recipe_files
+from skeletons import SKELETONS
 
 STEPS = 1600   # optimiser steps of a training
 BATCH = 16

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 
-from exported import ExportedModel, named
-from recipe import cli, load_config, nearest
-from run import describe
-
-from last import SKELETONS, Skeleton
+from phases.common.settings_cli import cli, nearest
+from phases.shipping.exported import ExportedModel, named
+from phases.training.networks import describe
+from phases.training.recipe import load_config
+from skeletons import SKELETONS, Skeleton
 
 
 def joints_of(skeleton: Skeleton) -> str:

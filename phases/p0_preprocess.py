@@ -38,26 +38,24 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-# last and recipe, which load torch, and tqdm are imported by the functions that need them: each spawned parsing process
-# imports this module again, and must start fast and stay small.
 import numpy as np
-from arrays import metadata
-from clips import Clip, recorded_as
-from metres import reference_joint
-from ntu import ntu_fields
-from pickles import read_annotations
-from protocols import NTU_CLASSES, NW_UCLA_CLASSES, WITHIN, check_rules
-from puppet import SYNTHETIC_ACTIONS, write_synthetic
-from readers import READERS, read_ntu_file
-from store import (
+
+from phases.common.files import ROOT, flush, replace_folder
+from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES, WITHIN, check_rules
+from phases.recordings.arrays import metadata
+from phases.recordings.clips import Clip, recorded_as
+from phases.recordings.metres import reference_joint
+from phases.recordings.ntu import ntu_fields, read_ntu_file
+from phases.recordings.pickles import read_annotations
+from phases.recordings.puppet import SYNTHETIC_ACTIONS, write_synthetic
+from phases.recordings.quality import show_report
+from phases.recordings.readers import READERS
+from phases.recordings.store import (
     NothingStored,
     check,
-    flush_folder,
     fresh_partial,
     merge,
     old_store,
-    replace_folder,
-    show_report,
     trunk_of,
     write_shard,
 )
@@ -142,7 +140,7 @@ def unusable_samples(cfg) -> set[str]:
     """The names in the file data.missing, which is beside the recipes."""
     if not cfg.data.missing:
         return set()
-    path = Path(__file__).resolve().parent.parent / "recipes" / cfg.data.missing
+    path = ROOT / "recipes" / cfg.data.missing
     if not path.is_file():
         raise ValueError(f"data.missing = {cfg.data.missing!r}: no such file beside the recipes")
     return set(path.read_text().split())
@@ -154,7 +152,7 @@ def unusable_samples(cfg) -> set[str]:
 
 def skeleton_of(cfg, raw: Path):
     """The skeleton that the recipe names, or else the one that the recordings bring."""
-    from last import SKELETONS
+    from skeletons import SKELETONS
     brought = brought_skeleton(cfg, raw)
     if not cfg.data.skeleton:
         if brought is None:
@@ -173,9 +171,8 @@ def brought_skeleton(cfg, raw: Path):
 
     A pyskl pickle brings only the number of joints, 17 (coco17) or 25 (ntu25), used if the recipe names no skeleton.
     """
-    from recipe import nearest
-
-    from last import SKELETONS, Skeleton
+    from phases.common.settings_cli import nearest
+    from skeletons import SKELETONS, Skeleton
     brought = metadata(raw).get("skeleton") if cfg.data.reader == "arrays" else None
     if cfg.data.reader == "pyskl" and not cfg.data.skeleton:
         clips = [a for a in read_annotations(raw)["annotations"] if isinstance(a, dict)]
@@ -236,7 +233,7 @@ def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: l
         for path in partial.iterdir():  # flush to the disk before the new store replaces the old one
             with open(path, "rb") as f:
                 os.fsync(f.fileno())
-        flush_folder(partial)
+        flush(partial)
         replace_folder(partial, store, old_store(store))
     except BaseException as e:
         only_lock = not list(partial.glob("*"))  # the folder exists only because it was locked
@@ -262,9 +259,8 @@ def recordings(cfg, store: Path) -> Path:
 
 
 def main(argv: list[str]) -> int:
-    from recipe import Data, load_config
-
-    from last import locked
+    from phases.common.files import locked
+    from phases.training.recipe import Data, load_config
     cfg = load_config(argv)
     for argument in argv:
         if argument.partition("=")[0].partition(".")[0] not in ("recipe", "data", "raw", "seed", "view"):
@@ -290,5 +286,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    from recipe import cli
+    from phases.common.settings_cli import cli
     cli(main)

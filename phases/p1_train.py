@@ -22,29 +22,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recipe import Config, cli, load_config
-from run import (
+from torch import Tensor
+
+from last import STREAMS, classification_loss, fit, rank_of
+from phases.common.files import read_json, write_json
+from phases.common.settings_cli import cli
+from phases.training.clip_store import open_store, splits, validation
+from phases.training.networks import build_model, find_runs
+from phases.training.processes import start_processes
+from phases.training.recipe import Config, load_config
+from phases.training.run_folder import (
     already_done,
     announce,
-    build_model,
     check_phase,
     commit,
-    find_runs,
     finish,
     identity,
-    open_store,
-    read_json,
     read_scores,
     save_scores,
-    splits,
-    start_processes,
-    validation,
     write_result,
 )
-from torch import Tensor
-from transfer import init_from
-
-from last import STREAMS, Batches, ClipView, classification_loss, fit, plain_batches, rank_of, write_json
+from phases.training.transfer import init_from
+from phases.training.view import Batches, ClipView, plain_batches
 
 
 def train(cfg: Config, command: str) -> None:

@@ -21,74 +21,23 @@ After an interruption the same command continues. Exit codes: 0 done (or already
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import math
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from recipe import Config, Distil, cli, load_config
-from run import (
-    ClipStore,
-    accuracies,
-    already_done,
-    announce,
-    build_model,
-    check_leakage,
-    check_phase,
-    commit,
-    find_runs,
-    finish,
-    identity,
-    load_run,
-    open_store,
-    read_scores,
-    splits,
-    start_processes,
-    validation,
-)
+import torch.nn.functional as F
 from torch import Tensor, nn
-from transfer import init_from
 
-from last import (
-    Batches,
-    ClipView,
-    Conv1x1,
-    TemporalConv,
-    causal,
-    classify,
-    cross_entropy,
-    dkd_loss,
-    fit,
-    kd_loss,
-    mimicry_loss,
-    plain_batches,
-    rank_of,
-    share_of,
-)
-
-# fields of the view that teacher and student must share: they see the same batch
-SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")
-
-
-class Teacher:
-    """Frozen networks. The target (B, K) is the mean over the networks of softmax(logits / tau). The stage maps
-    (N, C, T, V) are those of the first network, for the N bodies present, in order: an absent body costs no time.
-    """
-
-    def __init__(self, nets: list[nn.Module], tau: float):
-        self.nets, self.tau = [net.eval().requires_grad_(False) for net in nets], tau
-
-    def __call__(self, joints: Tensor, is_causal: bool = False) -> tuple[Tensor, list[Tensor]]:  # b m t v 3
-        probabilities, stage_maps = [], []
-        with torch.inference_mode():
-            for net in self.nets:
-                with causal(net, is_causal):
-                    logits, maps = classify(net, joints, drop_absent=True)
-                probabilities.append((logits.float() / self.tau).softmax(1))                # b k
-                stage_maps = stage_maps or maps
-            target = torch.stack(probabilities).mean(0)                                     # b k
-        # autograd cannot save an inference tensor for the backward pass; a clone is an ordinary tensor
-        return target.clone(), [m.clone() for m in stage_maps]
+from last import Conv1x1, TemporalConv, classify, cross_entropy, fit, rank_of, share_of
+from phases.common.settings_cli import cli
+from phases.training.clip_store import open_store, splits, validation
+from phases.training.networks import build_model, find_runs
+from phases.training.processes import start_processes
+from phases.training.recipe import Config, Distil, load_config
+from phases.training.run_folder import accuracies, already_done, announce, check_phase, commit, finish, identity
+from phases.training.teachers import Teacher, fingerprints, load_teachers
+from phases.training.transfer import init_from
+from phases.training.view import Batches, ClipView, plain_batches
 
 
 class Distilled(nn.Module):
@@ -161,78 +110,6 @@ def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callab
     return loss_fn
 
 
-def load_teachers(cfg: Config, store: ClipStore, device: torch.device) -> tuple[list[nn.Module], list[Path]]:
-    """The networks of distil.teacher and their run folders; ValueError if one does not fit the clips or the view."""
-    nets, folders = [], teacher_folders(cfg)
-    for folder in folders:
-        net, theirs, skeleton, classes = load_run(folder, device)
-        where = f"distil.teacher: {folder}"
-        if (skeleton.joints, skeleton.parents) != (store.skeleton.joints, store.skeleton.parents):
-            raise ValueError(f"{where} has the skeleton {skeleton.name!r}, "
-                             f"the store {cfg.store} has {store.skeleton.name!r}")
-        check_classes(theirs, classes, cfg, store, where)
-        check_leakage(dataclasses.asdict(theirs), cfg, where)
-        check_test_side(folder, theirs, cfg, store, where)
-        check_view(theirs, cfg, where)
-        nets.append(net)
-    return nets, folders
-
-
-def teacher_folders(cfg: Config) -> list[Path]:
-    """Run folders of distil.teacher, a comma-separated list of recipe, recipe:seed or folder."""
-    names = [name.strip() for name in cfg.distil.teacher.split(",") if name.strip()]
-    if not names:
-        raise ValueError("distil.teacher is empty: give recipes that were trained on this data set, or run folders, "
-                         "separated by commas")
-    folders = []
-    for name in names:
-        recipe, _, seed = name.rpartition(":")
-        folders += find_runs(recipe, cfg, int(seed)) if recipe and seed.isdigit() else find_runs(name, cfg)
-    return folders
-
-
-def check_classes(theirs: Config, classes: list[str], cfg: Config, store: ClipStore, where: str) -> None:
-    if classes == store.classes and theirs.data.num_classes == cfg.data.num_classes:
-        return
-    difference = f"{theirs.data.num_classes} classes there, {cfg.data.num_classes} here"
-    for k, (there, here) in enumerate(zip(classes, store.classes, strict=False)):
-        if there != here:
-            difference = f"class {k} is {there!r} there, {here!r} here"
-            break
-    raise ValueError(f"{where} was trained on other classes than {cfg.store} has: {difference}")
-
-
-def check_test_side(folder: Path, theirs: Config, cfg: Config, store: ClipStore, where: str) -> None:
-    """ValueError if the teacher's scores lack a test clip of this run: the teacher may have trained on that clip."""
-    if theirs.data.name != cfg.data.name or not (folder / "scores.npz").exists():
-        return
-    tested = set(read_scores(folder)[0])
-    ours = {str(name) for name in store.clips["name"][store.split(cfg.data.split)[1]]}
-    missing = sorted(ours - tested)
-    if missing:
-        raise ValueError(f"{where} was not tested on {missing[0]} and {len(missing) - 1} more test clips of this run, "
-                         f"and may have trained on them: was {cfg.store} made anew?")
-
-
-def check_view(theirs: Config, cfg: Config, where: str) -> None:
-    """ValueError if the teacher was trained on another view, or never in the causal mode that it would run in."""
-    if cfg.train.causal and cfg.distil.shared_causal and not theirs.train.causal:
-        raise ValueError(f"{where} never saw a causal batch (its train.causal is 0), but train.causal = "
-                         f"{cfg.train.causal} asks it for some: give distil.shared_causal=false, or a teacher like B12")
-    for key in SEEN:
-        there, here = getattr(theirs.view, key), getattr(cfg.view, key)
-        if there != here:
-            raise ValueError(f"{where} was trained with view.{key} = {there!r}, the student has {here!r}: "
-                             "both must see the same batch")
-
-
-def fingerprints(folders: list[Path]) -> list[str]:
-    """The teachers, wherever their folders lie, and a short hash of the weights of each: a run continues only with the
-    teachers it started with."""
-    return ["/".join([*f.resolve().parts[-3:], hashlib.sha256((f / "final.pt").read_bytes()).hexdigest()[:12]])
-            for f in folders]
-
-
 def judge(teacher: Teacher, cfg: Config, test: Batches) -> dict:
     """Accuracy in percent of the target on the test clips: teacher_top1, and teacher_top1_clean if clips leak."""
     targets, labels = [], []
@@ -288,3 +165,36 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     cli(main)
+
+
+def kd_loss(logits: Tensor, teacher: Tensor, tau: float) -> Tensor:
+    """tau² · KL(teacher ‖ student), mean over the batch (Hinton et al., arXiv:1503.02531).
+
+    teacher (B, K): probabilities, already softened by tau.
+    """
+    return tau ** 2 * F.kl_div((logits.float() / tau).log_softmax(1), teacher.float(), reduction="batchmean")
+
+
+def dkd_loss(logits: Tensor, teacher: Tensor, label: Tensor, tau: float, alpha: float | Tensor,
+             beta: float | Tensor) -> Tensor:
+    """Decoupled KD: tau² · (alpha · KL(b ‖ b_student) + beta · KL(q ‖ q_student)).
+
+    Zhao et al., CVPR 2022, arXiv:2203.08679. b = (p[label], 1 - p[label]); q: the other classes' probabilities among
+    themselves. KD equals alpha = 1, beta = 1 - p[label] of each clip, p the teacher's: a confident teacher makes the
+    second term vanish. teacher (B, K): probabilities, already softened by tau.
+    """
+    own, teacher = F.one_hot(label, logits.shape[1]).bool(), teacher.float()
+    s = (logits.float() / tau).log_softmax(1)  # b k
+    rest = s.masked_fill(own, -math.inf).logsumexp(1)  # b, log(1 - p[label]) of the student
+    t_rest = teacher.masked_fill(own, 0).sum(1)
+    pair, t_pair = (torch.stack([x.gather(1, label[:, None])[:, 0], others], 1)
+                    for x, others in ((s, rest), (teacher, t_rest)))
+    target = F.kl_div(pair, t_pair, reduction="none").sum(1)
+    q = (teacher / t_rest.clamp(min=1e-30)[:, None]).masked_fill(own, 0)
+    others = F.kl_div((s - rest[:, None]).masked_fill(own, 0), q, reduction="none").sum(1)
+    return tau ** 2 * (alpha * target + beta * others).mean()
+
+
+def mimicry_loss(projected: list[Tensor], maps: list[Tensor]) -> Tensor:
+    """Sum over the stages of MSE(projected student map, teacher map) (FitNets, Romero et al., arXiv:1412.6550)."""
+    return torch.stack([F.mse_loss(p.float(), m.float()) for p, m in zip(projected, maps, strict=True)]).sum()

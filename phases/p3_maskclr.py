@@ -28,43 +28,30 @@ import statistics
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
-from recipe import Config, Pretrain, cli, load_config
-from run import (
-    ClipStore,
-    already_done,
-    announce,
-    build_model,
-    check_phase,
-    commit,
-    device_name,
-    find_runs,
-    identity,
-    open_store,
-    read_json,
-    splits,
-    start_processes,
-    write_result,
-)
 from torch import Tensor, nn
-from transfer import init_from
 
 from last import (
-    Batches,
-    ClipView,
-    Skeleton,
     bodies_present,
     fit,
     hashed_uniform,
-    info_nce,
     of_all_processes,
-    plain_batches,
     rank_of,
-    read_log,
     refresh_batchnorm,
     save_checkpoint,
     share_of,
 )
+from phases.common.files import read_json, read_log
+from phases.common.settings_cli import cli
+from phases.training.clip_store import ClipStore, open_store, splits
+from phases.training.networks import build_model, find_runs
+from phases.training.processes import start_processes
+from phases.training.recipe import Config, Pretrain, load_config
+from phases.training.run_folder import already_done, announce, check_phase, commit, device_name, identity, write_result
+from phases.training.transfer import init_from
+from phases.training.view import Batches, ClipView, plain_batches
+from skeletons import Skeleton
 
 
 def region_table(skeleton: Skeleton, device: torch.device | str = "cpu") -> tuple[int, Tensor, Tensor]:
@@ -272,3 +259,14 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     cli(main)
+
+
+def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | None = None) -> Tensor:
+    """InfoNCE: each row of a (B, C) must find its own row of b by cosine, and the reverse.
+
+    van den Oord et al., arXiv:1807.03748. Mean over all rows, or those with the indices `rows`, always against all.
+    """
+    rows = torch.arange(len(a), device=a.device) if rows is None else rows
+    with torch.autocast(a.device.type, enabled=False):
+        scores = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T / temperature
+        return (F.cross_entropy(scores[rows], rows) + F.cross_entropy(scores.T[rows], rows)) / 2

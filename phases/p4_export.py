@@ -27,18 +27,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import graphs
 import numpy as np
 import onnx
-import retarget
 import torch
-from deploy import deploy
-from recipe import Config, cli, load_config, nearest
-from run import ClipStore, accuracies, commit, device_name, load_run, open_store, read_json, read_scores, splits
 from torch import nn
 
-from last import SKELETONS, Batches, ClipView, Skeleton, atomic, write_json
 from last import causal as causal_mode
+from phases.common.files import atomic, read_json, write_json
+from phases.common.settings_cli import cli, nearest
+from phases.shipping import onnx_files as graphs
+from phases.shipping.deploy import deploy
+from phases.training.clip_store import ClipStore, open_store, splits
+from phases.training.networks import load_run
+from phases.training.recipe import Config, load_config
+from phases.training.run_folder import accuracies, commit, device_name, read_scores
+from phases.training.view import Batches, ClipView
+from skeletons import Skeleton, retarget_tables
 
 DROP = 1.0  # points of top-1: INT8 must lose fewer; where one test clip is more than that, it may lose one
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx", "w8": "model.w8.onnx"}
@@ -107,7 +111,7 @@ def load(given: dict, cfg: Config, command: str) -> Job:
     view, causal, opset = ClipView(store, cfg.view), given["causal"] == "true", int(given["opset"])
     metadata = {**description(cfg, skeleton, classes, model, causal), "opset": opset}
     metadata["recorded"] = store.meta.get("recorded", {})  # predict reads clips as phase 0 did
-    metadata["retarget"] = retarget.tables(skeleton, SKELETONS)
+    metadata["retarget"] = retarget_tables(skeleton)
     print(f"{folder}: {len(test_clips)} test clips, {len(chosen)} for calibration, opset {opset}", file=sys.stderr)
     return Job(cfg, folder, origin, model, causal, opset, given["format"] == "tflite", metadata,
                joints_of(view, test_clips), store.clips["label"][test_clips], joints_of(view, chosen))

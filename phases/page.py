@@ -34,15 +34,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from exported import ExportedModel, named
-from puppet import SYNTHETIC_ACTIONS, write_synthetic
-from readers import read_clip
-from recipe import cli, nearest
-from store import replace_folder
 
-from last import locked
+from phases.common.files import locked, replace_folder
+from phases.common.settings_cli import cli, nearest
+from phases.recordings.puppet import SYNTHETIC_ACTIONS, write_synthetic
+from phases.recordings.readers import read_clip
+from phases.shipping.exported import ExportedModel, named
 
-SOURCE = Path(__file__).resolve().parent / "page"
+SOURCE = Path(__file__).resolve().parent / "shipping" / "page"
 MARK = "page.json"  # a page's list of networks and clips; a folder with it is a page
 POSE = ("pose.js", "pose_solution_packed_assets.data", "pose_solution_packed_assets_loader.js",
         "pose_solution_simd_wasm_bin.js", "pose_solution_simd_wasm_bin.wasm", "pose_web.binarypb",

@@ -32,10 +32,10 @@ import os
 import sys
 from pathlib import Path
 
-from exported import ExportedModel, named
-from live import stream
-from poses import is_frames
-from readers import READABLE
+from phases.recordings.poses import is_frames
+from phases.recordings.readers import READABLE
+from phases.shipping.exported import ExportedModel, named
+from phases.shipping.live import stream
 
 Ranking = list[tuple[str, float]]  # (label, probability), the most probable first
 

@@ -20,23 +20,16 @@ import math
 import sys
 
 import numpy as np
-from recipe import Config, cli, load_config
-from run import (
-    already_done,
-    build_model,
-    check_phase,
-    commit,
-    find_runs,
-    finish,
-    identity,
-    open_store,
-    splits,
-    validation,
-)
 from torch import Tensor, nn
-from transfer import init_from
 
-from last import Batches, ClipView, classification_loss, fit, plain_batches, rank_of
+from last import classification_loss, fit, rank_of
+from phases.common.settings_cli import cli
+from phases.training.clip_store import open_store, splits, validation
+from phases.training.networks import build_model, find_runs
+from phases.training.recipe import Config, load_config
+from phases.training.run_folder import already_done, check_phase, commit, finish, identity
+from phases.training.transfer import init_from
+from phases.training.view import Batches, ClipView, plain_batches
 
 
 def labelled(clips: np.ndarray, label: np.ndarray, share: float, seed: int) -> np.ndarray:

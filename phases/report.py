@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from limits import load_npz, reading
-from paper import COLOURS, FRONT, as_camera, clip_joints, limits, project
-from recipe import cli, load_config
-from run import ClipStore, read_json
 
-from last import atomic, load_checkpoint, read_log
+from last import load_checkpoint
+from phases.common.files import atomic, read_json, read_log
+from phases.common.limits import load_npz, reading
+from phases.common.settings_cli import cli
+from phases.reporting.drawing import COLOURS, FRONT, as_camera, clip_joints, limits, project
+from phases.training.clip_store import ClipStore
+from phases.training.recipe import load_config
 
 WORST, EXAMPLES, FRAMES = 6, 2, 8  # pairs of classes, clips of a pair, frames of a clip
 STYLE = """

@@ -18,14 +18,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from arrays import metadata
-from exported import ExportedModel, named
-from paper import COLOURS, FRONT, SIDE, as_camera, clip_joints, limits, project
-from readers import READABLE, of_format, read_clip
-from recipe import cli, nearest
-from run import ClipStore
 
-from last import SKELETONS, Skeleton, atomic
+from phases.common.files import atomic
+from phases.common.settings_cli import cli, nearest
+from phases.recordings.arrays import metadata
+from phases.recordings.readers import READABLE, of_format, read_clip
+from phases.reporting.drawing import COLOURS, FRONT, SIDE, as_camera, clip_joints, limits, project
+from phases.shipping.exported import ExportedModel, named
+from phases.training.clip_store import ClipStore
+from skeletons import SKELETONS, Skeleton
 
 TOP = 5  # actions beside an animation
 

@@ -24,12 +24,11 @@ import statistics
 import sys
 from pathlib import Path
 
-from blocks import filled
-from measured import RUN_KEYS, gather, network, published, read, stored, values
-from recipe import cli, nearest
-from tables import SHOW, plan
-
-from last import atomic, write_json
+from phases.common.files import atomic, write_json
+from phases.common.settings_cli import cli, nearest
+from phases.reporting.blocks import filled
+from phases.reporting.measured import RUN_KEYS, gather, network, published, read, stored, values
+from phases.reporting.tables import SHOW, plan
 
 
 def as_csv(entries: dict, exports: dict) -> str:

@@ -1,0 +1,1 @@
+"""Programs, one a file, each started by `just`; the rooms below hold what they share."""

@@ -1,0 +1,98 @@
+"""Northwestern-UCLA's JSON files, from a folder or a tar archive."""
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from phases.common.limits import ARCHIVE, TEXT, check_file, one_line, read_bytes
+from phases.recordings.clips import Clip, Skip
+from phases.recordings.metres import as_joints
+from phases.recordings.ntu import Malformed
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Northwestern-UCLA
+# ---------------------------------------------------------------------------------------------------------------------
+
+NW_UCLA_NAME = re.compile(r"a(\d{1,9})_s(\d{1,9})_e(\d{1,9})_v(\d{1,9})")
+
+
+def parse_nw_ucla(text: bytes, name: str) -> Clip:
+    """The clip of one JSON file {file_name, skeletons (L, 20, 3), label 1 to 10}; ValueError says what is wrong."""
+    hit = NW_UCLA_NAME.fullmatch(name)
+    if not hit:
+        raise ValueError("name is not of the form aAA_sSS_eEE_vVV")
+    try:
+        d = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise Malformed(e.lineno, f"is not JSON: {e.msg}") from None
+    if not isinstance(d, dict) or not {"skeletons", "label"} <= d.keys():
+        raise ValueError("lacks the keys skeletons and label")
+    _, s, e, v = map(int, hit.groups())
+    return Clip(name, int(d["label"]) - 1, as_joints(d["skeletons"]), subject=s, camera=v, replication=e)
+
+
+def read_nw_ucla(raw: Path, cfg) -> Iterator[Clip | Skip]:
+    """The all_sqe JSON files of Northwestern-UCLA, from a folder or straight from a tar archive."""
+    if raw.is_dir():
+        files = [(path.name, path) for path in raw.rglob("*.json")]
+    else:
+        files, skips = unpacked(raw)
+        yield from skips
+    for name, source in sorted(files, key=lambda file: file[0]):
+        try:
+            text = source if isinstance(source, bytes) else read_bytes(source)
+            yield parse_nw_ucla(text, name.removesuffix(".json"))
+        except Malformed as e:
+            yield Skip(name, e.line, e.reason)
+        except (ValueError, TypeError, OverflowError, RecursionError, OSError) as e:
+            yield Skip(name, 0, one_line(e))
+
+
+class _Unpacked:
+    """The bytes of a file, or those that it unpacks to by its first bytes; ValueError for more than ARCHIVE of them."""
+
+    def __init__(self, path: Path):
+        with open(path, "rb") as f:
+            start = f.read(6)
+        opened = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+        self.file = next((f for magic, f in opened.items() if start.startswith(magic)), open)(path, "rb")
+        self.left = ARCHIVE
+
+    def read(self, n: int) -> bytes:
+        data = self.file.read(min(n, self.left + 1))
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError(f"unpacks to more than {ARCHIVE >> 20} MB")
+        return data
+
+
+def unpacked(raw: Path) -> tuple[list[tuple[str, bytes]], list[Skip]]:
+    """(name, bytes) of the JSON files in a tar archive, and what of it cannot be read. Nothing is written to the disk.
+    """
+    check_file(raw)
+    files, skips, stream = [], [], _Unpacked(raw)
+    with stream.file:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                for member in tar:
+                    name = Path(member.name).name
+                    if not name.endswith(".json") or member.isdir():
+                        continue
+                    if not member.isfile() or member.size > TEXT:
+                        why = f"has more than {TEXT >> 20} MB" if member.isfile() else "is a link or a device, no file"
+                        skips.append(Skip(name, 0, why))
+                        continue
+                    files.append((name, tar.extractfile(member).read()))
+        except Exception as e:  # tarfile and the decompressors raise types of their own
+            if not files and isinstance(e, tarfile.ReadError):
+                raise ValueError(f"raw = {raw}: must be a folder of JSON files, or a tar archive of one "
+                                 f"({one_line(e)})") from None
+            why = f"is damaged ({one_line(e)}): only its first {len(files)} files can be read"
+            skips.append(Skip(raw.name, 0, why))
+    return files, skips

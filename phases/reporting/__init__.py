@@ -1,0 +1,1 @@
+"""Results as data, tables, the blocks of the READMEs, drawing."""

@@ -1,0 +1,208 @@
+"""Trainings side by side: each run is a process with its own log; a run waits for those that it builds on."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from last import differences
+from phases.common.files import read_log
+from phases.training.recipe import Config
+
+MOVES = 60.0  # seconds between two lines about a run under way
+
+
+def program(cfg: Config) -> str:
+    """The phase that trains a recipe: 2 if it names a teacher, 3 if it learns without labels, else 1."""
+    if cfg.distil.teacher:
+        return "p2_distill"
+    return "p3_maskclr" if cfg.pretrain.after else "p1_train"
+
+
+@dataclass
+class Run:
+    """A training: its arguments, resolved recipe, and the folders of the runs that it builds on."""
+    name: str
+    args: list[str]
+    cfg: Config
+    needs: list[Path]
+
+    @property
+    def log(self) -> Path:
+        return self.cfg.run / "log.txt"
+
+    @property
+    def state(self) -> str:
+        """done, resume or run. A result of another recipe is not done: the phase itself refuses its folder."""
+        if is_done(self.cfg):
+            return "done"
+        return "resume" if (self.cfg.run / "last.pt").exists() else "run"
+
+
+def is_done(cfg: Config) -> bool:
+    """Whether the folder has a result of this very recipe."""
+    try:
+        old = json.loads((cfg.run / "recipe.json").read_text())
+    except (OSError, ValueError):
+        return False
+    new = json.loads(json.dumps(dataclasses.asdict(cfg)))
+    whole = bool(cfg.streams) or (cfg.run / "final.pt").exists()  # an average has scores alone
+    return whole and (cfg.run / "result.json").exists() and not differences(old, new)
+
+
+class Job:
+    """A run under way: a process of its own that appends what it prints to the run's log."""
+
+    def __init__(self, run: Run, threads: int, gpu: int | None):
+        self.run, self.gpu, self.started = run, gpu, time.monotonic()
+        self.told, self.epochs = self.started, len(read_log(run.cfg.run / "metrics.jsonl"))
+        env = os.environ.copy()
+        env.setdefault("OMP_NUM_THREADS", str(threads))
+        if gpu is not None:
+            env["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        command = [sys.executable, "-m", f"phases.{program(run.cfg)}", *run.args]
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(run.log, "ab") as f:
+            f.write(f"\n{time.strftime('%F %T')} {' '.join(command)}\n".encode())
+            f.flush()
+            self.start = f.tell()
+            # own process group: a terminal's Ctrl-C then reaches the run once, through us
+            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT,
+                                          process_group=0, env=env)
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self.started) / 60
+
+    def moves(self) -> str:
+        """`epoch 12/25, loss 0.412, 1.3 min left`; empty before the first epoch of this process has ended."""
+        lines = read_log(self.run.cfg.run / "metrics.jsonl")
+        new, total = len(lines) - self.epochs, self.run.cfg.train.epochs
+        if new < 1:
+            return ""
+        left = self.minutes / new * (total - len(lines))
+        return f"epoch {len(lines)}/{total}, loss {lines[-1].get('loss', float('nan')):.3f}, {left:.1f} min left"
+
+    def outcome(self) -> tuple[str, str]:
+        """(error, what was reached) of a process that ended; the error is the last in its log, else the last line."""
+        code = self.child.returncode
+        if code == 0:
+            try:
+                top1 = json.loads((self.run.cfg.run / "result.json").read_text()).get("top1")
+            except (OSError, ValueError) as e:
+                return f"error: {e}", ""
+            return "", "done" if top1 is None else f"top-1 {top1:.1f}"
+        text = self.run.log.read_bytes()[self.start:].decode(errors="replace").replace("\r", "\n")
+        # a process that a killed `just ablation` left behind may write to the same log
+        lines = re.findall(r"error: .*", text) or [line.strip() for line in text.split("\n") if line.strip()]
+        last = lines[-1] if lines else "said nothing"
+        return last if code > 0 else f"killed by {signal.Signals(-code).name} after: {last}", ""
+
+    def stop(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.child.pid, number)
+
+
+def stop_all(jobs: list[Job]) -> None:
+    """Interrupt runs and wait a minute for them to end; then kill what is left. Their last.pt is intact either way."""
+    try:
+        for job in jobs:
+            job.stop(signal.SIGINT)
+        end = time.monotonic() + 60
+        for job in jobs:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                job.child.wait(max(0.0, end - time.monotonic()))
+    finally:
+        for job in jobs:
+            if job.child.poll() is None:
+                job.stop(signal.SIGKILL)
+
+
+def free_gpu(jobs: list[Job], run: Run) -> int | None:
+    """The GPU with the fewest runs, if there are several; None leaves the choice to the phase."""
+    gpus = torch.cuda.device_count()
+    chosen = ":" in run.cfg.device or any(word.startswith("gpus=") and word != "gpus=1" for word in run.args)
+    if gpus < 2 or chosen or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return None
+    return min(range(gpus), key=lambda gpu: sum(job.gpu == gpu for job in jobs))
+
+
+class Batch:
+    """The runs that are waiting, under way, done and failed; at most `jobs` of them at once."""
+
+    def __init__(self, runs: list[Run], jobs: int):
+        self.waiting, self.total, self.jobs = list(enumerate(runs, 1)), len(runs), jobs
+        self.under_way: list[tuple[int, Job]] = []
+        self.done, self.skipped, self.failed = 0, 0, []
+
+    def say(self, number: int, run: Run, words: str) -> None:
+        print(f"[{number}/{self.total}] {run.name}: {words}", flush=True)
+
+    def start(self) -> bool:
+        """Start what may start: a place is free, and nothing that the run builds on is waiting or under way.
+
+        Returns whether any run waits no longer.
+        """
+        before = len(self.waiting)
+        for number, run in list(self.waiting):
+            if len(self.under_way) >= self.jobs:
+                break
+            unfinished = {job.run.cfg.run.resolve() for _, job in self.under_way}
+            unfinished |= {other.cfg.run.resolve() for n, other in self.waiting if n != number}
+            if any(folder.resolve() in unfinished for folder in run.needs):
+                continue
+            self.waiting.remove((number, run))
+            if run.state == "done":
+                self.skipped += 1
+                self.say(number, run, "done")
+                continue
+            self.say(number, run, f"{run.state}  {run.log}")
+            try:
+                threads = max(1, (os.cpu_count() or 1) // self.jobs)
+                gpu = free_gpu([job for _, job in self.under_way], run)
+                self.under_way.append((number, Job(run, threads, gpu)))
+            except OSError as e:  # its log cannot be written
+                self.fail(number, run, f"error: {e}")
+        return len(self.waiting) < before
+
+    def fail(self, number: int, run: Run, error: str) -> None:
+        self.failed.append((run.name, error))
+        self.say(number, run, error)
+
+    def look(self) -> None:
+        """Report the runs that ended, and each minute those that moved."""
+        for number, job in list(self.under_way):
+            if job.child.poll() is None:
+                if time.monotonic() - job.told > MOVES:
+                    job.told, words = time.monotonic(), job.moves()
+                    if words:
+                        self.say(number, job.run, words)
+                continue
+            self.under_way.remove((number, job))
+            error, reached = job.outcome()
+            if error:
+                self.fail(number, job.run, error)
+            else:
+                self.done += 1
+                self.say(number, job.run, f"{reached}, {job.minutes:.1f} min")
+
+    def go(self) -> None:
+        try:
+            while self.waiting or self.under_way:
+                moved = self.start()
+                if not moved and not self.under_way:  # runs that wait for each other: the first says what it lacks
+                    self.waiting[0][1].needs.clear()
+                time.sleep(0.1)
+                self.look()
+        finally:
+            stop_all([job for _, job in self.under_way])

@@ -1,0 +1,98 @@
+"""Networks by recipe, and finished runs by name."""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from last import MODELS, STREAMS, damaged, load_checkpoint, rank_of
+from phases.training.clip_store import ClipStore
+from phases.training.recipe import Config, build_config, recipe_files
+from skeletons import SKELETONS, Skeleton
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Networks, and runs by name
+# ---------------------------------------------------------------------------------------------------------------------
+
+def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
+    """The network of a recipe; the seed determines its initial weights."""
+    torch.manual_seed(cfg.seed)
+    return MODELS[cfg.model.name](cfg.model, skeleton, num_classes, cfg.view.frames)
+
+
+def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
+    """What `just info` prints: parameters, and multiply-adds of one clip with one body."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    if skeleton is None:
+        skeleton = SKELETONS[cfg.data.skeleton] if cfg.data.skeleton else ClipStore(cfg.store).skeleton
+    model = build_model(cfg, skeleton, cfg.data.num_classes).eval()
+    clip = torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3)
+    # FlopCounterMode does not see fused attention kernels
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model(clip)
+    return {"recipe": cfg.recipe, "model": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
+            "macs": counter.get_total_flops() // 2, "streams": len(model.streams), "T": cfg.view.frames,
+            "V": skeleton.num_joints, "classes": cfg.data.num_classes}
+
+
+def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
+    """Folders of finished runs: the given folder, or a recipe's run on the same data set.
+
+    A LAST-Base recipe gives all four streams if all are trained, else its joint stream.
+    """
+    is_folder = "/" in name
+    if is_folder:
+        folder = Path(name.removesuffix("/final.pt"))
+    else:
+        folder = dataclasses.replace(cfg, recipe=name, seed=seed).run
+    if not (folder / "final.pt").is_file():
+        close = difflib.get_close_matches(name, recipe_files(), 1)
+        hint = f", did you mean {close[0]!r}?" if close and close[0] != name and not is_folder else ""
+        raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt){hint}: train it first, "
+                         "or give the folder of a finished run")
+    if is_folder:
+        return [folder]
+    others = [dataclasses.replace(cfg, recipe=f"{name}-{stream}", seed=seed).run for stream in STREAMS[1:]]
+    missing = sum(not (other / "final.pt").is_file() for other in others)
+    if missing == 0:
+        return [folder, *others]
+    if missing < len(others) and rank_of()[0] == 0:
+        print(f"{name!r}: takes the joint stream only, because {missing} of the other three are not trained yet",
+              file=sys.stderr)
+    return [folder]
+
+
+def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
+    """The network of a finished run in eval mode, its recipe, skeleton and class names."""
+    state = load_checkpoint(folder / "final.pt", device)
+    weights = state.get("model")
+    if isinstance(weights, dict) and weights and not any(k.startswith("head.linear") for k in weights):
+        raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, "
+                         "or take a run of phase 1 or 2")
+    try:
+        cfg = build_config(Config, json.loads(state["recipe"]))
+        skeleton = Skeleton.from_dict(json.loads(state["skeleton"]))
+        model = build_model(cfg, skeleton, cfg.data.num_classes)
+        model.load_state_dict(state["model"])
+        return model.to(device).eval(), cfg, skeleton, list(state["classes"])
+    except Exception as e:  # a changed file can hold anything in place of a recipe, a skeleton and weights
+        raise damaged(folder / "final.pt", e) from None
+
+
+def check_leakage(theirs: dict, cfg: Config, where: str) -> None:
+    """ValueError if a run with the resolved recipe `theirs` may have seen clips that `cfg` tests or validates on.
+
+    NTU RGB+D 120 contains the 60, and its training subjects contain theirs.
+    """
+    data, ntu = theirs.get("data", {}), {"ntu60": "ntu", "ntu120": "ntu"}
+    alike = ntu.get(data.get("name"), data.get("name")) == ntu.get(cfg.data.name, cfg.data.name)
+    for key, ours in (("split", cfg.data.split), ("validate", cfg.data.validate)):
+        if alike and ours and ours != "all" and data.get(key) != ours:
+            raise ValueError(f"{where} was trained with data.{key} = {data.get(key)!r}, this run has {ours!r}: "
+                             "it may have seen clips that are held out here")

@@ -1,0 +1,295 @@
+"""The view: clips of any length -> batches (B, M, T, V, 3), sampled, aligned and augmented on the device."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from last import hashed_uniform, rank_of
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 8. The view of a clip
+# ---------------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class View:
+    """How a clip becomes (M, T, V, 3)."""
+    frames: int = 64                 # T
+    bodies: int = 1                  # M, 1 or 2
+    sampling: str = "uniform"        # uniform, crop, stretch
+    smooth: float = 0.0              # Gaussian over time against sensor jitter: standard deviation in recorded frames
+    heading: bool = False            # turn the main body, by its mean over the clip, to face one way
+    trunk_scale: bool = False        # the trunk, shoulders to hips in the first frame seen, becomes 0.5 long
+    extent: bool = False             # scale the augmented clip so that its bounding box's longest side is 2
+    # training only
+    window: float = 1.0              # take a random section of at least this share of the clip (not with crop)
+    rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # degrees about x, y, z, uniform in ±
+    scale: float = 0.1               # all axes alike, 1 ± this
+    stretch: float = 0.0             # each axis independently, 1 ± this
+    shear: float = 0.0               # off-diagonal entries, ± this
+    noise: float = 0.0               # standard deviation of each coordinate, in the units after scaling
+    flip: float = 0.0                # probability of mirroring the body
+    swap: float = 0.0                # probability of swapping the labels left and right, as a sensor may from behind
+    mix: float = 0.0                 # probability of blending a clip with another of its batch, labels by share
+
+
+def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None,
+                  window: Tensor | None = None) -> Tensor:
+    """Frame numbers (B, T) that a view takes from clips of `length` (B,) frames, each at least 1.
+
+    uniform: T equal bins over the clip, the middle of each, or with u (B, T) in [0, 1) a random frame of each. A clip
+        (or window) of fewer than T frames keeps its rate and repeats its last frame, where the velocity is zero.
+    stretch: the same bins, but a clip shorter than T repeats frames evenly and fills all of T.
+    crop: the clip looped to at least 300 frames, then T consecutive ones, from the middle or drawn by u[:, 0] (ST-GCN).
+    `window` (B, 2), in training: the first frame and the number of frames to draw from.
+    """
+    t = torch.arange(T, device=length.device)
+    if sampling == "crop":
+        total = length.clamp(min=max(300, T))
+        start = ((total - T + 1) * (0.5 if u is None else u[:, 0])).long()
+        return (start[:, None] + t) % length[:, None]
+    first, count = (torch.zeros_like(length), length) if window is None else window.unbind(1)
+    inside = ((t + (0.5 if u is None else u)) * count[:, None] / T).long()
+    if sampling == "uniform":
+        inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
+    return first[:, None] + torch.minimum(inside, count[:, None] - 1)
+
+
+def rotation(angles: Tensor) -> Tensor:
+    """Matrices (B, 3, 3) that turn row vectors by angles (B, 3) in radians about x, then y, then z."""
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
+    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
+
+    def matrix(*entries: Tensor) -> Tensor:
+        return rearrange(torch.stack(entries, 1), "b (i j) -> b i j", i=3)
+
+    about_x = matrix(one, zero, zero, zero, cx, sx, zero, -sx, cx)
+    about_y = matrix(cy, zero, -sy, zero, one, zero, sy, zero, cy)
+    about_z = matrix(cz, sz, zero, -sz, cz, zero, zero, zero, one)
+    return about_x @ about_y @ about_z
+
+
+class ClipView:
+    """Batches (B, M, T, V, 3) of a clip store, made on the device. An absent body, frame or joint is all zeros.
+
+    Every clip is centred on its main body's centre (Skeleton.centre: spine or hips) in the first frame that shows it;
+    if that is missing there, on the mean of the joints seen. The recipe may also smooth it, turn it to a common heading
+    and scale it.
+    Training flips, turns, scales, shears and adds noise at random, as a pure function of (seed, epoch, clip): a resumed
+    run and every process draw the same.
+
+    `store` (ClipStore in phases/run.py) has skeleton, path, frames (rows, V, 3) and a table of arrays, clips:
+    length (N,), label (N,), offset (N, 2): the first row of each body in frames, -1 if it is absent.
+    """
+
+    def __init__(self, store, cfg: View, device: torch.device | str = "cpu"):
+        self.cfg, self.device, self.skeleton = cfg, torch.device(device), store.skeleton
+        frames = torch.from_numpy(store.frames)
+        if self.device.type == "cuda" and frames.nbytes < 0.5 * torch.cuda.mem_get_info(self.device)[0]:
+            frames = frames.to(self.device)
+        self.frames = frames  # stays on the host if the device has no room; then each batch travels
+        self.length = torch.from_numpy(store.clips["length"]).to(self.device)
+        self.offset = torch.from_numpy(store.clips["offset"][:, :cfg.bodies]).to(self.device)
+        if self.offset.shape[1] < cfg.bodies:
+            raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} per clip")
+        self.label = torch.from_numpy(store.clips["label"]).to(self.device)
+        if (cfg.flip or cfg.swap) and not store.skeleton.pairs:
+            raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no left and right "
+                             "joints: name them (`left hand`, `right hand`), list them as pairs, or set both to 0")
+        if (cfg.heading or cfg.trunk_scale) and store.skeleton.trunk is None:
+            raise ValueError(f"view.heading, view.trunk_scale: skeleton {store.skeleton.name!r} names no left and "
+                             "right shoulder and hip; set both false")
+        self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
+        # keys of a clip's random numbers: 16 of the augmentation, 2 of the window, T of the sampling
+        self.keys = torch.tensor([*range(16), 50, 51, *range(100, 100 + cfg.frames)], device=self.device)
+        self.noise_keys = torch.tensor([201, 202], device=self.device).view(2, 1, 1, 1, 1, 1)
+        self.turn = torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device)
+        self.eye = torch.eye(3, device=self.device)
+        self.centre, self.pose = self._normalise()
+
+    def _rows(self, index: Tensor) -> Tensor:
+        return self.frames[index.to(self.frames.device)].to(self.device)
+
+    def _joints_at(self, offset: Tensor, t: Tensor, length: Tensor) -> Tensor:
+        """Joints (B, M, T, V, 3) at frames t (B, T), as recorded or as Gaussian means; missing joints have weight 0."""
+        if not self.cfg.smooth:
+            return self._rows(offset[:, :, None] + t[:, None])
+        reach = math.ceil(3 * self.cfg.smooth)
+        o = torch.arange(-reach, reach + 1, device=self.device)
+        at = (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)  # b t o
+        x = self._rows(offset[:, :, None, None] + at[:, None])  # b m t o v 3
+        weight = rearrange((-0.5 * (o / self.cfg.smooth) ** 2).exp(), "o -> o 1 1") * (x != 0).any(-1, keepdim=True)
+        mean = (weight * x).sum(3) / weight.sum(3).clamp(min=1e-12)
+        return mean * (weight[:, :, :, reach] > 0)  # b m t v 3; missing joints stay missing
+
+    def _normalise(self) -> tuple[Tensor, Tensor]:
+        """Centre (N, 3) and linear map (N, 3, 3) of every clip, from the first frame that shows its main body.
+
+        The heading is a mean over all frames: shoulders and hips of one frame are noisy for a body seen from its side.
+        """
+        N, s = len(self.length), self.skeleton
+        row = self.offset[:, 0].clone()
+        last = row + self.length - 1
+        while True:
+            unseen = (self._rows(row) == 0).all(-1).all(-1) & (row < last)
+            if not unseen.any():
+                break
+            row += unseen.long()
+        body = self._rows(row)  # n v 3
+        seen = (body != 0).any(-1)  # n v
+        is_spine = torch.zeros_like(seen).index_fill(1, torch.tensor(s.centre, device=self.device), True) & seen
+        used = torch.where(is_spine.any(1, keepdim=True), is_spine, seen)[..., None]  # n v 1
+        centre = (body * used).sum(1) / used.sum(1).clamp(min=1)  # n 3
+        pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
+        if self.cfg.heading:
+            angle = self._heading()  # about y, the vertical of a levelled camera
+            pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
+        if self.cfg.trunk_scale:
+            four = [j[0] for j in s.trunk]
+            ls, rs, lh, rh = body[:, four].unbind(1)
+            size = ((ls + rs - lh - rh) / 2).norm(dim=1)
+            known = (size > 1e-3) & seen[:, four].all(1)
+            pose = pose * (0.5 / torch.where(known, size, 0.5))[:, None, None]  # an adult's trunk is about half a metre
+        return centre, pose
+
+    def _heading(self) -> Tensor:
+        """Angle (N,) about the vertical that turns each main body, by the mean of its frames, to face one way."""
+        N, length = len(self.length), self.length
+        clip = torch.arange(N, device=self.device).repeat_interleave(length)  # l: the clip of each frame
+        frame = torch.arange(len(clip), device=self.device) - (length.cumsum(0) - length)[clip]
+        row = (self.offset[clip, 0] + frame).to(self.frames.device)
+        ls, rs, lh, rh = (self.frames[row, j[0]].to(self.device) for j in self.skeleton.trunk)  # l 3
+        seen = torch.stack([(j != 0).any(-1, keepdim=True) for j in (ls, rs, lh, rh)]).all(0)
+        across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, seen * (ls + lh - rs - rh))
+        return torch.atan2(across[:, 2], across[:, 0])
+
+    def _augment(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Random linear map (B, 3, 3); whether to mirror the body (B,); whether to swap left and right (B,).
+
+        u (B, 16) in [-1, 1): 0-2 rotation, 3-5 stretch, 6 scale, 7-12 shear, 13 flip, 14 swap.
+        """
+        cfg = self.cfg
+        linear = rotation(u[:, :3] * self.turn)
+        scale = 1 + cfg.scale * u[:, 6, None, None]
+        linear = linear * (scale * (1 + cfg.stretch * u[:, None, 3:6])) if cfg.stretch else linear * scale
+        if cfg.shear:
+            off = u.new_zeros(len(u), 9)
+            off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
+            linear = linear @ (self.eye + off.unflatten(1, (3, 3)))
+        return linear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
+
+    def _window(self, length: Tensor, u: Tensor) -> Tensor:
+        """First frame and number of frames (B, 2) that may be drawn from clips of `length` (B,); u (B, 2) in [0, 1)."""
+        count = (length * (self.cfg.window + (1 - self.cfg.window) * u[:, 0])).ceil().long().clamp(min=1)
+        return torch.stack([((length - count + 1) * u[:, 1]).long(), count], 1)
+
+    def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
+        """Joints (B, M, T, V, 3) of the clips `index` (B,) about the body's centre, in the store's unit or scaled."""
+        cfg, length = self.cfg, self.length[index]
+        u = window = None
+        if training:
+            augmenting, within, u = hashed_uniform(seed, epoch, index[:, None], self.keys).split((16, 2, cfg.frames), 1)
+            window = self._window(length, within)
+        t = sample_frames(length, cfg.frames, cfg.sampling, u, window)  # b t
+        offset = self.offset[index]  # b m
+        x = self._joints_at(offset.clamp(min=0), t, length)  # b m t v 3
+        seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]  # b m t v 1
+        x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
+        if training:
+            augment, flip, swap = self._augment(2 * augmenting - 1)
+            mirrored = (flip ^ swap)[:, None, None, None, None]
+            x, seen = (torch.where(mirrored, a[..., self.mirror, :], a) for a in (x, seen))
+            # flip: swap the labels, negate x. swap: swap the labels only; a heading taken from swapped shoulders is
+            # off by 180 degrees, so with cfg.heading x and z are negated as well
+            turned = swap & cfg.heading
+            signs = torch.stack([1 - 2 * (flip ^ turned), torch.ones_like(index), 1 - 2 * turned], 1)
+            linear = (linear * signs[:, None]) @ augment
+        x = rearrange(x, "b m t v c -> b (m t v) c") @ linear
+        x = rearrange(x, "b (m t v) c -> b m t v c", m=seen.shape[1], t=seen.shape[2])
+        if cfg.extent:  # of seen joints only: after centring, absent ones (zeros) are no longer at the origin
+            low = torch.where(seen, x, math.inf).amin((1, 2, 3))  # b c
+            high = torch.where(seen, x, -math.inf).amax((1, 2, 3))
+            size = (high - low).amax(1).nan_to_num(0, 0, 0)  # -inf if nothing is seen
+            x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
+        if training and cfg.noise:
+            at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
+            a, b = hashed_uniform(seed, epoch, index[:, None, None, None, None], self.noise_keys, at)
+            x = x + cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()  # Box-Muller
+        return x * seen
+
+
+class Batches:
+    """Batches of some clips of a view. Training: a new order each epoch, each clip once, or each class equally often if
+    balanced. Otherwise in order, each clip exactly once.
+
+    In training, process r of R takes clips r, r + R, ... of each batch: `clips` is the size of the whole batch, `own`
+    the number on this process. A process without clips (own = 0) still computes on one: every process must join each
+    all-reduce. view.mix blends a clip with the one before it, a · clip + (1 - a) · other with a uniform in 0.5 to 1
+    (after mixup, Zhang et al., arXiv:1710.09412): `share` is a, `other` the other clip's label.
+    """
+
+    def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0,
+                 balanced: bool = False):
+        self.view, self.size, self.training, self.seed, self.balanced = view, size, training, seed, balanced
+        self.index = torch.as_tensor(index, device=view.device)
+        self.rank, self.ranks = rank_of() if training else (0, 1)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.index) / self.size)
+
+    def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor | int]]:
+        """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch, from batch `start` on."""
+        index = self.index
+        if self.training:
+            order = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+            place = balanced_order(self.view.label[index].cpu(), order) if self.balanced else torch.randperm(
+                len(index), generator=order)
+            index = index[place.to(index.device)]
+        for at in range(start * self.size, len(index), self.size):
+            whole = index[at:at + self.size]
+            part = whole[self.rank::self.ranks]
+            own = len(part)
+            part = part if own else whole[:1]
+            joints = self.view(part, self.training, self.seed, epoch)
+            batch = {"joints": joints, "label": self.view.label[part], "index": part, "own": own, "clips": len(whole)}
+            if self.training and self.view.cfg.mix:
+                other = whole.roll(1)[self.rank::self.ranks] if own else part
+                batch |= self._blend(joints, part, other, epoch)
+            yield batch
+
+    def _blend(self, joints: Tensor, clips: Tensor, others: Tensor, epoch: int) -> dict[str, Tensor]:
+        u = hashed_uniform(self.seed, epoch, clips[:, None], 60 + torch.arange(2, device=clips.device))
+        share = torch.where(u[:, 0] < self.view.cfg.mix, 0.5 + 0.5 * u[:, 1], 1.0)
+        a = rearrange(share, "b -> b 1 1 1 1")
+        joints = a * joints + (1 - a) * self.view(others, True, self.seed, epoch)
+        return {"joints": joints, "share": share, "other": self.view.label[others]}
+
+
+def balanced_order(label: Tensor, order: torch.Generator) -> Tensor:
+    """Places (N,) of an epoch of N clips in which every class comes equally often, in a random order.
+
+    A class of few clips shows each of them several times; one of many shows another part of them in each epoch.
+    """
+    present = label.unique()
+    rounds = [torch.randperm(len(present), generator=order) for _ in range(math.ceil(len(label) / len(present)))]
+    turns = present[torch.cat(rounds)][:len(label)]                               # n: the class of each place
+    places = torch.empty(len(label), dtype=torch.long)
+    for k in present:
+        own, wanted = (label == k).nonzero()[:, 0], turns == k
+        times = math.ceil(int(wanted.sum()) / len(own))
+        again = [own[torch.randperm(len(own), generator=order)] for _ in range(times)]
+        places[wanted] = torch.cat(again)[:int(wanted.sum())]
+    return places[torch.randperm(len(places), generator=order)]
+
+
+def plain_batches(view: ClipView, index: np.ndarray, size: int) -> Batches:
+    """Training clips without augmentation, for batch-norm statistics under averaged weights.
+
+    In one random order: a store is sorted by action, and the statistics of a batch of one action are not the data's.
+    """
+    return Batches(view, np.random.default_rng(0).permutation(index), size)

@@ -1,0 +1,29 @@
+"""How many kernels a training step launches: on a GPU that, not arithmetic, is the time of a small network's step."""
+import pytest
+import torch
+
+from phases.training.clip_store import ClipStore
+from phases.training.view import ClipView, View
+from tests.helpers.clip_stores import write_store
+from tests.tools.bench_against import Launches, plain_step
+
+MOST = {"lite_nano": (206, 263), "lite_small": (299, 388), "last_e": (761, 897), "B0": (525, 615), "base": (1865, 2530)}
+
+
+@pytest.mark.parametrize("recipe", MOST)
+def test_forward_and_backward_launch_at_most_so_many_operations(recipe):
+    """In FP32, and in bf16, whose casts are launches too."""
+    step = plain_step(recipe, 2)
+    for most, is_bf16 in zip(MOST[recipe], (False, True), strict=True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            step()
+            with Launches() as launches:
+                step()
+        assert launches.count.total() <= most, launches.count.most_common(12)
+
+
+def test_the_view_of_a_training_batch_launches_at_most_100_operations(tmp_path):
+    view, index = ClipView(ClipStore(write_store(tmp_path / "tiny")), View(frames=8)), torch.arange(6)
+    with Launches() as launches:
+        view(index, True, 0, 1)
+    assert launches.count.total() <= 100, launches.count.most_common(12)

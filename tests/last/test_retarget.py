@@ -1,0 +1,78 @@
+"""retarget.py: joints of one skeleton as means of another's."""
+import json
+
+import numpy as np
+import pytest
+
+from phases.recordings.metres import Recorded
+from phases.shipping.exported import ExportedModel
+from skeletons import MEANS, SKELETONS, Skeleton, means, retarget_tables, retargeted, spelled
+from tests.helpers.clip_stores import rest_pose
+
+
+@pytest.mark.parametrize("source", ["mediapipe33", "coco17", "openpose25", "halpe26"])
+@pytest.mark.parametrize("target", ["kinect20", "ntu25"])
+def test_a_pose_estimators_joints_become_kinects(source, target):
+    s, t = SKELETONS[source], SKELETONS[target]
+    table = means(list(s.joints), list(t.joints))
+    assert len(table) == t.num_joints
+    for joint, of in zip(t.joints, table, strict=True):
+        if joint in s.joints:
+            assert [s.joints[v] for v in of] == [joint]
+        else:
+            assert tuple(s.joints[v] for v in of) in MEANS[joint]
+        sides = {side for side in ("left", "right") if side in joint}
+        assert not sides or all(sides <= {w for w in s.joints[v].split()} for v in of)
+
+
+def test_retargeting_commutes_with_turning_scaling_and_moving():
+    table = retarget_tables(SKELETONS["kinect20"])["mediapipe33"]["means"]
+    x = np.random.default_rng(0).normal(3, 1, (2, 5, 33, 3)).astype(np.float32)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0].astype(np.float32)
+    np.testing.assert_allclose(retargeted(2 * x @ turn + 5, table), 2 * retargeted(x, table) @ turn + 5, rtol=1e-4)
+
+
+def test_a_mean_is_of_the_joints_that_are_seen():
+    x = np.ones((1, 1, 3, 3), np.float32) * np.array([1, 3, 0])[:, None]
+    np.testing.assert_array_equal(retargeted(x, [[0, 1], [0, 2], [2]])[0, 0, :, 0], [2, 1, 0])
+
+
+def test_joints_that_cannot_be_had_are_refused_and_spellings_do_not_matter():
+    assert means(["nose", "neck"], ["left wrist"]) is None
+    own = Skeleton("own", ("Hip_Center", "left_shoulder"), (0, 0), {"torso": (0, 1)})
+    assert retarget_tables(own)["coco17"]["means"] == [[11, 12], [5]]
+    assert spelled("Hip_Center") == "hip centre"
+    assert "ntu25" not in retarget_tables(SKELETONS["ntu25"])
+
+
+def test_both_spellings_are_one_but_for_the_centre():
+    names = [joint for s in SKELETONS.values() for joint in s.joints]
+    names += ["LShoulder", "shoulder_l", "Skel_RHip", "L", "l r", "Hip.R", "left-Knee", "C7", "LEFT HIP", "leftHandTip"]
+    for name in names:
+        assert spelled(name) == spelled(name).replace("center", "centre"), name
+    assert spelled("LShoulder") == spelled("shoulder_l") == spelled("Left Shoulder") == "left shoulder"
+
+
+def test_predict_takes_another_skeletons_clip_in_its_own_unit_and_says_so(tmp_path, capsys):
+    ntu, mp = SKELETONS["ntu25"], SKELETONS["mediapipe33"]
+
+    class Model(ExportedModel):
+        def __init__(self):
+            self.skeleton = {**ntu.to_dict(), "centre": ntu.centre, "trunk": ntu.trunk}
+            self.recorded, self.trunk, self.view = Recorded(), [4, 8, 12, 16], {"bodies": 1}
+            self.retarget = json.loads(json.dumps(retarget_tables(ntu)))
+
+    pose = rest_pose(mp) + [0, 0, 3]
+    np.save(tmp_path / "mm.npy", np.tile(pose * 1000, (4, 1, 1)) * [-1, -1, 1])  # millimetres, y down
+    joints = Model().read(tmp_path / "mm.npy")
+    assert joints.shape == (1, 4, 25, 3)
+    wrist = [s.joints.index("left wrist") for s in (ntu, mp)]
+    np.testing.assert_allclose(joints[0, 0, wrist[0]], pose[wrist[1]], atol=1e-4)
+    said = capsys.readouterr().err
+    assert "mediapipe33 (mm, -y up)" in said and "ntu25" in said
+    (tmp_path / "skeleton.json").write_text('{"skeleton": "mediapipe33", "classes": []}')
+    np.testing.assert_array_equal(Model().read(tmp_path / "mm.npy"), joints)
+    np.save(tmp_path / "odd.npy", np.ones((4, 7, 3)))
+    (tmp_path / "skeleton.json").unlink()
+    with pytest.raises(ValueError, match="has 7 joints"):
+        Model().read(tmp_path / "odd.npy")

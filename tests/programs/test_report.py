@@ -1,0 +1,130 @@
+"""report.py: one self-contained page about a run."""
+import json
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from phases import report
+from tests.helpers.shipped import ship
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    return ship(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def run(shipped, tmp_path) -> Path:
+    """A copy of a finished run. Its answers are known: of each class the first clip is taken for the next class."""
+    folder = tmp_path / "lite_nano" / "tiny-xsub" / "seed3"
+    shutil.copytree(shipped.run, folder)
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert Path(recipe["data"]["store"]).is_absolute(), "the store is found from any folder"
+    with np.load(folder / "scores.npz") as z:
+        name, label = z["name"], z["label"]
+    answer = label.copy()
+    for k in range(3):
+        answer[np.flatnonzero(label == k)[0]] = (k + 1) % 3
+    np.savez(folder / "scores.npz", name=name, label=label, logits=np.eye(3, dtype=np.float32)[answer] * 4)
+    return folder
+
+
+def drawings(text: str) -> list[ElementTree.Element]:
+    """Every drawing of a page; each is well-formed."""
+    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.S)]
+
+
+def test_a_page_tells_what_the_run_folder_tells(run, capsys):
+    report.main([f"run={run}"])
+    out = run / "report.html"
+    assert capsys.readouterr().out.strip() == str(out)
+    text, result = out.read_text(), json.loads((run / "result.json").read_text())
+    for said in (f"{result['top1']:.1f} %", f"{result['params']:,} parameters", result["command"], "tiny, split xsub"):
+        assert said in text, said
+    assert not re.search(r"https?:|src=|url\(|<script|<link", text), "nothing of the page lies elsewhere"
+    charts = [d for d in drawings(text) if d.findall("polyline")]
+    assert [d.get("aria-label") for d in charts] == ["Loss", "Accuracy in percent", "Learning rate"]
+    assert all(len(d.find("polyline").get("points").split()) == 3 for d in charts), "a point per epoch"
+
+
+def test_confusions_recall_and_clips_are_those_of_the_scores(run):
+    report.main([f"run={run}"])
+    text = (run / "report.html").read_text()
+    with np.load(run / "scores.npz") as z:
+        count = np.bincount(z["label"])
+        first = [z["name"][np.flatnonzero(z["label"] == k)[0]] for k in range(3)]
+    matrix = next(d for d in drawings(text) if d.get("aria-label") == "Confusion matrix")
+    told = [title.text for title in matrix.iter("title")]
+    for k in range(3):
+        other = (k + 1) % 3
+        assert f"swing {k} taken for swing {other}: 1 of {count[k]}" in told
+        assert f"swing {k} taken for swing {k}: {count[k] - 1} of {count[k]}" in told
+        assert f"<td>{count[k] - 1} of {count[k]}</td>" in text
+        assert f"swing {k}, taken for swing {other}: 1 of {count[k]}" in text and str(first[k]) in text
+    clips = [d for d in drawings(text) if d.get("class") == "clip"]
+    assert len(clips) == 3 and all(len(d.findall("path")) > 20 for d in clips)
+
+
+def test_without_the_store_clips_are_named_and_a_run_under_way_has_its_curves(run):
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["data"]["store"] = str(run / "nowhere")
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    report.main([f"run={run}", f"html={run / 'other.html'}"])
+    text = (run / "other.html").read_text()
+    assert "The clip store is not here" in text and 'class="clip"' not in text
+    (run / "result.json").unlink()
+    report.main([f"run={run}"])
+    text = (run / "report.html").read_text()
+    assert "under way: 3 of 3 epochs" in text and "Confusion" not in text and len(drawings(text)) == 3
+
+
+def test_a_run_of_phase_3_has_its_losses_and_no_accuracy(run):
+    (run / "scores.npz").unlink()
+    result = {"recipe": "maskclr_nano", "command": "just phase3 recipe=maskclr_nano", "commit": None, "seconds": 90,
+              "device": "a CPU", "loss": 1.0, "rebuild": 0.5, "contrast": 0.5, "found": 0.25}
+    (run / "result.json").write_text(json.dumps(result))
+    text = report.page(report.load(run))
+    assert "without labels: 1.5 minutes on a CPU" in text and "just phase3 recipe=maskclr_nano" in text
+    assert "top-1" not in text and drawings(text)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", "label"])
+def test_damaged_scores_are_named(run, damage):
+    path = run / "scores.npz"
+    if damage == "label":
+        np.savez(path, name=["a"], logits=np.eye(3))
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(ValueError, match="scores.npz"):
+        report.load(run)
+
+
+def test_a_network_without_a_mistake_and_names_of_classes_that_look_like_html(run):
+    with np.load(run / "scores.npz") as z:
+        name, label = z["name"], z["label"]
+    np.savez(run / "scores.npz", name=name, label=label, logits=np.eye(3)[label])
+    loaded = report.load(run)
+    loaded.classes[0] = "<b>sit & stand"
+    text = report.page(loaded)
+    assert "every test clip gets its name" in text and "<b>" not in text and "&lt;b&gt;sit &amp; stand" in text
+    assert drawings(text)
+
+
+@pytest.mark.parametrize("argv,message", [
+    (["run=nowhere"], "nowhere: no run is there"), ([], "give run=FOLDER, or recipe="),
+    (["run=x", "recipe=lite_nano"], "give run=FOLDER, or recipe="),
+    (["recipe=lite_nano", "seed=99"], "no run is there")])
+def test_bad_arguments_of_report_are_named(argv, message):
+    with pytest.raises(ValueError, match=message):
+        report.main(argv)
+
+
+def test_a_run_without_an_epoch_has_nothing_to_report(tmp_path, shipped):
+    shutil.copy(shipped.run / "recipe.json", tmp_path)
+    with pytest.raises(ValueError, match="no epoch is complete"):
+        report.main([f"run={tmp_path}"])
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]

@@ -1,0 +1,51 @@
+"""The deploy form computes the function of the trained network."""
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from last import causal
+from phases.shipping.deploy import deploy
+from phases.training.networks import build_model
+from phases.training.recipe import load_config
+from skeletons import SKELETONS
+from tests.helpers.networks import joints, network, stirred
+
+
+@settings(max_examples=12)
+@given(st.sampled_from(["nano", "small"]), st.sampled_from(sorted(SKELETONS)), st.integers(5, 24),
+       st.sampled_from([1, 2]), st.sampled_from([1, 7]), st.tuples(*[st.booleans()] * 5))
+def test_the_deploy_form_is_the_network_in_every_switch(variant, skeleton, T, M, B, switches):
+    embedding, dct, gate, region, is_causal = switches
+    model = network(skeleton, f"model.variant={variant}", f"view.frames={T}",
+                    f"model.joint_embedding={str(embedding).lower()}", f"model.dct_gate={str(dct).lower()}",
+                    f"model.frame_gate={str(gate).lower()}", f"model.shift={'region' if region else 'random'}")
+    x = joints(B, M, T, SKELETONS[skeleton].num_joints)
+    with torch.no_grad(), causal(model, is_causal):
+        want = model(x)
+    torch.testing.assert_close(deploy(model, is_causal)(x), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["base", "B0", "B11", "last_e"])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_so_is_that_of_the_teachers(recipe, is_causal):
+    cfg = load_config([f"recipe={recipe}", "view.frames=9", "model.width=16"])
+    model = stirred(build_model(cfg, SKELETONS["kinect20"], 5))
+    x = joints(3, 2, 9, 20)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad(), causal(model, is_causal):
+        want = model(x)
+    module = deploy(model, is_causal)
+    torch.testing.assert_close(module(x), want, rtol=1e-4, atol=1e-4)
+    after = model.state_dict()
+    assert all(torch.equal(v, before[k]) for k, v in after.items()), "the trained network must stay as it is"
+
+
+def test_nothing_is_left_to_normalise_or_to_learn_in_the_deploy_form():
+    module = deploy(network("ntu25", "view.frames=16"))
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+    assert not any(p.requires_grad for p in module.parameters())
+    tables = [b for b in module.buffers() if b.dtype not in (torch.float32,)]
+    assert tables
+    assert all(b.dtype == torch.int32 and b.ndim == 1 for b in tables), "index tables are never wider than C·V"
