@@ -45,6 +45,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from phases.common.files import atomic, locked, read_log, write_json
+from phases.common.recipes import differences
 from skeletons import Skeleton
 
 # oneDNN caches compiled kernels per input shape. Training drops absent second bodies, so two-body batches all differ in
@@ -62,11 +64,70 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 2. Streams
+# 1. Settings
 # ---------------------------------------------------------------------------------------------------------------------
 
 STREAMS = ("joint", "bone", "velocity", "bone_velocity")
+Stream = Literal["joint", "bone", "velocity", "bone_velocity"]
+Share = Annotated[float, (0, 0.99)]
+Probability = Annotated[float, (0, 1)]
+Rate = Annotated[float, (0, 100)]
 
+
+@dataclass(frozen=True)
+class Model:
+    """Which network, and the switches of its ablation rows."""
+    name: Literal["lite", "base", "last_e"] = "lite"
+    dropout: Share = 0.15                                       # of the head
+    # LAST-Lite
+    variant: Literal["nano", "small"] = "small"
+    shift: Literal["region", "random"] = "region"
+    joint_embedding: bool = True
+    dct_gate: bool = True
+    frame_gate: bool = True
+    # LAST-Base; LAST-E reads the last two
+    stream: Stream = "joint"
+    width: Annotated[int, (8, 4096)] = 128                      # of the first stage; then two and three times as wide
+    graph: Literal["grouped", "spatial"] = "grouped"            # CrossTemporalPrototypeGCN, SpatialGCN
+    temporal_context: bool = True                               # A(x) from the features of neighbouring frames
+    prototypes: bool = True                                     # A(x) from the bank of action prototypes
+    frequency_gate: bool = True
+    attention: Literal["partitioned", "factorized", "none"] = "partitioned"    # factorized: STJointAtt
+    regions: bool = True
+    bottleneck: bool = True                                     # InformationBottleneck in the head
+    drop_path: Share = 0.2                                      # of the last block, rising from 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a network is trained. Learning rates refer to one optimiser step, that is batch * accumulate clips."""
+    epochs: Annotated[int, (1, 100_000)] = 120
+    batch: Annotated[int, (1, 100_000)] = 64
+    accumulate: Annotated[int, (1, 10_000)] = 1
+    optimizer: Literal["sgd", "adamw"] = "sgd"                  # SGD with Nesterov momentum 0.9
+    lr: Annotated[float, (1e-12, 100)] = 0.1
+    warmup_epochs: Annotated[int, (0, 100_000)] = 5
+    warmup_lr: Rate = 0.01
+    min_lr: Rate = 1e-4
+    weight_decay: Annotated[float, (0, 10)] = 1e-4              # of linear layers and convolutions only, with SGD
+    adamw_decay: Annotated[float, (0, 10)] = 0.05               # the same for AdamW: decoupled, so not comparable
+    grad_clip: Annotated[float, (0, 1e6)] = 1.0                 # gradient norm; 0: off
+    label_smoothing: Share = 0.0
+    balanced: bool = False             # an epoch shows every class equally often, as many clips in all as without
+    ib_weight: Rate = 0.01                                      # of the bottleneck's loss
+    amp: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    average: Literal["none", "swa", "ema"] = "none"
+    swa_start: Probability = 0.75      # share of the epochs after which SWA averages, at a constant rate
+    swa_lr: Rate = 0.0                 # learning rate while averaging; 0: the cosine's value at swa_start
+    ema_decay: Probability = 0.999     # per optimiser step
+    causal: Probability = 0.0          # of an optimiser step to be causal
+    compile: bool = False
+    save_seconds: Annotated[float, (0, 1e9)] = 300.0            # last.pt is written each epoch, and this often within
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 2. Streams
+# ---------------------------------------------------------------------------------------------------------------------
 
 def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STREAMS) -> Tensor:
     """Streams (..., T, V, 3·S) of joints (..., T, V, 3), in the order of `names`.
@@ -259,30 +320,6 @@ def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tenso
         maps = model.features(bodies)
         pooled = model.head.pool(maps[-1])
     return model.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present), maps
-
-
-@dataclass(frozen=True)
-class Model:
-    """Which network, and the switches of its ablation rows."""
-    name: str = "lite"               # lite, base, last_e
-    dropout: float = 0.15            # of the head
-    # LAST-Lite
-    variant: str = "small"           # nano, small
-    shift: str = "region"            # region, random
-    joint_embedding: bool = True
-    dct_gate: bool = True
-    frame_gate: bool = True
-    # LAST-Base; LAST-E reads the last two
-    stream: str = "joint"            # joint, bone, velocity, bone_velocity
-    width: int = 128                 # of the first stage; the second and third are two and three times as wide
-    graph: str = "grouped"           # grouped (CrossTemporalPrototypeGCN), spatial (SpatialGCN)
-    temporal_context: bool = True    # A(x) from the features of neighbouring frames
-    prototypes: bool = True          # A(x) from the bank of action prototypes
-    frequency_gate: bool = True
-    attention: str = "partitioned"   # partitioned, factorized (STJointAtt), none
-    regions: bool = True
-    bottleneck: bool = True          # InformationBottleneck in the head
-    drop_path: float = 0.2           # of the last block, rising from 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -997,35 +1034,6 @@ def hashed_uniform(*keys: int | Tensor) -> Tensor:
 # 9. Losses, and the settings of a training
 # ---------------------------------------------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class Train:
-    """How a network is trained. Learning rates refer to one optimiser step, that is batch * accumulate clips."""
-    epochs: int = 120
-    batch: int = 64
-    accumulate: int = 1
-    optimizer: str = "sgd"           # sgd (Nesterov, momentum 0.9), adamw
-    lr: float = 0.1
-    warmup_epochs: int = 5
-    warmup_lr: float = 0.01
-    min_lr: float = 1e-4
-    weight_decay: float = 1e-4       # of the weights of linear layers and convolutions only, with SGD
-    adamw_decay: float = 0.05        # the same for AdamW: decoupled, so not comparable with weight_decay
-    clip: float = 1.0                # gradient norm; 0: off
-    label_smoothing: float = 0.0
-    balanced: bool = False           # an epoch shows every class equally often, as many clips in all as without
-    ib_weight: float = 0.01          # bottleneck: ib_weight * (ib_mean * |mean z| + ib_class * distance to the priors)
-    ib_mean: float = 1e-4
-    ib_class: float = 0.1
-    amp: str = "auto"                # auto, bf16, fp16, fp32
-    average: str = "none"            # none, swa, ema
-    swa_start: float = 0.75          # share of the epochs after which SWA averages, at a constant rate
-    swa_lr: float = 0.0              # learning rate while averaging; 0: the cosine's value at swa_start
-    ema_decay: float = 0.999         # per optimiser step
-    causal: float = 0.0              # probability that an optimiser step is causal
-    compile: bool = False
-    save_seconds: float = 300.0      # last.pt is written after each epoch, and this often within an epoch
-
-
 def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
     """Mean over the clips in FP32. A blended clip counts for both of its labels, by their shares."""
     if "share" not in batch:
@@ -1066,7 +1074,7 @@ def classification_loss(cfg: Train) -> LossFn:
         if z is not None:
             z, _ = of_all_processes(z.float(), batch)
             labels, _ = of_all_processes(label[:, None], batch)
-            metrics["bottleneck"] = bottleneck_loss(z, labels[:, 0], cfg.ib_mean, cfg.ib_class)
+            metrics["bottleneck"] = bottleneck_loss(z, labels[:, 0])
             loss = loss + cfg.ib_weight * metrics["bottleneck"]
         return loss, metrics
     return loss_fn
@@ -1172,28 +1180,6 @@ def refresh_batchnorm(model: nn.Module, batches: Callable) -> None:
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
     model.train(was_training)
-
-
-# settings that say where and how a training runs, not what it computes
-WHERE = ("device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> str:
-    """The fields in which two resolved recipes differ, as text.
-
-    Those in WHERE do not count, nor does one that is off (0, false, empty) and that the old recipe does not know: it
-    has come since, and the old run did without it.
-    """
-    out = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if prefix + key in WHERE or (key not in old and not b):
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            out += filter(None, [differences(a, b, f"{prefix}{key}.")])
-        elif a != b:
-            out.append(f"{prefix}{key} was {a!r}, is {b!r}")
-    return "; ".join(out)
 
 
 def progress(total: int, done: int, what: str):
@@ -1309,7 +1295,7 @@ class Training:
                 self.scaler.scale(loss * (own * self.ranks / clips)).backward()
             self._log(step, {"loss": loss, **metrics}, own)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.grad_clip or math.inf)
         if not self.scaler.is_enabled():  # FP16 overflows now and then, and its scaler skips the step
             self.bad = torch.where((self.bad < 0) & ~torch.isfinite(norm), step, self.bad)
         self.scaler.step(self.optimizer)

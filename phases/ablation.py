@@ -24,9 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from last import STREAMS
-from phases.common.settings_cli import cli, nearest
+from phases.common.command import nearest
+from phases.common.recipes import recipe_files
+from phases.common.settings_cli import cli
 from phases.training.jobs import Batch, Run, program
-from phases.training.recipe import Config, load_config, recipe_files
+from phases.training.recipe import Config, load_config
 
 
 @dataclass

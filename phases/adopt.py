@@ -24,11 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.files import ROOT, atomic
+from phases.common.recipes import recipe_files
 from phases.common.settings_cli import cli
 from phases.recordings.metres import AXES, Recorded, body_size, guess, trunk_vector
 from phases.recordings.store import trunk_of
 from phases.recordings.survey import Seen, look
-from phases.training.recipe import load_config, recipe_files
+from phases.training.recipe import load_config
 from skeletons import SKELETONS
 
 STEPS = 1600   # optimiser steps of a training

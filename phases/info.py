@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 
-from phases.common.settings_cli import cli, nearest
+from phases.common.command import nearest
+from phases.common.settings_cli import cli
 from phases.shipping.exported import ExportedModel, named
 from phases.training.networks import describe
 from phases.training.recipe import load_config

@@ -40,8 +40,10 @@ from pathlib import Path
 
 import numpy as np
 
-from phases.common.files import ROOT, flush, replace_folder
+from phases.common.command import build, nearest, run
+from phases.common.files import ROOT, flush, locked, replace_folder
 from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES, WITHIN, check_rules
+from phases.common.recipes import resolved
 from phases.recordings.arrays import metadata
 from phases.recordings.clips import Clip, recorded_as
 from phases.recordings.metres import reference_joint
@@ -50,6 +52,7 @@ from phases.recordings.pickles import read_annotations
 from phases.recordings.puppet import SYNTHETIC_ACTIONS, write_synthetic
 from phases.recordings.quality import show_report
 from phases.recordings.readers import READERS
+from phases.recordings.settings import Data
 from phases.recordings.store import (
     NothingStored,
     check,
@@ -59,6 +62,7 @@ from phases.recordings.store import (
     trunk_of,
     write_shard,
 )
+from skeletons import SKELETONS, Skeleton
 
 SHARD = 256  # clips per shard: bounds the memory, and the work that an interruption loses
 
@@ -83,20 +87,20 @@ def _ntu_shard(job: tuple) -> int:
     return len(files)
 
 
-def ntu_shards(raw: Path, partial: Path, cfg, skeleton) -> int:
+def ntu_shards(raw: Path, partial: Path, data: Data, skeleton: Skeleton) -> int:
     """Parses .skeleton files into shards, except shards that exist; returns how many unusable samples are left out."""
     from tqdm import tqdm
-    files, left_out = ntu_files(raw, cfg)
+    files, left_out = ntu_files(raw, data)
     stamp = hashlib.sha256("\n".join(f"{f} {os.stat(f).st_size} {os.stat(f).st_mtime_ns}" for f in files).encode())
-    V, recorded = skeleton.num_joints, recorded_as(cfg)
-    fresh_partial(partial, f"2 {stamp.hexdigest()} {cfg.data.name} {cfg.data.num_classes} {V} {recorded}")
+    V, recorded = skeleton.num_joints, recorded_as(data)
+    fresh_partial(partial, f"2 {stamp.hexdigest()} {data.name} {data.num_classes} {V} {recorded}")
     todo = []
     for i in range(0, len(files), SHARD):
         path = partial / f"shard-{i // SHARD:05d}.npz"
         if not path.exists():
-            todo.append((path, files[i:i + SHARD], V, cfg.data.num_classes, recorded, trunk_of(skeleton)))
+            todo.append((path, files[i:i + SHARD], V, data.num_classes, recorded, trunk_of(skeleton)))
     done = len(files) - sum(len(job[1]) for job in todo)
-    workers = min(cfg.data.workers or os.cpu_count() or 1, max(1, len(todo)))
+    workers = min(data.workers or os.cpu_count() or 1, max(1, len(todo)))
     interval = 0.5 if sys.stderr.isatty() else 30  # seconds
     with tqdm(total=len(files), initial=done, desc="parse", unit="file", mininterval=interval) as bar:
         if workers == 1:
@@ -115,12 +119,12 @@ def ntu_shards(raw: Path, partial: Path, cfg, skeleton) -> int:
     return left_out
 
 
-def ntu_files(raw: Path, cfg) -> tuple[list[str], int]:
+def ntu_files(raw: Path, data: Data) -> tuple[list[str], int]:
     """The .skeleton files of the data set in raw, sorted by name, and how many unusable samples are left out.
 
     A name that does not follow the NTU form stays in the list: its reader then reports it.
     """
-    unusable, within = unusable_samples(cfg), WITHIN.get(cfg.data.name, {})
+    unusable, within = unusable_samples(data), WITHIN.get(data.name, {})
     files, left_out = [], 0
     for path in sorted(raw.rglob("*.skeleton"), key=lambda p: p.name):
         try:
@@ -132,17 +136,17 @@ def ntu_files(raw: Path, cfg) -> tuple[list[str], int]:
         elif all(numbers.get(k, 0) <= most for k, most in within.items()):
             files.append(str(path))
     if not files:
-        raise ValueError(f"raw = {raw}: no .skeleton file of {cfg.data.name} in it or below")
+        raise ValueError(f"raw = {raw}: no .skeleton file of {data.name} in it or below")
     return files, left_out
 
 
-def unusable_samples(cfg) -> set[str]:
+def unusable_samples(data: Data) -> set[str]:
     """The names in the file data.missing, which is beside the recipes."""
-    if not cfg.data.missing:
+    if not data.missing:
         return set()
-    path = ROOT / "recipes" / cfg.data.missing
+    path = ROOT / "recipes" / data.missing
     if not path.is_file():
-        raise ValueError(f"data.missing = {cfg.data.missing!r}: no such file beside the recipes")
+        raise ValueError(f"data.missing = {data.missing!r}: no such file beside the recipes")
     return set(path.read_text().split())
 
 
@@ -150,31 +154,28 @@ def unusable_samples(cfg) -> set[str]:
 # Skeleton and classes
 # ---------------------------------------------------------------------------------------------------------------------
 
-def skeleton_of(cfg, raw: Path):
+def skeleton_of(data: Data, raw: Path) -> Skeleton | None:
     """The skeleton that the recipe names, or else the one that the recordings bring."""
-    from skeletons import SKELETONS
-    brought = brought_skeleton(cfg, raw)
-    if not cfg.data.skeleton:
+    brought = brought_skeleton(data, raw)
+    if not data.skeleton:
         if brought is None:
             raise ValueError(f"data.skeleton is empty and {raw} brings none; name one of {', '.join(SKELETONS)}, "
                              "or say in skeleton.json what the joints are")
         return brought
-    named = SKELETONS[cfg.data.skeleton]
+    named = SKELETONS[data.skeleton]
     if brought is not None and (brought.name, brought.num_joints) != (named.name, named.num_joints):
         raise ValueError(f"data.skeleton = {named.name!r}, but {raw} brings {brought.name!r} of {brought.num_joints} "
                          'joints: give data.skeleton="" to take that')
     return named
 
 
-def brought_skeleton(cfg, raw: Path):
+def brought_skeleton(data: Data, raw: Path) -> Skeleton | None:
     """The skeleton that the recordings bring, by its name or as a table; None if they bring none.
 
     A pyskl pickle brings only the number of joints, 17 (coco17) or 25 (ntu25), used if the recipe names no skeleton.
     """
-    from phases.common.settings_cli import nearest
-    from skeletons import SKELETONS, Skeleton
-    brought = metadata(raw).get("skeleton") if cfg.data.reader == "arrays" else None
-    if cfg.data.reader == "pyskl" and not cfg.data.skeleton:
+    brought = metadata(raw).get("skeleton") if data.reader == "arrays" else None
+    if data.reader == "pyskl" and not data.skeleton:
         clips = [a for a in read_annotations(raw)["annotations"] if isinstance(a, dict)]
         joints = {np.shape(a.get("keypoint"))[-2:-1] for a in clips}
         brought = {((17,),): "coco17", ((25,),): "ntu25"}.get(tuple(joints))
@@ -190,10 +191,10 @@ def brought_skeleton(cfg, raw: Path):
     return SKELETONS.get(brought)
 
 
-def class_names(cfg, raw: Path) -> list[str]:
+def class_names(data: Data, raw: Path) -> list[str]:
     """Names of the classes: those in the recordings, those of a public data set, or "class 0", "class 1", ..."""
-    num_classes, classes = cfg.data.num_classes, None
-    if cfg.data.reader == "arrays":
+    num_classes, classes = data.num_classes, None
+    if data.reader == "arrays":
         classes = metadata(raw).get("classes")
     if classes:
         if len(classes) != num_classes:
@@ -201,7 +202,7 @@ def class_names(cfg, raw: Path) -> list[str]:
         return list(map(str, classes))
     public = {"ntu60": NTU_CLASSES[:60], "ntu120": NTU_CLASSES, "nw_ucla": NW_UCLA_CLASSES,
               "synthetic": SYNTHETIC_ACTIONS}
-    named = public.get(cfg.data.name, ())
+    named = public.get(data.name, ())
     return list(named) if len(named) == num_classes else [f"class {k}" for k in range(num_classes)]
 
 
@@ -209,24 +210,24 @@ def class_names(cfg, raw: Path) -> list[str]:
 # The store
 # ---------------------------------------------------------------------------------------------------------------------
 
-def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: list[str]) -> dict:
+def write_store(raw: Path, store: Path, partial: Path, data: Data, skeleton: Skeleton, classes: list[str]) -> dict:
     """Reads, merges, moves into place; returns meta. On an error the old store and finished shards of NTU text stay."""
-    resumable, left_out = cfg.data.reader in ("ntu", "synthetic"), 0
-    V, recorded = skeleton.num_joints, recorded_as(cfg)
+    resumable, left_out = data.reader in ("ntu", "synthetic"), 0
+    V, recorded = skeleton.num_joints, recorded_as(data)
     try:
         if resumable:
-            left_out = ntu_shards(raw, partial, cfg, skeleton)
+            left_out = ntu_shards(raw, partial, data, skeleton)
         else:
             fresh_partial(partial, os.urandom(8).hex())  # these formats are fast to read: always start anew
-            found, number = READERS[cfg.data.reader](raw, cfg), 0
+            found, number = READERS[data.reader](raw, data), 0
             while chunk := list(itertools.islice(found, SHARD)):
                 if not number:
-                    whole = [c.joints for c in chunk if isinstance(c, Clip) and not check(c, V, cfg.data.num_classes)]
+                    whole = [c.joints for c in chunk if isinstance(c, Clip) and not check(c, V, data.num_classes)]
                     recorded = dataclasses.replace(recorded, reference=reference_joint(whole))
                 path = partial / f"shard-{number:05d}.npz"
-                write_shard(path, chunk, V, cfg.data.num_classes, recorded, trunk_of(skeleton))
+                write_shard(path, chunk, V, data.num_classes, recorded, trunk_of(skeleton))
                 number += 1
-        meta = {**merge(partial, skeleton, cfg, left_out, recorded), "classes": classes}
+        meta = {**merge(partial, skeleton, data, left_out, recorded), "classes": classes}
         (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         for path in (*partial.glob("shard-*"), partial / "key"):
             path.unlink()
@@ -245,46 +246,44 @@ def write_store(raw: Path, store: Path, partial: Path, cfg, skeleton, classes: l
     return meta
 
 
-def recordings(cfg, store: Path) -> Path:
+def recordings(data: Data, raw: str, seed: int, store: Path) -> Path:
     """The file or folder of recordings; the reader `synthetic` writes them first."""
-    if cfg.data.reader == "synthetic":
-        raw = Path(cfg.raw or f"{store}-raw")
-        write_synthetic(raw, cfg.seed, cfg.data.workers)
-        return raw
-    if not cfg.raw:
-        raise ValueError(f"no recordings: give raw=FOLDER_OR_FILE for the reader {cfg.data.reader!r}")
-    if not Path(cfg.raw).exists():
-        raise ValueError(f"raw = {cfg.raw!r}: no such file or folder")
-    return Path(cfg.raw)
+    if data.reader == "synthetic":
+        folder = Path(raw or f"{store}-raw")
+        write_synthetic(folder, seed, data.workers)
+        return folder
+    if not raw:
+        raise ValueError(f"no recordings: give raw=FOLDER_OR_FILE for the reader {data.reader!r}")
+    if not Path(raw).exists():
+        raise ValueError(f"raw = {raw!r}: no such file or folder")
+    return Path(raw)
 
 
 def main(argv: list[str]) -> int:
-    from phases.common.files import locked
-    from phases.training.recipe import Data, load_config
-    cfg = load_config(argv)
     for argument in argv:
         if argument.partition("=")[0].partition(".")[0] not in ("recipe", "data", "raw", "seed", "view"):
             raise ValueError(f"{argument}: phase 0 does not use it; it writes to data.store=FOLDER, by default "
                              "stores/<data set>")
-    store = cfg.store.resolve()  # the folder that a link points to
+    table = resolved(argv)
+    data = build(Data, table.get("data", {}), "data.")
+    store = data.folder.resolve()  # the folder that a link points to
     partial, aside = store.with_name(f"{store.name}.partial"), old_store(store)
-    raw = recordings(cfg, store)
+    raw = recordings(data, str(table.get("raw", "")), table.get("seed", 0), store)
     if not store.exists() and (aside / "meta.json").exists():  # a run was killed between the two renames
         os.replace(aside, store)
     if store.exists() and not (store / "meta.json").exists() and any(store.iterdir()):
         raise ValueError(f"data.store = {store}: is not a clip store, and phase 0 would replace it")
-    check_rules(cfg.data.protocols)
-    if cfg.data.reader == "arrays" and cfg.data.name == Data.name:
-        raise ValueError(f"data.name = {cfg.data.name!r} is the default: give your recordings a name in the recipe")
-    skeleton, classes = skeleton_of(cfg, raw), class_names(cfg, raw)
+    check_rules(data.protocols)
+    if data.reader == "arrays" and data.name == Data.name:
+        raise ValueError(f"data.name = {data.name!r} is the default: give your recordings a name in the recipe")
+    skeleton, classes = skeleton_of(data, raw), class_names(data, raw)
     with locked(partial):
-        meta = write_store(raw, store, partial, cfg, skeleton, classes)
+        meta = write_store(raw, store, partial, data, skeleton, classes)
     show_report(meta, store)
-    if meta["quality"]["two_bodies"] and cfg.view.bodies == 1:
+    if meta["quality"]["two_bodies"] and table.get("view", {}).get("bodies", 1) == 1:
         print("  view.bodies = 1: a network sees the first body of each clip; view.bodies=2 shows it both")
     return 3 if meta["skipped"] else 0
 
 
 if __name__ == "__main__":
-    from phases.common.settings_cli import cli
-    cli(main)
+    run(main)

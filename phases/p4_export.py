@@ -33,15 +33,16 @@ import torch
 from torch import nn
 
 from last import causal as causal_mode
+from phases.common.command import nearest
 from phases.common.files import atomic, read_json, write_json
-from phases.common.settings_cli import cli, nearest
+from phases.common.settings_cli import cli
 from phases.shipping import onnx_files as graphs
 from phases.shipping.deploy import deploy
 from phases.training.clip_store import ClipStore, open_store, splits
 from phases.training.networks import load_run
 from phases.training.recipe import Config, load_config
 from phases.training.run_folder import accuracies, commit, device_name, read_scores
-from phases.training.view import Batches, ClipView
+from phases.training.view import SEEN, Batches, ClipView
 from skeletons import Skeleton, retarget_tables
 
 DROP = 1.0  # points of top-1: INT8 must lose fewer; where one test clip is more than that, it may lose one
@@ -143,12 +144,11 @@ def joints_of(view: ClipView, clips: np.ndarray) -> np.ndarray:
 
 def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.Module, causal: bool) -> dict:
     """The metadata that `just predict` reads. The view needs `centre` and `trunk`, joints of the skeleton."""
-    view = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")
     return {"format": "LAST 1", "recipe": cfg.run_name, "seed": cfg.seed, "dataset": cfg.data.name,
             "split": cfg.data.split, "network": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
             "streams": list(model.streams), "causal": causal,
             "skeleton": {**skeleton.to_dict(), "centre": skeleton.centre, "trunk": skeleton.trunk},
-            "classes": classes, "view": {k: getattr(cfg.view, k) for k in view}}
+            "classes": classes, "view": {k: getattr(cfg.view, k) for k in SEEN}}
 
 
 def export(job: Job) -> dict[str, onnx.ModelProto]:

@@ -35,8 +35,9 @@ from pathlib import Path
 
 import numpy as np
 
+from phases.common.command import nearest
 from phases.common.files import locked, replace_folder
-from phases.common.settings_cli import cli, nearest
+from phases.common.settings_cli import cli
 from phases.recordings.puppet import SYNTHETIC_ACTIONS, write_synthetic
 from phases.recordings.readers import read_clip
 from phases.shipping.exported import ExportedModel, named

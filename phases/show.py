@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from phases.common.command import nearest
 from phases.common.files import atomic
-from phases.common.settings_cli import cli, nearest
+from phases.common.settings_cli import cli
 from phases.recordings.arrays import metadata
 from phases.recordings.readers import READABLE, of_format, read_clip
 from phases.reporting.drawing import COLOURS, FRONT, SIDE, as_camera, clip_joints, limits, project

@@ -24,8 +24,9 @@ import statistics
 import sys
 from pathlib import Path
 
+from phases.common.command import nearest
 from phases.common.files import atomic, write_json
-from phases.common.settings_cli import cli, nearest
+from phases.common.settings_cli import cli
 from phases.reporting.blocks import filled
 from phases.reporting.measured import RUN_KEYS, gather, network, published, read, stored, values
 from phases.reporting.tables import SHOW, plan

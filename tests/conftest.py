@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.helpers.clip_stores import QUICK, ROOT, RUN, write_store
+from tests.helpers.clip_stores import QUICK, ROOT, RUN, latest, write_store
 
 torch.set_num_threads(1)  # on a busy machine, spinning OpenMP threads cost far more than they give
 settings.register_profile("last", deadline=None, max_examples=20, derandomize=True, database=None)
@@ -45,7 +45,7 @@ def phase1(store, tmp_path, monkeypatch):
     """Run phase 1 in an empty folder: phase1(*overrides, base=QUICK) -> exit code."""
     from phases import p1_train
     monkeypatch.chdir(tmp_path)
-    return lambda *argv, base=QUICK: p1_train.main([*base, f"data.store={store}", *argv])
+    return lambda *argv, base=QUICK: p1_train.main(latest(*base, f"data.store={store}", *argv))
 
 
 @pytest.fixture(scope="session")

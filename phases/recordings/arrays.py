@@ -13,6 +13,7 @@ from phases.common.limits import CLASSES, JOINTS, load_npz, one_line, read_bytes
 from phases.recordings.clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, replications_in_turn
 from phases.recordings.metres import as_joints
 from phases.recordings.poses import SUFFIXES, is_frames, load_pose, pose_files
+from phases.recordings.settings import Data
 
 NUMBERS = ("subject", "camera", "setup", "replication")
 COLUMNS = {"name", "label", *NUMBERS, "split"}
@@ -21,7 +22,7 @@ LABELS_HEADER = "name,label[,subject,camera,setup,replication,split]"
 METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}'
 
 
-def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
+def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """Anyone's own clips, in one of three forms.
 
     A folder: <name>.npy, .json or .csv per clip, or a folder of frames, as poses.py reads them; labels.csv under
@@ -36,7 +37,7 @@ def read_arrays(raw: Path, cfg) -> Iterator[Clip | Skip]:
     """
     form = _packed if not raw.is_dir() else _class_folders if class_folders(raw) else _folder
     classes = list(map(str, metadata(raw).get("classes") or []))
-    yield from form(raw, classes, cfg) if has_replications(raw) else replications_in_turn(form(raw, classes, cfg))
+    yield from form(raw, classes, data) if has_replications(raw) else replications_in_turn(form(raw, classes, data))
 
 
 def has_replications(raw: Path) -> bool:
@@ -99,10 +100,10 @@ def labelled_rows(table: Path) -> list[dict]:
     return rows
 
 
-def joints_of(raw: Path, cfg) -> list[str]:
+def joints_of(raw: Path, data: Data) -> list[str]:
     """The joints of the skeleton that the recordings or the recipe name, for tables with named columns."""
     from skeletons import SKELETONS
-    named = metadata(raw).get("skeleton") or cfg.data.skeleton
+    named = metadata(raw).get("skeleton") or data.skeleton
     named = named if isinstance(named, dict) else {"joints": SKELETONS[named].joints if named in SKELETONS else ()}
     return [str(joint) for joint in named.get("joints", ())]
 
@@ -125,9 +126,9 @@ def clip_file(raw: Path, name: str) -> Path:
     return found
 
 
-def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
+def _class_folders(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
     """The clips of each class folder."""
-    recorded, joints_named = recorded_as(cfg), joints_of(raw, cfg)
+    recorded, joints_named = recorded_as(data), joints_of(raw, data)
     for path in pose_files(raw):
         yield Skip(path.name, 0, "lies beside the class folders; a clip, even a folder of frames, lies in one of them")
     for path in [path for folder in class_folders(raw) for path in pose_files(raw / folder)]:
@@ -139,7 +140,7 @@ def _class_folders(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
             yield Skip(f"{path.parent.name}/{path.name}", 0, one_line(e))
 
 
-def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
+def _folder(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
     """The clips that labels.csv lists, and a Skip for each that it does not list."""
     table = raw / "labels.csv"
     if not table.is_file():
@@ -152,8 +153,8 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
         if not {name, name.replace("/", "-", int(inside))} & listed:
             yield Skip(f"{path.parent.name}/{path.name}" if inside else path.name, 0,
                        f"is not listed in {table.name}, which begins with {rows[0]['name']!r}")
-    joints_named = joints_of(raw, cfg)
-    recorded, first = recorded_as(cfg), count_from([row["label"] for row in rows], cfg.data.num_classes)
+    joints_named = joints_of(raw, data)
+    recorded, first = recorded_as(data), count_from([row["label"] for row in rows], data.num_classes)
     for row in rows:
         name, line = row["name"], row[LINE]
         if not name:
@@ -176,7 +177,7 @@ def _folder(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
             yield Skip(clip_file(raw, name).name, 0, one_line(e))
 
 
-def _packed(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
+def _packed(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
     """The clips of a packed file: clip i has the rows offsets[i] to offsets[i + 1] of data."""
     a = npz_arrays(raw, {"data", "offsets", "names", "labels"})
     for k in ("data", "offsets", "names", "labels", *NUMBERS, "split"):
@@ -189,7 +190,7 @@ def _packed(raw: Path, classes: list[str], cfg) -> Iterator[Clip | Skip]:
         lengths = ", ".join(f"{len(column)} {k}" for k, column in columns.items())
         raise ValueError(f"{raw}: {N} names, {len(at)} offsets, {lengths}: each column must have one value per name, "
                          f"and offsets must be {N + 1} whole numbers that rise from 0 to {rows}")
-    recorded, first = recorded_as(cfg), count_from(a["labels"].tolist(), cfg.data.num_classes)
+    recorded, first = recorded_as(data), count_from(a["labels"].tolist(), data.num_classes)
     for i, name in enumerate(map(str, a["names"])):
         row = {k.replace("labels", "label"): str(column[i]) for k, column in columns.items()}
         try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from phases.common.limits import load_npz, reading
 from phases.recordings.metres import Recorded
+from phases.recordings.settings import Data
 
 
 @dataclass
@@ -42,10 +43,9 @@ class Skip:
         self.reason = " ".join(self.reason.split())[:300]  # one line, whatever a library says
 
 
-def recorded_as(cfg) -> Recorded:
+def recorded_as(data: Data) -> Recorded:
     """What a recipe says of the coordinates."""
-    d = cfg.data
-    return Recorded(d.unit, d.up, d.channels, d.min_score, d.fill)
+    return Recorded(data.unit, data.up, data.channels, data.min_score, data.fill)
 
 
 def replications_in_turn(found: Iterator[Clip | Skip]) -> Iterator[Clip | Skip]:

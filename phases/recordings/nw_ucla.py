@@ -14,6 +14,7 @@ from phases.common.limits import ARCHIVE, TEXT, check_file, one_line, read_bytes
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.metres import as_joints
 from phases.recordings.ntu import Malformed
+from phases.recordings.settings import Data
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Northwestern-UCLA
@@ -37,7 +38,7 @@ def parse_nw_ucla(text: bytes, name: str) -> Clip:
     return Clip(name, int(d["label"]) - 1, as_joints(d["skeletons"]), subject=s, camera=v, replication=e)
 
 
-def read_nw_ucla(raw: Path, cfg) -> Iterator[Clip | Skip]:
+def read_nw_ucla(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """The all_sqe JSON files of Northwestern-UCLA, from a folder or straight from a tar archive."""
     if raw.is_dir():
         files = [(path.name, path) for path in raw.rglob("*.json")]

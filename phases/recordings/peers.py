@@ -21,6 +21,7 @@ from phases.recordings.clips import (
 from phases.recordings.metres import as_joints
 from phases.recordings.ntu import ntu_fields
 from phases.recordings.pickles import read_annotations
+from phases.recordings.settings import Data
 
 
 def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
@@ -48,7 +49,7 @@ def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray
 # Other projects' files
 # ---------------------------------------------------------------------------------------------------------------------
 
-def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
+def read_ctrgcn(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """CTR-GCN's .npz files, such as NTU60_CS.npz. They bring the split `given`.
 
     x_train and x_test (N, T, 150) hold two bodies of 25 joints; y_train and y_test are one-hot.
@@ -75,19 +76,19 @@ def read_ctrgcn(raw: Path, cfg) -> Iterator[Clip | Skip]:
             yield Skip(f"{raw.name}:x_{name}", 0, f"is damaged ({one_line(e)}): cannot be read beyond clip {i}")
 
 
-def read_pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
+def read_pyskl(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """pyskl's annotation pickle. It brings its splits: xsub_train and xsub_val (or xsub_test) become the protocol xsub.
 
     {split: {name: [frame_dir]}, annotations: [{frame_dir, label, keypoint (M, L, V, C), ...}]}, or the bare list of
     annotations. keypoint_score (M, L, V) decides which joints are missing. Of many people the two that move most stay.
     Clips without split get replications in turn, if their names, unlike NTU RGB+D's, tell none.
     """
-    yield from replications_in_turn(_pyskl(raw, cfg))
+    yield from replications_in_turn(_pyskl(raw, data))
 
 
-def _pyskl(raw: Path, cfg) -> Iterator[Clip | Skip]:
-    d, recorded = read_annotations(raw), recorded_as(cfg)
-    first = count_from([a.get("label") for a in d["annotations"] if isinstance(a, dict)], cfg.data.num_classes)
+def _pyskl(raw: Path, data: Data) -> Iterator[Clip | Skip]:
+    d, recorded = read_annotations(raw), recorded_as(data)
+    first = count_from([a.get("label") for a in d["annotations"] if isinstance(a, dict)], data.num_classes)
     sides: dict[str, dict[str, int]] = {}  # protocol -> clip -> side
     for name, members in d["split"].items():
         protocol, _, side = str(name).rpartition("_")

@@ -24,6 +24,8 @@ from phases.common.protocols import PROTOCOLS, check_rules, sides
 from phases.recordings.clips import Clip, Skip, skip_text
 from phases.recordings.metres import Recorded, complaints, in_metres, trunk_vector
 from phases.recordings.quality import report
+from phases.recordings.settings import Data
+from skeletons import Skeleton
 
 NUMBERS = ("label", "subject", "camera", "setup", "replication")
 
@@ -105,7 +107,7 @@ class NothingStored(ValueError):
         super().__init__(f"nothing stored: {why}")
 
 
-def merge(partial: Path, skeleton, cfg, left_out: int, recorded: Recorded) -> dict:
+def merge(partial: Path, skeleton: Skeleton, data: Data, left_out: int, recorded: Recorded) -> dict:
     """Shards -> frames.npy and clips.npz in the partial folder; returns meta."""
     shards = sorted(partial.glob("shard-*.npz"))
     tables, skips = _read_tables(shards)
@@ -122,8 +124,8 @@ def merge(partial: Path, skeleton, cfg, left_out: int, recorded: Recorded) -> di
     clips["offset"] = np.array(offset, np.int64)
     with open(partial / "clips.npz", "wb") as f:
         np.savez(f, **clips)
-    protocols = {name: rule for name, rule in PROTOCOLS.get(cfg.data.name, {}).items() if clips[rule["field"]].any()}
-    protocols |= check_rules(cfg.data.protocols)
+    protocols = {name: rule for name, rule in PROTOCOLS.get(data.name, {}).items() if clips[rule["field"]].any()}
+    protocols |= check_rules(data.protocols)
     for k in clips:
         if k.startswith("split_"):
             protocols[k.removeprefix("split_")] = {"field": k, "train": [0], "test": [1]}
@@ -131,7 +133,7 @@ def merge(partial: Path, skeleton, cfg, left_out: int, recorded: Recorded) -> di
     for name, rule in protocols.items():
         train, test = sides(rule, clips)
         counts[name] = {"train": int(train.sum()), "test": int(test.sum())}
-    return {"format": 1, "dataset": cfg.data.name, "reader": cfg.data.reader, "skeleton": skeleton.to_dict(),
+    return {"format": 1, "dataset": data.name, "reader": data.reader, "skeleton": skeleton.to_dict(),
             "protocols": protocols, "counts": counts, "skipped": skips, "left_out": left_out,
             "recorded": json.loads(json.dumps(asdict(recorded))),
             "quality": report(clips, quality, protocols, skeleton, bones) | {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from phases.common.command import nearest
 from phases.common.limits import load_npz
-from phases.common.settings_cli import nearest
 from phases.recordings.arrays import class_folders, clip_folders, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.csv_clips import told_joints
@@ -16,7 +16,7 @@ from phases.recordings.metres import unsteadiness
 from phases.recordings.ntu import NTU_NAME, ntu_fields, read_ntu_file
 from phases.recordings.poses import SUFFIXES, is_frames, is_openpose, load_pose, pose_files
 from phases.recordings.readers import READERS
-from phases.training.recipe import load_config
+from phases.recordings.settings import Data
 from skeletons import SKELETONS, Skeleton, spelled
 
 MOST = 2000    # clips that are looked at
@@ -118,9 +118,8 @@ def read(raw: Path, reader: str, told: str) -> tuple[list[Clip], list[Skip], lis
         rest = [Clip(p.stem, joints=unread, **ntu_fields(p.stem)) for p in sorted(set(names) - set(some))]
         found = map(read_ntu_file, some)
     else:
-        cfg = load_config(["recipe=lite_nano", "data.name=adopted", f"data.reader={reader}", "data.num_classes=100000",
-                           f"data.skeleton={told if told in SKELETONS else ''}"])
-        found = READERS[reader](raw, cfg)
+        named = told if told in SKELETONS else ""
+        found = READERS[reader](raw, Data(name="adopted", reader=reader, num_classes=100_000, skeleton=named))
     found = [replace(c, joints=c.joints[:, :1].copy()) if i >= MOST and isinstance(c, Clip) else c
              for i, c in enumerate(found)]
     rest += [c for c in found[MOST:] if isinstance(c, Clip) and c.label >= 0]

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 from last import STREAMS
+from phases.common.command import nearest
 from phases.common.files import ROOT, read_json
-from phases.common.settings_cli import nearest
+from phases.common.recipes import recipe_files
 from phases.reporting.measured import (
     change,
     count,
@@ -27,7 +28,6 @@ from phases.reporting.measured import (
 )
 from phases.reporting.tables import AGAINST, LABEL, ablation_rows, purpose, rows_of
 from phases.shipping.exported import ExportedModel
-from phases.training.recipe import recipe_files
 
 
 def headline(entries: dict, exports: dict, bench: dict) -> str:

@@ -17,9 +17,10 @@ import statistics
 import sys
 from pathlib import Path
 
-from last import STREAMS, WHERE
+from last import STREAMS
 from phases.common.files import ROOT, read_json
-from phases.training.recipe import load_config, read_recipe, recipe_files
+from phases.common.recipes import WHERE, read_recipe, recipe_files
+from phases.training.recipe import load_config
 
 RUN_KEYS = ("seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit")
 MORE = ("top1_causal", "teacher_top1")  # in some results

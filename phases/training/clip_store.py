@@ -8,10 +8,10 @@ import numpy as np
 from torch import nn
 
 from last import accuracy, predict
+from phases.common.command import nearest
 from phases.common.files import read_json
 from phases.common.limits import load_npz, one_line
 from phases.common.protocols import sides
-from phases.common.settings_cli import nearest
 from phases.training.recipe import Config
 from phases.training.view import Batches, ClipView
 from skeletons import Skeleton

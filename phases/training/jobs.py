@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from last import differences
 from phases.common.files import read_log
+from phases.common.recipes import differences
 from phases.training.recipe import Config
 
 MOVES = 60.0  # seconds between two lines about a run under way

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from last import MODELS, STREAMS, damaged, load_checkpoint, rank_of
+from phases.common.command import build
+from phases.common.recipes import current, recipe_files
 from phases.training.clip_store import ClipStore
-from phases.training.recipe import Config, build_config, recipe_files
+from phases.training.recipe import Config
 from skeletons import SKELETONS, Skeleton
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -76,7 +78,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
         raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, "
                          "or take a run of phase 1 or 2")
     try:
-        cfg = build_config(Config, json.loads(state["recipe"]))
+        cfg = build(Config, current(json.loads(state["recipe"])))
         skeleton = Skeleton.from_dict(json.loads(state["skeleton"]))
         model = build_model(cfg, skeleton, cfg.data.num_classes)
         model.load_state_dict(state["model"])

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from last import accuracy, amp_dtype, differences, load_checkpoint, predict, rank_of, save_checkpoint
+from last import accuracy, amp_dtype, load_checkpoint, predict, rank_of, save_checkpoint
 from phases.common import limits
 from phases.common.files import ROOT, atomic, read_json, read_log, write_json
 from phases.common.limits import load_npz
+from phases.common.recipes import differences
 from phases.training.clip_store import ClipStore
 from phases.training.networks import describe
 from phases.training.recipe import Config

@@ -13,9 +13,7 @@ from phases.training.clip_store import ClipStore
 from phases.training.networks import check_leakage, find_runs, load_run
 from phases.training.recipe import Config
 from phases.training.run_folder import read_scores
-
-# fields of the view that teacher and student must share: they see the same batch
-SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")
+from phases.training.view import SEEN
 
 
 class Teacher:

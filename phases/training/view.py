@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -16,26 +17,28 @@ from last import hashed_uniform, rank_of
 # 8. The view of a clip
 # ---------------------------------------------------------------------------------------------------------------------
 
+Probability = Annotated[float, (0, 1)]
+SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")  # fields of the test view
+
+
 @dataclass(frozen=True)
 class View:
     """How a clip becomes (M, T, V, 3)."""
-    frames: int = 64                 # T
-    bodies: int = 1                  # M, 1 or 2
-    sampling: str = "uniform"        # uniform, crop, stretch
-    smooth: float = 0.0              # Gaussian over time against sensor jitter: standard deviation in recorded frames
+    frames: Annotated[int, (1, 10_000)] = 64        # T
+    bodies: Annotated[int, (1, 2)] = 1              # M
+    sampling: Literal["uniform", "crop", "stretch"] = "uniform"
+    smooth: Annotated[float, (0, 100)] = 0.0        # Gaussian over time: standard deviation in recorded frames
     heading: bool = False            # turn the main body, by its mean over the clip, to face one way
     trunk_scale: bool = False        # the trunk, shoulders to hips in the first frame seen, becomes 0.5 long
     extent: bool = False             # scale the augmented clip so that its bounding box's longest side is 2
     # training only
-    window: float = 1.0              # take a random section of at least this share of the clip (not with crop)
+    window: Annotated[float, (0.01, 1)] = 1.0       # take a random section of at least this share (not with crop)
     rotate: tuple[float, float, float] = (15.0, 15.0, 15.0)  # degrees about x, y, z, uniform in ±
-    scale: float = 0.1               # all axes alike, 1 ± this
-    stretch: float = 0.0             # each axis independently, 1 ± this
-    shear: float = 0.0               # off-diagonal entries, ± this
-    noise: float = 0.0               # standard deviation of each coordinate, in the units after scaling
-    flip: float = 0.0                # probability of mirroring the body
-    swap: float = 0.0                # probability of swapping the labels left and right, as a sensor may from behind
-    mix: float = 0.0                 # probability of blending a clip with another of its batch, labels by share
+    scale: Annotated[float, (0, 0.99)] = 0.1        # all axes alike, 1 ± this
+    noise: Probability = 0.0         # standard deviation of each coordinate, in the units after scaling
+    flip: Probability = 0.0          # of mirroring the body
+    swap: Probability = 0.0          # of swapping the labels left and right, as a sensor may from behind
+    mix: Probability = 0.0           # of blending a clip with another of its batch, labels by share
 
 
 def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None,
@@ -109,7 +112,6 @@ class ClipView:
         self.keys = torch.tensor([*range(16), 50, 51, *range(100, 100 + cfg.frames)], device=self.device)
         self.noise_keys = torch.tensor([201, 202], device=self.device).view(2, 1, 1, 1, 1, 1)
         self.turn = torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device)
-        self.eye = torch.eye(3, device=self.device)
         self.centre, self.pose = self._normalise()
 
     def _rows(self, index: Tensor) -> Tensor:
@@ -171,17 +173,12 @@ class ClipView:
     def _augment(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Random linear map (B, 3, 3); whether to mirror the body (B,); whether to swap left and right (B,).
 
-        u (B, 16) in [-1, 1): 0-2 rotation, 3-5 stretch, 6 scale, 7-12 shear, 13 flip, 14 swap.
+        u (B, 16) in [-1, 1): 0-2 rotation, 6 scale, 13 flip, 14 swap.
         """
         cfg = self.cfg
         linear = rotation(u[:, :3] * self.turn)
         scale = 1 + cfg.scale * u[:, 6, None, None]
-        linear = linear * (scale * (1 + cfg.stretch * u[:, None, 3:6])) if cfg.stretch else linear * scale
-        if cfg.shear:
-            off = u.new_zeros(len(u), 9)
-            off[:, [1, 2, 3, 5, 6, 7]] = cfg.shear * u[:, 7:13]
-            linear = linear @ (self.eye + off.unflatten(1, (3, 3)))
-        return linear, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
+        return linear * scale, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
 
     def _window(self, length: Tensor, u: Tensor) -> Tensor:
         """First frame and number of frames (B, 2) that may be drawn from clips of `length` (B,); u (B, 2) in [0, 1)."""

@@ -14,6 +14,11 @@ QUICK = ["recipe=lite_nano", "data.name=tiny", "data.num_classes=3", "view.frame
 RUN = "runs/lite_nano/tiny-xsub/seed0"
 
 
+def latest(*words: str) -> list[str]:
+    """key=value words of which a later one replaces an earlier one of the same key: a command line takes each once."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
 def rest_pose(skeleton: Skeleton) -> np.ndarray:
     """(V, 3) metres: every joint 0.2 below its parent, left ones to +x, right ones to -x, depths all different."""
     pose = np.zeros((skeleton.num_joints, 3))

@@ -28,7 +28,6 @@ from last import (
     Train,
     accuracy,
     causal,
-    differences,
     fit,
     load_checkpoint,
     lr_at,
@@ -38,6 +37,7 @@ from last import (
 )
 from phases import p1_train
 from phases.common.files import ROOT, atomic, write_json
+from phases.common.recipes import differences
 from phases.common.settings_cli import cli
 from phases.training.networks import build_model
 from phases.training.recipe import load_config

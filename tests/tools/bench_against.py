@@ -22,9 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from bench import speed_and_memory  # both lie on the path of the other process, whatever code that measures
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {"lite_nano": 16, "lite_small": 16, "last_e": 4, "base": 2, "phase 2": 4}  # and clips a step

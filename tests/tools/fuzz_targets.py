@@ -18,7 +18,7 @@ import torch
 
 import last
 from phases import adopt, p0_preprocess, predict
-from phases.common.settings_cli import nearest
+from phases.common.command import nearest
 from phases.recordings import clips as clip_room
 from phases.recordings import ntu, readers
 from phases.recordings.arrays import read_arrays
@@ -220,7 +220,7 @@ def own_targets(folder: Path) -> list[Target]:
         (raw / "a.npy").write_bytes(data)
         try:
             text = adopt.recipe_text("own", raw, look(raw, ""))
-            recipe.build_config(recipe.Config, tomli.loads(text))
+            recipe.build(recipe.Config, tomli.loads(text))
         finally:
             for name in "cd":
                 (raw / f"{name}.npy").unlink()
