@@ -1,31 +1,27 @@
-"""LAST: small and strong skeleton-based action recognisers. Networks, losses, view and trainer in this single file.
+"""LAST: small and strong skeleton-based action recognisers. Networks, losses and trainer in this single file.
 
 Joints of a body over time go in, the name of an action comes out. Read from top to bottom: a section uses only names
 from earlier sections.
 
-     1. Skeletons          joints, parents, regions; bones, hops and shift tables follow from them
-     2. Streams            bone, velocity and bone velocity, derived from joints
-     3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head, settings (Model)
-     4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters for NTU-60
-     5. LAST-Base          the teacher, four networks of 4.1M parameters, one per stream: adaptive graphs, attention
-     6. LAST-E v3          the fallback teacher, 740K parameters, for when LAST-Base is too expensive
-     7. Several processes  one per GPU; batch norms and losses give the values that a single process would
-     8. The view           clips of any length -> batches (B, M, T, V, 3): sampled, aligned, augmented on the device
-     9. Losses             of the phases, and the settings of a training
-    10. Checkpoints        atomic, loadable with weights_only=True
-    11. Trainer            fit(model, batches, loss_fn, ...): batches hold joints and label, under torchrun also own
-                           and clips
+    1. Settings           of the networks (Model) and of a training (Train)
+    2. Streams            bone, velocity and bone velocity, derived from joints
+    3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head
+    4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters for NTU-60
+    5. LAST-Base          the teacher, four networks of 4.1M parameters, one per stream: adaptive graphs, attention
+    6. LAST-E v3          the fallback teacher, 740K parameters, for when LAST-Base is too expensive
+    7. Losses             cross-entropy of blended clips, the bottleneck's loss
+    8. Several processes  one per GPU; batch norms and losses give the values that a single process would
+    9. Trainer            fit(model, batches, loss_fn, ...): resumable to the same bits; predict
 
-The programs in phases/ read recipes, clip stores and run folders, and call what stands here: phase 1 trains, phase 2
-distils, phase 3 pretrains, phase 4 exports. "Rows" L0, B7 and so on are ablation recipes; each switches one piece.
+Bodies as data are in skeletons.py. The programs in phases/ read recipes, clip stores and run folders, make batches of
+clips (phases/training/view.py), and call what is here: phase 1 trains, phase 2 distils, phase 3 pretrains, phase 4
+exports. "Rows" L0, B7 and so on are ablation recipes; each switches one piece.
 
 Axis letters, capital in docstrings, small in einops patterns:
 
-    b clip (sections 3 and 4: body, for a map shows one; in attention: block of frames) · m body · n = b·m, the bodies
-    of all clips (section 8: the clips of a store) · c channel · t frame · v joint · h head or hidden unit
-    d head width · k hop, frequency bin, prototype or class · s stream, or key frame in attention
-    u the joint that is read · o frame offset · p neighbour slot · g channel group · r body region
-    l frame of any clip, or latent coordinate
+    b clip · m body · n = b·m, the bodies of all clips, one by one · c channel · t frame · v joint
+    k hop, frequency bin, prototype or class · h attention head · d head width · s stream · r body region
+    u joint that is read · o frame offset · p neighbour slot · g channel group · l latent coordinate
 
 References. ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al.,
 CVPR 2020, arXiv:1904.01189); MS-G3D (Liu et al., CVPR 2020, arXiv:2003.14111); CTR-GCN (Chen et al., ICCV 2021,
@@ -39,13 +35,15 @@ import itertools
 import json
 import math
 import os
-import sys
 import time
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+
+# oneDNN caches compiled kernels per input shape. Training drops absent second bodies, so two-body batches all differ in
+# shape, and the default cache grows to gigabytes.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 import numpy as np
 import torch
@@ -54,21 +52,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from phases.common.files import atomic, locked, read_log, write_json
-from phases.common.recipes import differences
+from phases.common.files import atomic, check_zip, damaged, locked, read_log, write_json
+from phases.common.progress import progress_bar
+from phases.common.recipes import current_weights, differences
 from skeletons import Skeleton
 
-# oneDNN caches compiled kernels per input shape. Training drops absent second bodies, so two-body batches all differ in
-# shape, and the default cache grows to gigabytes.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 1. Settings
-# ---------------------------------------------------------------------------------------------------------------------
+# --- 1. Settings: the annotation of a field holds its choices or its range --------------------------------------------
 
 STREAMS = ("joint", "bone", "velocity", "bone_velocity")
-Stream = Literal["joint", "bone", "velocity", "bone_velocity"]
 Share = Annotated[float, (0, 0.99)]
 Probability = Annotated[float, (0, 1)]
 Rate = Annotated[float, (0, 100)]
@@ -86,7 +77,7 @@ class Model:
     dct_gate: bool = True
     frame_gate: bool = True
     # LAST-Base; LAST-E reads the last two
-    stream: Stream = "joint"
+    stream: Literal["joint", "bone", "velocity", "bone_velocity"] = "joint"
     width: Annotated[int, (8, 4096)] = 128                      # of the first stage; then two and three times as wide
     graph: Literal["grouped", "spatial"] = "grouped"            # CrossTemporalPrototypeGCN, SpatialGCN
     temporal_context: bool = True                               # A(x) from the features of neighbouring frames
@@ -113,21 +104,19 @@ class Train:
     adamw_decay: Annotated[float, (0, 10)] = 0.05               # the same for AdamW: decoupled, so not comparable
     grad_clip: Annotated[float, (0, 1e6)] = 1.0                 # gradient norm; 0: off
     label_smoothing: Share = 0.0
-    balanced: bool = False             # an epoch shows every class equally often, as many clips in all as without
+    balanced: bool = False                                      # an epoch of as many clips, every class equally often
     ib_weight: Rate = 0.01                                      # of the bottleneck's loss
     amp: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     average: Literal["none", "swa", "ema"] = "none"
-    swa_start: Probability = 0.75      # share of the epochs after which SWA averages, at a constant rate
-    swa_lr: Rate = 0.0                 # learning rate while averaging; 0: the cosine's value at swa_start
-    ema_decay: Probability = 0.999     # per optimiser step
-    causal: Probability = 0.0          # of an optimiser step to be causal
+    swa_start: Probability = 0.75                               # share of the epochs after which SWA averages
+    swa_lr: Rate = 0.0                                          # constant rate then; 0: the cosine's value at swa_start
+    ema_decay: Probability = 0.999                              # per optimiser step
+    causal: Probability = 0.0                                   # of an optimiser step to be causal
     compile: bool = False
     save_seconds: Annotated[float, (0, 1e9)] = 300.0            # last.pt is written each epoch, and this often within
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 2. Streams
-# ---------------------------------------------------------------------------------------------------------------------
+# --- 2. Streams -------------------------------------------------------------------------------------------------------
 
 def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STREAMS) -> Tensor:
     """Streams (..., T, V, 3·S) of joints (..., T, V, 3), in the order of `names`.
@@ -147,15 +136,13 @@ def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STR
     return torch.cat([streams[name] for name in names], dim=-1)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 3. Blocks that the networks share
-# ---------------------------------------------------------------------------------------------------------------------
+# --- 3. Blocks that the networks share --------------------------------------------------------------------------------
 
 def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """1x1 convolution of (B, C, T, V) with weight (D, C, 1, 1) and bias (D,).
+    """1x1 convolution of (N, C, T, V) with weight (D, C, 1, 1) and bias (D,).
 
-    On a GPU a matrix product over maps that lie channels-last: cuDNN plans a convolution anew for each shape, and every
-    batch with another number of bodies has one. That was half of LAST-Lite's step (results/README.md).
+    On a GPU a matrix product over channels-last maps: cuDNN plans a convolution anew for each shape, and every batch
+    with another number of bodies has one. That was half of LAST-Lite's step (results/speed.md).
     """
     if x.is_cuda:
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
@@ -168,7 +155,7 @@ class Conv1x1(nn.Conv2d):
     def __init__(self, cin: int, cout: int):
         super().__init__(cin, cout, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # b c t v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         return pointwise_conv(x, self.weight, self.bias)
 
 
@@ -181,7 +168,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class TemporalConv(nn.Module):
-    """Convolution over the frames of (B, C, T, V), padded so that T frames give ceil(T / stride).
+    """Convolution over the frames of (N, C, T, V), padded so that T frames give ceil(T / stride).
 
     Causal mode pads all (kernel - 1)·dilation frames on the left: output t then depends on no input after t·stride.
     """
@@ -190,15 +177,21 @@ class TemporalConv(nn.Module):
         super().__init__()
         assert kernel % 2, "an even kernel has no middle"
         self.conv = nn.Conv2d(cin, cout, (kernel, 1), (stride, 1), dilation=(dilation, 1), groups=groups, bias=False)
-        self.reach, self.causal = (kernel - 1) * dilation, False
+        self.reach = (kernel - 1) * dilation
+        self.causal = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        c, frames = self.conv, math.ceil(x.shape[2] / self.conv.stride[0])
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
+        conv = self.conv
+        frames = math.ceil(x.shape[2] / conv.stride[0])
         pad = self.reach if self.causal else self.reach // 2
-        if x.is_cuda and c.groups > 1:
-            x = x.contiguous()  # for torch's own kernel: cuDNN's, for channels-last maps, takes twice its time
-        y = F.conv2d(x, c.weight, c.bias, c.stride, (pad, 0), c.dilation, c.groups)  # pads both ends
-        return y[:, :, :frames]  # b c t v; in causal mode the end goes
+
+        # a contiguous input selects PyTorch's depthwise kernel; cuDNN's takes twice as long
+        if x.is_cuda and conv.groups > 1:
+            x = x.contiguous()
+
+        # conv2d pads both ends; causal padding adds frames at the end: cut them off
+        y = F.conv2d(x, conv.weight, conv.bias, conv.stride, (pad, 0), conv.dilation, conv.groups)
+        return y[:, :, :frames]
 
 
 @contextlib.contextmanager
@@ -220,7 +213,7 @@ def causal(model: nn.Module, on: bool = True):
 
 
 def dct_matrix(T: int) -> Tensor:
-    """Orthonormal DCT-II matrix (T, T): D @ x goes to frequency, D.T @ X back."""
+    """Orthonormal DCT-II matrix (T, T): D @ x is the spectrum of x, D.T @ X the signal of X."""
     k, t = torch.meshgrid(torch.arange(T, dtype=torch.float64), torch.arange(T, dtype=torch.float64), indexing="ij")
     D = (2 / T) ** 0.5 * torch.cos(math.pi * (t + 0.5) * k / T)
     D[0] /= 2 ** 0.5
@@ -242,8 +235,8 @@ class EpSepTCN(nn.Module):
             TemporalConv(wide, wide, kernel, stride, groups=wide), BatchNorm(wide), nn.Hardswish(),
             Conv1x1(wide, channels), BatchNorm(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.body(x)
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
+        y = self.body(x)  # n c t/stride v
         return x + y if self.residual else y
 
 
@@ -259,23 +252,25 @@ class StreamFusion(nn.Module):
         self.stem = nn.Parameter(torch.randn(channels, 3) / 3 ** 0.5)
         self.weights = nn.Parameter(torch.zeros(streams, channels))
 
-    def forward(self, x: Tensor) -> Tensor:  # b (s 3) t v
-        w = self.stem[:, None] * rearrange(self.weights.float().softmax(0), "s c -> c s 1")
-        return pointwise_conv(self.norm(x), rearrange(w, "c s k -> c (s k) 1 1").to(x.dtype))
+    def forward(self, x: Tensor) -> Tensor:  # n (s 3) t v
+        share = rearrange(self.weights.float().softmax(0), "s c -> c s 1")
+        kernel = rearrange(self.stem[:, None] * share, "c s xyz -> c (s xyz) 1 1")
+        return pointwise_conv(self.norm(x), kernel.to(x.dtype))  # n c t v
 
 
 class ClipNorm(nn.BatchNorm1d):
     """Batch norm over clips (B, C). A single clip has no variance: it is normalised by the running statistics."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                            self.training and len(x) > 1, self.momentum, self.eps)
+    def forward(self, x: Tensor) -> Tensor:  # b c
+        in_training = self.training and len(x) > 1
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, in_training,
+                            self.momentum, self.eps)
 
 
 class Head(nn.Module):
-    """g · mean + (1 - g) · max over (T, V), g learned per channel -> mean of the bodies -> norm, dropout, linear.
+    """g · mean + (1 - g) · max over (T, V), g learned per channel -> mean of the bodies -> norm, dropout, classifier.
 
-    LAST-Base and LAST-E may put an InformationBottleneck in the linear layer's place.
+    The classifier is linear; LAST-Base and LAST-E may put an InformationBottleneck in its place.
     """
 
     def __init__(self, channels: int, num_classes: int, dropout: float):
@@ -283,16 +278,16 @@ class Head(nn.Module):
         self.gate = nn.Parameter(torch.zeros(channels))
         self.norm = ClipNorm(channels)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(channels, num_classes)
+        self.classifier = nn.Linear(channels, num_classes)
 
-    def pool(self, x: Tensor) -> Tensor:  # b c t v
-        return torch.lerp(x.amax((2, 3)), x.mean((2, 3)), self.gate.sigmoid().to(x.dtype))  # b c
+    def pool(self, x: Tensor) -> Tensor:  # n c t v
+        return torch.lerp(x.amax((2, 3)), x.mean((2, 3)), self.gate.sigmoid().to(x.dtype))  # n c
 
     def forward(self, pooled: Tensor, present: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m c, b m
         mean = pooled.squeeze(1)  # b c
         if pooled.shape[1] > 1:
             mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)
-        return self.linear(self.dropout(self.norm(mean)))  # b k; in training a bottleneck gives (b k, its z)
+        return self.classifier(self.dropout(self.norm(mean)))  # b k; in training a bottleneck gives (b k, its z)
 
 
 def bodies_present(joints: Tensor) -> Tensor:
@@ -300,7 +295,8 @@ def bodies_present(joints: Tensor) -> Tensor:
     first = joints.new_ones(joints.shape[0], 1)
     if joints.shape[1] == 1:
         return first
-    return torch.cat([first, (joints[:, 1:] != 0).flatten(2).any(2).to(joints.dtype)], 1)
+    others = (joints[:, 1:] != 0).flatten(2).any(2)
+    return torch.cat([first, others.to(joints.dtype)], 1)
 
 
 def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tensor, list[Tensor]]:
@@ -311,6 +307,7 @@ def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tenso
     """
     present = bodies_present(joints)  # b m
     bodies = rearrange(joints, "b m t v c -> (b m) t v c")
+
     if drop_absent and joints.shape[1] > 1:
         chosen = present.flatten().nonzero().squeeze(1)
         maps = model.features(bodies[chosen])
@@ -319,12 +316,29 @@ def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tenso
     else:
         maps = model.features(bodies)
         pooled = model.head.pool(maps[-1])
-    return model.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present), maps
+
+    output = model.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present)
+    return output, maps
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 4. LAST-Lite (ShiftFuse-GCN): fixed compute, every sample runs the same operations with the same weights
-# ---------------------------------------------------------------------------------------------------------------------
+def stage_maps(model: nn.Module, bodies: Tensor, *shared: Tensor | None) -> list[Tensor]:
+    """Feature maps (N, C, T, V) at the end of each stage of a network, of bodies (N, T, V, 3): its `features`.
+
+    `shared` is what all blocks share.
+    """
+    # channels-last in memory, and convolutions keep that layout: LAST-Lite's shift, its 1x1 convolutions and its DCT
+    # products then read whole rows; a network of that size spends its time there
+    streams = derive_streams(bodies, model.parents, model.streams)
+    x = model.stem(rearrange(streams, "n t v c -> n c t v"))
+
+    maps = []
+    for stage in model.stages:
+        x = stage(x, *shared)
+        maps.append(x)
+    return maps
+
+
+# --- 4. LAST-Lite (ShiftFuse-GCN): fixed compute, every sample runs the same operations with the same weights ---------
 
 LITE = {  # stem, then (width, blocks, stride) of each stage
     "nano": (24, ((32, 1, 1), (48, 1, 2), (64, 1, 2))),
@@ -333,7 +347,7 @@ LITE = {  # stem, then (width, blocks, stride) of each stage
 
 
 class JointShift(nn.Module):
-    """y[c, t, v] = x[c, t, table[c, v]]: a fixed gather without parameters (after Shift-GCN). Maps (B, C, T, V)."""
+    """y[c, t, v] = x[c, t, table[c, v]]: a fixed gather without parameters (after Shift-GCN). Maps (N, C, T, V)."""
 
     def __init__(self, table: np.ndarray):
         super().__init__()
@@ -341,10 +355,10 @@ class JointShift(nn.Module):
         flat = torch.from_numpy(table).T * C + torch.arange(C)  # v c: index of (table[c, v], c) in the flattened (v c)
         self.register_buffer("flat", flat.flatten(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         t, v = x.shape[2:]
-        x = rearrange(x, "b c t v -> (b t) (v c)").index_select(1, self.flat)
-        return rearrange(x, "(b t) (v c) -> b c t v", t=t, v=v)
+        x = rearrange(x, "n c t v -> (n t) (v c)").index_select(1, self.flat)
+        return rearrange(x, "(n t) (v c) -> n c t v", t=t, v=v)
 
 
 class DCTGate(nn.Module):
@@ -358,13 +372,14 @@ class DCTGate(nn.Module):
         super().__init__()
         self.register_buffer("D", dct_matrix(frames), persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # b c t v, c k in 0 to 1
-        v, gate = x.shape[3], rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # n c t v, c k in 0 to 1
+        v = x.shape[3]
+        gate = rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
-            y = self.D @ rearrange(x.float(), "b c t v -> b t (v c)")
-            y = rearrange(y, "b k (v c) -> b k v c", v=v) * gate.float()
-            y = self.D.T @ rearrange(y, "b k v c -> b k (v c)")
-        return rearrange(y, "b t (v c) -> b c t v", v=v).to(x.dtype)
+            y = self.D @ rearrange(x.float(), "n c t v -> n t (v c)")
+            y = rearrange(y, "n k (v c) -> n k v c", v=v) * gate.float()
+            y = self.D.T @ rearrange(y, "n k v c -> n k (v c)")
+        return rearrange(y, "n t (v c) -> n c t v", v=v).to(x.dtype)
 
 
 class ShiftFuseBlock(nn.Module):
@@ -378,31 +393,38 @@ class ShiftFuseBlock(nn.Module):
     def __init__(self, table: np.ndarray, cout: int, frames: int, stride: int):
         super().__init__()
         cin = len(table)
-        self.stride, self.extra = stride, cout - cin
+        self.stride = stride
+        self.extra = cout - cin
         self.mix = nn.Sequential(JointShift(table), Conv1x1(cin, cout), BatchNorm(cout), nn.Hardswish())
         self.dct = DCTGate(frames)
         self.tcn = EpSepTCN(cout, stride)
 
     def forward(self, x: Tensor, embedding: Tensor | None, mask: Tensor | None, gate: Tensor | None) -> Tensor:
-        y = self.mix(x)  # b c t v
+        y = self.mix(x)  # n c t v
         if embedding is not None:
             y = y + rearrange(embedding, "c v -> c 1 v")
         if mask is not None:
             y = self.dct(y, mask)
-        y = self.tcn(y)  # b c t/stride v
+        y = self.tcn(y)  # n c t/stride v
         if gate is not None:
             y = y * rearrange(gate, "c t -> c t 1")
+        return y + self.residual(x, y.shape[2])
+
+    def residual(self, x: Tensor, frames: int) -> Tensor:  # n c t v
         if self.stride == 2:
             # on a GPU, torch before 2.14 gives wrong gradients for channels-last maps with padding (pytorch #188344)
-            x = F.avg_pool2d(x.contiguous() if x.is_cuda else x, (2, 1), padding=(1, 0), count_include_pad=False)
-        late = y.shape[2] - x.shape[2]  # -1: of an even number of frames, the mean of the last one alone goes
-        return y + (F.pad(x, (0, 0, 0, late, 0, self.extra)) if late or self.extra else x)
+            x = x.contiguous() if x.is_cuda else x
+            x = F.avg_pool2d(x, (2, 1), padding=(1, 0), count_include_pad=False)
+
+        # pooling an even length gives one frame too many; a negative pad drops it
+        late = frames - x.shape[2]
+        if late or self.extra:
+            x = F.pad(x, (0, 0, 0, late, 0, self.extra))
+        return x
 
 
 class LiteStage(nn.Module):
-    """Blocks of one width. They share one joint embedding (SGN), one DCT mask and one frame gate, SGN's frame
-    embedding as a factor.
-    """
+    """Blocks of one width. They share a joint embedding (SGN), a DCT mask and a frame gate (SGN's, as a factor)."""
     JOINT_AXES = {"embedding": (1,)}  # the axes over joints, for a start from another skeleton's network
 
     def __init__(self, cin: int, cout: int, blocks: int, stride: int, frames: int, skeleton: Skeleton, cfg: Model):
@@ -411,53 +433,46 @@ class LiteStage(nn.Module):
         self.embedding = nn.Parameter(0.02 * torch.randn(cout, skeleton.num_joints)) if cfg.joint_embedding else None
         self.mask = nn.Parameter(torch.zeros(cout, frames)) if cfg.dct_gate else None
         self.gate = nn.Parameter(torch.zeros(cout, out)) if cfg.frame_gate else None
-        table = {"region": skeleton.region_shift, "random": skeleton.random_shift}[cfg.shift]
-        self.blocks = nn.ModuleList([ShiftFuseBlock(table(cin), cout, frames, stride)])
-        for _ in range(blocks - 1):
-            self.blocks.append(ShiftFuseBlock(table(cout), cout, out, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        mask, gate = (None if p is None else p.sigmoid() for p in (self.mask, self.gate))
+        shift = {"region": skeleton.region_shift, "random": skeleton.random_shift}[cfg.shift]
+        self.blocks = nn.ModuleList([ShiftFuseBlock(shift(cin), cout, frames, stride)])
+        for _ in range(blocks - 1):
+            self.blocks.append(ShiftFuseBlock(shift(cout), cout, out, 1))
+
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
+        mask = None if self.mask is None else self.mask.sigmoid()
+        gate = None if self.gate is None else self.gate.sigmoid()
         for block in self.blocks:
             x = block(x, self.embedding, mask, gate)
         return x
 
 
 class LastLite(nn.Module):
-    """Joints (B, M, T, V, 3) -> logits (B, K), for phones and microcontrollers. `cfg` switches what rows L0-L8 ablate.
-
-    The rearrange in `features` makes maps (B, C, T, V) channels-last in memory, and convolutions keep that layout. The
-    shift, the 1x1 convolutions and the DCT products then read whole rows; a network of this size spends its time there.
-    """
+    """Joints (B, M, T, V, 3) -> logits (B, K), for phones and microcontrollers; rows L0 to L8 switch its pieces."""
+    drop_absent = False  # true: absent bodies enter no batch-norm statistics, as in training
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
         super().__init__()
-        width, table = LITE[cfg.variant]
         self.streams = STREAMS
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
+
+        width, table = LITE[cfg.variant]
         self.stem = StreamFusion(len(self.streams), width)
         self.stages = nn.ModuleList()
         for cout, blocks, stride in table:
             self.stages.append(LiteStage(width, cout, blocks, stride, frames, skeleton, cfg))
-            width, frames = cout, math.ceil(frames / stride)
+            width = cout
+            frames = math.ceil(frames / stride)
         self.head = Head(width, num_classes, cfg.dropout)
 
-    def features(self, joints: Tensor) -> list[Tensor]:
-        """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
-        x = rearrange(derive_streams(joints, self.parents, self.streams), "n t v c -> n c t v")  # n 12 t v
-        x, maps = self.stem(x), []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
+    def features(self, bodies: Tensor) -> list[Tensor]:  # n t v 3
+        return stage_maps(self, bodies)  # n c t v of three stages
 
-    def forward(self, joints: Tensor) -> Tensor:
-        return classify(self, joints, self.training)[0]
+    def forward(self, joints: Tensor) -> Tensor:  # b m t v 3
+        return classify(self, joints, self.training or self.drop_absent)[0]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 5. LAST-Base: the teacher, one stream; a switch for every novel piece
-# ---------------------------------------------------------------------------------------------------------------------
+# --- 5. LAST-Base: the teacher, one stream; a switch for every novel piece --------------------------------------------
 
 PROTOTYPES = 15  # graphs in the bank that the blocks share
 
@@ -483,7 +498,7 @@ class DropPath(nn.Module):
         return x * (keep / (1 - self.rate)).to(x.dtype)
 
 
-class SampleAdjacency(nn.Module):
+class AdaptiveGraph(nn.Module):
     """A(x) (N, V, V): the graph that the recorded body adds to the skeleton's own. It starts at zero.
 
     context (HI-GCN): row v = (b2 + W2 · LN(mean_t ReLU(b1 + sum_o W1_o · x[t + o, v]))) / V for o = 0, ±1, ±3; zeros
@@ -492,27 +507,33 @@ class SampleAdjacency(nn.Module):
     over joints.
     prototypes: softmax(P · mean x) mixes the K graphs of a bank that all blocks share.
     """
-    OFFSETS, HIDDEN = (0, -1, 1, -3, 3), 32
+    OFFSETS = (0, -1, 1, -3, 3)  # frames
+    HIDDEN = 32
     JOINT_AXES = {"rows.1.weight": (0,), "rows.1.bias": (0,)}
 
     def __init__(self, channels: int, joints: int, context: bool, prototypes: int):
         super().__init__()
-        h = self.HIDDEN
-        taps = torch.zeros(len(self.OFFSETS), 7)  # offset o of the frame that is read is tap o + 3 of a kernel of 7
+        hidden = self.HIDDEN
+
+        # the convolution over the five offsets, as one kernel of seven frames: offset o is tap o + 3
+        taps = torch.zeros(len(self.OFFSETS), 7)
         taps[range(len(self.OFFSETS)), [o + 3 for o in self.OFFSETS]] = 1
         self.register_buffer("taps", taps, persistent=False)
-        bound = channels ** -0.5
-        self.context = nn.Parameter(torch.empty(h, channels, len(taps)).uniform_(-bound, bound)) if context else None
-        self.bias = nn.Parameter(torch.zeros(h)) if context else None
-        self.rows = nn.Sequential(nn.LayerNorm(h), zeroed(nn.Linear(h, joints))) if context else None
+
+        self.context = self.bias = self.rows = None
+        if context:
+            bound = channels ** -0.5
+            self.context = nn.Parameter(torch.empty(hidden, channels, len(taps)).uniform_(-bound, bound))
+            self.bias = nn.Parameter(torch.zeros(hidden))
+            self.rows = nn.Sequential(nn.LayerNorm(hidden), zeroed(nn.Linear(hidden, joints)))
         self.choose = nn.Linear(channels, prototypes, bias=False) if prototypes else None
 
-    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:  # n c t v
+    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:  # n c t v, k v u
         A = 0
         if self.context is not None:
             kernel = torch.tensordot(self.context, self.taps, 1)[..., None]  # h c 7 1: the offsets -3 to 3
-            h = F.relu(F.conv2d(x, kernel, self.bias, padding=(3, 0))).mean(2)  # n h v
-            A = A + self.rows(rearrange(h, "n h v -> n v h")) / x.shape[3]
+            hidden = F.relu(F.conv2d(x, kernel, self.bias, padding=(3, 0))).mean(2)  # n h v
+            A = A + self.rows(rearrange(hidden, "n h v -> n v h")) / x.shape[3]
         if self.choose is not None:
             weights = self.choose(x.mean((2, 3))).float().softmax(1)  # n k
             A = A + torch.tensordot(weights, bank.float(), 1)
@@ -531,30 +552,35 @@ class SpatialGCN(nn.Module):
     """y = sum_k W_k x (E_k ⊙ A_k + A(x))^T: one adjacency per distance in bones, learned weights E (EfficientGCN).
 
     A_k keeps the pairs k = 0, 1, 2 bones apart of D^-1/2 A D^-1/2, where A joins all pairs at most two bones apart.
-    directed (LAST-E): k = 1 and 2 split by whether the neighbour lies nearer to the root (after ST-GCN), which gives
+    directed (LAST-E): k = 1 and 2 split by whether the neighbour is nearer to the root (after ST-GCN), which gives
     five subsets; each is weighed by 5 · softmax(w)_k, which starts at 1.
     """
     JOINT_AXES = {"edges": (1, 2)}
 
     def __init__(self, cin: int, cout: int, skeleton: Skeleton, directed: bool = False,
-                 sample: SampleAdjacency | None = None):
+                 adaptive: AdaptiveGraph | None = None):
         super().__init__()
-        hops, root = skeleton.hops, next(v for v, p in skeleton.bones if v == p)
-        scale = (hops <= 2).sum(1) ** -0.5
-        inward = hops[root][:, None] > hops[root][None, :]  # v reads u, which is nearer to the root
+        hops = skeleton.hops
+        from_root = hops[skeleton.root]
+        inward = from_root[:, None] > from_root[None, :]  # v u: v reads u, which is nearer to the root
+
+        # the subsets of pairs (v, u), each a mask
         subsets = [hops == 0]
         for k in (1, 2):
             subsets += [(hops == k) & inward, (hops == k) & ~inward] if directed else [hops == k]
+
+        scale = (hops <= 2).sum(1) ** -0.5
         A = np.stack(subsets) * scale[:, None] * scale[None, :]
         self.register_buffer("A", torch.from_numpy(A).float(), persistent=False)  # k v u
         self.edges = nn.Parameter(torch.ones_like(self.A))
         self.weights = nn.Parameter(torch.zeros(len(A))) if directed else None
         self.conv = Conv1x1(cin, cout * len(A))
-        self.sample = sample
+        self.adaptive = adaptive
 
     def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:  # n c t v
         A = (self.edges * self.A)[None]  # 1 k v u
-        A = A if self.sample is None else A + self.sample(x, bank)[:, None]  # n k v u
+        if self.adaptive is not None:
+            A = A + self.adaptive(x, bank)[:, None]  # n k v u
         if self.weights is not None:
             A = A * rearrange(len(self.weights) * self.weights.softmax(0), "k -> k 1 1")
         return rearrange(aggregate(self.conv(x), A).sum(1), "n (c t) v -> n c t v", t=x.shape[2])
@@ -565,18 +591,20 @@ class CrossTemporalPrototypeGCN(nn.Module):
 
     A learned graph for each channel group comes from Decoupling GCN (Cheng et al., ECCV 2020).
     """
-    GROUPS, JOINT_AXES = 4, {"learned": (1, 2)}
+    GROUPS = 4
+    JOINT_AXES = {"learned": (1, 2)}
 
-    def __init__(self, cin: int, cout: int, skeleton: Skeleton, sample: SampleAdjacency | None = None):
+    def __init__(self, cin: int, cout: int, skeleton: Skeleton, adaptive: AdaptiveGraph | None = None):
         super().__init__()
         self.register_buffer("A", torch.from_numpy(skeleton.adjacency).float(), persistent=False)
         self.learned = nn.Parameter(torch.zeros(self.GROUPS, *self.A.shape))
         self.conv = Conv1x1(cin, cout)
-        self.sample = sample
+        self.adaptive = adaptive
 
     def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:  # n c t v
         A = (self.A + self.learned)[None]  # 1 g v u
-        A = A if self.sample is None else A + self.sample(x, bank)[:, None]  # n g v u
+        if self.adaptive is not None:
+            A = A + self.adaptive(x, bank)[:, None]  # n g v u
         return rearrange(aggregate(self.conv(x), A), "n g (c t) v -> n (g c) t v", t=x.shape[2])
 
 
@@ -589,8 +617,8 @@ class FreqTemporalGate(nn.Module):
     def __init__(self, channels: int, frames: int):
         super().__init__()
         self.register_buffer("D", dct_matrix(frames), persistent=False)
-        c = channels // 4
-        self.mlp = nn.Sequential(nn.Linear(channels, c), nn.GELU(), zeroed(nn.Linear(c, frames)))
+        hidden = channels // 4
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), zeroed(nn.Linear(hidden, frames)))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
@@ -606,7 +634,7 @@ class TemporalMaxPool(nn.Module):
         super().__init__()
         self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:  # b c t v
+    def forward(self, x: Tensor) -> Tensor:  # n c t v
         return F.max_pool2d(F.pad(x, (0, 0, 2, 0), value=-math.inf), (3, 1), (self.stride, 1))
 
 
@@ -628,12 +656,17 @@ class MultiScaleTCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         parts = [branch(part) for branch, part in zip(self.branches, self.reduce(x).chunk(3, 1), strict=True)]
-        return self.norm(torch.cat([*parts, self.plain(x)], 1))  # n c t/stride v
+        parts.append(self.plain(x))
+        return self.norm(torch.cat(parts, 1))  # n c t/stride v
 
 
-def mask_of(read: Tensor) -> Tensor:
-    """Additive attention mask: 0 where `read` (..., queries, keys), else -inf. A query that reads nothing gets 0s."""
-    return torch.zeros(read.shape).masked_fill(~read & read.any(-1, keepdim=True), -math.inf)
+def attention_mask(reads: Tensor) -> Tensor:
+    """Additive mask: 0 where `reads` (..., queries, keys), else -inf.
+
+    A query without keys gets a row of zeros, to avoid NaN.
+    """
+    has_key = reads.any(-1, keepdim=True)
+    return torch.zeros(reads.shape).masked_fill(~reads & has_key, -math.inf)
 
 
 class PartitionedTemporalAttention(nn.Module):
@@ -643,67 +676,94 @@ class PartitionedTemporalAttention(nn.Module):
     Head 0 reads near joints in near frames, 1 far joints in near frames, 2 near joints in far frames, 3 far joints in
     far frames. A query without keys returns zero. W starts at zero.
 
-    A block of four frames (if T is no multiple: two, or one) reads the ten around it: each key is gathered two and a
-    half times; for single frames it would be seven.
-    Near joints are a gathered list; only head 3 multiplies all pairs. At (T, V) = (64, 25) that is 38 % of the dense
-    products. A mask is the sum of one over frames and one over joints. d lies last in memory: only then does PyTorch's
-    scaled_dot_product_attention take a fused kernel, which stores no scores.
+    Frames are read in blocks of four (if T is no multiple: two, or one): ten frames serve four queries, 2.5 each;
+    blocks of one would need seven. Near joints are a gathered list; only head 3 multiplies all pairs. At (T, V) =
+    (64, 25) that is 38 % of the dense products. A mask is the sum of one over frames and one over joints. d is the last
+    axis in memory: only then does PyTorch's scaled_dot_product_attention take a fused kernel, which stores no scores.
+
+    Axis letters of this class alone: f block of frames, s frame that is read, a one of query, key, value.
     """
-    REACH, BLOCK = 3, 4  # frames
+    REACH = 3  # frames
+    BLOCK = 4
 
     def __init__(self, channels: int, skeleton: Skeleton, frames: int):
         super().__init__()
-        near = torch.from_numpy(skeleton.hops <= 1)  # v u
-        most = int(near.sum(1).max())
-        order = torch.argsort((~near).int(), dim=1, stable=True)[:, :most]  # v p: neighbours first, then padding
+        # joints: which are near (at most one bone away, itself included), as a mask and as a padded list
+        near_joint = torch.from_numpy(skeleton.hops <= 1)                             # v u
+        most = int(near_joint.sum(1).max())
+        listed = torch.argsort((~near_joint).int(), dim=1, stable=True)[:, :most]     # v p: neighbours, then padding
+
+        # frames: blocks of queries, and the window of frames around each block that they read
         t = torch.arange(frames)
         block = math.gcd(frames, self.BLOCK)
-        around = t[::block, None] + torch.arange(-self.REACH, block + self.REACH)  # b o: the frames that block b reads
-        inside = (around >= 0) & (around < frames)
-        inside = inside[:, None] & ((around[:, None] - t.view(-1, block, 1)).abs() <= self.REACH)  # b t o
-        far = (t[:, None] - t).abs() > self.REACH  # t s
-        heads = torch.stack([near, ~near])  # h v u
-        sees = far.any(1)[:, None], (~near).any(1)[None, :]  # has a far frame, a far joint
-        every = torch.ones(frames, len(near), dtype=torch.bool)
-        reads = torch.stack([every, every & sees[1], every & sees[0], sees[0] & sees[1]], 2)[..., None]  # t v h 1
-        buffers = {"around": around.clamp(0, frames - 1).flatten(), "neighbour": order.flatten(),
-                   "inside": rearrange(mask_of(inside), "b t o -> b t 1 o 1"),
-                   "joints": rearrange(mask_of(heads), "h v u -> h 1 v 1 u"),
-                   "far": mask_of(far), "listed": rearrange(mask_of(near.gather(1, order)), "v p -> v 1 p 1"),
-                   "reads": None if reads.all() else reads.float()}
-        for name, buffer in buffers.items():
-            self.register_buffer(name, buffer, persistent=False)
+        around = t[::block, None] + torch.arange(-self.REACH, block + self.REACH)     # f o
+        exists = (around >= 0) & (around < frames)
+        distance = (around[:, None] - t.view(-1, block, 1)).abs()                     # f t o
+        in_window = exists[:, None] & (distance <= self.REACH)
+        far_frame = (t[:, None] - t).abs() > self.REACH                               # t s
+
+        # which heads give a query any key at all; elsewhere the head's output becomes zero
+        has_far_frame = far_frame.any(1)[:, None].expand(-1, len(near_joint))         # t v
+        has_far_joint = (~near_joint).any(1)[None].expand(frames, -1)                 # t v
+        always = torch.ones_like(has_far_frame)
+        reads = torch.stack([always, has_far_joint, has_far_frame, has_far_frame & has_far_joint], 2)[..., None]
+
+        # constants, shaped as they are added
+        near_and_far = torch.stack([near_joint, ~near_joint])                         # h v u
+        self.register_buffer("around", around.clamp(0, frames - 1).flatten(), persistent=False)
+        self.register_buffer("neighbour", listed.flatten(), persistent=False)
+        self.register_buffer("inside", rearrange(attention_mask(in_window), "f t o -> f t 1 o 1"), persistent=False)
+        self.register_buffer("joints", rearrange(attention_mask(near_and_far), "h v u -> h 1 v 1 u"), persistent=False)
+        self.register_buffer("far", attention_mask(far_frame), persistent=False)      # t s
+        listed_mask = attention_mask(near_joint.gather(1, listed))
+        self.register_buffer("listed", rearrange(listed_mask, "v p -> v 1 p 1"), persistent=False)
+        self.register_buffer("reads", None if reads.all() else reads.float(), persistent=False)  # t v h 1
+
         self.norm = BatchNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=4, bias=False)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def near_frames(self, qkv: Tensor) -> Tensor:  # 3 n 2 t v d
-        q, kv = qkv.unflatten(3, self.inside.shape[:2]).split((1, 2))  # frames are b t from here on
-        kv = kv.flatten(3, 4).index_select(3, self.around)  # 2 n 2 (b o) u d
-        k, v = rearrange(kv, "a n h (b o) u d -> a n (h b) (o u) d", b=len(self.inside)).unbind()
-        mask = rearrange(self.inside + self.joints[:, None], "h b t v o u -> 1 (h b) (t v) (o u)")
-        y = F.scaled_dot_product_attention(rearrange(q, "1 n h b t v d -> n (h b) (t v) d"), k, v, mask)
-        return rearrange(y, "n (h b) (t v) d -> n b t v h d", h=2, v=qkv.shape[4])
+        """Heads 0 and 1 (N, F, T, V, 2, D): each block of frames reads the window around it."""
+        q, kv = qkv.unflatten(3, self.inside.shape[:2]).split((1, 2))  # frames are f t from here on
+        kv = kv.flatten(3, 4).index_select(3, self.around)  # 2 n 2 (f o) u d
+        k, v = rearrange(kv, "a n h (f o) u d -> a n (h f) (o u) d", f=len(self.inside)).unbind()
+        q = rearrange(q, "1 n h f t v d -> n (h f) (t v) d")
+        mask = rearrange(self.inside + self.joints[:, None], "h f t v o u -> 1 (h f) (t v) (o u)")
+
+        y = F.scaled_dot_product_attention(q, k, v, mask)
+        return rearrange(y, "n (h f) (t v) d -> n f t v h d", h=2, v=qkv.shape[4])
 
     def near_joints(self, qkv: Tensor) -> Tensor:  # 3 n 1 t v d
+        """Head 2 (N, T, V, 1, D): each joint reads the far frames of its neighbours."""
         q, kv = rearrange(qkv, "a n 1 t v d -> a n v t d").split((1, 2))
         kv = kv.index_select(2, self.neighbour)  # 2 n (v p) s d
         k, v = rearrange(kv, "a n (v p) s d -> a n v (p s) d", v=qkv.shape[4]).unbind()
         mask = rearrange(self.listed + self.far[:, None], "v t p s -> 1 v t (p s)")
+
         y = F.scaled_dot_product_attention(q.squeeze(0), k, v, mask)
         return rearrange(y, "n v t d -> n t v 1 d")
 
     def far_far(self, qkv: Tensor) -> Tensor:  # 3 n 1 t v d
+        """Head 3 (N, T, V, 1, D): dense, all pairs that are far in both."""
         q, k, v = rearrange(qkv, "a n 1 t v d -> a n 1 (t v) d").unbind()
-        mask = rearrange(rearrange(self.far, "t s -> t 1 s 1") + self.joints[1], "t v s u -> 1 1 (t v) (s u)")
-        return rearrange(F.scaled_dot_product_attention(q, k, v, mask), "n 1 (t v) d -> n t v 1 d", t=qkv.shape[3])
+        mask = rearrange(self.far, "t s -> t 1 s 1") + self.joints[1]
+        mask = rearrange(mask, "t v s u -> 1 1 (t v) (s u)")
+
+        y = F.scaled_dot_product_attention(q, k, v, mask)
+        return rearrange(y, "n 1 (t v) d -> n t v 1 d", t=qkv.shape[3])
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         qkv = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> a n h t v d", h=4, a=3).contiguous()
         near, listed, far = qkv.split((2, 1, 1), 2)
-        rest = [y.unflatten(1, self.inside.shape[:2]) for y in (self.near_joints(listed), self.far_far(far))]
-        y = torch.cat([self.near_frames(near), *rest], 4).flatten(1, 2)  # n b t v h d -> n (b t) v h d
-        y = y if self.reads is None else y * self.reads.to(y.dtype)
+
+        # the four heads, frames as f t
+        blocks = self.inside.shape[:2]
+        heads = [self.near_frames(near), self.near_joints(listed).unflatten(1, blocks),
+                 self.far_far(far).unflatten(1, blocks)]
+        y = torch.cat(heads, 4).flatten(1, 2)  # n t v h d
+        if self.reads is not None:
+            y = y * self.reads.to(y.dtype)
         return x + self.out(rearrange(y, "n t v h d -> n (h d) t v"))
 
 
@@ -717,12 +777,14 @@ class STJointAtt(nn.Module):
         super().__init__()
         c = channels // 2
         self.squeeze = nn.Sequential(nn.Conv1d(channels, c, 1, bias=False), nn.BatchNorm1d(c), nn.Hardswish())
-        self.frame, self.joint = nn.Conv1d(c, channels, 1), nn.Conv1d(c, channels, 1)
+        self.frame = nn.Conv1d(c, channels, 1)
+        self.joint = nn.Conv1d(c, channels, 1)
         self.scale = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         t, v = x.shape[2:]
-        frames, joints = self.squeeze(torch.cat([x.mean(3), x.mean(2)], 2)).split((t, v), 2)
+        pooled = torch.cat([x.mean(3), x.mean(2)], 2)  # n c (t v)
+        frames, joints = self.squeeze(pooled).split((t, v), 2)
         s_t = rearrange(self.frame(frames).sigmoid(), "n c t -> n c t 1")
         s_v = rearrange(self.joint(joints).sigmoid(), "n c v -> n c 1 v")
         return x + self.scale * x * (s_t * s_v)
@@ -738,27 +800,39 @@ class HierarchicalBodyRegion(nn.Module):
 
     def __init__(self, channels: int, skeleton: Skeleton):
         super().__init__()
-        d, regions = channels // 8, [list(r) for r in skeleton.regions.values() if r]
+        # which region each joint belongs to
+        regions = [list(joints) for joints in skeleton.regions.values() if joints]
         region = torch.zeros(skeleton.num_joints, dtype=torch.long)
         for r, joints in enumerate(regions):
             region[joints] = r
         number = torch.arange(len(regions))
         self.register_buffer("region", region, persistent=False)  # v -> r
-        self.register_buffer("own", mask_of(region[:, None] == region), persistent=False)  # v u
-        self.register_buffer("members", mask_of(number[:, None] == region), persistent=False)  # r v
+        self.register_buffer("own", attention_mask(region[:, None] == region), persistent=False)  # v u
+        self.register_buffer("members", attention_mask(number[:, None] == region), persistent=False)  # r v
+
+        d = channels // 8
         self.norm = BatchNorm(channels)
-        self.joint_qkv, self.region_qkv = nn.Linear(channels, 3 * d), nn.Linear(d, 3 * d)
+        self.joint_qkv = nn.Linear(channels, 3 * d)
+        self.region_qkv = nn.Linear(d, 3 * d)
         self.query = nn.Parameter(d ** -0.5 * torch.randn(len(regions), d))
         self.weight = nn.Parameter(torch.ones(skeleton.num_joints, 1))
         self.out = zeroed(nn.Linear(d, channels))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
-        attend, frames = F.scaled_dot_product_attention, (x.shape[0], x.shape[2])
+        attend = F.scaled_dot_product_attention
+        n, _, t, _ = x.shape
+
+        # joints of a region see each other
         y = rearrange(self.norm(x), "n c t v -> n t v c")
         joints = attend(*self.joint_qkv(y).chunk(3, -1), self.own)  # n t v d
-        token = attend(self.query.to(joints.dtype).expand(*frames, -1, -1), joints, joints, self.members)  # n t r d
+
+        # a token per region pools its joints; tokens see each other
+        query = self.query.to(joints.dtype).expand(n, t, -1, -1)
+        token = attend(query, joints, joints, self.members)  # n t r d
         token = attend(*self.region_qkv(token).chunk(3, -1))
-        token = token.index_select(2, self.region)  # n t v d: each joint's own
+
+        # each joint takes its region's token back
+        token = token.index_select(2, self.region)  # n t v d
         return x + rearrange(self.out(joints + self.weight * token), "n t v c -> n c t v")
 
 
@@ -774,14 +848,19 @@ class BaseBlock(nn.Module):
 
     def __init__(self, cin: int, cout: int, frames: int, stride: int, drop: float, skeleton: Skeleton, cfg: Model):
         super().__init__()
-        sample, prototypes = None, PROTOTYPES if cfg.prototypes else 0
+        # the graph convolution, and the graph that the recorded body adds
+        adaptive = None
         if cfg.temporal_context or cfg.prototypes:
-            sample = SampleAdjacency(cin, skeleton.num_joints, cfg.temporal_context, prototypes)
+            prototypes = PROTOTYPES if cfg.prototypes else 0
+            adaptive = AdaptiveGraph(cin, skeleton.num_joints, cfg.temporal_context, prototypes)
         gcn = {"spatial": SpatialGCN, "grouped": CrossTemporalPrototypeGCN}[cfg.graph]
-        self.gcn = gcn(cin, cout, skeleton, sample=sample)
+        self.gcn = gcn(cin, cout, skeleton, adaptive=adaptive)
         self.norm = BatchNorm(cout)
+
+        # time, attention, regions; what a row switches off is the identity
         gate = FreqTemporalGate(cout, frames) if cfg.frequency_gate else nn.Identity()
-        tcn, attention = MultiScaleTCN(cout, stride), nn.Identity()
+        tcn = MultiScaleTCN(cout, stride)
+        attention = nn.Identity()
         if cfg.attention == "partitioned":
             attention = PartitionedTemporalAttention(cout, skeleton, math.ceil(frames / stride))
         elif cfg.attention == "factorized":
@@ -795,6 +874,15 @@ class BaseBlock(nn.Module):
         return F.gelu(self.rest(y) + self.residual(x))  # n c t/stride v
 
 
+class BaseStage(nn.ModuleList):
+    """Blocks of one width, one after another; `bank` (K, V, V) are the prototypes' graphs."""
+
+    def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:  # n c t v
+        for block in self:
+            x = block(x, bank)
+        return x
+
+
 class InformationBottleneck(nn.Module):
     """z = mu + sigma · eps classifies (mu in eval mode), as in InfoGCN (Chi et al., CVPR 2022).
 
@@ -806,11 +894,12 @@ class InformationBottleneck(nn.Module):
     def __init__(self, channels: int, num_classes: int, latent: int = 128):
         super().__init__()
         latent = max(latent, num_classes)
-        self.mu, self.log_var = nn.Linear(channels, latent), nn.Linear(channels, latent)
+        self.mu = nn.Linear(channels, latent)
+        self.log_var = nn.Linear(channels, latent)
         self.linear = nn.Linear(latent, num_classes)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b c
-        z = self.mu(x)
+        z = self.mu(x)  # b l
         if not self.training:
             return self.linear(z)
         sigma = (0.5 * self.log_var(x).float().clamp(max=10)).exp()
@@ -825,44 +914,43 @@ class LastBase(nn.Module):
     and 3 wide.
     """
     JOINT_AXES = {"bank": (1, 2)}
+    drop_absent = False  # as in LastLite
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
         super().__init__()
-        V, width = skeleton.num_joints, cfg.width
         self.streams = (cfg.stream,)
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
+        V = skeleton.num_joints
         self.bank = nn.Parameter(torch.zeros(PROTOTYPES, V, V)) if cfg.prototypes else None
+
+        width = cfg.width
         self.stem = nn.Sequential(BatchNorm(3), Conv1x1(3, width))
-        self.stages, cin, number = nn.ModuleList(), width, 0
-        for cout, blocks, first in ((width, 3, 1), (2 * width, 4, 2), (3 * width, 3, 2)):
-            stage = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        cin = width
+        number = 0
+        for cout, blocks, first_stride in ((width, 3, 1), (2 * width, 4, 2), (3 * width, 3, 2)):
+            stage = BaseStage()
             for b in range(blocks):
-                stride = first if b == 0 else 1
+                stride = first_stride if b == 0 else 1
                 drop = cfg.drop_path * number / 9  # rises from 0 over the ten blocks
                 stage.append(BaseBlock(cin, cout, frames, stride, drop, skeleton, cfg))
-                frames, cin, number = math.ceil(frames / stride), cout, number + 1
+                cin = cout
+                frames = math.ceil(frames / stride)
+                number += 1
             self.stages.append(stage)
+
         self.head = Head(cin, num_classes, cfg.dropout)
         if cfg.bottleneck:
-            self.head.linear = InformationBottleneck(cin, num_classes)
+            self.head.classifier = InformationBottleneck(cin, num_classes)
 
-    def features(self, joints: Tensor) -> list[Tensor]:
-        """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
-        x = self.stem(rearrange(derive_streams(joints, self.parents, self.streams), "n t v c -> n c t v"))
-        maps = []
-        for stage in self.stages:
-            for block in stage:
-                x = block(x, self.bank)
-            maps.append(x)
-        return maps
+    def features(self, bodies: Tensor) -> list[Tensor]:  # n t v 3
+        return stage_maps(self, bodies, self.bank)  # n c t v of three stages
 
-    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return classify(self, joints, self.training)[0]
+    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m t v 3
+        return classify(self, joints, self.training or self.drop_absent)[0]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 6. LAST-E v3 base: the fallback teacher, made of blocks from above
-# ---------------------------------------------------------------------------------------------------------------------
+# --- 6. LAST-E v3 base: the fallback teacher, made of blocks from above -----------------------------------------------
 
 class MotionGate(nn.Module):
     """y[t] = x[t] ⊙ sigmoid(BN(W (x[t] - x[t-1]))); the first frame has no motion.
@@ -872,7 +960,8 @@ class MotionGate(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv, self.norm = Conv1x1(channels, channels), zeroed(BatchNorm(channels))
+        self.conv = Conv1x1(channels, channels)
+        self.norm = zeroed(BatchNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         motion = F.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 1, 0))
@@ -895,41 +984,67 @@ class LastEBlock(nn.Module):
 
 class LastE(nn.Module):
     """Joints (B, M, T, V, 3) -> logits (B, K): three streams fused early, three stages of two blocks."""
+    drop_absent = False  # as in LastLite
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
         super().__init__()
         self.streams = ("joint", "velocity", "bone")
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
-        self.stem = StreamFusion(len(self.streams), 48)
-        self.stages, cin = nn.ModuleList(), 48
+
+        cin = 48
+        self.stem = StreamFusion(len(self.streams), cin)
+        self.stages = nn.ModuleList()
         for i, (cout, stride) in enumerate(((64, 1), (96, 2), (128, 2))):
             drop = [cfg.drop_path * (2 * i + b) / 5 for b in range(2)]  # rises from 0 over the six blocks
             self.stages.append(nn.Sequential(LastEBlock(cin, cout, stride, drop[0], skeleton),
                                              LastEBlock(cout, cout, 1, drop[1], skeleton)))
             cin = cout
+
         self.head = Head(cin, num_classes, cfg.dropout)
         if cfg.bottleneck:
-            self.head.linear = InformationBottleneck(cin, num_classes)
+            self.head.classifier = InformationBottleneck(cin, num_classes)
 
-    def features(self, joints: Tensor) -> list[Tensor]:
-        """Feature maps (N, C, T, V) at the three stage boundaries, of bodies (N, T, V, 3)."""
-        x = self.stem(rearrange(derive_streams(joints, self.parents, self.streams), "n t v c -> n c t v"))
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
+    def features(self, bodies: Tensor) -> list[Tensor]:  # n t v 3
+        return stage_maps(self, bodies)  # n c t v of three stages
 
-    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return classify(self, joints, self.training)[0]
+    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m t v 3
+        return classify(self, joints, self.training or self.drop_absent)[0]
 
 
 MODELS: dict[str, type[nn.Module]] = {"lite": LastLite, "base": LastBase, "last_e": LastE}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 7. Several processes: one per GPU, with the same numbers as one process
-# ---------------------------------------------------------------------------------------------------------------------
+# --- 7. Losses of plain training; phases/p2_distill.py and phases/p3_maskclr.py have their own ------------------------
+
+def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
+    """Mean over the clips in FP32. A blended clip counts for both of its labels, by their shares."""
+    logits = logits.float()
+    if "share" not in batch:
+        return F.cross_entropy(logits, batch["label"], label_smoothing=smoothing)
+    own = F.cross_entropy(logits, batch["label"], label_smoothing=smoothing, reduction="none")  # b
+    other = F.cross_entropy(logits, batch["other"], label_smoothing=smoothing, reduction="none")
+    return (batch["share"] * own + (1 - batch["share"]) * other).mean()
+
+
+def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1,
+                    gain: float = 3.0) -> Tensor:
+    """InfoGCN's: mean_weight · ‖mean z‖ + class_weight · mean over classes k of ‖mean z of k - gain · e_k‖² / L.
+
+    z is (B, L). The priors gain · e_k are orthogonal; z is the output of a linear layer, so the choice of axes does not
+    matter. Classes without a clip in the batch do not count.
+    """
+    z = z.float()
+    member = F.one_hot(label, z.shape[1]).to(z.device, torch.float32)  # b l: axis k for class k
+    count = member.sum(0)
+    class_mean = (member.T @ z) / count.clamp(min=1)[:, None]  # k l
+
+    prior = gain * torch.eye(z.shape[1], device=z.device)
+    distance = (class_mean - prior).square().mean(1)
+    present = count > 0
+    return mean_weight * z.mean(0).norm() + class_weight * (distance * present).sum() / present.sum()
+
+
+# --- 8. Several processes: one per GPU, with the same numbers as one process ------------------------------------------
 
 def rank_of() -> tuple[int, int]:
     """(number of this process, number of processes that train together), as torchrun says."""
@@ -948,7 +1063,7 @@ class SumOverProcesses(torch.autograd.Function):
     backward = forward
 
 
-def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
+def gather_batch(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
     """x of the whole batch (clips, C) from every process's own x (B, C), and the indices of this process's rows.
 
     Gradients reach the processes that own the rows.
@@ -956,27 +1071,32 @@ def of_all_processes(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
     rank, ranks = rank_of()
     if ranks == 1:
         return x, torch.arange(len(x), device=x.device)
+
+    # each process fills its rows; the sum over processes fills them all
     rows = torch.arange(batch["clips"], device=x.device)[rank::ranks]
     own = x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)])
     whole = SumOverProcesses.apply(own)
-    return whole, rows if len(rows) else rows.new_zeros(1)  # a process without clips gets row 0; its loss counts 0
+    if not len(rows):
+        rows = rows.new_zeros(1)  # a process without clips gets row 0; its loss counts 0
+    return whole, rows
 
 
-def share_of(count: int | Tensor, batch: dict) -> float | Tensor:
-    """Factor for a mean over `count` items of this process, such as bodies: the mean over all processes results.
+def mean_correction(count: int | Tensor, batch: dict) -> float | Tensor:
+    """Multiply this process's mean over `count` items, such as bodies, by this to get the mean over all processes.
 
     The trainer weighs processes by their clips; the factor corrects for processes with more items per clip.
     """
     if rank_of()[1] == 1:
         return 1.0
-    total = torch.as_tensor(count if batch["own"] else 0, dtype=torch.float32, device=batch["label"].device).clone()
+    own = count if batch["own"] else 0
+    total = torch.as_tensor(own, dtype=torch.float32, device=batch["label"].device).clone()
     dist.all_reduce(total)
     return count / total.clamp(min=1) * batch["clips"] / max(1, batch["own"])
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the clips of all processes, on a CPU too (torch's SyncBatchNorm needs GPUs)."""
-    counted = True  # whether this process has a clip of its own in the batch
+    counted = True  # whether this process has a clip of its own in the batch; the trainer sets it
 
     def _check_input_dim(self, x: Tensor) -> None:
         pass
@@ -984,19 +1104,27 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:  # n c ...
         if not self.training:
             return super().forward(x)
-        axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+        axes = [0, *range(2, x.ndim)]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+
+        # mean over all processes
         z = x.float()
         own = x.numel() // x.shape[1]
         sums = torch.cat([z.sum(axes), z.new_full((1,), own)])
         total = SumOverProcesses.apply(self.counted * sums)
-        mean, n = total[:-1] / total[-1], total[-1].detach()
-        if own > 1 or n > 1:  # only a ClipNorm of one clip has to ask the device
+        mean = total[:-1] / total[-1]
+        n = total[-1].detach()
+
+        # variance, and the running statistics; only a ClipNorm of one clip has to ask the device for n
+        if own > 1 or n > 1:
             var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(var * n / (n - 1), self.momentum)
         else:  # as in ClipNorm
-            mean, var = self.running_mean, self.running_var
+            mean = self.running_mean
+            var = self.running_var
+
         y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
         return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 
@@ -1015,6 +1143,33 @@ def global_norms(model: nn.Module):
             m.__class__ = kind
 
 
+# --- 9. Trainer -------------------------------------------------------------------------------------------------------
+
+LossFn = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]  # (model, batch) -> (mean loss, metrics)
+
+
+def classification_loss(cfg: Train) -> LossFn:
+    """loss_fn of plain training: cross-entropy, plus the bottleneck's loss if the model has one. top1 in [0, 1].
+
+    In top1 and the bottleneck a blended clip counts as its larger share.
+    """
+    def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        output = model(batch["joints"])
+        label = batch["label"]
+        logits, z = output if isinstance(output, tuple) else (output, None)
+        loss = cross_entropy(logits, batch, cfg.label_smoothing)
+        metrics = {"top1": (logits.argmax(1) == label).mean(dtype=torch.float)}
+
+        # the bottleneck's means are those of the whole batch, also if several processes share it
+        if z is not None:
+            z, _ = gather_batch(z.float(), batch)
+            labels, _ = gather_batch(label[:, None], batch)
+            metrics["bottleneck"] = bottleneck_loss(z, labels[:, 0])
+            loss = loss + cfg.ib_weight * metrics["bottleneck"]
+        return loss, metrics
+    return loss_fn
+
+
 def hashed_uniform(*keys: int | Tensor) -> Tensor:
     """Numbers in [0, 1), a pure function of integer keys that broadcast together: no state, the same on every device.
 
@@ -1030,92 +1185,7 @@ def hashed_uniform(*keys: int | Tensor) -> Tensor:
     return (torch.as_tensor(h) >> 8).float() / (1 << 24)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 9. Losses, and the settings of a training
-# ---------------------------------------------------------------------------------------------------------------------
-
-def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
-    """Mean over the clips in FP32. A blended clip counts for both of its labels, by their shares."""
-    if "share" not in batch:
-        return F.cross_entropy(logits.float(), batch["label"], label_smoothing=smoothing)
-    own, other = (F.cross_entropy(logits.float(), batch[name], label_smoothing=smoothing, reduction="none")
-                  for name in ("label", "other"))  # b
-    return (batch["share"] * own + (1 - batch["share"]) * other).mean()
-
-
-def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1,
-                    gain: float = 3.0) -> Tensor:
-    """InfoGCN's: mean_weight · ‖mean z‖ + class_weight · mean over classes k of ‖mean z of k - gain · e_k‖² / L.
-
-    z is (B, L). The priors gain · e_k are orthogonal; z is the output of a linear layer, so the choice of axes does not
-    matter. Classes without a clip in the batch do not count.
-    """
-    z, member = z.float(), F.one_hot(label, z.shape[1]).to(z.device, torch.float32)  # b l: axis k for class k
-    count = member.sum(0)
-    class_mean = (member.T @ z) / count.clamp(min=1)[:, None]  # k l
-    distance = (class_mean - gain * torch.eye(z.shape[1], device=z.device)).square().mean(1)
-    present = count > 0
-    return mean_weight * z.mean(0).norm() + class_weight * (distance * present).sum() / present.sum()
-
-
-LossFn = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]  # (model, batch) -> (mean loss, metrics)
-
-
-def classification_loss(cfg: Train) -> LossFn:
-    """loss_fn of plain training: cross-entropy, plus the bottleneck's loss if the model has one. top1 in [0, 1].
-
-    In top1 and the bottleneck a blended clip counts as its larger share.
-    """
-    def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        output, label = model(batch["joints"]), batch["label"]
-        logits, z = output if isinstance(output, tuple) else (output, None)
-        loss = cross_entropy(logits, batch, cfg.label_smoothing)
-        metrics = {"top1": (logits.argmax(1) == label).mean(dtype=torch.float)}
-        if z is not None:
-            z, _ = of_all_processes(z.float(), batch)
-            labels, _ = of_all_processes(label[:, None], batch)
-            metrics["bottleneck"] = bottleneck_loss(z, labels[:, 0])
-            loss = loss + cfg.ib_weight * metrics["bottleneck"]
-        return loss, metrics
-    return loss_fn
-
-
-def save_checkpoint(path: Path, state: dict) -> None:
-    with atomic(path) as part:
-        try:
-            torch.save(state, part)
-        except RuntimeError as e:  # torch's writer hides the errno of a full disk
-            raise OSError(f"{str(e).splitlines()[0]}: is the disk full?") from None
-
-
-def damaged(path: Path, why: object) -> ValueError:
-    why = " ".join(str(why).split())[:120] or type(why).__name__
-    return ValueError(f"{path} is damaged or no checkpoint of this program ({why}): move it away to start afresh")
-
-
-def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dict:
-    """A checkpoint, loaded with weights_only=True: pickled code is not executed."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with zipfile.ZipFile(path) as z:  # torch.load checks no checksum
-            if sum(member.file_size for member in z.infolist()) > path.stat().st_size:
-                raise ValueError("it claims more bytes than it has")  # torch compresses nothing
-            bad = z.testzip()
-        if bad:
-            raise ValueError(f"{bad} was changed")
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as e:  # damaged bytes make torch raise almost anything
-        raise damaged(path, e) from None
-    if not isinstance(state, dict):
-        raise damaged(path, f"holds a {type(state).__name__}")
-    return state
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 11. Trainer
-# ---------------------------------------------------------------------------------------------------------------------
+# Learning rate, optimiser, precision
 
 def swa_epoch(cfg: Train) -> int:
     """First epoch whose weights enter the SWA mean: at the latest the last one."""
@@ -1124,9 +1194,11 @@ def swa_epoch(cfg: Train) -> int:
 
 def lr_at(step: int, cfg: Train, steps: int) -> float:
     """Learning rate of optimiser step `step`, `steps` per epoch: linear warm-up, then cosine; constant under SWA."""
-    warm, total = cfg.warmup_epochs * steps, cfg.epochs * steps
+    warm = cfg.warmup_epochs * steps
+    total = cfg.epochs * steps
     if step < warm:
         return cfg.warmup_lr + (cfg.lr - cfg.warmup_lr) * (step + 1) / warm
+
     start = swa_epoch(cfg) * steps
     if cfg.average == "swa" and step >= start:
         if cfg.swa_lr:
@@ -1139,12 +1211,13 @@ def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
     """Weight decay on the weights of linear layers and convolutions only.
 
     Not on norms, biases, gates, adjacencies, embeddings, nor the bare kernels StreamFusion.stem and
-    SampleAdjacency.context.
+    AdaptiveGraph.context.
     """
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
     decay = cfg.adamw_decay if cfg.optimizer == "adamw" else cfg.weight_decay
     groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": decay},
               {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0}]
+
     if cfg.optimizer == "adamw":
         on_gpu = next(model.parameters()).is_cuda or None  # None leaves the choice to torch
         return torch.optim.AdamW(groups, lr=cfg.lr, betas=(0.9, 0.999), fused=on_gpu)
@@ -1161,14 +1234,22 @@ def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def refresh_batchnorm(model: nn.Module, batches: Callable) -> None:
+def networks_in(model: nn.Module) -> list[nn.Module]:
+    """The networks in a model that may be more, such as a student with its projections."""
+    return [m for m in model.modules() if isinstance(m, tuple(MODELS.values()))]
+
+
+def refresh_batchnorm(model: nn.Module, batches: Callable[[], Iterable[dict]]) -> None:
     """Set batch-norm statistics to their mean over `batches`. Dropout stays off; frozen parts stay as they are."""
     was_training = model.training
     model.train()
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     momenta = [m.momentum for m in norms]
+
+    # norms alone train; absent bodies do not count, as in training
     model.eval()
-    model.training = True  # forward reads it to drop absent bodies; dropout and the rest stay in eval mode
+    for net in networks_in(model):
+        net.drop_absent = True
     for m in norms:
         m.reset_running_stats()
         m.train()
@@ -1177,56 +1258,97 @@ def refresh_batchnorm(model: nn.Module, batches: Callable) -> None:
             for m in norms:
                 m.momentum = 1 / i  # a cumulative mean
             model(batch["joints"])
+
+    for net in networks_in(model):
+        net.drop_absent = False
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
     model.train(was_training)
 
 
-def progress(total: int, done: int, what: str):
-    """A tqdm bar on standard error, redrawn every 30 s if that is no terminal."""
-    from tqdm import tqdm
-    return tqdm(total=total, initial=done, desc=what, unit="step", disable=rank_of()[0] > 0,
-                mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True)
+# Checkpoints
 
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write a checkpoint as a whole or not at all."""
+    with atomic(path) as part:
+        try:
+            torch.save(state, part)
+        except RuntimeError as e:  # torch's writer hides the errno of a full disk
+            raise OSError(f"{str(e).splitlines()[0]}: is the disk full?") from None
+
+
+def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dict:
+    """A checkpoint, loaded with weights_only=True: pickled code is not executed."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        check_zip(path)  # torch.load checks no checksum
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"holds a {type(state).__name__}")
+        return {key: current_weights(value) for key, value in state.items()}
+    except Exception as e:  # damaged bytes make torch raise almost anything
+        raise damaged(path, e) from None
+
+
+# A training
 
 class Training:
     """A training under way: its state, all of it in folder/last.pt, and how it takes a step and an epoch."""
 
-    def __init__(self, model: nn.Module, loss_fn: LossFn, cfg: Train, folder: Path, recipe: dict, seed: int, steps: int,
+    def __init__(self, model: nn.Module, loss_fn: LossFn, cfg: Train, folder: Path, seed: int, steps: int,
                  identity: dict):
-        self.model, self.loss_fn, self.cfg, self.seed, self.steps = model, loss_fn, cfg, seed, steps
-        self.identity = recipe | identity
-        self.last, self.log = folder / "last.pt", folder / "metrics.jsonl"
-        (self.rank, self.ranks), self.device = rank_of(), next(model.parameters()).device
+        self.model = model
+        self.net = model            # what takes a step: several processes wrap the model
+        self.loss_fn = loss_fn
+        self.cfg = cfg
+        self.seed = seed
+        self.steps = steps          # per epoch
+        self.identity = identity    # the recipe, and what else a resumed run must share
+        self.last = folder / "last.pt"
+        self.log = folder / "metrics.jsonl"
+        self.rank, self.ranks = rank_of()
+        self.device = next(model.parameters()).device
         self.dtype = amp_dtype(cfg, self.device)
         self.optimizer = make_optimizer(model, cfg)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.mean_model = self.best = None  # the averaged model; the weights of the best-scoring epoch
+
+        # the averaged model; parameters only, for the mean of an index table would be nonsense
+        self.mean_model = None
         if cfg.average != "none":
             ema = torch.optim.swa_utils.get_ema_multi_avg_fn(cfg.ema_decay) if cfg.average == "ema" else None
-            # averages parameters only: the mean of an index table would be nonsense
             self.mean_model = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)
-        self.at = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -math.inf}
-        # first step with a non-finite loss, -1: none; kept on the device, because reading it waits for the device
-        self.bad = torch.full((), -1, dtype=torch.long, device=self.device)
-        if self.last.exists():
-            self._restore()
-        else:
-            torch.manual_seed(seed + 1)
-        if self.rank == 0:
-            self._clear(folder, recipe)
-        self.net = nn.parallel.DistributedDataParallel(model) if self.ranks > 1 else model
 
-    def _clear(self, folder: Path, recipe: dict) -> None:
-        """Write the recipe; remove what a killed run left half-written, and log lines of the epoch that runs again."""
-        write_json(folder / "recipe.json", recipe)
+        # where the training is, and the weights of the best-scoring epoch
+        self.progress = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -math.inf}
+        self.best: dict | None = None
+        # first step with a non-finite loss, -1: none; kept on the device, because reading it waits for the device
+        self.first_bad_step = torch.full((), -1, dtype=torch.long, device=self.device)
+
+    def open(self, folder: Path, recipe: dict) -> None:
+        """Continue from last.pt, or start; then the first process writes the recipe and tidies the folder."""
+        if self.last.exists():
+            self.restore()
+        else:
+            torch.manual_seed(self.seed + 1)
+
+        if self.rank == 0:
+            write_json(folder / "recipe.json", recipe)
+            self.remove_what_a_killed_run_left(folder)
+        if self.ranks > 1:
+            self.net = nn.parallel.DistributedDataParallel(self.model)
+
+    def remove_what_a_killed_run_left(self, folder: Path) -> None:
+        """Half-written checkpoints, and log lines of the epoch that runs again."""
         for torn in folder.glob(".last.pt.*"):
             torn.unlink()
-        kept = [line for line in read_log(self.log) if line["epoch"] < self.at["epoch"]]
+        kept = [line for line in read_log(self.log) if line["epoch"] < self.progress["epoch"]]
         with atomic(self.log) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Take the state in last.pt. ValueError if it is damaged, or of another recipe or other clips."""
         state = load_checkpoint(self.last, self.device)
         try:
             changed = differences(json.loads(state["recipe"]), json.loads(json.dumps(self.identity)))
@@ -1234,14 +1356,18 @@ class Training:
                 raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it "
                                  "away")
             self.model.load_state_dict(state["model"])
+
+            # fused kernels or not: as this device has it
             for old, new in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
-                old.update({key: new[key] for key in ("fused", "foreach") if key in new})  # as this device has it
+                old.update({key: new[key] for key in ("fused", "foreach") if key in new})
             self.optimizer.load_state_dict(state["optimizer"])
             if state["scaler"]:  # empty if the run was not in FP16
                 self.scaler.load_state_dict(state["scaler"])
             if self.mean_model:
                 self.mean_model.load_state_dict(state["mean_model"])
-            self.at, self.best = state["at"], state["best"]
+
+            self.progress = state["at"]
+            self.best = state["best"]
             torch.set_rng_state(state["rng"]["cpu"].cpu())
             if "cuda" in state["rng"]:
                 torch.cuda.set_rng_state(state["rng"]["cuda"].cpu(), self.device)
@@ -1250,7 +1376,7 @@ class Training:
 
     def save(self) -> None:
         """Write last.pt. ValueError if a loss was not finite; the previous last.pt is kept."""
-        self._check()
+        self.raise_if_not_finite()
         if self.rank > 0:
             return
         rng = {"cpu": torch.get_rng_state()}
@@ -1258,93 +1384,129 @@ class Training:
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
         mean = self.mean_model.state_dict() if self.mean_model else None
         save_checkpoint(self.last, {
-            "recipe": json.dumps(self.identity), "at": self.at, "rng": rng, "best": self.best, "mean_model": mean,
+            "recipe": json.dumps(self.identity), "at": self.progress, "rng": rng, "best": self.best, "mean_model": mean,
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict()})
 
-    def _check(self) -> None:
-        if self.bad >= 0:
-            step, kept = int(self.bad), "no checkpoint was written before"
-            if self.last.exists():
-                kept = f"the last good checkpoint is {self.last}"
+    def raise_if_not_finite(self) -> None:
+        if self.first_bad_step >= 0:
+            step = int(self.first_bad_step)
+            kept = f"the last good checkpoint is {self.last}"
+            if not self.last.exists():
+                kept = "no checkpoint was written before"
             raise ValueError(f"loss or gradient is not finite at step {step} (epoch {step // self.steps}): "
                              f"lower train.lr or look at the clips; {kept}")
 
     def take_step(self, window: list[dict]) -> None:
         """One optimiser step over the batches of `window`: their mean losses, weighted by clips.
 
-        What couples clips (batch norm, bottleneck, InfoNCE) sees one batch.
+        Batch norm and losses that couple clips (bottleneck, contrastive) see one batch, not the whole window.
         """
-        step = self.at["epoch"] * self.steps + self.at["step"]
+        step = self.progress["epoch"] * self.steps + self.progress["step"]
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(step, self.cfg, self.steps)
-        clips = sum(b.get("clips", len(b["label"])) for b in window)  # of all processes
-        if self.ranks > 1:  # dropout is seeded by (seed, step, rank): no state of its own to save
+        clips = sum(batch.get("clips", len(batch["label"])) for batch in window)  # of all processes
+
+        # random draws: functions of (seed, step), so that a resumed run and all processes agree
+        if self.ranks > 1:  # dropout of each process; no state of its own to save
             torch.manual_seed(int(hashed_uniform(self.seed, step, 32, self.rank) * 2**24))
-        is_causal = bool(hashed_uniform(self.seed, step, 31) < self.cfg.causal)  # a resume and all processes agree
+        is_causal = bool(hashed_uniform(self.seed, step, 31) < self.cfg.causal)
+
+        # gradients; processes exchange them with the last batch of the window
         self.optimizer.zero_grad(set_to_none=True)
         for i, batch in enumerate(window):
-            wait = self.net.no_sync() if self.ranks > 1 and i + 1 < len(window) else contextlib.nullcontext()
-            amp = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-            own = batch.get("own", len(batch["label"]))
-            GlobalBatchNorm.counted = own > 0
+            is_last = i + 1 == len(window)
+            wait = self.net.no_sync() if self.ranks > 1 and not is_last else contextlib.nullcontext()
             with wait:
-                with causal(self.model, is_causal), amp:
-                    loss, metrics = self.loss_fn(self.net, batch)
-                # DistributedDataParallel averages over processes; with this factor the result is the mean over clips
-                self.scaler.scale(loss * (own * self.ranks / clips)).backward()
-            self._log(step, {"loss": loss, **metrics}, own)
+                self.add_gradients(batch, step, clips, is_causal)
+
+        # the norm of the true gradients; FP16 overflows now and then, and its scaler skips the step
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.grad_clip or math.inf)
-        if not self.scaler.is_enabled():  # FP16 overflows now and then, and its scaler skips the step
-            self.bad = torch.where((self.bad < 0) & ~torch.isfinite(norm), step, self.bad)
+        if not self.scaler.is_enabled():
+            self.note_if_not_finite(norm, step)
+
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.cfg.average == "ema":
             self.mean_model.update_parameters(self.model)
-        self.at["step"] += 1
-        self.at["clips"] += clips
-        if self.device.type == "cpu" or self.at["step"] % 50 == 0:
-            self._check()
 
-    def _log(self, step: int, metrics: dict[str, Tensor], own: int) -> None:
+        self.progress["step"] += 1
+        self.progress["clips"] += clips
+        if self.device.type == "cpu" or self.progress["step"] % 50 == 0:
+            self.raise_if_not_finite()
+
+    def add_gradients(self, batch: dict, step: int, clips: int, is_causal: bool) -> None:
+        """Forward and backward of one batch, of `clips` clips in the window of all processes."""
+        own = batch.get("own", len(batch["label"]))
+        if self.ranks > 1:
+            for m in self.model.modules():
+                if isinstance(m, GlobalBatchNorm):
+                    m.counted = own > 0
+
+        amp = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        with causal(self.model, is_causal), amp:
+            loss, metrics = self.loss_fn(self.net, batch)
+
+        # DistributedDataParallel averages over processes; with this factor the result is the mean over clips
+        self.scaler.scale(loss * (own * self.ranks / clips)).backward()
+        self.add_metrics({"loss": loss, **metrics}, own, step)
+
+    def add_metrics(self, metrics: dict[str, Tensor], own: int, step: int) -> None:
         """Add a batch's loss and metrics, weighted by clips, to the epoch's sums; note a loss that is not finite."""
         values = torch.stack([v.detach().float() for v in metrics.values()]) * own
         if self.ranks > 1:
             dist.all_reduce(values)
-        self.bad = torch.where((self.bad < 0) & ~torch.isfinite(values[0]), step, self.bad)
+        self.note_if_not_finite(values[0], step)
+
+        sums = self.progress["sums"]
         for key, value in zip(metrics, values.unbind(), strict=True):
-            self.at["sums"][key] = self.at["sums"].get(key, 0.0) + value
+            sums[key] = sums.get(key, 0.0) + value
+
+    def note_if_not_finite(self, value: Tensor, step: int) -> None:
+        is_first = (self.first_bad_step < 0) & ~torch.isfinite(value)
+        self.first_bad_step = torch.where(is_first, step, self.first_bad_step)
 
     def run_epoch(self, batches: Callable, score: Callable | None, bar) -> None:
         """Finish the current epoch, append a line to metrics.jsonl, write last.pt."""
-        started = saved = time.monotonic()
+        started = time.monotonic()
         self.model.train()
-        source = batches(self.at["epoch"], self.at["step"] * self.cfg.accumulate)
+        self.take_steps(batches(self.progress["epoch"], self.progress["step"] * self.cfg.accumulate), bar)
+        self.raise_if_not_finite()
+        if self.cfg.average == "swa" and self.progress["epoch"] >= swa_epoch(self.cfg):
+            self.mean_model.update_parameters(self.model)
+
+        # what the epoch reached
+        done = (self.progress["epoch"] + 1) * self.steps
+        entry = {"epoch": self.progress["epoch"], "step": done, "lr": lr_at(done - 1, self.cfg, self.steps),
+                 "seconds": round(time.monotonic() - started, 2)}
+        entry |= {key: float(value) / self.progress["clips"] for key, value in self.progress["sums"].items()}
+        if score is not None:
+            entry["validation"] = score(self.model)
+            self.keep_if_best(entry["validation"])
+
+        if self.rank == 0:
+            with open(self.log, "a") as f:
+                f.write(json.dumps(entry) + "\n")
+        bar.set_postfix({key: f"{entry[key]:.3f}" for key in ("loss", "top1", "validation") if key in entry})
+        self.progress.update(epoch=self.progress["epoch"] + 1, step=0, sums={}, clips=0)
+        self.save()
+
+    def take_steps(self, source: Iterable[dict], bar) -> None:
+        """Steps over the batches of `source`; saves every cfg.save_seconds."""
+        source = iter(source)
+        saved = time.monotonic()
         while window := list(itertools.islice(source, self.cfg.accumulate)):
             self.take_step(window)
             bar.update()
             if time.monotonic() - saved > self.cfg.save_seconds:
                 self.save()
                 saved = time.monotonic()
-        self._check()
-        if self.cfg.average == "swa" and self.at["epoch"] >= swa_epoch(self.cfg):
-            self.mean_model.update_parameters(self.model)
-        done = (self.at["epoch"] + 1) * self.steps
-        entry = {"epoch": self.at["epoch"], "step": done, "lr": lr_at(done - 1, self.cfg, self.steps),
-                 "seconds": round(time.monotonic() - started, 2)}
-        entry |= {k: float(v) / self.at["clips"] for k, v in self.at["sums"].items()}
-        if score is not None:
-            entry["validation"] = score(self.model)
-            if entry["validation"] > self.at["best"]:
-                self.at["best"] = entry["validation"]
-                self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
-        if self.rank == 0:
-            with open(self.log, "a") as f:
-                f.write(json.dumps(entry) + "\n")
-        bar.set_postfix({k: f"{entry[k]:.3f}" for k in ("loss", "top1", "validation") if k in entry})
-        self.at.update(epoch=self.at["epoch"] + 1, step=0, sums={}, clips=0)
-        self.save()
+
+    def keep_if_best(self, validation: float) -> None:
+        if validation > self.progress["best"]:
+            self.progress["best"] = validation
+            self.best = {name: x.clone() for name, x in self.model.state_dict().items()}
 
 
 @contextlib.contextmanager
@@ -1354,7 +1516,7 @@ def compiled(model: nn.Module, on: bool):
     Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. Once the number of bodies
     has changed, a graph serves any. Training, evaluation and causal mode have their own, made when first needed.
     """
-    nets = [m for m in model.modules() if on and isinstance(m, tuple(MODELS.values()))]
+    nets = networks_in(model) if on else []
     try:
         for net in nets:
             net.features = torch.compile(net.features)
@@ -1372,7 +1534,8 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
         identity: dict | None = None) -> nn.Module:
     """Train `model` in place; return it with its final (or averaged, or best-scoring) weights, in eval mode.
 
-    batches(epoch, start) yields the batches of an epoch from number `start` on and has a length.
+    batches(epoch, start) yields the batches of an epoch from number `start` on and has a length; a batch holds joints
+        (B, M, T, V, 3) and label (B,), under torchrun also own and clips (phases/training/view.py, Batches).
     loss_fn(model, batch) returns (mean loss, metrics).
     plain() yields unaugmented training batches. They set batch-norm statistics after averaging, and after short runs;
         under torchrun it is required there, for `batches` holds a process's share only.
@@ -1387,41 +1550,39 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
     steps = math.ceil(len(batches) / cfg.accumulate)
     lock = locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext()
     with lock, global_norms(model), compiled(model, cfg.compile):
-        run = Training(model, loss_fn, cfg, folder, recipe, seed, steps, identity or {})
-        with progress(cfg.epochs * steps, run.at["epoch"] * steps + run.at["step"], "train") as bar:
-            while run.at["epoch"] < cfg.epochs:
+        run = Training(model, loss_fn, cfg, folder, seed, steps, recipe | (identity or {}))
+        run.open(folder, recipe)
+        done = run.progress["epoch"] * steps + run.progress["step"]
+        with progress_bar(cfg.epochs * steps, done, "train", "step") as bar:
+            while run.progress["epoch"] < cfg.epochs:
                 run.run_epoch(batches, score, bar)
+    choose_weights(run, plain or batches, score)
+    return model.eval()
+
+
+def choose_weights(run: Training, plain: Callable, score: Callable | None) -> None:
+    """The weights that a training returns: the average, else the best-scoring epoch's, else the last."""
+    model = run.model
     if run.mean_model is not None:
         model.load_state_dict(run.mean_model.module.state_dict())
     elif run.best is not None:
         model.load_state_dict(run.best)
-    if run.mean_model is not None or cfg.epochs * steps < SETTLED:
-        refresh_batchnorm(model, plain or batches)
-        if run.best is not None and score(model) < run.at["best"]:
+
+    # statistics of the average, or of a short run; the best-scoring epoch wins if they make it worse
+    if run.mean_model is not None or run.cfg.epochs * run.steps < SETTLED:
+        refresh_batchnorm(model, plain)
+        if run.best is not None and score(model) < run.progress["best"]:
             model.load_state_dict(run.best)
-    return model.eval()
 
 
 @torch.no_grad()
 def predict(model: nn.Module, batches: Callable, is_causal: bool = False) -> tuple[Tensor, Tensor]:
     """Logits (N, K) in FP32 and labels (N,) of every clip of `batches`, once, in order."""
     model.eval()
-    logits, labels = [], []
+    logits = []
+    labels = []
     with causal(model, is_causal):
         for batch in batches():
             logits.append(model(batch["joints"]).float().cpu())
             labels.append(batch["label"].cpu())
     return torch.cat(logits), torch.cat(labels)
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> dict:
-    """top1, top5 and per-class recall in percent, and the confusion matrix (rows: true class)."""
-    K, named = logits.shape[1], logits.argmax(1)
-    # classes with at least the score of the true one: in top5, ties and NaN count against it
-    rank = (~(logits < logits.gather(1, labels[:, None]))).sum(1) - 1
-    one = torch.ones_like(labels)
-    confusion = torch.zeros(K, K, dtype=torch.long).index_put_((labels, named), one, accumulate=True)
-    total = confusion.sum(1)
-    recall = [100 * confusion[k, k].item() / total[k].item() if total[k] else None for k in range(K)]
-    return {"clips": len(labels), "top1": 100 * (named == labels).float().mean().item(),
-            "top5": 100 * (rank < 5).float().mean().item(), "per_class": recall, "confusion": confusion.tolist()}

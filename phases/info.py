@@ -1,60 +1,96 @@
 """Describe a recipe's network, a skeleton, or an exported file.
 
     just info recipe=lite_small [key.sub=value ...]     parameters, and multiply-adds of one clip with one body
-    just info recipe=lite_small format=json             the same in one line, for programs
     just info skeleton=ntu25                            the joints of a skeleton in order, each with its parent
-    just info model=utd_mhad                            what a file takes: joints, unit, axes, frames; and its actions
+    just info model=utd_mhad                            an exported file: its input and its actions
 
-model= takes a file of phase 4, or the name of a network in results/networks.
 Exit codes: 0 done, 2 bad input.
 """
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from phases.common.command import nearest
-from phases.common.settings_cli import cli
-from phases.shipping.exported import ExportedModel, named
+from phases.common.command import run
+from phases.shipping.exported import ExportedModel, model_file
 from phases.training.networks import describe
 from phases.training.recipe import load_config
 from skeletons import SKELETONS, Skeleton
 
 
-def joints_of(skeleton: Skeleton) -> str:
-    return "\n".join(f"{joint:3}  {skeleton.joints[joint]:16} parent {parent}" for joint, parent in skeleton.bones)
+@dataclass(frozen=True)
+class Options:
+    skeleton: Annotated[str, SKELETONS, "by its name"] = ""
+    model: Annotated[str, "a file of `just phase4`, or the name of a network in results/networks"] = ""
+    format: Annotated[Literal["text", "json"], "of the answer; json: one line, for programs"] = "text"
 
 
-def about(model: ExportedModel) -> str:
-    """What a file says of itself, for one who wants to feed it."""
-    say, view, recorded = model.about, model.view, model.recorded
-    skeleton = Skeleton.from_dict(model.skeleton)
-    causal = ", causal" * json.loads(say.get("causal", "false"))
-    bodies = "body" if view["bodies"] == 1 else "bodies"
-    turned = ", ".join(sorted(model.retarget)) or "no other"
+def describe_file(model: ExportedModel) -> dict:
+    """What a user of an exported file needs to know: its recipe, its input and its classes."""
+    about = model.about
+    return {
+        "recipe": about["recipe"],
+        "dataset": about["dataset"],
+        "split": about["split"],
+        "form": about["form"],
+        "causal": json.loads(about.get("causal", "false")),
+        "bodies": model.view["bodies"],
+        "frames": model.view["frames"],
+        "unit": model.recorded.unit,
+        "up": model.recorded.up,
+        "skeleton": Skeleton.from_dict(model.skeleton).to_dict(),
+        "also_takes": sorted(model.retarget),
+        "classes": model.classes,
+    }
+
+
+def skeleton_text(skeleton: Skeleton) -> str:
+    """A line per joint: its number, its name, its parent's number."""
+    lines = [f"{joint:3}  {skeleton.joints[joint]:16} parent {parent}" for joint, parent in skeleton.bones]
+    return "\n".join(lines)
+
+
+def file_text(about: dict) -> str:
+    """The table of `describe_file` as text."""
+    skeleton = Skeleton.from_dict(about["skeleton"])
+    causal = ", causal" if about["causal"] else ""
+    bodies = "body" if about["bodies"] == 1 else "bodies"
     return "\n".join((
-        f"{say['recipe']} on {say['dataset']}, split {say['split']}, {say['form']}{causal}",
-        f"takes {view['bodies']} {bodies} of {skeleton.name}, {skeleton.num_joints} joints, in {recorded.unit} with "
-        f"{recorded.up} up; a clip of any length, of which it sees {view['frames']} frames",
-        joints_of(skeleton),
-        f"also takes clips of: {turned}",
-        f"names one of {len(model.classes)} actions: {', '.join(model.classes)}"))
+        f"{about['recipe']} on {about['dataset']}, split {about['split']}, {about['form']}{causal}",
+        f"takes {about['bodies']} {bodies} of {skeleton.name}, {skeleton.num_joints} joints, in {about['unit']} with "
+        f"{about['up']} up; a clip of any length, of which it sees {about['frames']} frames",
+        skeleton_text(skeleton),
+        f"also takes clips of: {', '.join(about['also_takes']) or 'no other'}",
+        f"names one of {len(about['classes'])} actions: {', '.join(about['classes'])}"))
 
 
-def main(argv: list[str]) -> None:
-    key, _, name = argv[0].partition("=") if len(argv) == 1 else ("", "", "")
-    if key == "model":
-        print(about(ExportedModel(named(name))))
-    elif key == "skeleton":
-        if name not in SKELETONS:
-            raise ValueError(f"skeleton = {name!r}{nearest(name, SKELETONS)}")
-        print(joints_of(SKELETONS[name]))
+def network_text(about: dict) -> str:
+    """The table of `describe` as text, a line per figure."""
+    lines = []
+    for key, value in about.items():
+        text = f"{value:,}" if isinstance(value, int) else value
+        lines.append(f"{key:12} {text}")
+    return "\n".join(lines)
+
+
+def main(options: Options, recipe: list[str]) -> None:
+    given = [word for word in (recipe, options.skeleton, options.model) if word]
+    if len(given) != 1:
+        raise ValueError("give recipe=..., skeleton=... or model=..., and no two of them")
+
+    if options.model:
+        about = describe_file(ExportedModel(model_file(options.model)))
+        text = file_text(about)
+    elif options.skeleton:
+        skeleton = SKELETONS[options.skeleton]
+        about = skeleton.to_dict()
+        text = skeleton_text(skeleton)
     else:
-        about_it = describe(load_config([argument for argument in argv if argument != "format=json"]))
-        if "format=json" in argv:
-            print(json.dumps(about_it))
-        else:
-            print("\n".join(f"{k:12} {v:,}" if isinstance(v, int) else f"{k:12} {v}" for k, v in about_it.items()))
+        about = describe(load_config(recipe))
+        text = network_text(about)
+    print(json.dumps(about) if options.format == "json" else text)
 
 
 if __name__ == "__main__":
-    cli(main)
+    run(main, Options, recipe=True)

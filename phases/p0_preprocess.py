@@ -9,7 +9,7 @@
     just phase0 recipe=synthetic                        synthetic clips, to try the pipeline without a download
 
 Coordinates in another unit, with another axis up or with scores: data.unit, data.up, data.channels, data.min_score
-(metres.py says what they do; a store records them, and what looks wrong is told).
+(metres.py says what they do; a store records them, and anything suspicious is reported).
 
 Out: stores/<dataset>/ (or data.store), the joints at their raw length, in metres; V joints, one or two bodies a clip:
     frames.npy   (rows, V, 3) float32, memory-mapped by the reader
@@ -18,269 +18,212 @@ Out: stores/<dataset>/ (or data.store), the joints at their raw length, in metre
     meta.json    skeleton, classes, protocols and their counts, reader, versions, quality, what was skipped and why
 
 A malformed file is skipped, and reported by name, line and reason. An interrupted run leaves the old store as it was;
-the same command continues it.
+the same command continues it. Of a recipe, phase 0 checks the table `data`, seed, raw and view.bodies, which it reads;
+phase 1 checks the others.
 Exit codes: 0 clean, 2 nothing stored, 3 stored but something was skipped, 130 interrupted.
 """
 from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
 import itertools
-import json
-import multiprocessing
 import os
 import shutil
-import signal
-import sys
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
-
-from phases.common.command import build, nearest, run
-from phases.common.files import ROOT, flush, locked, replace_folder
-from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES, WITHIN, check_rules
+from phases.common.command import build, fields_of, nearest, run
+from phases.common.files import locked
+from phases.common.protocols import check_rules
 from phases.common.recipes import resolved
-from phases.recordings.arrays import metadata
-from phases.recordings.clips import Clip, recorded_as
-from phases.recordings.metres import reference_joint
-from phases.recordings.ntu import ntu_fields, read_ntu_file
-from phases.recordings.pickles import read_annotations
-from phases.recordings.puppet import SYNTHETIC_ACTIONS, write_synthetic
+from phases.recordings.clips import Clip, Skip, recorded_as
+from phases.recordings.metres import reference_joint, trunk_of
+from phases.recordings.ntu_shards import ntu_shards
+from phases.recordings.puppet import write_synthetic
 from phases.recordings.quality import show_report
 from phases.recordings.readers import READERS
 from phases.recordings.settings import Data
+from phases.recordings.sources import recorded_classes, recorded_skeleton
 from phases.recordings.store import (
+    SHARD,
+    Common,
     NothingStored,
-    check,
     fresh_partial,
     merge,
-    old_store,
-    trunk_of,
+    put_in_place,
+    reason_to_skip,
+    restore_old,
+    shard_path,
     write_shard,
 )
-from skeletons import SKELETONS, Skeleton
+from skeletons import Skeleton
 
-SHARD = 256  # clips per shard: bounds the memory, and the work that an interruption loses
+NTU_TEXT = ("ntu", "synthetic")     # readers of NTU text, which is slow to parse: an interrupted run is continued
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# NTU text, parsed in many processes
+# Settings
 # ---------------------------------------------------------------------------------------------------------------------
 
-def _worker() -> None:
-    """Set up a parsing process: the parent handles Ctrl-C, and the process ends when its parent ends."""
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=watch, daemon=True).start()
+@dataclass(frozen=True)
+class Bodies:
+    """The setting of the view that phase 0 reads, to say that a network would not see a second body."""
+    bodies: Annotated[int, (1, 2)] = 1
 
 
-def _ntu_shard(job: tuple) -> int:
-    path, files, *rest = job
-    write_shard(path, [read_ntu_file(Path(f)) for f in files], *rest)
-    return len(files)
+@dataclass(frozen=True)
+class Phase0:
+    """The settings of a recipe that phase 0 reads. training/recipe.py has all, but loads torch."""
+    recipe: str = ""
+    raw: str = ""                                   # the recordings
+    seed: Annotated[int, (0, 2**31 - 1)] = 0        # of synthetic clips
+    data: Data = Data()
+    view: Bodies = Bodies()
 
 
-def ntu_shards(raw: Path, partial: Path, data: Data, skeleton: Skeleton) -> int:
-    """Parses .skeleton files into shards, except shards that exist; returns how many unusable samples are left out."""
-    from tqdm import tqdm
-    files, left_out = ntu_files(raw, data)
-    stamp = hashlib.sha256("\n".join(f"{f} {os.stat(f).st_size} {os.stat(f).st_mtime_ns}" for f in files).encode())
-    V, recorded = skeleton.num_joints, recorded_as(data)
-    fresh_partial(partial, f"2 {stamp.hexdigest()} {data.name} {data.num_classes} {V} {recorded}")
-    todo = []
-    for i in range(0, len(files), SHARD):
-        path = partial / f"shard-{i // SHARD:05d}.npz"
-        if not path.exists():
-            todo.append((path, files[i:i + SHARD], V, data.num_classes, recorded, trunk_of(skeleton)))
-    done = len(files) - sum(len(job[1]) for job in todo)
-    workers = min(data.workers or os.cpu_count() or 1, max(1, len(todo)))
-    interval = 0.5 if sys.stderr.isatty() else 30  # seconds
-    with tqdm(total=len(files), initial=done, desc="parse", unit="file", mininterval=interval) as bar:
-        if workers == 1:
-            for job in todo:
-                bar.update(_ntu_shard(job))
-            return left_out
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _worker)
-        try:
-            for future in as_completed([pool.submit(_ntu_shard, job) for job in todo]):
-                bar.update(future.result())
-        except BrokenProcessPool:
-            raise OSError(f"a parsing process was killed (out of memory?): try data.workers={max(1, workers // 2)}; "
-                          "the same command continues from here") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return left_out
+OTHERS = ("init", "out", "device", "gpus", "streams", "members", "weights", "model", "train", "distil", "pretrain",
+          "probe")  # what a recipe may hold besides
 
 
-def ntu_files(raw: Path, data: Data) -> tuple[list[str], int]:
-    """The .skeleton files of the data set in raw, sorted by name, and how many unusable samples are left out.
+def read_settings(argv: list[str]) -> Phase0:
+    """The settings of `recipe=NAME [data=DATASET] [key.sub=value ...]`; ValueError for a word that phase 0 ignores."""
+    for word in argv:
+        key = word.partition("=")[0]
+        if key.partition(".")[0] not in ("recipe", "data", "raw", "seed") and key != "view.bodies":
+            raise ValueError(f"{word}: phase 0 does not use it; it writes to data.store=FOLDER, by default "
+                             "stores/<data set>")
 
-    A name that does not follow the NTU form stays in the list: its reader then reports it.
+    # a misspelled table is an error, whoever reads it
+    table = resolved(argv)
+    known = {*fields_of(Phase0), *OTHERS}
+    for key in table:
+        if key not in known:
+            raise ValueError(f"unknown key {key}{nearest(key, known)}")
+
+    # of the view only what phase 0 reads
+    own = {key: value for key, value in table.items() if key not in OTHERS}
+    if isinstance(own.get("view"), dict):
+        own["view"] = {key: value for key, value in own["view"].items() if key in fields_of(Bodies)}
+    return build(Phase0, own)
+
+
+def check_data(data: Data) -> None:
+    """ValueError for protocols that contradict themselves, and for clips of one's own under the name of NTU-60."""
+    check_rules(data.protocols)
+    if data.reader == "arrays" and data.name == Data.name:
+        raise ValueError(f"data.name = {data.name!r} is the default: give your recordings a name in the recipe")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Recordings -> shards
+# ---------------------------------------------------------------------------------------------------------------------
+
+def recordings(settings: Phase0, store: Path) -> Path:
+    """The file or folder of recordings; the reader `synthetic` writes them first."""
+    data = settings.data
+    if data.reader == "synthetic":
+        folder = Path(settings.raw or f"{store}-raw")
+        write_synthetic(folder, settings.seed, data.workers)
+        return folder
+
+    if not settings.raw:
+        raise ValueError(f"no recordings: give raw=FOLDER_OR_FILE for the reader {data.reader!r}")
+    if not Path(settings.raw).exists():
+        raise ValueError(f"raw = {settings.raw!r}: no such file or folder")
+    return Path(settings.raw)
+
+
+def reader_shards(raw: Path, partial: Path, data: Data, common: Common) -> Common:
+    """Shards of all formats but NTU text; returns what the clips have in common, with the joint they are centred on.
+
+    These formats are fast to read: always start anew.
     """
-    unusable, within = unusable_samples(data), WITHIN.get(data.name, {})
-    files, left_out = [], 0
-    for path in sorted(raw.rglob("*.skeleton"), key=lambda p: p.name):
-        try:
-            numbers = ntu_fields(path.stem)
-        except ValueError:
-            numbers = {}
-        if path.stem in unusable:
-            left_out += 1
-        elif all(numbers.get(k, 0) <= most for k, most in within.items()):
-            files.append(str(path))
-    if not files:
-        raise ValueError(f"raw = {raw}: no .skeleton file of {data.name} in it or below")
-    return files, left_out
+    fresh_partial(partial, os.urandom(8).hex())
+    for number, found in enumerate(in_parts(READERS[data.reader](raw, data), SHARD)):
+        if number == 0:
+            common = with_reference(found, common)
+        write_shard(shard_path(partial, number), found, common)
+    return common
 
 
-def unusable_samples(data: Data) -> set[str]:
-    """The names in the file data.missing, which is beside the recipes."""
-    if not data.missing:
-        return set()
-    path = ROOT / "recipes" / data.missing
-    if not path.is_file():
-        raise ValueError(f"data.missing = {data.missing!r}: no such file beside the recipes")
-    return set(path.read_text().split())
+def in_parts(found: Iterator[Clip | Skip], size: int) -> Iterator[list[Clip | Skip]]:
+    """Lists of `size` items, the last one shorter."""
+    part = list(itertools.islice(found, size))
+    while part:
+        yield part
+        part = list(itertools.islice(found, size))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Skeleton and classes
-# ---------------------------------------------------------------------------------------------------------------------
-
-def skeleton_of(data: Data, raw: Path) -> Skeleton | None:
-    """The skeleton that the recipe names, or else the one that the recordings bring."""
-    brought = brought_skeleton(data, raw)
-    if not data.skeleton:
-        if brought is None:
-            raise ValueError(f"data.skeleton is empty and {raw} brings none; name one of {', '.join(SKELETONS)}, "
-                             "or say in skeleton.json what the joints are")
-        return brought
-    named = SKELETONS[data.skeleton]
-    if brought is not None and (brought.name, brought.num_joints) != (named.name, named.num_joints):
-        raise ValueError(f"data.skeleton = {named.name!r}, but {raw} brings {brought.name!r} of {brought.num_joints} "
-                         'joints: give data.skeleton="" to take that')
-    return named
-
-
-def brought_skeleton(data: Data, raw: Path) -> Skeleton | None:
-    """The skeleton that the recordings bring, by its name or as a table; None if they bring none.
-
-    A pyskl pickle brings only the number of joints, 17 (coco17) or 25 (ntu25), used if the recipe names no skeleton.
-    """
-    brought = metadata(raw).get("skeleton") if data.reader == "arrays" else None
-    if data.reader == "pyskl" and not data.skeleton:
-        clips = [a for a in read_annotations(raw)["annotations"] if isinstance(a, dict)]
-        joints = {np.shape(a.get("keypoint"))[-2:-1] for a in clips}
-        brought = {((17,),): "coco17", ((25,),): "ntu25"}.get(tuple(joints))
-    if isinstance(brought, dict):
-        try:
-            return Skeleton.from_dict(brought)
-        except ValueError as e:
-            path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
-            raise ValueError(f"{path}: {e}") from None
-    if brought is not None and brought not in SKELETONS:
-        known = nearest(brought, SKELETONS)
-        raise ValueError(f"skeleton {brought!r} of {raw} is unknown{known}; or spell it out as a table")
-    return SKELETONS.get(brought)
-
-
-def class_names(data: Data, raw: Path) -> list[str]:
-    """Names of the classes: those in the recordings, those of a public data set, or "class 0", "class 1", ..."""
-    num_classes, classes = data.num_classes, None
-    if data.reader == "arrays":
-        classes = metadata(raw).get("classes")
-    if classes:
-        if len(classes) != num_classes:
-            raise ValueError(f"data.num_classes = {num_classes}, but {raw} names {len(classes)} classes")
-        return list(map(str, classes))
-    public = {"ntu60": NTU_CLASSES[:60], "ntu120": NTU_CLASSES, "nw_ucla": NW_UCLA_CLASSES,
-              "synthetic": SYNTHETIC_ACTIONS}
-    named = public.get(data.name, ())
-    return list(named) if len(named) == num_classes else [f"class {k}" for k in range(num_classes)]
+def with_reference(found: list[Clip | Skip], common: Common) -> Common:
+    """With the joint that the clips are centred on, as the first of them show it."""
+    clips = [item for item in found if isinstance(item, Clip)]
+    whole = [clip.joints for clip in clips if not reason_to_skip(clip, common.num_joints, common.num_classes)]
+    recorded = dataclasses.replace(common.recorded, reference=reference_joint(whole))
+    return dataclasses.replace(common, recorded=recorded)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The store
+# Shards -> store
 # ---------------------------------------------------------------------------------------------------------------------
 
 def write_store(raw: Path, store: Path, partial: Path, data: Data, skeleton: Skeleton, classes: list[str]) -> dict:
     """Reads, merges, moves into place; returns meta. On an error the old store and finished shards of NTU text stay."""
-    resumable, left_out = data.reader in ("ntu", "synthetic"), 0
-    V, recorded = skeleton.num_joints, recorded_as(data)
+    common = Common(skeleton.num_joints, data.num_classes, recorded_as(data), trunk_of(skeleton))
+    left_out = 0
     try:
-        if resumable:
-            left_out = ntu_shards(raw, partial, data, skeleton)
+        # clips -> shards
+        if data.reader in NTU_TEXT:
+            left_out = ntu_shards(raw, partial, data, common)
         else:
-            fresh_partial(partial, os.urandom(8).hex())  # these formats are fast to read: always start anew
-            found, number = READERS[data.reader](raw, data), 0
-            while chunk := list(itertools.islice(found, SHARD)):
-                if not number:
-                    whole = [c.joints for c in chunk if isinstance(c, Clip) and not check(c, V, data.num_classes)]
-                    recorded = dataclasses.replace(recorded, reference=reference_joint(whole))
-                path = partial / f"shard-{number:05d}.npz"
-                write_shard(path, chunk, V, data.num_classes, recorded, trunk_of(skeleton))
-                number += 1
-        meta = {**merge(partial, skeleton, data, left_out, recorded), "classes": classes}
-        (partial / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
-        for path in (*partial.glob("shard-*"), partial / "key"):
-            path.unlink()
-        for path in partial.iterdir():  # flush to the disk before the new store replaces the old one
-            with open(path, "rb") as f:
-                os.fsync(f.fileno())
-        flush(partial)
-        replace_folder(partial, store, old_store(store))
+            common = reader_shards(raw, partial, data, common)
+
+        # shards -> store
+        meta = merge(partial, skeleton, data, left_out, common.recorded)
+        meta["classes"] = classes
+        put_in_place(partial, meta, store)
     except BaseException as e:
-        only_lock = not list(partial.glob("*"))  # the folder exists only because it was locked
-        if not resumable or isinstance(e, NothingStored) or only_lock:
+        # only finished shards of NTU text are of use to the next run
+        is_empty = not list(partial.glob("*"))
+        if data.reader not in NTU_TEXT or isinstance(e, NothingStored) or is_empty:
             shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(e, OSError) and e.filename is None and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+
+        # the error of a full disk names no file
+        if isinstance(e, OSError) and e.filename is None and e.errno in DISK_FULL:
             raise OSError(f"{partial} cannot be written ({e.strerror}); {store} is as it was") from None
         raise
     return meta
 
 
-def recordings(data: Data, raw: str, seed: int, store: Path) -> Path:
-    """The file or folder of recordings; the reader `synthetic` writes them first."""
-    if data.reader == "synthetic":
-        folder = Path(raw or f"{store}-raw")
-        write_synthetic(folder, seed, data.workers)
-        return folder
-    if not raw:
-        raise ValueError(f"no recordings: give raw=FOLDER_OR_FILE for the reader {data.reader!r}")
-    if not Path(raw).exists():
-        raise ValueError(f"raw = {raw!r}: no such file or folder")
-    return Path(raw)
+def check_place(store: Path) -> None:
+    """ValueError for a folder that is no store: the new store would replace it."""
+    if store.exists() and not (store / "meta.json").exists() and any(store.iterdir()):
+        raise ValueError(f"data.store = {store}: is not a clip store, and phase 0 would replace it")
 
 
 def main(argv: list[str]) -> int:
-    for argument in argv:
-        if argument.partition("=")[0].partition(".")[0] not in ("recipe", "data", "raw", "seed", "view"):
-            raise ValueError(f"{argument}: phase 0 does not use it; it writes to data.store=FOLDER, by default "
-                             "stores/<data set>")
-    table = resolved(argv)
-    data = build(Data, table.get("data", {}), "data.")
-    store = data.folder.resolve()  # the folder that a link points to
-    partial, aside = store.with_name(f"{store.name}.partial"), old_store(store)
-    raw = recordings(data, str(table.get("raw", "")), table.get("seed", 0), store)
-    if not store.exists() and (aside / "meta.json").exists():  # a run was killed between the two renames
-        os.replace(aside, store)
-    if store.exists() and not (store / "meta.json").exists() and any(store.iterdir()):
-        raise ValueError(f"data.store = {store}: is not a clip store, and phase 0 would replace it")
-    check_rules(data.protocols)
-    if data.reader == "arrays" and data.name == Data.name:
-        raise ValueError(f"data.name = {data.name!r} is the default: give your recordings a name in the recipe")
-    skeleton, classes = skeleton_of(data, raw), class_names(data, raw)
+    # what to read, and where to write
+    settings = read_settings(argv)
+    data = settings.data
+    store = data.folder.resolve()  # the folder that a link leads to
+    raw = recordings(settings, store)
+    restore_old(store)
+    check_place(store)
+    check_data(data)
+
+    # what the clips have in common
+    skeleton = recorded_skeleton(data, raw)
+    classes = recorded_classes(data, raw)
+
+    # the store; a second phase 0 on it is refused
+    partial = store.with_name(f"{store.name}.partial")
     with locked(partial):
         meta = write_store(raw, store, partial, data, skeleton, classes)
+
     show_report(meta, store)
-    if meta["quality"]["two_bodies"] and table.get("view", {}).get("bodies", 1) == 1:
+    if meta["quality"]["two_bodies"] and settings.view.bodies == 1:
         print("  view.bodies = 1: a network sees the first body of each clip; view.bodies=2 shows it both")
     return 3 if meta["skipped"] else 0
 

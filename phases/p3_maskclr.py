@@ -22,85 +22,122 @@ After an interruption the same command continues. Exit codes: 0 done (or already
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from last import (
-    bodies_present,
-    fit,
-    hashed_uniform,
-    of_all_processes,
-    rank_of,
-    refresh_batchnorm,
-    save_checkpoint,
-    share_of,
-)
+from last import bodies_present, fit, gather_batch, mean_correction, rank_of, refresh_batchnorm
+from phases.common.command import run, words
 from phases.common.files import read_json, read_log
-from phases.common.settings_cli import cli
-from phases.training.clip_store import ClipStore, open_store, splits
-from phases.training.networks import build_model, find_runs
+from phases.training.masking import Pairs
 from phases.training.processes import start_processes
 from phases.training.recipe import Config, Pretrain, load_config
-from phases.training.run_folder import already_done, announce, check_phase, commit, device_name, identity, write_result
-from phases.training.transfer import init_from
-from phases.training.view import Batches, ClipView, plain_batches
-from skeletons import Skeleton
+from phases.training.run_folder import check_phase, device_name, save_final, seconds_of, write_result
+from phases.training.session import OpenedData, announce, open_data, start_network
+
+PROJECTION = 128    # width of the space in which two views are compared
+TEMPERATURE = 0.07  # of InfoNCE
 
 
-def region_table(skeleton: Skeleton, device: torch.device | str = "cpu") -> tuple[int, Tensor, Tensor]:
-    """Number of regions; (V,) each joint's region; (V,) its mate: the other side's joint of this region, or itself."""
-    region, mates = torch.zeros(skeleton.num_joints, dtype=torch.long), torch.arange(skeleton.num_joints)
-    for r, joints in enumerate(skeleton.regions.values()):
-        region[list(joints)] = r
-    for a, b in skeleton.pairs:
-        if region[a] == region[b]:  # for example the eyes of coco17, in the region of the torso
-            mates[a], mates[b] = b, a
-    return len(skeleton.regions), region.to(device), mates.to(device)
+@dataclass(frozen=True)
+class Options:
+    force: Annotated[bool, "pretrain whatever phase 2 reached (pretrain.gate)"] = False
 
 
-def region_masks(table: tuple[int, Tensor, Tensor], share: float, *keys: int | Tensor) -> Tensor:
-    """Which joints are hidden, (N, V) bool with keys (N,): whole regions in random order up to `share` of the joints.
+def main(options: Options, recipe: list[str]) -> int:
+    argv = [*recipe, *words(options)]
+    cfg = load_config(recipe)
+    check_phase(cfg, "phase3")
+    check_encoder(cfg)
+    exit_code = start_processes(cfg, argv)
+    if exit_code is not None:
+        return exit_code
+    data = open_data(cfg, "phase3", argv, judged=False)
+    if data is None:
+        return 0
+    check_mask(cfg, data.store.skeleton.num_joints)
+    if not options.force:
+        check_gate(cfg)
 
-    table: of region_table. The last region is hidden in part; as mates are hidden together, the count may differ from
-    the share by one joint.
-    """
-    regions, region, mates = table
-    V, device = len(region), region.device
-    keys = [k[:, None] if isinstance(k, Tensor) else k for k in keys]
-    order = hashed_uniform(*keys, 300 + torch.arange(regions, device=device))  # n r
-    order = order.argsort(1).argsort(1)
-    within = hashed_uniform(*keys, 400 + torch.arange(V, device=device))                    # n v, in [0, 1)
-    within = within.maximum(within[:, mates])  # mates tie: their ranks are adjacent
-    rank = (order[:, region] + within).argsort(1).argsort(1)                                # n v
-    count = round(share * V)
-    masks = rank < count
-    return masks & masks[:, mates] if count > share * V else masks | masks[:, mates]
+    # the encoder, and what trains with it and is dropped at the end
+    encoder = start_network(cfg, data)
+    model = MaskCLR(encoder, data.store.skeleton.num_joints).to(data.view.device)
+    announce(cfg, data, clips=f"{len(data.train)} training clips")
+
+    # two views of each clip, with some joints hidden
+    batches = Pairs(data.view, data.train, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
+    loss_fn = pretrain_loss(cfg.pretrain, model.stride)
+    fit(model, batches, loss_fn, cfg.train, cfg.run, dataclasses.asdict(cfg), cfg.seed, data.plain,
+        identity=data.identity)
+    if rank_of()[0] > 0:
+        return 0
+
+    # the running statistics are of masked clips, unless fit has refreshed those of an average
+    if cfg.train.average == "none":
+        refresh_batchnorm(model, data.plain)
+    save_final(cfg, data.store, encoder)
+    write_result(cfg, data.command, data.commit, training_summary(cfg, data))
+    return 0
 
 
-class Pairs(Batches):
-    """Batches of two views of each clip: joints (2B, M, T, V, 3), all first views first, and hidden (2B, M, V) bool."""
+# ---------------------------------------------------------------------------------------------------------------------
+# What is refused, and what is reported
+# ---------------------------------------------------------------------------------------------------------------------
 
-    def __init__(self, view: ClipView, index, size: int, seed: int, share: float):
-        super().__init__(view, index, size, training=True, seed=seed)
-        self.share, self.table = share, region_table(view.skeleton, view.device)
+def check_encoder(cfg: Config) -> None:
+    if cfg.model.name != "lite":
+        raise ValueError(f"model.name = {cfg.model.name!r}: phase 3 pretrains LAST-Lite; give model.name=lite")
+    if cfg.view.mix:
+        raise ValueError(f"view.mix = {cfg.view.mix}: phase 3 compares views of one clip, a blended clip is of two; "
+                         "give view.mix=0")
 
-    def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        for batch in super().__call__(epoch, start):
-            index, M = batch["index"], batch["joints"].shape[1]
-            other = self.view(index, True, self.seed + 2**31, epoch)  # the second view has its own seed
-            masks = []
-            for number in range(2 * M):  # one mask per view and body
-                masks.append(region_masks(self.table, self.share, self.seed, epoch, index, number))
-            hidden = rearrange(torch.stack(masks), "(s m) b v -> (s b) m v", m=M)
-            yield {**batch, "joints": torch.cat([batch["joints"], other]), "hidden": hidden}
 
+def check_mask(cfg: Config, joints: int) -> None:
+    hidden = round(cfg.pretrain.mask * joints)
+    if not 0 < hidden < joints:
+        raise ValueError(f"pretrain.mask = {cfg.pretrain.mask}: hides {hidden} of {joints} joints; "
+                         "at least one must be hidden and one visible")
+
+
+def check_gate(cfg: Config) -> None:
+    """ValueError unless phase 2 ran on this data set and its mean accuracy over seeds lies below the gate."""
+    if not cfg.pretrain.after:
+        raise ValueError(f"recipe {cfg.recipe!r} names no recipe of phase 2 that decides whether to pretrain "
+                         "(pretrain.after): take maskclr_small or maskclr_nano, or give force=true")
+
+    # top-1 of each seed
+    before = dataclasses.replace(cfg, recipe=cfg.pretrain.after).run.parent
+    reached = []
+    for path in sorted(before.glob("seed*/result.json")):
+        if path.parent.name.removeprefix("seed").isdecimal():
+            reached.append(read_json(path)["top1"])
+
+    purpose = f"phase 3 is for a student that phase 2 leaves below {cfg.pretrain.gate:g} %"
+    if not reached:
+        raise ValueError(f"{purpose}, and {before} has no result yet: "
+                         f"run `just phase2 recipe={cfg.pretrain.after}` first, or give force=true")
+    mean = statistics.mean(reached)
+    if mean >= cfg.pretrain.gate:
+        raise ValueError(f"{purpose}, and {before} reached {mean:.1f} %: give force=true to pretrain all the same")
+
+
+def training_summary(cfg: Config, data: OpenedData) -> dict:
+    """What result.json reports: training time in seconds, the device, and the losses of the last epoch."""
+    last_epoch = read_log(cfg.run / "metrics.jsonl")[-1]
+    losses = {key: last_epoch[key] for key in ("loss", "rebuild", "contrast", "found")}
+    return {"seconds": seconds_of(cfg.run), "device": device_name(data.view.device), **losses}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The network and its loss
+# ---------------------------------------------------------------------------------------------------------------------
 
 class MaskCLR(nn.Module):
     """Encoder, token, decoder and projector; only the encoder is kept at the end.
@@ -109,11 +146,16 @@ class MaskCLR(nn.Module):
     features of a clip averaged over its bodies -> embedding (C -> P).
     """
 
-    def __init__(self, encoder: nn.Module, width: int, joints: int, projection: int):
+    def __init__(self, encoder: nn.Module, joints: int, projection: int = PROJECTION):
         super().__init__()
-        encoder.head.norm, encoder.head.linear = nn.Identity(), nn.Identity()  # no classifier in this phase
-        self.encoder = encoder
+        width = encoder.head.classifier.in_features
         self.stride = math.prod(block.stride for stage in encoder.stages for block in stage.blocks)
+
+        # no classifier in this phase
+        encoder.head.norm = nn.Identity()
+        encoder.head.classifier = nn.Identity()
+        self.encoder = encoder
+
         self.token = nn.Parameter(0.02 * torch.randn(3))
         self.decoder = nn.Linear(width, joints * 3)
         self.projector = nn.Linear(width, projection)
@@ -123,14 +165,20 @@ class MaskCLR(nn.Module):
 
         joints (B, M, T, V, 3), hidden (B, M, V).
         """
+        # the bodies present, with the token in place of hidden joints
         present = bodies_present(joints)                                                    # b m
         chosen = present.flatten().nonzero().squeeze(1)                                     # n
         x = joints.flatten(0, 1)[chosen]                                                    # n t v 3
         if hidden is not None:
-            x = torch.where(hidden.flatten(0, 1)[chosen][:, None, :, None], self.token.to(x.dtype), x)
+            covered = hidden.flatten(0, 1)[chosen][:, None, :, None]                        # n 1 v 1
+            x = torch.where(covered, self.token.to(x.dtype), x)
         features = self.encoder.features(x)[-1]                                             # n c t/stride v
+
+        # all joints of a frame, from its features
         frames = rearrange(features.mean(3), "n c t -> n t c")
         rebuilt = rearrange(self.decoder(frames), "n t (v c) -> n t v c", c=3)
+
+        # a clip's embedding, from the mean of its bodies
         pooled = self.encoder.head.pool(features)                                           # n c
         pooled = pooled.new_zeros(present.numel(), pooled.shape[1]).index_copy(0, chosen, pooled)
         pooled = rearrange(pooled, "(b m) c -> b m c", b=len(joints)).sum(1) / present.sum(1, keepdim=True)
@@ -143,125 +191,32 @@ def pretrain_loss(cfg: Pretrain, stride: int) -> Callable:
     Metric `found`: the share of clips with their own second view as the nearest one.
     """
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        joints, hidden = batch["joints"], batch["hidden"]
+        joints = batch["joints"]
+        hidden = batch["hidden"]
         rebuilt, embedding = model(joints, hidden)
+
+        # MSE, in the frames that the encoder keeps: a mean over joints, of which each process has another number
         chosen = bodies_present(joints).flatten().nonzero().squeeze(1)                      # n
         target = joints.flatten(0, 1)[chosen][:, ::stride]                                  # n t/stride v 3
         recorded = (target != 0).any(-1)                                                    # n t/stride v
         asked = hidden.flatten(0, 1)[chosen][:, None] & recorded
         error = ((rebuilt.float() - target).square().mean(-1) * asked).sum() / asked.sum().clamp(min=1)
-        rebuild = share_of(asked.sum(), batch) * error
+        rebuild = mean_correction(asked.sum(), batch) * error
+
+        # InfoNCE, among the clips of all processes
         first, second = embedding.float().chunk(2)
-        a, rows = of_all_processes(first, batch)
-        b, _ = of_all_processes(second, batch)
-        contrast = info_nce(a, b, cfg.temperature, rows)
-        nearest = nn.functional.cosine_similarity(a[rows, None], b[None], dim=2).argmax(1)
+        a, rows = gather_batch(first, batch)
+        b, _ = gather_batch(second, batch)
+        contrast = info_nce(a, b, TEMPERATURE, rows)
+
+        nearest = F.cosine_similarity(a[rows, None], b[None], dim=2).argmax(1)
         found = (nearest == rows).float().mean()
         return rebuild + cfg.contrast * contrast, {"rebuild": rebuild, "contrast": contrast, "found": found}
+
     return loss_fn
 
 
-def read_force(argv: list[str]) -> tuple[bool, list[str]]:
-    """The value of force=, false by default, and the other arguments."""
-    force, rest = "false", []
-    for argument in argv:
-        key, _, value = argument.partition("=")
-        if key != "force":
-            rest.append(argument)
-            continue
-        force = value.lower()
-        if force not in ("true", "false"):
-            raise ValueError(f"force = {force!r}: give true or false")
-    return force == "true", rest
-
-
-def check_recipe(cfg: Config, skeleton: Skeleton) -> None:
-    if cfg.model.name != "lite":
-        raise ValueError(f"model.name = {cfg.model.name!r}: phase 3 pretrains LAST-Lite; give model.name=lite")
-    if cfg.view.mix:
-        raise ValueError(f"view.mix = {cfg.view.mix}: phase 3 compares views of one clip, a blended clip is of two; "
-                         "give view.mix=0")
-    joints = round(cfg.pretrain.mask * skeleton.num_joints)
-    if not 0 < joints < skeleton.num_joints:
-        raise ValueError(f"pretrain.mask = {cfg.pretrain.mask}: hides {joints} of {skeleton.num_joints} joints; "
-                         "at least one must be hidden and one visible")
-
-
-def check_gate(cfg: Config) -> None:
-    """ValueError unless phase 2 ran on this data set and its mean accuracy over seeds lies below the gate."""
-    if not cfg.pretrain.after:
-        raise ValueError(f"recipe {cfg.recipe!r} names no recipe of phase 2 that decides whether to pretrain "
-                         "(pretrain.after): take maskclr_small or maskclr_nano, or give force=true")
-    before = dataclasses.replace(cfg, recipe=cfg.pretrain.after).run.parent
-    reached = [read_json(path)["top1"] for path in sorted(before.glob("seed*/result.json"))
-               if path.parent.name.removeprefix("seed").isdecimal()]
-    purpose = f"phase 3 is for a student that phase 2 leaves below {cfg.pretrain.gate:g} %"
-    if not reached:
-        raise ValueError(f"{purpose}, and {before} has no result yet: "
-                         f"run `just phase2 recipe={cfg.pretrain.after}` first, or give force=true")
-    mean = statistics.mean(reached)
-    if mean >= cfg.pretrain.gate:
-        raise ValueError(f"{purpose}, and {before} reached {mean:.1f} %: give force=true to pretrain all the same")
-
-
-def save_encoder(cfg: Config, store: ClipStore, encoder: nn.Module) -> None:
-    save_checkpoint(cfg.run / "final.pt", {
-        "recipe": json.dumps(dataclasses.asdict(cfg)), "skeleton": json.dumps(store.skeleton.to_dict()),
-        "classes": store.classes, "model": encoder.state_dict()})
-
-
-def training_summary(cfg: Config, device: torch.device) -> dict:
-    """What result.json reports: training time in seconds, the device, and the losses of the last epoch."""
-    log = read_log(cfg.run / "metrics.jsonl")
-    seconds = round(sum(line["seconds"] for line in log))
-    losses = {key: log[-1][key] for key in ("loss", "rebuild", "contrast", "found")}
-    return {"seconds": seconds, "device": device_name(device), **losses}
-
-
-def main(argv: list[str]) -> int:
-    command, revision = "just phase3 " + " ".join(argv), commit()
-    force, overrides = read_force(argv)
-    cfg = load_config(overrides)
-    check_phase(cfg, "phase3")
-    exit_code = start_processes(cfg, argv)
-    if exit_code is not None:
-        return exit_code
-    store = open_store(cfg)
-    train_clips, _, _ = splits(store, cfg)
-    check_recipe(cfg, store.skeleton)
-    run_identity = identity("phase3", store, train_clips)
-    if already_done(cfg, "phase3", run_identity):
-        return 0
-    if not force:
-        check_gate(cfg)
-
-    device = cfg.torch_device
-    view = ClipView(store, cfg.view, device)
-    encoder = build_model(cfg, store.skeleton, cfg.data.num_classes)
-    if cfg.init:
-        init_from(encoder, find_runs(cfg.init, cfg, cfg.seed)[0], cfg, store.skeleton, store.classes)
-    width = encoder.head.linear.in_features
-    model = MaskCLR(encoder, width, store.skeleton.num_joints, cfg.pretrain.projection).to(device)
-    announce(cfg, f"{len(train_clips)} training clips", device)
-
-    batches = Pairs(view, train_clips, cfg.train.batch, cfg.seed, cfg.pretrain.mask)
-    plain = plain_batches(view, train_clips, cfg.train.batch)
-    loss_fn = pretrain_loss(cfg.pretrain, model.stride)
-    fit(model, batches, loss_fn, cfg.train, cfg.run, dataclasses.asdict(cfg), cfg.seed, plain, identity=run_identity)
-    if rank_of()[0] > 0:
-        return 0
-    if cfg.train.average == "none":  # the running statistics are of masked clips; fit refreshes those of an average
-        refresh_batchnorm(model, plain)
-    save_encoder(cfg, store, encoder)
-    write_result(cfg, command, revision, training_summary(cfg, device))
-    return 0
-
-
-if __name__ == "__main__":
-    cli(main)
-
-
-def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | None = None) -> Tensor:
+def info_nce(a: Tensor, b: Tensor, temperature: float = TEMPERATURE, rows: Tensor | None = None) -> Tensor:
     """InfoNCE: each row of a (B, C) must find its own row of b by cosine, and the reverse.
 
     van den Oord et al., arXiv:1807.03748. Mean over all rows, or those with the indices `rows`, always against all.
@@ -270,3 +225,7 @@ def info_nce(a: Tensor, b: Tensor, temperature: float = 0.07, rows: Tensor | Non
     with torch.autocast(a.device.type, enabled=False):
         scores = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T / temperature
         return (F.cross_entropy(scores[rows], rows) + F.cross_entropy(scores.T[rows], rows)) / 2
+
+
+if __name__ == "__main__":
+    run(main, Options, recipe=True)

@@ -1,20 +1,17 @@
-"""Tables of what was measured, the results files that are committed, and the numbers of the READMEs.
+"""Tables of what was measured, and the numbers of the Markdown pages.
 
-    just table                        Markdown: the plan's two result tables, its ablation tables, and everything else
+    just table                        Markdown: LAST-Base and LAST-Lite beside published rows, ablation rows, all others
     just table data=nw_ucla           the same about another data set; split= names another split than its own
-    just table show=L,rest            some of base, lite, B, L, P, rest
-    just table out=tables.md          into a file instead of standard output
-    just table format=csv             every number: one row per (recipe, data set, split), then the published ones
-    just table into=README.md         render the blocks of a file anew: what stands between `<!-- table: NAME -->` and
-                                      `<!-- end -->`; from the committed files in results/ only
-    just collect                      runs/ -> results/<recipe>--<dataset>-<split>.json, all seeds of a run in one file;
-                                      exports/*/report.json -> results/<recipe>--<dataset>-export.json
+    just table show=L,rest            some of the tables
+    just table format=csv             every number: a row per (recipe, data set, split), then the published ones
+    just table into=README.md         makes the blocks of a page anew: the text between `<!-- table: NAME -->` and
+                                      `<!-- end -->`, from the committed files in results/ alone
 
-In:  finished runs below runs=runs, files in results=results (a run wins over the file of its name; results= reads
-     none). measured.py says what a results file holds. The first comment line of recipes/<row>.toml is a row's purpose.
-Out: mean ± sd (n - 1) over seeds. A cell without a measurement is empty. Synthetic clips are a demonstration: their
-     rows are marked and never collected.
-Exit codes: 0 done, 2 bad input or nothing to show.
+Reads the finished runs below runs/ and the files in results/; a run replaces the file of its name.
+phases/reporting/measured.py describes such a file. A row's purpose is the first comment line of recipes/<row>.toml.
+
+A cell is mean ± sd (n - 1) over runs, empty without a measurement. Synthetic clips are a demonstration: their rows say
+so. Exit codes: 0 done, 2 bad input or nothing to show.
 """
 from __future__ import annotations
 
@@ -22,110 +19,131 @@ import csv
 import io
 import statistics
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from phases.common.command import nearest
-from phases.common.files import atomic, write_json
-from phases.common.settings_cli import cli
-from phases.reporting.blocks import filled
-from phases.reporting.measured import RUN_KEYS, gather, network, published, read, stored, values
-from phases.reporting.tables import SHOW, plan
+from phases.common.command import run
+from phases.common.files import atomic
+from phases.reporting.blocks import render_blocks
+from phases.reporting.cells import streams_of, values
+from phases.reporting.measured import RUN_KEYS, Results, gather, published
+from phases.reporting.tables import SHOW, plan_tables
 
 
-def as_csv(entries: dict, exports: dict) -> str:
-    """Every number: measured entries in order, then the published ones."""
-    rows = []
-    for e in [*(e for _, e in sorted(entries.items())), *published().values()]:
-        streams, each = network(e)
-        row = {"kind": e.get("kind") or ("demonstration" if e["dataset"] == "synthetic" else "measured"),
-               **{k: e.get(k) for k in ("recipe", "dataset", "split", "params", "macs")}, "params_per_stream": each,
-               "streams": streams, "source": e.get("source") or e.get("command"),
-               "seeds": len(set(values(e, "seed"))) or None, "runs": len(values(e, "seed")) or None}
-        for key in ("top1", "top1_clean", "top5"):
-            v = values(e, key)
-            row |= {key: statistics.mean(v) if v else None, f"{key} sd": statistics.stdev(v) if len(v) > 1 else None}
-        for key in RUN_KEYS:
-            if values(e, key) and "kind" not in e:
-                row[f"{key} by seed"] = "; ".join("" if r.get(key) is None else str(r[key]) for r in e["runs"])
-        export = exports.get((e["recipe"], e["dataset"], e["split"]), {})
-        for form in ("fp32", "int8", "w8", "latency"):
-            row |= {f"{form} {k}": v for k, v in export.get(form, {}).items()}
-        rows.append(row)
+@dataclass(frozen=True)
+class Options:
+    data: Annotated[str, "the data set of the tables"] = "ntu60"
+    split: Annotated[str, "one of its splits; empty: the one that its recipe names"] = ""
+    show: Annotated[tuple[str, ...], SHOW, "which tables"] = SHOW
+    format: Annotated[Literal["markdown", "csv"], "of what is printed"] = "markdown"
+    out: Annotated[Path | None, "a file to write instead of standard output"] = None
+    into: Annotated[Path | None, "a page whose blocks are made anew"] = None
+    runs: Annotated[Path, "the folder of runs"] = Path("runs")
+    results: Annotated[Path | None, "the folder of result files; empty: read none"] = Path("results")
+
+    def __post_init__(self):
+        if not self.show:
+            raise ValueError(f"show = '': give some of {', '.join(SHOW)}")
+        if self.into and not self.results:
+            raise ValueError("results = '': into= makes blocks from result files, name their folder")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# CSV
+# ---------------------------------------------------------------------------------------------------------------------
+
+def csv_table(entries: dict, exports: dict) -> str:
+    """Every number: measured entries in the order of their names, then the published ones."""
+    measured = [entry for _, entry in sorted(entries.items())]
+    rows = [csv_row(entry, exports) for entry in (*measured, *published().values())]
+
+    # the columns of all rows, in the order of their first appearance
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def collect(runs: Path, results: Path, exports: Path) -> int:
-    """Write what was measured into results/, one file a row."""
-    real = gather(runs)
-    for path in sorted(exports.glob("*/report.json")):
-        report = read(path, "recipe", "dataset")
-        if report.get("split") == "all":  # of training clips
-            continue
-        real[f"{report['recipe']}--{report['dataset']}-export"] = report
-    real = {name: entry for name, entry in real.items() if entry["dataset"] != "synthetic"}
-    if not real:
-        raise ValueError(f"no finished run of a real data set below {runs}, no export below {exports}: train one with "
-                         "`just phase1`")
-    for name, entry in real.items():
-        write_json(results / f"{name}.json", entry)
-        print(results / f"{name}.json")
-    return 0
+def csv_row(entry: dict, exports: dict) -> dict:
+    is_demonstration = entry["dataset"] == "synthetic"
+    streams, parameters = streams_of(entry)
+    seeds = values(entry, "seed")
+    row = {
+        "kind": entry.get("kind") or ("demonstration" if is_demonstration else "measured"),
+        "recipe": entry["recipe"],
+        "dataset": entry["dataset"],
+        "split": entry["split"],
+        "params": entry.get("params"),
+        "macs": entry.get("macs"),
+        "params_per_stream": parameters,
+        "streams": streams,
+        "source": entry.get("source") or entry.get("command"),
+        "seeds": len(set(seeds)) or None,
+        "runs": len(seeds) or None,
+    }
+
+    # means over runs
+    for key in ("top1", "top1_clean", "top5"):
+        found = values(entry, key)
+        row[key] = statistics.mean(found) if found else None
+        row[f"{key} sd"] = statistics.stdev(found) if len(found) > 1 else None
+
+    # each run
+    for key in RUN_KEYS:
+        if values(entry, key) and "kind" not in entry:
+            by_run = [run.get(key) for run in entry["runs"]]
+            row[f"{key} by seed"] = "; ".join("" if value is None else str(value) for value in by_run)
+
+    # exported files
+    export = exports.get((entry["recipe"], entry["dataset"], entry["split"]), {})
+    for form in ("fp32", "int8", "w8", "latency"):
+        for key, value in export.get(form, {}).items():
+            row[f"{form} {key}"] = value
+    return row
 
 
-def render_into(path: Path, results: Path) -> int:
-    """Render the blocks of a README anew."""
-    text = path.read_text()
-    new = filled(text, *stored(results), results)
-    if new != text:
-        with atomic(path) as part:
-            part.write_text(new)
-    print(f"{path}: {'rendered' if new != text else 'is as results/ say'}")
-    return 0
+# ---------------------------------------------------------------------------------------------------------------------
+# The program
+# ---------------------------------------------------------------------------------------------------------------------
+
+def render_into(page: Path, results: Path) -> None:
+    """Make the blocks of a page anew; the rest of it stays."""
+    text = page.read_text()
+    new = render_blocks(text, Results(results))
+    if new == text:
+        print(f"{page}: is as the files in {results} say")
+        return
+    with atomic(page) as part:
+        part.write_text(new)
+    print(f"{page}: rendered")
 
 
-def options(action: str, argv: list[str]) -> dict[str, str]:
-    given = {"runs": "runs", "results": "results"}
-    if action == "collect":
-        given["exports"] = "exports"
-    else:
-        given |= {"data": "ntu60", "split": "", "show": ",".join(SHOW), "format": "markdown", "out": "", "into": ""}
-    for arg in argv:
-        key, _, value = arg.partition("=")
-        if key not in given:
-            raise ValueError(f"unknown argument {arg!r}{nearest(key, given)}")
-        given[key] = value
-    for key, words, known in (("show", given.get("show", "base").split(","), SHOW),
-                              ("format", [given.get("format", "csv")], ("markdown", "csv"))):
-        for word in words:
-            if word not in known:
-                raise ValueError(f"{key} = {word!r}{nearest(word, known)}")
-    return given
+def main(options: Options) -> int:
+    if options.into:
+        render_into(options.into, options.results)
+        return 0
 
-
-def main(argv: list[str]) -> int:
-    action, *rest = argv or [""]
-    if action not in ("table", "collect"):
-        raise ValueError(f"unknown action {action!r}{nearest(action, ('table', 'collect'))}")
-    given = options(action, rest)
-    runs, results = Path(given["runs"]), Path(given["results"])
-    if action == "collect":
-        return collect(runs, results, Path(given["exports"]))
-    if given["into"]:
-        return render_into(Path(given["into"]), results)
-    entries, exports = stored(results) if given["results"] else ({}, {})
-    entries |= gather(runs, strict=False)
+    # committed files, and runs over them
+    entries, exports = {}, {}
+    if options.results:
+        results = Results(options.results)
+        entries |= results.entries
+        exports |= results.exports
+    entries |= gather(options.runs, strict=False)
     if not entries:
-        raise ValueError(f"nothing to show: no finished run below {runs}, no file in {given['results'] or 'results'}")
-    if given["format"] == "csv":
-        text = as_csv(entries, exports)
+        raise ValueError(f"nothing to show: no finished run below {options.runs}, no file in "
+                         f"{options.results or 'results'}")
+
+    # the text, to a file or to standard output
+    if options.format == "csv":
+        text = csv_table(entries, exports)
     else:
-        text = plan(entries, exports, given["data"], given["split"], given["show"].split(","))
-    if given["out"]:
-        with atomic(Path(given["out"])) as part:
+        text = plan_tables(entries, exports, options.data, options.split, options.show)
+    if options.out:
+        with atomic(options.out) as part:
             part.write_text(text)
     else:
         print(text, end="")
@@ -134,4 +152,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    cli(main)
+    run(main, Options)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from phases import p1_train
 from tests.helpers.clip_stores import QUICK, ROOT, RUN, latest, write_store
 
 torch.set_num_threads(1)  # on a busy machine, spinning OpenMP threads cost far more than they give
@@ -42,16 +43,17 @@ def store(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def phase1(store, tmp_path, monkeypatch):
-    """Run phase 1 in an empty folder: phase1(*overrides, base=QUICK) -> exit code."""
-    from phases import p1_train
+    """Run phase 1 in an empty folder: phase1(*overrides) -> exit code."""
     monkeypatch.chdir(tmp_path)
-    return lambda *argv, base=QUICK: p1_train.main(latest(*base, f"data.store={store}", *argv))
+
+    def run(*words: str) -> int:
+        return p1_train.main(latest(*QUICK, f"data.store={store}", *words))
+    return run
 
 
 @pytest.fixture(scope="session")
 def done(store, tmp_path_factory):
     """The folder of one finished run, only to be read."""
-    from phases import p1_train
     with pytest.MonkeyPatch.context() as m:
         m.chdir(tmp_path_factory.mktemp("done"))
         argv = [*QUICK, f"data.store={store}", "data.leaked=[0]", "train.causal=0.5", "train.average=swa"]

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +132,18 @@ def read_log(path: Path) -> list[dict]:
         with contextlib.suppress(ValueError):
             lines.append(json.loads(line))
     return lines
+
+
+def check_zip(path: Path) -> None:
+    """ValueError if a zip archive without compression, such as a checkpoint of torch, is not as it was written."""
+    with zipfile.ZipFile(path) as z:
+        if sum(member.file_size for member in z.infolist()) > path.stat().st_size:
+            raise ValueError("it claims more bytes than it has")
+        bad = z.testzip()
+    if bad:
+        raise ValueError(f"{bad} was changed")
+
+
+def damaged(path: Path, why: object) -> ValueError:
+    why = " ".join(str(why).split())[:120] or type(why).__name__
+    return ValueError(f"{path} is damaged or no checkpoint of this program ({why}): move it away to start afresh")

@@ -1,4 +1,4 @@
-"""What a file may hold, checked from its header before memory is taken; damaged bytes as one line. numpy only.
+"""Limits of what a file may hold, checked by its header before memory is taken; damaged bytes as one line. numpy only.
 
     .skeleton, .json, .csv    32 MB of text; labels.csv 1,000,000 lines
     .npy, a member of .npz    numbers or text, 8 GB; no more than the file holds
@@ -23,30 +23,35 @@ from pathlib import Path
 import numpy as np
 
 MB = 1 << 20
-TEXT, ARRAY, ARCHIVE = 32 * MB, 8192 * MB, 128 * MB  # bytes
+TEXT = 32 * MB
+ARRAY = 8192 * MB
+ARCHIVE = 128 * MB
 FRAMES, BODIES, JOINTS, CLASSES = 1_000_000, 100, 1000, 100_000
-FARTHEST = 1e12  # of a coordinate, in any unit: squares of it are finite in float32
-VALUES = 64_000_000  # in a pickle's containers, unpacked
+FARTHEST = 1e12         # of a coordinate, in any unit: its square is finite in float32
+VALUES = 64_000_000     # in a pickle's containers, unpacked
 
 
 def one_line(e: BaseException) -> str:
-    """What an exception says, in one line; its type if it says nothing."""
+    """The text of an exception as one line of at most 300 characters; its type if it has no text."""
     return " ".join(str(e).split())[:300] or type(e).__name__
 
 
 @contextlib.contextmanager
 def reading(what: Path | str) -> Iterator[None]:
-    """Whatever numpy, zipfile and their kind raise on damaged bytes becomes a ValueError that names the file.
+    """Inside the block, an error of numpy or zipfile on damaged bytes becomes a ValueError that names the file.
 
-    Their warnings, such as numpy's of a header that Python 2 wrote, are not printed.
+    Warnings, such as numpy's of a header that Python 2 wrote, are not printed.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+
+    # errors that already name the file stay as they are
     except Exception as e:
-        if isinstance(e, OSError) and e.filename is not None or str(e).startswith(f"{what}:"):
-            raise  # names the file
+        names_the_file = isinstance(e, OSError) and e.filename is not None or str(e).startswith(f"{what}:")
+        if names_the_file:
+            raise
         raise ValueError(f"{what}: {one_line(e) if type(e) is ValueError else damage(e)}") from None
 
 
@@ -58,11 +63,11 @@ def read_bytes(path: Path, most: int = TEXT) -> bytes:
     """The bytes of a file; ValueError if there are more than `most`."""
     check_file(path, most)
     with open(path, "rb") as f:
-        return f.read(most)
+        return f.read(most)  # the file may grow meanwhile
 
 
 def check_file(path: Path, most: float = math.inf) -> None:
-    """ValueError for what is no regular file, such as a pipe, and for one of more than `most` bytes."""
+    """ValueError for a path that is no regular file, such as a pipe, and for a file of more than `most` bytes."""
     about = os.stat(path)
     if not stat.S_ISREG(about.st_mode):
         raise ValueError(f"{path}: is no regular file")
@@ -79,6 +84,8 @@ def read_json(path: Path):
         return value
 
     data = read_bytes(path)
+
+    # json raises ValueError with a place in the text, and RecursionError for lists that nest without end
     try:
         return json.loads(data, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError) as e:
@@ -92,11 +99,14 @@ def read_json(path: Path):
 # ---------------------------------------------------------------------------------------------------------------------
 
 def read_header(f) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, and type of the array that begins here; ValueError if it is no plain one."""
+    """(shape, whether in Fortran order, type) of the array that begins here; ValueError unless it is a plain one."""
+    # the format's version
     version = np.lib.format.read_magic(f)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read:
         raise ValueError(f"is an array of format {version}: only numbers and text are read")
+
+    # no objects, which would be pickles, and no negative or empty sizes
     shape, fortran, dtype = read[version](f)
     if dtype.kind not in "biufcSU" or not dtype.itemsize or min(shape, default=0) < 0:
         raise ValueError(f"is an array of type {dtype} and shape {shape}: only numbers and text are read")
@@ -104,9 +114,13 @@ def read_header(f) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def check_size(f, size: int, most: float = ARRAY) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """The header of the array that begins here; ValueError if it claims more than `most` or the `size` bytes here."""
+    """The header of the array that begins here; ValueError if it claims more than `most` bytes, or than the file holds.
+
+    size: bytes of the file, or of the member of an archive.
+    """
     shape, fortran, dtype = read_header(f)
-    claimed, held = math.prod(shape) * dtype.itemsize, size - f.tell()
+    claimed = math.prod(shape) * dtype.itemsize
+    held = size - f.tell()
     if claimed > held or claimed > most or max(shape, default=0) > ARRAY:
         raise ValueError(f"claims shape {shape}, {claimed} bytes; the file holds {max(0, held)} of them, and at most "
                          f"{ARRAY // MB} MB are read")
@@ -114,7 +128,7 @@ def check_size(f, size: int, most: float = ARRAY) -> tuple[tuple[int, ...], bool
 
 
 def check_text(array: np.ndarray) -> np.ndarray:
-    """The array; ValueError if it is text with a number that is no character."""
+    """The array itself; ValueError if it is text with a number that is no character."""
     if array.dtype.kind == "U" and array.size:
         codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
         if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes < 0xE000)).any():
@@ -128,6 +142,8 @@ def load_npy(path: Path) -> np.ndarray:
     with open(path, "rb") as f, reading(path):
         if f.read(2) != b"\x93N":
             raise ValueError("is not a numpy file, whatever its name says")
+
+        # the header first, then the whole file
         f.seek(0)
         check_size(f, os.fstat(f.fileno()).st_size)
         f.seek(0)
@@ -136,10 +152,11 @@ def load_npy(path: Path) -> np.ndarray:
 
 @contextlib.contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip archive that is no bomb: unpacked it has at most 64 MB and 200 times its own bytes."""
+    """An open zip archive; ValueError for a bomb, which unpacks to more than 64 MB and 200 times its own bytes."""
     check_file(path)
     with zipfile.ZipFile(path) as z:
-        unpacked, packed = sum(info.file_size for info in z.infolist()), os.stat(path).st_size
+        packed = os.stat(path).st_size
+        unpacked = sum(info.file_size for info in z.infolist())
         if unpacked > 64 * MB + 200 * packed:
             raise ValueError(f"claims {unpacked} bytes unpacked from {packed}: it is not opened")
         yield z
@@ -152,9 +169,12 @@ def load_npz(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> d
         for info in z.infolist():
             name = info.filename.removesuffix(".npy")
             found[name] = None
-            if wanted(name):
-                with z.open(info) as f:
-                    check_size(f, info.file_size)
-                    f.seek(0)
-                    found[name] = check_text(np.lib.format.read_array(f, allow_pickle=False))
+            if not wanted(name):
+                continue
+
+            # the header first, then the whole member
+            with z.open(info) as f:
+                check_size(f, info.file_size)
+                f.seek(0)
+                found[name] = check_text(np.lib.format.read_array(f, allow_pickle=False))
     return found

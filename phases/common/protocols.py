@@ -1,12 +1,21 @@
-"""Protocols of the public data sets, their class names and their limits, as published. numpy only."""
+"""Protocols of the public data sets, their class names and their limits, as published. numpy only.
+
+A protocol is a rule, {field, train, test}: which values of a field train and which test. With one of the two lists,
+the other side is the rest.
+"""
 from __future__ import annotations
 
 import numpy as np
 
+# ---------------------------------------------------------------------------------------------------------------------
+# The public data sets
+# ---------------------------------------------------------------------------------------------------------------------
+
+FIELDS = ("subject", "camera", "setup", "replication")  # of a rule
 XSUB60 = [1, 2, 4, 5, 8, 9, *range(13, 20), 25, 27, 28, 31, 34, 35, 38]
 XSUB120 = [*XSUB60, 45, 46, 47, 49, 50, *range(52, 60), 70, 74, 78, *range(80, 87), 89, *range(91, 96), 97, 98,
            100, 103]
-PROTOCOLS = {  # a rule without `test` tests on every clip that it does not train on
+PROTOCOLS = {
     "ntu60": {"xsub": {"field": "subject", "train": XSUB60},
               "xview": {"field": "camera", "train": [2, 3], "test": [1]}},
     "ntu120": {"xsub": {"field": "subject", "train": XSUB120},
@@ -24,7 +33,7 @@ NW_UCLA_CLASSES = ("pick up with one hand", "pick up with two hands", "drop tras
 
 
 # A001 to A120; the first 60 are NTU-60.
-NTU_CLASSES = """\
+NTU_NAMES = """\
 drink water, eat a meal or snack, brush teeth, brush hair, drop, pick up, throw, sit down, stand up, clap, read,
 write, tear up paper, put on jacket, take off jacket, put on a shoe, take off a shoe, put on glasses, take off
 glasses, put on a hat or cap, take off a hat or cap, cheer up, wave a hand, kick something, reach into pocket, hop,
@@ -43,11 +52,15 @@ blow nose, hit somebody with something, wield a knife towards somebody, knock so
 shoot at somebody with a gun, step on somebody's foot, high-five, cheers and drink, carry something together, take a
 photo of somebody, follow somebody, whisper in somebody's ear, exchange things, support somebody with a hand, rock
 paper scissors"""
-NTU_CLASSES = [" ".join(name.split()) for name in NTU_CLASSES.split(",")]
+NTU_CLASSES = [" ".join(name.split()) for name in NTU_NAMES.split(",")]
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rules
+# ---------------------------------------------------------------------------------------------------------------------
 
 def sides(rule: dict, clips: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (N,) of training and test clips under a rule. If a rule gives one side, the other side is the rest."""
+    """Masks (N,) of the training and the test clips under a rule."""
     value = clips[rule["field"]]
     train = np.isin(value, rule["train"]) if "train" in rule else ~np.isin(value, rule["test"])
     test = np.isin(value, rule["test"]) if "test" in rule else ~train
@@ -55,19 +68,27 @@ def sides(rule: dict, clips: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndar
 
 
 def check_rules(protocols: dict) -> dict:
-    """The protocols of a recipe, {name: rule}; ValueError for a rule that is malformed or has a value on both sides."""
+    """The protocols of a recipe, {name: rule}; ValueError for a malformed rule, or one with a value on both sides."""
     for name, rule in protocols.items():
-        field = f"data.protocols.{name}"
-        if not isinstance(rule, dict) or set(rule) - {"field", "train", "test"} or not {"train", "test"} & set(rule):
-            example = '{ field = "subject", train = [1, 2] }'
-            raise ValueError(f"{field} = {rule}: must look like {example}, with train, test or both")
-        if rule.get("field") not in ("subject", "camera", "setup", "replication"):
-            found = rule.get("field")
-            raise ValueError(f"{field}.field = {found!r}: must be subject, camera, setup or replication")
-        for side in {"train", "test"} & set(rule):
-            if not isinstance(rule[side], list) or not all(type(v) is int for v in rule[side]):
-                raise ValueError(f"{field}.{side} = {rule[side]!r}: must be a list of whole numbers, such as [1, 2]")
-        both = sorted(set(rule.get("train", ())) & set(rule.get("test", ())))
-        if both:
-            raise ValueError(f"{field}: {rule['field']} {both[0]} stands on both sides")
+        check_rule(f"data.protocols.{name}", rule)
     return protocols
+
+
+def check_rule(path: str, rule: object) -> None:
+    """ValueError, which names the rule by its path in the recipe, for one that is malformed or contradicts itself."""
+    # a table of the right keys
+    if not isinstance(rule, dict) or set(rule) - {"field", "train", "test"} or not {"train", "test"} & set(rule):
+        example = '{ field = "subject", train = [1, 2] }'
+        raise ValueError(f"{path} = {rule}: must look like {example}, with train, test or both")
+
+    # with values of the right kind
+    if rule.get("field") not in FIELDS:
+        raise ValueError(f"{path}.field = {rule.get('field')!r}: must be subject, camera, setup or replication")
+    for side in {"train", "test"} & set(rule):
+        if not isinstance(rule[side], list) or not all(type(v) is int for v in rule[side]):
+            raise ValueError(f"{path}.{side} = {rule[side]!r}: must be a list of whole numbers, such as [1, 2]")
+
+    # a clip that trains does not test
+    both = sorted(set(rule.get("train", ())) & set(rule.get("test", ())))
+    if both:
+        raise ValueError(f"{path}: {rule['field']} {both[0]} stands on both sides")

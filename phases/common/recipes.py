@@ -121,6 +121,14 @@ def current(table: dict) -> dict:
     return table
 
 
+def current_weights(value: object) -> object:
+    """Weights by today's names: AdaptiveGraph was called `sample` once, and the head's classifier `linear`."""
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        return value
+    return {name.replace(".sample.", ".adaptive.").replace("head.linear.", "head.classifier."): weights
+            for name, weights in value.items()}
+
+
 def differences(old: dict, new: dict) -> str:
     """The fields in which two resolved recipes differ, as text.
 

@@ -1,4 +1,4 @@
-"""A clip as a reader yields it, and what all readers share. numpy only."""
+"""A clip as a reader yields it, and the functions that all readers share. numpy only."""
 from __future__ import annotations
 
 import contextlib
@@ -17,9 +17,9 @@ from phases.recordings.settings import Data
 
 @dataclass
 class Clip:
-    """One recording: joints (M, L, V, 3) as recorded, M = 1 or 2, zeros where a joint is missing; label from 0.
+    """One recording: joints (M, L, V, 3) as recorded, M = 1 or 2; a missing joint is 0, 0, 0. Labels count from 0.
 
-    subject, camera, setup, replication are 0 if unknown. splits maps a split to its side: 0 training, 1 test, -1 none.
+    subject, camera, setup and replication are 0 if unknown; splits: {name: 0 training, 1 test, -1 neither}.
     """
     name: str
     label: int
@@ -29,66 +29,69 @@ class Clip:
     setup: int = 0
     replication: int = 0
     splits: dict[str, int] = field(default_factory=dict)
-    people: int = 0     # before the two main ones were chosen
+    people: int = 0     # in the recording, of whom the clip has the main two
 
 
 @dataclass
 class Skip:
-    """A file, or a clip in one, that is not stored: the line where reading failed (0 if it has none) and why."""
+    """A file, or a clip in a file, that is not stored: the line at which reading failed (0: no line) and the reason."""
     file: str
     line: int
     reason: str
 
     def __post_init__(self):
-        self.reason = " ".join(self.reason.split())[:300]  # one line, whatever a library says
+        self.reason = " ".join(self.reason.split())[:300]  # libraries raise errors of several lines
 
 
 def recorded_as(data: Data) -> Recorded:
-    """What a recipe says of the coordinates."""
+    """The settings of a recipe that turn recorded coordinates into metres."""
     return Recorded(data.unit, data.up, data.channels, data.min_score, data.fill)
 
 
 def replications_in_turn(found: Iterator[Clip | Skip]) -> Iterator[Clip | Skip]:
-    """Clips without replication and split get the replications 0, 1, 2, 3 in turn, within each class.
+    """Number the clips of each class 0, 1, 2, 3, 0, ... where they have neither a replication nor a split.
 
     A rule {field = "replication", test = [0]} then tests on every fourth clip of a class.
     """
     of_class = Counter()
     for clip in found:
-        if isinstance(clip, Clip) and not (clip.replication or clip.splits):
+        is_bare = isinstance(clip, Clip) and not (clip.replication or clip.splits)
+        if is_bare:
             clip.replication = of_class[clip.label] % 4
             of_class[clip.label] += 1
         yield clip
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Bodies
+# ---------------------------------------------------------------------------------------------------------------------
+
 def motion_of(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(M,) the way that all joints of a body (M, L, V, 3) go, and in how many steps; a step is seen in both frames."""
+    """(distance, steps), both (M,), over all joints of each body (M, L, V, 3).
+
+    A step leads from one frame to the next and counts if both show the joint.
+    """
+    # a joint that is missing in one of two frames has not moved
     there = joints.any(3)  # m l v
-    both = there[:, 1:] & there[:, :-1]
-    return (np.linalg.norm(np.diff(joints, axis=1), axis=3) * both).sum((1, 2)), both.sum((1, 2))
+    in_both = there[:, 1:] & there[:, :-1]
+    distance = np.linalg.norm(np.diff(joints, axis=1), axis=3)
+    return (distance * in_both).sum((1, 2)), in_both.sum((1, 2))
 
 
 def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
-    """Of more than two bodies (M, L, V, 3) the two with the most motion times mean score (M, L, V), in their order."""
+    """Of more than two bodies (M, L, V, 3) the two with the most motion, in their order.
+
+    With a score (M, L, V) a body's motion counts times its mean score.
+    """
     if len(joints) <= 2:
         return joints
     motion, _ = motion_of(joints)
+
+    # the score of a missing joint does not count
     if score is not None:
         there = joints.any(3)  # m l v
         motion = motion * (score * there).sum((1, 2)) / np.maximum(there.sum((1, 2)), 1)
     return joints[np.sort(np.argsort(-motion, kind="stable")[:2])]
-
-
-def count_from(labels: list, num_classes: int) -> int:
-    """1 if whole-number labels are all of 1 to the number of classes, which is said, else 0."""
-    numbers = set()
-    for label in labels:
-        with contextlib.suppress(TypeError, ValueError, OverflowError):  # an empty one costs its own clip only
-            numbers.add(int(label))
-    if numbers != set(range(1, num_classes + 1)):
-        return 0
-    print(f"  labels run from 1 to {num_classes}: label 1 is taken for class 0, and so on", file=sys.stderr)
-    return 1
 
 
 def trimmed(joints: np.ndarray) -> np.ndarray:
@@ -96,8 +99,32 @@ def trimmed(joints: np.ndarray) -> np.ndarray:
     seen = (joints != 0).any((2, 3))  # m l
     if not seen.any():
         raise ValueError("no body in any frame")
-    keep = seen.any(1) | (np.arange(len(joints)) == 0)
-    return joints[keep, :np.flatnonzero(seen.any(0))[-1] + 1]
+
+    # the first body stays even if only the second is seen
+    is_kept = seen.any(1) | (np.arange(len(joints)) == 0)
+    last = np.flatnonzero(seen.any(0))[-1]
+    return joints[is_kept, :last + 1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Labels, files and skips
+# ---------------------------------------------------------------------------------------------------------------------
+
+def count_from(labels: list, num_classes: int) -> int:
+    """The number of the first class: 1 if the labels are all of 1 to the number of classes, else 0.
+
+    Counting from 1 is reported on standard error.
+    """
+    # labels that are numbers
+    numbers = set()
+    for label in labels:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # an empty label only costs its own clip
+            numbers.add(int(label))
+
+    if numbers != set(range(1, num_classes + 1)):
+        return 0
+    print(f"  labels run from 1 to {num_classes}: label 1 is taken for class 0, and so on", file=sys.stderr)
+    return 1
 
 
 def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.ndarray]:
@@ -111,6 +138,6 @@ def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.nda
 
 
 def skip_text(skip: dict) -> str:
-    """A skip as text: file, line and reason."""
+    """A skip, as meta.json has it, as text: file, line and reason."""
     line = f", line {skip['line']}" if skip["line"] else ""
     return f"{skip['file']}{line}: {skip['reason']}"

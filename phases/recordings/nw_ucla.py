@@ -16,26 +16,8 @@ from phases.recordings.metres import as_joints
 from phases.recordings.ntu import Malformed
 from phases.recordings.settings import Data
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Northwestern-UCLA
-# ---------------------------------------------------------------------------------------------------------------------
-
 NW_UCLA_NAME = re.compile(r"a(\d{1,9})_s(\d{1,9})_e(\d{1,9})_v(\d{1,9})")
-
-
-def parse_nw_ucla(text: bytes, name: str) -> Clip:
-    """The clip of one JSON file {file_name, skeletons (L, 20, 3), label 1 to 10}; ValueError says what is wrong."""
-    hit = NW_UCLA_NAME.fullmatch(name)
-    if not hit:
-        raise ValueError("name is not of the form aAA_sSS_eEE_vVV")
-    try:
-        d = json.loads(text)
-    except json.JSONDecodeError as e:
-        raise Malformed(e.lineno, f"is not JSON: {e.msg}") from None
-    if not isinstance(d, dict) or not {"skeletons", "label"} <= d.keys():
-        raise ValueError("lacks the keys skeletons and label")
-    _, s, e, v = map(int, hit.groups())
-    return Clip(name, int(d["label"]) - 1, as_joints(d["skeletons"]), subject=s, camera=v, replication=e)
+PACKERS = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}  # by the first bytes of a file
 
 
 def read_nw_ucla(raw: Path, data: Data) -> Iterator[Clip | Skip]:
@@ -45,6 +27,7 @@ def read_nw_ucla(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     else:
         files, skips = unpacked(raw)
         yield from skips
+
     for name, source in sorted(files, key=lambda file: file[0]):
         try:
             text = source if isinstance(source, bytes) else read_bytes(source)
@@ -55,14 +38,37 @@ def read_nw_ucla(raw: Path, data: Data) -> Iterator[Clip | Skip]:
             yield Skip(name, 0, one_line(e))
 
 
-class _Unpacked:
-    """The bytes of a file, or those that it unpacks to by its first bytes; ValueError for more than ARCHIVE of them."""
+def parse_nw_ucla(text: bytes, name: str) -> Clip:
+    """The clip of one JSON file {file_name, skeletons (L, 20, 3), label 1 to 10}; ValueError says what is wrong."""
+    hit = NW_UCLA_NAME.fullmatch(name)
+    if not hit:
+        raise ValueError("name is not of the form aAA_sSS_eEE_vVV")
+    _, subject, replication, camera = map(int, hit.groups())
+
+    try:
+        d = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise Malformed(e.lineno, f"is not JSON: {e.msg}") from None
+    if not isinstance(d, dict) or not {"skeletons", "label"} <= d.keys():
+        raise ValueError("lacks the keys skeletons and label")
+
+    label = int(d["label"]) - 1
+    joints = as_joints(d["skeletons"])
+    return Clip(name, label, joints, subject=subject, camera=camera, replication=replication)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The archive
+# ---------------------------------------------------------------------------------------------------------------------
+
+class Unpacked:
+    """The bytes of a file, unpacked if it is packed; ValueError for more than ARCHIVE of them. Tar reads it."""
 
     def __init__(self, path: Path):
         with open(path, "rb") as f:
             start = f.read(6)
-        opened = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
-        self.file = next((f for magic, f in opened.items() if start.startswith(magic)), open)(path, "rb")
+        opener = next((packer for magic, packer in PACKERS.items() if start.startswith(magic)), open)
+        self.file = opener(path, "rb")
         self.left = ARCHIVE
 
     def read(self, n: int) -> bytes:
@@ -77,23 +83,29 @@ def unpacked(raw: Path) -> tuple[list[tuple[str, bytes]], list[Skip]]:
     """(name, bytes) of the JSON files in a tar archive, and what of it cannot be read. Nothing is written to the disk.
     """
     check_file(raw)
-    files, skips, stream = [], [], _Unpacked(raw)
-    with stream.file:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
-                for member in tar:
-                    name = Path(member.name).name
-                    if not name.endswith(".json") or member.isdir():
-                        continue
-                    if not member.isfile() or member.size > TEXT:
-                        why = f"has more than {TEXT >> 20} MB" if member.isfile() else "is a link or a device, no file"
-                        skips.append(Skip(name, 0, why))
-                        continue
+    files, skips = [], []
+    stream = Unpacked(raw)
+    try:
+        with stream.file, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if not name.endswith(".json") or member.isdir():
+                    continue
+                refused = why_refused(member)
+                if refused:
+                    skips.append(Skip(name, 0, refused))
+                else:
                     files.append((name, tar.extractfile(member).read()))
-        except Exception as e:  # tarfile and the decompressors raise types of their own
-            if not files and isinstance(e, tarfile.ReadError):
-                raise ValueError(f"raw = {raw}: must be a folder of JSON files, or a tar archive of one "
-                                 f"({one_line(e)})") from None
-            why = f"is damaged ({one_line(e)}): only its first {len(files)} files can be read"
-            skips.append(Skip(raw.name, 0, why))
+    except Exception as e:  # tarfile and the decompressors raise types of their own
+        if not files and isinstance(e, tarfile.ReadError):
+            raise ValueError(f"raw = {raw}: must be a folder of JSON files, or a tar archive of one "
+                             f"({one_line(e)})") from None
+        skips.append(Skip(raw.name, 0, f"is damaged ({one_line(e)}): only its first {len(files)} files can be read"))
     return files, skips
+
+
+def why_refused(member: tarfile.TarInfo) -> str:
+    """Why a member of an archive is not read; empty if it is."""
+    if not member.isfile():
+        return "is a link or a device, no file"
+    return f"has more than {TEXT >> 20} MB" if member.size > TEXT else ""

@@ -1,79 +1,204 @@
-"""What phase 0 reports of the clips that it stored."""
+"""The quality of the clips that phase 0 stored: measured per clip, summed up for meta.json, printed."""
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from phases.common.protocols import sides
 from phases.recordings.clips import skip_text
+from phases.recordings.metres import trunk_vector
+from skeletons import Skeleton
+
+FIELDS = ("label", "subject", "camera", "setup")    # counted in the report
+FARTHEST_BONE = 5                                   # metres: with longer bones the unit is probably another
 
 
-def report(clips: dict, quality: dict, protocols: dict, skeleton, bones: np.ndarray) -> dict:
+# ---------------------------------------------------------------------------------------------------------------------
+# One clip
+# ---------------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class ClipQuality:
+    """The measures of one clip, in metres, of its first body; the digest is of all."""
+    bones: np.ndarray       # (bones,) median length over the frames; NaN for a bone that is never seen whole
+    trunk: np.ndarray       # (3,) hips to shoulders, median over the frames
+    is_incomplete: bool     # a joint is missing in some frame
+    is_flat: bool           # z is 0 throughout
+    is_constant: bool       # nothing moves
+    digest: bytes           # the same for exact copies
+
+
+def clip_quality(rows: np.ndarray, length: int, bones: np.ndarray, trunk: list[int] | None) -> ClipQuality:
+    """Quality of a clip as it is stored: (rows, V, 3), `length` frames of the first body and then those of a second.
+
+    bones: see bones_of; trunk: see metres.trunk_of.
+    """
+    body = rows[:length]
+    there = (body != 0).any(2)  # l v
+
+    return ClipQuality(
+        bones=bone_lengths(body, there, bones),
+        trunk=trunk_vector(body, trunk),
+        is_incomplete=not there.all(),
+        is_flat=not body[..., 2].any(),
+        is_constant=length > 1 and not np.ptp(body, axis=0).any(),
+        digest=hashlib.blake2b(rows.tobytes(), digest_size=16).digest())
+
+
+def bones_of(skeleton: Skeleton) -> np.ndarray:
+    """(bones, 2) child and parent; the root has no bone."""
+    return np.array([bone for bone in skeleton.bones if bone[0] != bone[1]])
+
+
+def bone_lengths(body: np.ndarray, there: np.ndarray, bones: np.ndarray) -> np.ndarray:
+    """(bones,) median over the frames of a body (L, V, 3) in which both ends are there (L, V); NaN if none has them."""
+    length = np.linalg.norm(body[:, bones[:, 0]] - body[:, bones[:, 1]], axis=2)  # l bones
+    whole = there[:, bones].all(2)  # l bones
+    if whole.all():
+        return np.median(length, axis=0)
+    return np.array([np.median(length[seen, k]) if seen.any() else np.nan for k, seen in enumerate(whole.T)])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All clips
+# ---------------------------------------------------------------------------------------------------------------------
+
+def quality_report(clips: dict[str, np.ndarray], per_clip: list[ClipQuality], protocols: dict,
+                   skeleton: Skeleton) -> dict:
     """Quality of a store: counts, lengths, missing joints, constant clips, bones out of range, copies.
 
-    A bone is out of range if its median length in a clip is below half or above twice its median over the clips.
     test_clips_in_training counts the test clips of each protocol that are copies of a training clip.
     """
-    names, length, bone = clips["name"], clips["length"], np.array(quality["lengths"])
-    usual = np.array([np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else 0 for column in bone.T])
-    bone = np.where(np.isfinite(bone), bone, usual)
-    odd = np.flatnonzero(((bone < 0.5 * usual) | (bone > 2 * usual)).any(1) & (usual > 0).any())
-    worst = np.abs(np.log((bone[odd] + 1e-6) / (usual + 1e-6))).argmax(1)
-    copies: dict[bytes, list[int]] = {}
-    for i, digest in enumerate(quality["digest"]):
-        copies.setdefault(digest, []).append(i)
-    doubles = [group for group in copies.values() if len(group) > 1]
-    across = {}
-    for name, rule in protocols.items():
-        train, test = sides(rule, clips)
-        across[name] = sum(int(test[i]) for group in doubles if train[group].any() for i in group)
+    # bones and copies compare each clip with all others
+    names = clips["name"]
+    length = clips["length"]
+    usual, odd = odd_bones(per_clip)
+    joints = [skeleton.joints[child] for child, _ in bones_of(skeleton)]
+    copies = copies_of(per_clip)
+
     found = {
-        "clips": len(length), "frames": [int(length.min()), float(np.median(length)), int(length.max())],
+        "clips": len(length),
+        "frames": [int(length.min()), float(np.median(length)), int(length.max())],
         "two_bodies": int((clips["offset"][:, 1] >= 0).sum()),
-        "missing_joints": int((np.array(quality["missing"]) > 0).sum()),
-        "longest_bone": float(usual.max()), "flat": all(quality["flat"]),
-        "constant": [str(name) for name in names[np.array(quality["constant"])]],
-        "odd_bones": [f"{names[i]}: {skeleton.joints[bones[k][0]]}" for i, k in zip(odd, worst, strict=True)],
-        "copies": [[str(names[i]) for i in group] for group in doubles], "test_clips_in_training": across}
-    for k in ("label", "subject", "camera", "setup"):
-        found[f"per_{k}"] = {str(value): int(n) for value, n in sorted(Counter(clips[k].tolist()).items())}
+        "missing_joints": sum(clip.is_incomplete for clip in per_clip),
+        "longest_bone": float(usual.max()),
+        "flat": all(clip.is_flat for clip in per_clip),
+        "constant": [str(name) for name, clip in zip(names, per_clip, strict=True) if clip.is_constant],
+        "odd_bones": [f"{names[i]}: {joints[k]}" for i, k in odd.items()],
+        "copies": [[str(names[i]) for i in group] for group in copies],
+        "test_clips_in_training": copied_tests(clips, copies, protocols)}
+
+    # {value of a field: its clips}
+    for field in FIELDS:
+        counts = sorted(Counter(clips[field].tolist()).items())
+        found[f"per_{field}"] = {str(value): int(n) for value, n in counts}
     return found
 
 
+def odd_bones(per_clip: list[ClipQuality]) -> tuple[np.ndarray, dict[int, int]]:
+    """(bones,) usual lengths, the medians over the clips, and {clip: its worst bone} where one is out of range.
+
+    A bone is out of range if its length in a clip is below half or above twice the usual one.
+    """
+    # a bone that no clip shows has length 0, and a clip that lacks a bone has the usual length
+    bone = np.array([clip.bones for clip in per_clip])  # clips bones
+    usual = np.array([np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else 0 for column in bone.T])
+    bone = np.where(np.isfinite(bone), bone, usual)
+
+    # the worst bone is farthest from its usual length, as a ratio
+    is_odd = ((bone < 0.5 * usual) | (bone > 2 * usual)).any(1) & (usual > 0).any()
+    odd = np.flatnonzero(is_odd)
+    worst = np.abs(np.log((bone[odd] + 1e-6) / (usual + 1e-6))).argmax(1)
+    return usual, dict(zip(odd.tolist(), worst.tolist(), strict=True))
+
+
+def copies_of(per_clip: list[ClipQuality]) -> list[list[int]]:
+    """Groups of clips that are exact copies of each other."""
+    of_digest: dict[bytes, list[int]] = {}
+    for i, clip in enumerate(per_clip):
+        of_digest.setdefault(clip.digest, []).append(i)
+    return [group for group in of_digest.values() if len(group) > 1]
+
+
+def copied_tests(clips: dict[str, np.ndarray], copies: list[list[int]], protocols: dict) -> dict[str, int]:
+    """{protocol: number of test clips of which a copy trains}."""
+    found = {}
+    for name, rule in protocols.items():
+        train, test = sides(rule, clips)
+        found[name] = sum(int(test[i]) for group in copies if train[group].any() for i in group)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In words
+# ---------------------------------------------------------------------------------------------------------------------
+
 def show_report(meta: dict, store: Path, show: int = 20) -> None:
-    """Prints the report in a few lines, and at most `show` of the skips; meta.json has all."""
-    q, skipped = meta["quality"], meta["skipped"]
+    """Prints the report in a few lines, and on standard error warnings and at most `show` skips; meta.json has all."""
+    for line in (*counted(meta, store), *remarkable(meta)):
+        print(line)
+    for line in (*doubtful(meta["quality"]), *skipped(meta["skipped"], store, show)):
+        print(line, file=sys.stderr)
+
+
+def counted(meta: dict, store: Path) -> Iterator[str]:
+    """The clips of the store, of each class, subject, camera and setup, and of each side of the protocols."""
+    # the store
+    q = meta["quality"]
     shortest, median, longest = q["frames"]
-    print(f"{store}: {q['clips']} clips, {shortest} to {longest} frames (median {median:g}), "
-          f"{q['two_bodies']} with two bodies")
+    yield (f"{store}: {q['clips']} clips, {shortest} to {longest} frames (median {median:g}), "
+           f"{q['two_bodies']} with two bodies")
+
+    # fields with several values
     for plural, key in (("classes", "label"), ("subjects", "subject"), ("cameras", "camera"), ("setups", "setup")):
         clips = q[f"per_{key}"].values()
         if len(clips) > 1:
-            print(f"  {len(clips)} {plural} with {min(clips)} to {max(clips)} clips each")
+            yield f"  {len(clips)} {plural} with {min(clips)} to {max(clips)} clips each"
+
+    # protocols
     for name, n in meta["counts"].items():
-        twice = q["test_clips_in_training"].get(name, 0)
-        note = f"; {twice} test clips are copies of training clips" if twice else ""
+        copied = q["test_clips_in_training"].get(name, 0)
+        note = f"; {copied} test clips are copies of training clips" if copied else ""
         empty = "" if n["train"] and n["test"] else "  <- one side is empty"
-        print(f"  {name}: {n['train']} training, {n['test']} test{note}{empty}")
-    print(f"  {q['missing_joints']} clips with missing joints, {len(q['constant'])} constant, "
-          f"{len(q['odd_bones'])} with bones out of range, {sum(len(g) - 1 for g in q['copies'])} exact copies; "
-          f"{meta['left_out']} left out by the list of unusable samples")
+        yield f"  {name}: {n['train']} training, {n['test']} test{note}{empty}"
+
+
+def remarkable(meta: dict) -> Iterator[str]:
+    """Unusual properties of clips, which may be right."""
+    q = meta["quality"]
+    copies = sum(len(group) - 1 for group in q["copies"])
+    yield (f"  {q['missing_joints']} clips with missing joints, {len(q['constant'])} constant, "
+           f"{len(q['odd_bones'])} with bones out of range, {copies} exact copies; "
+           f"{meta['left_out']} left out by the list of unusable samples")
+
+    # and what explains it
     if q["odd_bones"]:
-        print(f"  bones out of range, so perhaps another unit or joint order: {'; '.join(q['odd_bones'][:3])}"
-              f"{'; ...' if len(q['odd_bones']) > 3 else ''}")
+        more = "; ..." if len(q["odd_bones"]) > 3 else ""
+        yield f"  bones out of range, so perhaps another unit or joint order: {'; '.join(q['odd_bones'][:3])}{more}"
     for joint in meta["recorded"]["reference"]:
-        print(f"  {meta['skeleton']['joints'][joint]} is 0, 0, 0 throughout: the clips are centred on it, it is kept")
+        yield f"  {meta['skeleton']['joints'][joint]} is 0, 0, 0 throughout: the clips are centred on it, it is kept"
     if q["crowds"]:
-        print(f"  {q['crowds']} clips of more than two people: the two that move most are kept")
-    if not q["complaints"] and q["longest_bone"] > 5:
-        print(f"  the median length of the longest bone is {q['longest_bone']:.4g}: are the joints in metres? "
-              "(data.unit)", file=sys.stderr)
-    for line in q["complaints"]:
-        print(f"  {line}", file=sys.stderr)
-    for s in skipped[:show]:
-        print(f"  skipped {skip_text(s)}", file=sys.stderr)
-    if len(skipped) > show:
-        print(f"  ... and {len(skipped) - show} more, all in {store / 'meta.json'}", file=sys.stderr)
+        yield f"  {q['crowds']} clips of more than two people: the two that move most are kept"
+
+
+def doubtful(quality: dict) -> Iterator[str]:
+    """Signs of a wrong unit or axis."""
+    if not quality["complaints"] and quality["longest_bone"] > FARTHEST_BONE:
+        yield (f"  the median length of the longest bone is {quality['longest_bone']:.4g}: are the joints in metres? "
+               "(data.unit)")
+    for line in quality["complaints"]:
+        yield f"  {line}"
+
+
+def skipped(skips: list[dict], store: Path, show: int) -> Iterator[str]:
+    """The first skips."""
+    for skip in skips[:show]:
+        yield f"  skipped {skip_text(skip)}"
+    if len(skips) > show:
+        yield f"  ... and {len(skips) - show} more, all in {store / 'meta.json'}"

@@ -1,4 +1,4 @@
-"""What a recipe says of recordings: which they are, and how phase 0 reads them."""
+"""The settings of a data set: which recordings, and how phase 0 reads them."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from skeletons import SKELETONS
 
 @dataclass(frozen=True)
 class Data:
-    """Which recordings, and how phase 0 reads them."""
+    """The table `data` of a recipe."""
     name: str = "ntu60"              # names the store and the run folder
     reader: Literal["ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic"] = "ntu"
     store: str = ""                  # folder of the clip store; empty: stores/<name>

@@ -1,138 +1,221 @@
-"""Tables in Markdown: the plan's, and the blocks of README.md and results/README.md. All numbers come from results/."""
+"""The tables of `just table` in Markdown: LAST-Base and LAST-Lite beside published rows, ablation rows, all others."""
 from __future__ import annotations
 
 from phases.common.files import ROOT
-from phases.reporting.measured import (
-    DEMO,
-    SIZES,
-    change,
-    default_split,
-    drop,
-    entry_of,
-    mean_sd,
-    overrides,
-    published,
-    sizes,
-    values,
-)
+from phases.reporting.cells import SIZES, change, drop, epochs, mean_sd, overridden, sizes
+from phases.reporting.measured import default_split, entry_of_row, published
 
-SHOW = ("base", "lite", "B", "L", "P", "rest")
-ROWS = {"B": 15, "L": 13, "P": 4}  # ablation rows of the plan: B0-B14, L0-L12, P0-P3
+ABLATIONS = {"B": 15, "L": 13, "P": 4}  # rows of the plan: B0-B14, L0-L12, P0-P3
+SHOW = ("base", "lite", *ABLATIONS, "rest")
 AGAINST = {"B": ("B0", "B7"), "L": ("L0", "L5"), "P": ("P0",)}  # baseline, full
 LABEL = {"ntu60": "NTU-60", "ntu120": "NTU-120", "nw_ucla": "NW-UCLA", "utd_mhad": "UTD-MHAD"}
 NTU = [("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset")]
+
+# published rows, by their names in results/published.json
 PAPERS = ("EfficientGCN-B0", "CTR-GCN (joint stream)", "CTR-GCN (4s)", "InfoGCN (6s)", "HD-GCN (6s)", "HI-GCN",
           "SkateFormer (2s)")
 
-
 # (model, the recipes that stand for it: the first one that was measured)
-BASE = [*((model, (model,)) for model in PAPERS), ("LAST-Base (1s)", ("base", "B7")),
-        ("LAST-Base (4s)", ("base-all", "B14"))]
-LITE = [("EfficientGCN-B0", ("EfficientGCN-B0",)),
-        ("LAST-Lite nano", ("lite_nano",)), ("LAST-Lite small", ("lite_small",)),
-        ("LAST-Lite nano + distil (Base)", ("lite_nano_base",)),
-        ("LAST-Lite small + distil (LAST-E)", ("lite_small_laste", "L10")),
-        ("LAST-Lite small + distil (Base)", ("lite_small_base", "L11")),
-        ("LAST-Lite small + MaskCLR + distil", ("L12",))]
-
-
-def rows_of(head: list[str], rows: list[dict[str, str]]) -> str:
-    """A Markdown table. Empty columns about copied test clips and overrides go: most tables have neither."""
-    head = [h for h in head if ("clean" not in h and h != "with") or any(row.get(h) for row in rows)]
-    cells = (" | ".join(row.get(h, "").replace("|", "/") for h in head) for row in rows)
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {c} |" for c in cells)])
-
-
-def titled(title: str, head: list[str], rows: list[dict[str, str]]) -> str:
-    return f"## {title}\n\n{rows_of(head, rows)}"
+BASE = [
+    *((model, (model,)) for model in PAPERS),
+    ("LAST-Base (1s)", ("base", "B7")),
+    ("LAST-Base (4s)", ("base-all", "B14")),
+]
+LITE = [
+    ("EfficientGCN-B0", ("EfficientGCN-B0",)),
+    ("LAST-Lite nano", ("lite_nano",)),
+    ("LAST-Lite small", ("lite_small",)),
+    ("LAST-Lite nano + distil (Base)", ("lite_nano_base",)),
+    ("LAST-Lite small + distil (LAST-E)", ("lite_small_laste", "L10")),
+    ("LAST-Lite small + distil (Base)", ("lite_small_base", "L11")),
+    ("LAST-Lite small + MaskCLR + distil", ("L12",)),
+]
+FILES = ["FP32 bytes", "INT8 bytes", "INT8 top-1", "INT8 drop", "w8 bytes", "w8 drop"]  # columns of exported files
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The plan's tables
+# Markdown
+# ---------------------------------------------------------------------------------------------------------------------
+
+def markdown_table(head: list[str], rows: list[dict[str, str]]) -> str:
+    """Rows under the columns of `head`; a cell that a row lacks is empty.
+
+    The columns `with` and those about clean clips are left out if they are empty: most tables need neither.
+    """
+    def is_needed(column: str) -> bool:
+        return ("clean" not in column and column != "with") or any(row.get(column) for row in rows)
+
+    columns = list(filter(is_needed, head))
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for row in rows:
+        cells = [row.get(column, "").replace("|", "/") for column in columns]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def titled_table(title: str, head: list[str], rows: list[dict[str, str]]) -> str:
+    return f"## {title}\n\n{markdown_table(head, rows)}"
+
+
+def marked(name: str, data: str) -> str:
+    """A row's name; clips of a puppet are a demonstration, never a result."""
+    return f"{name} (demonstration)" if data == "synthetic" else name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# LAST-Base and LAST-Lite
+# ---------------------------------------------------------------------------------------------------------------------
+
+def heading(place: tuple[str, str]) -> str:
+    """The column of a (data set, split): NTU-60 xsub."""
+    data, split = place
+    return f"{LABEL.get(data, data)} {split}"
+
+
+def results_table(title: str, listed: list[tuple[str, tuple]], places: list[tuple[str, str]], entries: dict,
+                  exports: dict) -> tuple[str, set[str]]:
+    """A table of the plan's section 10, and the names of the entries in it. `places` are (data set, split)."""
+    known = {**published(), **entries}
+    rows = []
+    shown = set()
+    for model, recipes in listed:
+        recipe = first_measured(recipes, places, known)
+
+        # the row's entries; a paper that measured none of these places has no row
+        found = {}
+        for data, split in places:
+            name = f"{recipe}--{data}-{split}"
+            if name in known:
+                found[data, split] = known[name]
+                shown.add(name)
+        if found or model not in PAPERS:
+            export = exports.get((recipe, *places[0]), {})
+            rows.append(results_row(model, recipe, found, export, places[0]))
+
+    accuracies = []
+    for place in places:
+        accuracies += [heading(place), f"{heading(place)} clean"]
+    files = FILES if listed is LITE else []
+    return titled_table(title, ["model", *accuracies, *SIZES, *files, "source"], rows), shown
+
+
+def first_measured(recipes: tuple[str, ...], places: list[tuple[str, str]], known: dict) -> str:
+    """The first of these recipes that was measured in any of these places; without one, the first."""
+    for recipe in recipes:
+        if any(f"{recipe}--{data}-{split}" in known for data, split in places):
+            return recipe
+    return recipes[0]
+
+
+def results_row(model: str, recipe: str, found: dict[tuple, dict], export: dict, place: tuple[str, str]) -> dict:
+    """The cells of a model: its accuracy in each place, and its sizes in the first of them."""
+    first = next(iter(found.values()), None)
+    if model in PAPERS:
+        row = {"model": model, "source": first["source"], **sizes(first)}
+    else:
+        row = {"model": marked(model, place[0]), "source": f"recipe {recipe}", **sizes(first)}
+        row["seeds"] = ", ".join(dict.fromkeys(sizes(entry)["seeds"] for entry in found.values()))
+
+    # accuracies
+    for where, entry in found.items():
+        row[heading(where)] = mean_sd(entry, "top1")
+        row[f"{heading(where)} clean"] = mean_sd(entry, "top1_clean")
+
+    # exported files
+    for form in ("FP32", "INT8", "w8"):
+        report = export.get(form.lower(), {})
+        row[f"{form} bytes"] = str(report.get("bytes") or "")
+        row[f"{form} top-1"] = mean_sd({"runs": [report]}, "top1")
+        row[f"{form} drop"] = drop(report)
+    return row
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ablation rows
 # ---------------------------------------------------------------------------------------------------------------------
 
 def purpose(row: str) -> str:
-    """The first comment line of a row's recipe; empty without the recipe."""
+    """The first comment line of a row's recipe, without the row's name; empty without the recipe."""
     path = ROOT / "recipes" / f"{row}.toml"
-    line = path.read_text().split("\n")[0] if path.exists() else ""
+    if not path.exists():
+        return ""
+    line = path.read_text().split("\n")[0]
     return line.removeprefix("# ").removeprefix(row).lstrip(":, ").rstrip(".")
 
 
 def ablation_rows(letter: str) -> list[str]:
-    """The plan's rows, and any recipe of that form."""
-    also = {p.stem for p in (ROOT / "recipes").glob(f"{letter}*.toml") if p.stem[1:].isdigit()}
-    return sorted(also | {f"{letter}{i}" for i in range(ROWS[letter])}, key=lambda row: int(row[1:]))
+    """The plan's rows of a letter, and any further recipe of that form."""
+    planned = {f"{letter}{i}" for i in range(ABLATIONS[letter])}
+    files = (ROOT / "recipes").glob(f"{letter}*.toml")
+    further = {path.stem for path in files if path.stem[1:].isdigit()}
+    return sorted(planned | further, key=lambda row: int(row[1:]))
 
 
-def results_table(title: str, listed: list[tuple[str, tuple]], columns: list[tuple[str, str]], entries: dict,
-                  exports: dict) -> tuple[str, set]:
-    """A table of the plan's section 10, and the names of the entries in it; `columns` are (data set, split)."""
-    heading = {c: f"{LABEL.get(c[0], c[0])} {c[1]}" for c in columns}
-    rows, shown, known = [], set(), {**published(), **entries}
-    for model, recipes in listed:
-        recipe = next((r for r in recipes if any(f"{r}--{d}-{s}" in known for d, s in columns)), recipes[0])
-        names = {c: f"{recipe}--{c[0]}-{c[1]}" for c in columns}
-        got = {c: known[name] for c, name in names.items() if name in known}
-        if model in PAPERS and not got:
-            continue
-        shown |= {names[c] for c in got}
-        first, export = next(iter(got.values()), None), exports.get((recipe, *columns[0]), {})
-        row = {"model": model, "source": f"recipe {recipe}", **sizes(first)}
-        if model in PAPERS:
-            row["source"] = first["source"]
-        else:
-            row["model"] += DEMO * (columns[0][0] == "synthetic")
-            row["seeds"] = ", ".join(dict.fromkeys(sizes(e)["seeds"] for e in got.values()))
-        for c, e in got.items():
-            row |= {heading[c]: mean_sd(e, "top1"), f"{heading[c]} clean": mean_sd(e, "top1_clean")}
-        for form in ("FP32", "INT8", "w8"):
-            x = export.get(form.lower(), {})
-            row |= {f"{form} bytes": str(x.get("bytes") or ""), f"{form} top-1": mean_sd({"runs": [x]}, "top1"),
-                    f"{form} drop": drop(x)}
-        rows.append(row)
-    accuracies = [f"{heading[c]}{clean}" for c in columns for clean in ("", " clean")]
-    files = ["FP32 bytes", "INT8 bytes", "INT8 top-1", "INT8 drop", "w8 bytes", "w8 drop"] if listed is LITE else []
-    return titled(title, ["model", *accuracies, *SIZES, *files, "source"], rows), shown
-
-
-def ablation_table(letter: str, data: str, split: str, entries: dict) -> tuple[str, set]:
+def ablation_table(letter: str, data: str, split: str, entries: dict) -> tuple[str, set[str]]:
     """The ablation table of rows B, L or P, and the names of the entries in it."""
-    got, rows = {row: entry_of(row, data, split, entries) for row in ablation_rows(letter)}, []
-    against = {f"to {r}": got[r] for r in AGAINST[letter]}
-    for row, e in got.items():
+    found = {row: entry_of_row(row, data, split, entries) for row in ablation_rows(letter)}
+    references = {f"to {row}": found[row] for row in AGAINST[letter]}
+
+    rows = []
+    for name, entry in found.items():
+        row = {
+            "row": marked(name, data),
+            "purpose": purpose(name),
+            "top-1": mean_sd(entry, "top1"),
+            "top-1 clean": mean_sd(entry, "top1_clean"),
+            **sizes(entry),
+            "epochs": epochs(entry),
+            "with": " ".join(overridden(entry)),
+        }
+        for column, reference in references.items():
+            row[column] = change(entry, reference)
+        rows.append(row)
+
+    head = ["row", "purpose", "top-1", "top-1 clean", *references, *SIZES, "epochs", "with"]
+    shown = {f"{row}--{data}-{split}" for row in found}
+    return titled_table(f"Rows {letter}, {heading((data, split))}", head, rows), shown
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All together
+# ---------------------------------------------------------------------------------------------------------------------
+
+def rest_table(entries: dict[str, dict]) -> str:
+    """Entries that no other table shows, in the order of their names."""
+    rows = []
+    for _, entry in sorted(entries.items()):
         rows.append({
-            "row": row + DEMO * (data == "synthetic"), "purpose": purpose(row), "top-1": mean_sd(e, "top1"),
-            "top-1 clean": mean_sd(e, "top1_clean"), **{to: change(e, other) for to, other in against.items()},
-            **sizes(e), "epochs": ", ".join(dict.fromkeys(map(str, values(e, "epochs")))),
-            "with": " ".join(overrides(e))})
-    head = ["row", "purpose", "top-1", "top-1 clean", *against, *SIZES, "epochs", "with"]
-    return (titled(f"Rows {letter}, {LABEL.get(data, data)} {split}", head, rows),
-            {f"{row}--{data}-{split}" for row in got})
+            "recipe": entry["recipe"],
+            "data set": marked(entry["dataset"], entry["dataset"]),
+            "split": entry["split"],
+            **sizes(entry),
+            "top-1": mean_sd(entry, "top1"),
+            "top-1 clean": mean_sd(entry, "top1_clean"),
+            "top-5": mean_sd(entry, "top5"),
+        })
+    head = ["recipe", "data set", "split", *SIZES, "top-1", "top-1 clean", "top-5"]
+    return titled_table("Measured besides", head, rows)
 
 
-REST = ["recipe", "data set", "split", *SIZES, "top-1", "top-1 clean", "top-5"]
-
-
-def rest_rows(entries: dict[str, dict]) -> list[dict[str, str]]:
-    return [{"recipe": e["recipe"], "data set": e["dataset"] + DEMO * (e["dataset"] == "synthetic"),
-             "split": e["split"], **sizes(e), "top-1": mean_sd(e, "top1"), "top-1 clean": mean_sd(e, "top1_clean"),
-             "top-5": mean_sd(e, "top5")} for e in entries.values()]
-
-
-def plan(entries: dict, exports: dict, data: str, split: str, show: list[str]) -> str:
-    """The tables that `just table` prints."""
-    split, out, shown = split or default_split(data), [], set()
+def plan_tables(entries: dict, exports: dict, data: str, split: str, show: tuple[str, ...]) -> str:
+    """The tables that `just table` prints; `show` names them, each of SHOW."""
+    split = split or default_split(data)
+    texts = []
+    shown = set()
     for name in show:
-        if name in ROWS:
+        if name in ABLATIONS:
             text, names = ablation_table(name, data, split, entries)
-        elif name != "rest":
-            columns = NTU if name == "base" and (data, split) in (NTU[0], NTU[2]) else [(data, split)]
-            title, listed = ("LAST-Base", BASE) if name == "base" else ("LAST-Lite", LITE)
-            text, names = results_table(title, listed, columns, entries, exports)
+        elif name == "base":
+            places = NTU if (data, split) in (("ntu60", "xsub"), ("ntu120", "xsub")) else [(data, split)]
+            text, names = results_table("LAST-Base", BASE, places, entries, exports)
+        elif name == "lite":
+            text, names = results_table("LAST-Lite", LITE, [(data, split)], entries, exports)
         else:
             continue
-        out, shown = [*out, text], shown | names
-    rest = {name: e for name, e in sorted(entries.items()) if name not in shown}
+        texts.append(text)
+        shown |= names
+
+    rest = {name: entry for name, entry in entries.items() if name not in shown}
     if rest and "rest" in show:
-        out.append(titled("Measured besides", REST, rest_rows(rest)))
-    return "\n\n".join(out) + "\n"
+        texts.append(rest_table(rest))
+    return "\n\n".join(texts) + "\n"

@@ -2,6 +2,8 @@
 
 `deploy` makes it: joints (B, M, T, V, 3) -> logits (B, K). LAST-Lite's maps lie in memory as (B, C, V, T), so that the
 shift copies whole rows of T and the DCT gate is two matrix products.
+
+The names of the parts end up in the ONNX file, and in the report of phase 4.
 """
 from __future__ import annotations
 
@@ -13,48 +15,80 @@ from torch import Tensor, nn
 
 from last import InformationBottleneck, LastLite, ShiftFuseBlock, StreamFusion, TemporalConv, bodies_present
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Folding a batch norm into the layer before or after it
+# ---------------------------------------------------------------------------------------------------------------------
 
-def affine(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+def scale_and_shift(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
     """(scale (C,), shift (C,)) of a batch norm in evaluation: y = scale · x + shift."""
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale, norm.bias - norm.running_mean * scale
 
 
-def folded(conv: nn.Conv2d, norm: nn.Module, causal: bool = False) -> nn.Module:
+def fold_norm_after(conv: nn.Conv2d, norm: nn.Module, causal: bool = False) -> nn.Module:
     """A convolution (k, 1) and the norm after it as one convolution (1, k) on (B, C, V, T); pads like TemporalConv."""
-    (scale, shift), k = affine(norm), conv.kernel_size[0]
-    stride, padding = (1, conv.stride[0]), (0, 0 if causal else k // 2)
-    new = nn.Conv2d(conv.in_channels, conv.out_channels, (1, k), stride, padding, groups=conv.groups)
-    new.weight.data = (conv.weight * scale[:, None, None, None]).transpose(2, 3).contiguous()
-    new.bias.data = shift
-    return nn.Sequential(nn.ZeroPad2d((k - 1, 0, 0, 0)), new) if causal and k > 1 else new
+    scale, shift = scale_and_shift(norm)
+    k = conv.kernel_size[0]
+    stride = (1, conv.stride[0])
+    padding = (0, 0 if causal else k // 2)
+
+    # time is the last axis here, so the kernel is transposed
+    folded = nn.Conv2d(conv.in_channels, conv.out_channels, (1, k), stride, padding, groups=conv.groups)
+    folded.weight.data = (conv.weight * scale[:, None, None, None]).transpose(2, 3).contiguous()
+    folded.bias.data = shift
+
+    # causal: all the padding is before the first frame
+    if causal and k > 1:
+        return nn.Sequential(nn.ZeroPad2d((k - 1, 0, 0, 0)), folded)
+    return folded
 
 
-def folded_stem(norm: nn.Module, weight: Tensor) -> nn.Conv2d:
+def fold_norm_before(norm: nn.Module, weight: Tensor) -> nn.Conv2d:
     """A norm and the 1x1 convolution after it, weight (C, C_in), as one convolution."""
-    scale, shift = affine(norm)
+    scale, shift = scale_and_shift(norm)
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
-    conv.weight.data, conv.bias.data = (weight * scale)[:, :, None, None], weight @ shift
+    conv.weight.data = (weight * scale)[:, :, None, None]
+    conv.bias.data = weight @ shift
     return conv
 
 
-def folded_streams(stem: StreamFusion) -> nn.Conv2d:
+def fold_stream_fusion(fusion: StreamFusion) -> nn.Conv2d:
     """A StreamFusion as one convolution: its norms, the shared 1x1 stem and the softmax over the streams."""
-    return folded_stem(stem.norm, torch.einsum("sc,ck->csk", stem.weights.softmax(0), stem.stem).flatten(1))
+    weight = torch.einsum("sc,ck->csk", fusion.weights.softmax(0), fusion.stem).flatten(1)  # c (s 3)
+    return fold_norm_before(fusion.norm, weight)
 
 
-def folded_head(head: nn.Module) -> nn.Linear:
+def fold_head(head: nn.Module) -> nn.Linear:
     """Norm and classifier of a Head as one linear layer. In evaluation an information bottleneck is linear too."""
-    bottleneck = head.linear if isinstance(head.linear, InformationBottleneck) else None
-    last = bottleneck.linear if bottleneck else head.linear
-    weight, bias = last.weight, last.bias
-    if bottleneck:
-        weight, bias = weight @ bottleneck.mu.weight, weight @ bottleneck.mu.bias + bias
-    scale, shift = affine(head.norm)
+    if isinstance(head.classifier, InformationBottleneck):
+        bottleneck = head.classifier
+        weight = bottleneck.linear.weight @ bottleneck.mu.weight
+        bias = bottleneck.linear.weight @ bottleneck.mu.bias + bottleneck.linear.bias
+    else:
+        weight = head.classifier.weight
+        bias = head.classifier.bias
+
+    scale, shift = scale_and_shift(head.norm)
     linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.weight.data, linear.bias.data = weight * scale, weight @ shift + bias
+    linear.weight.data = weight * scale
+    linear.bias.data = weight @ shift + bias
     return linear
 
+
+def fold_norms_in_place(steps: nn.Sequential) -> None:
+    """Fold each batch norm that follows a convolution into it; an identity takes the norm's place."""
+    for i in range(1, len(steps)):
+        conv = steps[i - 1].conv if isinstance(steps[i - 1], TemporalConv) else steps[i - 1]
+        if isinstance(conv, nn.Conv2d) and isinstance(steps[i], nn.BatchNorm2d):
+            scale, shift = scale_and_shift(steps[i])
+            conv.weight.data = conv.weight * scale[:, None, None, None]
+            conv.bias = nn.Parameter(shift)
+            steps[i] = nn.Identity()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# LAST-Lite
+# ---------------------------------------------------------------------------------------------------------------------
 
 class DeployBlock(nn.Module):
     """A ShiftFuseBlock on maps (B, C, V, T). Embedding, mask and gate of its stage become constants of the block.
@@ -66,22 +100,35 @@ class DeployBlock(nn.Module):
                  causal: bool):
         super().__init__()
         shift, conv, norm, _ = block.mix
-        V, C = len(shift.flat) // conv.in_channels, conv.in_channels
-        table = (shift.flat.view(V, C) - torch.arange(C)).T // C  # c v: the joint that each place reads
-        self.joints, self.stride, self.extra = V, block.stride, block.extra
-        self.register_buffer("index", (torch.arange(C)[:, None] * V + table).flatten().int())
-        self.mix = folded(conv, norm)
+        C = conv.in_channels
+        V = len(shift.flat) // C
+        self.joints = V
+        self.stride = block.stride
+        self.extra = block.extra
+
+        # the shift, as the row of (C V) that each row reads; the block's own table counts in (V C)
+        joint_read = (shift.flat.view(V, C) - torch.arange(C)).T // C  # c v
+        self.register_buffer("index", (torch.arange(C)[:, None] * V + joint_read).flatten().int())
+        self.mix = fold_norm_after(conv, norm)
+
+        # the constants of the stage
         self.embedding = None if embedding is None else nn.Buffer(embedding[:, :, None])  # c v 1
         self.D = None if mask is None else nn.Buffer(block.dct.D)  # k t
         self.mask = None if mask is None else nn.Buffer(mask[:, :len(block.dct.D)].sigmoid()[:, None])  # c 1 k
         self.gate = None if gate is None else nn.Buffer(gate.sigmoid()[:, None])  # c 1 t
+
+        # the convolution over time
         expand, norm1, _, temporal, norm2, _, project, norm3 = block.tcn.body
-        expand, temporal = folded(expand, norm1), folded(temporal.conv, norm2, causal)
-        self.tcn = nn.Sequential(expand, nn.Hardswish(), temporal, nn.Hardswish(), folded(project, norm3))
+        expand = fold_norm_after(expand, norm1)
+        temporal = fold_norm_after(temporal.conv, norm2, causal)
+        self.tcn = nn.Sequential(expand, nn.Hardswish(), temporal, nn.Hardswish(), fold_norm_after(project, norm3))
 
     def forward(self, x: Tensor) -> Tensor:  # b c v t
-        y = x.flatten(1, 2).index_select(1, self.index)  # b (c v) t: the shift copies whole rows of t
+        # shift and mix
+        y = x.flatten(1, 2).index_select(1, self.index)  # b (c v) t
         y = F.hardswish(self.mix(y.unflatten(1, (-1, self.joints))))
+
+        # joint embedding, DCT gate, convolution over time, frame gate
         if self.embedding is not None:
             y = y + self.embedding
         if self.D is not None:
@@ -89,6 +136,8 @@ class DeployBlock(nn.Module):
         y = self.tcn(y) + y if self.stride == 1 else self.tcn(y)
         if self.gate is not None:
             y = y * self.gate
+
+        # the residual: pooling an even length gives one frame too many, new channels are zeros
         if self.stride == 2:
             x = F.avg_pool2d(x, (1, 2), padding=(0, 1), count_include_pad=False)[:, :, :, :y.shape[3]]
         return y + F.pad(x, (0, 0, 0, 0, 0, self.extra))
@@ -100,7 +149,7 @@ class DeployLite(nn.Module):
     def __init__(self, model: LastLite, causal: bool):
         super().__init__()
         self.register_buffer("parents", model.parents.int())
-        self.stem = folded_streams(model.stem)
+        self.stem = fold_stream_fusion(model.stem)
         self.blocks = nn.Sequential()
         for stage in model.stages:
             for block in stage.blocks:
@@ -112,6 +161,10 @@ class DeployLite(nn.Module):
         x = torch.cat([x, F.pad(x[..., 1:] - x[..., :-1], (0, 1))], 1)  # and the velocity of each
         return self.blocks(self.stem(x))
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The other networks, and the whole
+# ---------------------------------------------------------------------------------------------------------------------
 
 class DeployPlain(nn.Module):
     """Bodies (N, T, V, 3) -> the last map (N, C, T, V) of a LAST-Base or LAST-E.
@@ -126,22 +179,15 @@ class DeployPlain(nn.Module):
             if isinstance(part, TemporalConv):
                 part.causal = causal
             if isinstance(part, nn.Sequential):
-                self.fold_norms(part)
-        if isinstance(model.stem, StreamFusion):
-            model.stem = folded_streams(model.stem)
-        else:
-            model.stem = folded_stem(model.stem[0], model.stem[1].weight.flatten(1))
-        self.model = model
+                fold_norms_in_place(part)
 
-    @staticmethod
-    def fold_norms(steps: nn.Sequential) -> None:
-        """Fold each batch norm that follows a convolution into it, in place."""
-        for i in range(1, len(steps)):
-            conv = steps[i - 1].conv if isinstance(steps[i - 1], TemporalConv) else steps[i - 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(steps[i], nn.BatchNorm2d):
-                scale, shift = affine(steps[i])
-                conv.weight.data, conv.bias = conv.weight * scale[:, None, None, None], nn.Parameter(shift)
-                steps[i] = nn.Identity()
+        # the stem's norm is before its convolution
+        if isinstance(model.stem, StreamFusion):
+            model.stem = fold_stream_fusion(model.stem)
+        else:
+            norm, conv = model.stem[0], model.stem[1]
+            model.stem = fold_norm_before(norm, conv.weight.flatten(1))
+        self.model = model
 
     def forward(self, joints: Tensor) -> Tensor:
         return self.model.features(joints)[-1]
@@ -152,13 +198,16 @@ class Deployed(nn.Module):
 
     def __init__(self, features: nn.Module, head: nn.Module):
         super().__init__()
-        self.features, self.linear = features, folded_head(head)
+        self.features = features
+        self.linear = fold_head(head)
         self.gate = nn.Buffer(head.gate.sigmoid())
 
     def forward(self, joints: Tensor) -> Tensor:  # b m t v 3
         M = joints.shape[1]
         x = self.features(joints.flatten(0, 1))  # (b m) c v t, or (b m) c t v
         pooled = self.gate * x.mean((2, 3)) + (1 - self.gate) * x.amax((2, 3))  # (b m) c
+
+        # the mean of the bodies that are present
         if M > 1:
             present = bodies_present(joints)  # b m
             pooled = (pooled.unflatten(0, (-1, M)) * present[:, :, None]).sum(1) / present.sum(1, keepdim=True)

@@ -1,23 +1,20 @@
 """The clip store that phase 0 wrote, opened for a recipe: its clips, and the sides of a split."""
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
-from last import accuracy, predict
 from phases.common.command import nearest
 from phases.common.files import read_json
 from phases.common.limits import load_npz, one_line
 from phases.common.protocols import sides
 from phases.training.recipe import Config
-from phases.training.view import Batches, ClipView
 from skeletons import Skeleton
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Stores against recipes
+# The store
 # ---------------------------------------------------------------------------------------------------------------------
 
 class ClipStore:
@@ -27,6 +24,7 @@ class ClipStore:
         self.path = Path(path)
         if not (self.path / "meta.json").is_file():
             raise ValueError(f"no clip store in {self.path}: make it with `just phase0 recipe=... raw=...`")
+
         try:
             self.meta = read_json(self.path / "meta.json")
             self.frames = np.load(self.path / "frames.npy", mmap_mode="c")  # torch wants it writable; c leaves the file
@@ -34,33 +32,45 @@ class ClipStore:
             self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
             self.classes: list[str] = self.meta["classes"]
             self.protocols: dict[str, dict] = self.meta["protocols"]
-            self._check()
+            self._check_frames()
+            self._check_meta()
         except Exception as e:  # see load_npz
             raise ValueError(f"clip store {self.path} is damaged ({one_line(e)}): run phase 0 again") from None
 
-    def _check(self) -> None:
-        """ValueError if the files do not fit each other."""
-        N, rows, clips = len(self.clips["name"]), len(self.frames), self.clips
+    def _check_frames(self) -> None:
+        """ValueError if clips.npz and frames.npy do not fit each other."""
+        clips = self.clips
+        N = len(clips["name"])
+        rows = len(self.frames)
+
+        # the shape and type of each array
         for field in ("label", "subject", "camera", "setup", "replication", "length", "offset"):
             shapes = ((N, 1), (N, 2)) if field == "offset" else ((N,),)
             if clips[field].shape not in shapes or clips[field].dtype.kind != "i" or not N:
                 raise ValueError(f"clips.npz: {field} has shape {clips[field].shape}, type {clips[field].dtype}")
         if self.frames.shape != (rows, self.skeleton.num_joints, 3) or self.frames.dtype != np.float32:
             raise ValueError(f"frames.npy has shape {self.frames.shape}, type {self.frames.dtype}")
-        offset, length = clips["offset"], clips["length"]
+
+        # each clip has its rows; an absent second body has offset -1
+        offset = clips["offset"]
+        length = clips["length"]
         if min(offset[:, 0].min(), offset.min() + 1, length.min() - 1) < 0 or clips["name"].shape != (N,):
             raise ValueError("clips.npz: a clip has no frame or no place in frames.npy")
         if max(offset.max(), length.max()) > rows or (offset.max(1) + length).max() > rows:
             raise ValueError("a clip lies beyond the end of frames.npy")
+
+    def _check_meta(self) -> None:
+        """ValueError if the classes or protocols of meta.json cannot be used."""
         if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
             raise ValueError("meta.json: classes is no list of names")
+
         for name, rule in self.protocols.items():
             has = [rule[side] for side in ("train", "test") if side in rule]
             if not has or not all(isinstance(values, list) for values in has):
                 raise ValueError(f"meta.json: protocol {name} has no side")
-            if clips[rule["field"]].shape != (N,):
+            if self.clips[rule["field"]].shape != (len(self),):
                 raise ValueError(f"meta.json: protocol {name} is of another table")
-            sides(rule, clips)
+            sides(rule, self.clips)
 
     def __len__(self) -> int:
         return len(self.clips["label"])
@@ -68,10 +78,11 @@ class ClipStore:
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Clip numbers of the (training, test) side of a protocol; `all` trains and tests on every clip."""
         if name == "all" and name not in self.protocols:
-            return np.arange(len(self.clips["label"])), np.arange(len(self.clips["label"]))
+            return np.arange(len(self)), np.arange(len(self))
         if name not in self.protocols:
             known = nearest(name, self.protocols)
             raise ValueError(f"data.split = {name!r}: {self.path} has no such protocol{known}")
+
         rule = self.protocols[name]
         train, test = sides(rule, self.clips)
         for side, members in (("training", train), ("test", test)):
@@ -80,12 +91,19 @@ class ClipStore:
         return np.flatnonzero(train), np.flatnonzero(test)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# A store for a recipe
+# ---------------------------------------------------------------------------------------------------------------------
+
 def open_store(cfg: Config) -> ClipStore:
     """The store of a recipe; ValueError if skeleton, labels or number of classes differ from the recipe's."""
-    store, data = ClipStore(cfg.store), cfg.data
+    store = ClipStore(cfg.store)
+    data = cfg.data
     if data.skeleton and store.skeleton.name != data.skeleton:
         theirs = store.skeleton.name
         raise ValueError(f"data.skeleton = {data.skeleton!r}: the store {cfg.store} was made with {theirs!r}")
+
+    # the message names a clip with a negative label, else one with the highest
     label = store.clips["label"]
     outside = (label < 0) | (label >= data.num_classes)
     if outside.any():
@@ -100,23 +118,30 @@ def open_store(cfg: Config) -> ClipStore:
 def splits(store: ClipStore, cfg: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clip numbers for training, validation (empty unless data.validate holds some out) and test."""
     train, test = store.split(cfg.data.split)
+
+    # hold out the training clips that have one of the values
     held = np.zeros(len(train), bool)
     for field, values in cfg.data.validate.items():
         known = [k for k, v in store.clips.items() if v.dtype.kind == "i" and v.ndim == 1]
         if field not in known:
             raise ValueError(f"data.validate.{field}: no such field of a clip{nearest(field, known)}")
         held |= np.isin(store.clips[field][train], values)
+
     if cfg.data.validate and (held.all() or not held.any()):
         raise ValueError(f"data.validate = {cfg.data.validate}: holds out {held.sum()} of {len(train)} training clips")
     return train[~held], train[held], test
 
 
-def validation(view: ClipView, clips: np.ndarray, cfg: Config) -> Callable[[nn.Module], float] | None:
-    """Function network -> top-1 in percent on held-out clips; None if there are none."""
-    if not len(clips):
-        return None
-    held = Batches(view, clips, cfg.train.batch)
+def labelled(clips: np.ndarray, label: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The clips, in ascending order, that keep their labels: `share` of each class, at least one clip of each.
 
-    def score(net: nn.Module) -> float:
-        return accuracy(*predict(net, held))["top1"]
-    return score
+    `clips` are clip numbers, `label` holds the label of every clip of the store. The draw is a function of the seed; a
+    larger share contains every smaller one.
+    """
+    order = np.random.default_rng(seed).permutation(clips)
+    kept = []
+    for k in np.unique(label[clips]):
+        own = order[label[order] == k]
+        count = max(1, math.floor(share * len(own) + 0.5))
+        kept.append(own[:count])
+    return np.sort(np.concatenate(kept))

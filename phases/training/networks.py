@@ -9,16 +9,19 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from last import MODELS, STREAMS, damaged, load_checkpoint, rank_of
+from last import MODELS, STREAMS, load_checkpoint, rank_of
 from phases.common.command import build
+from phases.common.files import damaged
 from phases.common.recipes import current, recipe_files
 from phases.training.clip_store import ClipStore
 from phases.training.recipe import Config
 from skeletons import SKELETONS, Skeleton
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Networks, and runs by name
+# Networks by recipe
 # ---------------------------------------------------------------------------------------------------------------------
 
 def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
@@ -29,18 +32,34 @@ def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
 
 def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
     """What `just info` prints: parameters, and multiply-adds of one clip with one body."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
     if skeleton is None:
         skeleton = SKELETONS[cfg.data.skeleton] if cfg.data.skeleton else ClipStore(cfg.store).skeleton
     model = build_model(cfg, skeleton, cfg.data.num_classes).eval()
+
+    # count one clip; FlopCounterMode does not see fused attention kernels
     clip = torch.zeros(1, 1, cfg.view.frames, skeleton.num_joints, 3)
-    # FlopCounterMode does not see fused attention kernels
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(clip)
+
     return {"recipe": cfg.recipe, "model": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
             "macs": counter.get_total_flops() // 2, "streams": len(model.streams), "T": cfg.view.frames,
             "V": skeleton.num_joints, "classes": cfg.data.num_classes}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Runs by name
+# ---------------------------------------------------------------------------------------------------------------------
+
+def named_folders(name: str, cfg: Config, seed: int = 0) -> list[Path]:
+    """Folders of the runs that a name may mean, trained or not.
+
+    A name with a slash is a folder, or its final.pt. Any other is a recipe, trained on the data set of `cfg`: its run,
+    and those that a LAST-Base keeps of its other three streams.
+    """
+    if "/" in name:
+        return [Path(name.removesuffix("/final.pt"))]
+    recipes = [name, *(f"{name}-{stream}" for stream in STREAMS[1:])]
+    return [dataclasses.replace(cfg, recipe=recipe, seed=seed).run for recipe in recipes]
 
 
 def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
@@ -48,24 +67,19 @@ def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
 
     A LAST-Base recipe gives all four streams if all are trained, else its joint stream.
     """
-    is_folder = "/" in name
-    if is_folder:
-        folder = Path(name.removesuffix("/final.pt"))
-    else:
-        folder = dataclasses.replace(cfg, recipe=name, seed=seed).run
+    folder, *others = named_folders(name, cfg, seed)
     if not (folder / "final.pt").is_file():
-        close = difflib.get_close_matches(name, recipe_files(), 1)
-        hint = f", did you mean {close[0]!r}?" if close and close[0] != name and not is_folder else ""
+        close = [] if "/" in name else difflib.get_close_matches(name, recipe_files(), 1)
+        hint = f", did you mean {close[0]!r}?" if close and close[0] != name else ""
         raise ValueError(f"{name!r}: no finished run in {folder} (it lacks final.pt){hint}: train it first, "
                          "or give the folder of a finished run")
-    if is_folder:
-        return [folder]
-    others = [dataclasses.replace(cfg, recipe=f"{name}-{stream}", seed=seed).run for stream in STREAMS[1:]]
-    missing = sum(not (other / "final.pt").is_file() for other in others)
-    if missing == 0:
+
+    # the other streams, all or none
+    missing = [other for other in others if not (other / "final.pt").is_file()]
+    if not missing:
         return [folder, *others]
-    if missing < len(others) and rank_of()[0] == 0:
-        print(f"{name!r}: takes the joint stream only, because {missing} of the other three are not trained yet",
+    if len(missing) < len(others) and rank_of()[0] == 0:
+        print(f"{name!r}: takes the joint stream only, because {len(missing)} of the other three are not trained yet",
               file=sys.stderr)
     return [folder]
 
@@ -74,9 +88,10 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
     """The network of a finished run in eval mode, its recipe, skeleton and class names."""
     state = load_checkpoint(folder / "final.pt", device)
     weights = state.get("model")
-    if isinstance(weights, dict) and weights and not any(k.startswith("head.linear") for k in weights):
+    if isinstance(weights, dict) and weights and not any(k.startswith("head.classifier") for k in weights):
         raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, "
                          "or take a run of phase 1 or 2")
+
     try:
         cfg = build(Config, current(json.loads(state["recipe"])))
         skeleton = Skeleton.from_dict(json.loads(state["skeleton"]))
@@ -92,8 +107,10 @@ def check_leakage(theirs: dict, cfg: Config, where: str) -> None:
 
     NTU RGB+D 120 contains the 60, and its training subjects contain theirs.
     """
-    data, ntu = theirs.get("data", {}), {"ntu60": "ntu", "ntu120": "ntu"}
+    data = theirs.get("data", {})
+    ntu = {"ntu60": "ntu", "ntu120": "ntu"}
     alike = ntu.get(data.get("name"), data.get("name")) == ntu.get(cfg.data.name, cfg.data.name)
+
     for key, ours in (("split", cfg.data.split), ("validate", cfg.data.validate)):
         if alike and ours and ours != "all" and data.get(key) != ours:
             raise ValueError(f"{where} was trained with data.{key} = {data.get(key)!r}, this run has {ours!r}: "

@@ -1,11 +1,12 @@
 """Recipes: from the words of a command line to a Config.
 
-Every default is a field of a dataclass: last.py has those of the network and the trainer, view.py those of the view,
+Every default is a field of a dataclass. last.py has those of the network and the trainer, view.py those of the view,
 recordings/settings.py those of the data set, this file the others. Unknown keys, wrong types and values out of range
 raise ValueError with the field's name, the value, and the nearest valid one.
 """
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Annotated, Literal
 
 import torch
 
-from last import Model, Train
-from phases.common.command import build
+from last import STREAMS, Model, Train
+from phases.common.command import build, pairs
 from phases.common.recipes import resolved
 from phases.recordings.settings import Data
 from phases.training.view import View
@@ -40,10 +41,8 @@ class Distil:
 class Pretrain:
     """Phase 3: loss = reconstruction + contrast * InfoNCE."""
     mask: Annotated[float, (0.01, 0.99)] = 0.6      # share of the joints that is hidden
-    temperature: Annotated[float, (1e-3, 100)] = 0.07
     contrast: Weight = 0.5
-    projection: Annotated[int, (1, 100_000)] = 128  # width of the space in which two views are compared
-    after: str = ""                  # phase 3 runs if this phase-2 recipe ...
+    after: str = ""                  # phase 3 runs if this recipe of phase 2 ...
     gate: Annotated[float, (0, 100)] = 88.0         # ... has a top-1 below this, percent
 
 
@@ -57,7 +56,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything one run is told; its JSON form is recipe.json in the run folder."""
+    """All settings of one run; its JSON form is recipe.json in the run folder."""
     recipe: str = ""                 # name of the recipe, and of the run folder
     seed: Annotated[int, (0, 2**31 - 1)] = 0
     init: str = ""                   # run to take the encoder from: a folder, or a recipe (its run of the same seed)
@@ -91,14 +90,18 @@ class Config:
 
     @property
     def run(self) -> Path:
+        """The folder of the run."""
         return Path(self.out) / self.run_name / f"{self.data.name}-{self.data.split}" / f"seed{self.seed}"
 
     @property
     def torch_device(self) -> torch.device:
+        """The device that `device` means on this machine; each of several processes has a GPU of its own."""
         if self.device in ("auto", "cuda") and torch.cuda.is_available():
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if self.device == "auto":
             return torch.device("cpu")
+
+        # any other name: try it
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError):
@@ -109,3 +112,27 @@ class Config:
 def load_config(argv: list[str]) -> Config:
     """Config of `recipe=NAME [data=DATASET] [key.sub=value ...]`."""
     return build(Config, resolved(argv))
+
+
+def stream_members(cfg: Config, argv: list[str]) -> list[tuple[Config, list[str]]]:
+    """(recipe, command words) of the four networks that `streams=all` averages, in the order of STREAMS.
+
+    `argv`: the words that gave `cfg`. Each member is a run of its own, of the recipe cfg.members or of `cfg` itself.
+    """
+    given = pairs(argv)
+    shared = {key: text for key, text in given.items()
+              if key not in ("recipe", "streams", "members", "weights", "model.stream")}
+
+    # a recipe file that says streams="all" is asked for one stream
+    if not cfg.members and "streams" not in given:
+        shared["streams"] = ""
+
+    members = []
+    for stream in STREAMS:
+        chosen = {} if stream == "joint" else {"model.stream": stream}
+        words = {"recipe": cfg.members or given["recipe"], **chosen, **shared}
+        member = dataclasses.replace(
+            cfg, recipe=cfg.members or cfg.recipe, streams="", members="", weights=Config.weights,
+            model=dataclasses.replace(cfg.model, stream=stream))
+        members.append((member, [f"{key}={text}" for key, text in words.items()]))
+    return members

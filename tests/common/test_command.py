@@ -87,7 +87,7 @@ def test_what_is_not_given_keeps_its_default():
     ("clip=[1]", "clip", "[1]"), ("format=csv", "format", "csv"), ("jobs=0x10", "jobs", 16), ("dry=true", "dry", True),
     ("sure=1", "sure", 1.0), ("sure=5e-1", "sure", 0.5), ("out=7", "out", Path("7")), ("serve=80", "serve", 80),
     ("seeds=0,1, 2,", "seeds", (0, 1, 2)), ("seeds=[3, 4]", "seeds", (3, 4)), ("seeds=", "seeds", ()),
-    ("model=a,2", "model", ("a", "2")), ('model="a,b"', "model", ("a,b",)), ("show=B", "show", ("B",)),
+    ("model=a, 2", "model", ("a", "2")), ('model="a,b"', "model", ("a,b",)), ("show=B", "show", ("B",)),
     ("serve=", "serve", None), ("store=", "store", None), ("html=", "html", ""),
     ("skeleton=kinect20", "skeleton", "kinect20")])
 def test_a_word_is_read_in_the_type_of_its_field(word, key, value):
@@ -96,15 +96,13 @@ def test_a_word_is_read_in_the_type_of_its_field(word, key, value):
 
 
 BAD = {
-    "lite_small": "argument 'lite_small': give key=value, such as clip=...",
-    "=5": "argument '=5': give key=value",
+    "lite_small": "argument 'lite_small': give key=value, such as clip=...", "=5": "argument '=5': give key=value",
     "jbos=2": "unknown key jbos, did you mean 'jobs'? (known: clip, dry, format,",
-    "zzzz=2": "unknown key zzzz (known: clip,",
-    "clip=y": "clip= is given twice",
+    "zzzz=2": "unknown key zzzz (known: clip,", "clip=y": "clip= is given twice",
     "jobs=two": 'jobs = "two": must be an integer, like the default 1',
     "jobs=true": "must be an integer", "jobs=1.0": "must be an integer", "jobs=": "must be an integer",
     "jobs=2024-05-01": "must be an integer", "jobs=1\ny = 2": "must be an integer",
-    "serve=http": 'serve = "http": must be an integer',
+    "serve=http": 'serve = "http": must be an integer.',
     "sure=high": "must be a number, like the default 0.8",
     "dry=1": "must be true or false, like the default false", "dry=True": "must be true or false",
     "seeds=0,a": 'seeds = [0, "a"]: must be a list of integers, like the default [0]',
@@ -121,16 +119,14 @@ BAD = {
 
 @pytest.mark.parametrize("word", BAD, ids=lambda word: word[:20].replace("\n", " "))
 def test_a_bad_word_is_refused_in_one_line(word):
-    assert BAD[word] in complaint(options, word)
+    assert BAD[word] in complaint(options, word) + "."
 
 
-@pytest.mark.parametrize("argv", [[], ["clip="], ["jobs=2"]])
-def test_a_missing_option_is_named_with_its_help(argv):
-    assert complaint(parse, Options, argv) == "no clip: give clip=... (a file or a folder)"
-
-
-def test_an_unknown_key_comes_before_a_missing_one():
-    assert "did you mean 'clip'?" in complaint(parse, Options, ["clpi=x"])
+@pytest.mark.parametrize("argv, line", [
+    ([], "no clip: give clip=... (a file or a folder)"), (["clip="], "no clip: give clip=... (a file or a folder)"),
+    (["clpi=x"], "unknown key clpi, did you mean 'clip'?")])
+def test_a_missing_option_is_named_with_its_help(argv, line):
+    assert complaint(parse, Options, argv).startswith(line)
 
 
 def test_options_may_check_themselves():
@@ -153,6 +149,10 @@ def test_words_of_a_recipe_are_passed_on_in_order():
     (["clip=x", "lite_small"], "such as recipe=lite_small or train.epochs=5"), (["seed=1"], "no clip: give clip=")])
 def test_words_to_pass_on_are_checked_for_their_form(argv, line):
     assert line in complaint(parse_known, Options, argv)
+
+
+def test_fields_are_read_once_for_a_class():
+    assert fields_of(Options) is fields_of(Options)
 
 
 TEXT = st.text(max_size=8) | st.text("'\"#,[] \\\n=01\x7f", max_size=8)
@@ -205,6 +205,7 @@ BAD_TABLES = {
     "a key of a table": ({"lr": 1}, "unknown key lr, did you mean train.lr?"),
     "no table": ({"train": 5}, "train = 5: is a table, give train.<key>"),
     "a string": ({"data": {"name": 5}}, 'data.name = 5: must be a string, like the default "ntu60"'),
+    "null": ({"seed": None}, "seed = null: must be an integer, like the default 0"),
     "a number": ({"train": {"lr": True}}, "train.lr = true: must be a number, like the default 0.1"),
     "a dict": ({"data": {"protocols": 3}}, "data.protocols = 3: must be a table, like the default {}"),
     "a length": ({"train": {"rotate": [1, 2]}}, "train.rotate = [1.0, 2.0]: must be a list of 3 numbers, like"),

@@ -2,6 +2,7 @@
 import gzip
 import io
 import json
+import os
 import pickle
 import resource
 import struct
@@ -19,10 +20,10 @@ from phases.recordings import clips, metres, ntu, nw_ucla, pickles, readers
 from phases.recordings.ntu import read_ntu_file
 from phases.recordings.nw_ucla import parse_nw_ucla, read_nw_ucla
 from phases.recordings.peers import read_ctrgcn
-from phases.training.recipe import load_config
+from phases.recordings.settings import Data
 from tests.helpers.recordings import OWN, own_folder, phase0, skips
 
-PYSKL = load_config(["recipe=ntu60"])
+NTU60 = Data()
 
 
 def refusal(f, *args) -> str:
@@ -59,9 +60,9 @@ TORN = {"a torn header": lambda text: text[:20] + b"(" + text[21:], "a cut heade
 
 
 @pytest.mark.parametrize("fault", TORN)
-def test_a_damaged_member_of_an_archive_is_one_line_that_names_the_file(tmp_path, fault):
+def test_a_damaged_member_of_an_archive_names_the_file(tmp_path, fault):
     path = npz(tmp_path / "a.npz", lambda name, text: TORN[fault](text) if name == "x_test" else text, **CTRGCN)
-    assert "a.npz" in refusal(read_ctrgcn, path, PYSKL)
+    assert "a.npz" in refusal(read_ctrgcn, path, NTU60)
     path = npz(tmp_path / "b.npz", lambda name, text: TORN[fault](text), joints=CTRGCN["x_train"])
     assert "b.npz" in refusal(readers.read_clip, path)
     (tmp_path / "c.npy").write_bytes(zipfile.ZipFile(path).read("joints.npy"))
@@ -76,7 +77,7 @@ def test_bytes_flipped_in_the_headers_of_an_archive_are_one_line(tmp_path, at):
         text[start + at:start + at + 4] = b"\xff\xff\xff\xff"
         (tmp_path / "a.npz").write_bytes(text)
         try:
-            list(read_ctrgcn(tmp_path / "a.npz", PYSKL))
+            list(read_ctrgcn(tmp_path / "a.npz", NTU60))
         except ValueError as e:
             assert "a.npz" in str(e) and "\n" not in str(e)
 
@@ -99,7 +100,7 @@ def test_text_with_a_number_that_is_no_character_is_refused(tmp_path):
 
 # --- claims ---
 
-def test_an_array_that_claims_more_than_its_file_holds_takes_no_memory(tmp_path):
+def test_an_array_that_claims_too_much_takes_no_memory(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((4, 20, 3)))
     good = (tmp_path / "a.npy").read_bytes()
     for claim in (b"(4000000000, 20, 3)", b"(99999999999999999999, 20, 3)", b"(0, 99999999999999999999, 3)",
@@ -125,11 +126,11 @@ def test_an_archive_that_unpacks_without_end_is_cut_and_named(tmp_path, monkeypa
     info.type = b"L" if b"Long" in head else b"0"
     zeros = gzip.compress(bytes(4 << 20), 1)
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT)) + zeros * 10)  # 40 MB
-    found = list(read_nw_ucla(tmp_path / "a.tar.gz", PYSKL))
+    found = list(read_nw_ucla(tmp_path / "a.tar.gz", NTU60))
     assert [skip.file for skip in found][-1] == "a.tar.gz" and "unpacks to more than 16 MB" in found[-1].reason
 
 
-def test_links_and_paths_that_lead_out_of_an_archive_touch_nothing(tmp_path):
+def test_links_and_paths_out_of_an_archive_touch_nothing(tmp_path):
     text = json.dumps({"skeletons": np.ones((2, 20, 3)).tolist(), "label": 1}).encode()
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name, kind in (("../../a01_s01_e00_v01.json", tarfile.REGTYPE), ("/a01_s01_e01_v01.json", tarfile.REGTYPE),
@@ -138,7 +139,7 @@ def test_links_and_paths_that_lead_out_of_an_archive_touch_nothing(tmp_path):
             info = tarfile.TarInfo(name)
             info.type, info.linkname, info.size = kind, "/etc/passwd", len(text) if kind == tarfile.REGTYPE else 0
             tar.addfile(info, io.BytesIO(text))
-    found = list(read_nw_ucla(tmp_path / "a.tar", PYSKL))
+    found = list(read_nw_ucla(tmp_path / "a.tar", NTU60))
     assert sorted(c.name for c in found if isinstance(c, clips.Clip)) == ["a01_s01_e00_v01", "a01_s01_e01_v01"]
     assert [c.file[8:11] for c in found if isinstance(c, clips.Skip)] == ["e02", "e03", "e04"]
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar"]
@@ -181,7 +182,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_pickle_that_asks_for_too_much_is_one_line_within_a_second(tmp_path, bomb):
+def test_a_pickle_that_asks_too_much_is_one_line_in_a_second(tmp_path, bomb):
     (tmp_path / "a.pkl").write_bytes(BOMBS[bomb])
     assert "a.pkl: " in refusal(pickles.read_annotations, tmp_path / "a.pkl")
 
@@ -193,7 +194,6 @@ def test_an_array_type_of_anything_but_a_short_word_is_refused(tmp_path):
 
 
 def test_text_is_read_up_to_a_limit_and_pipes_not_at_all(tmp_path, monkeypatch):
-    import os
     monkeypatch.setattr(limits, "TEXT", 100)
     (tmp_path / "a.json").write_bytes(b"[" * 101)
     assert "101 bytes" in refusal(limits.read_bytes, tmp_path / "a.json", 100)
@@ -208,14 +208,14 @@ def test_json_that_nests_without_end_or_is_no_text_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(101, 1, 2, 3), (1_000_001, 1, 3), (1, 1001, 3)])
-def test_a_clip_has_at_most_so_many_bodies_frames_and_joints(shape):
+def test_a_clip_of_too_many_bodies_frames_or_joints_is_refused(shape):
     assert "at most 100 bodies, 1000000 frames and 1000 joints" in refusal(metres.as_joints, np.zeros(shape, np.int8))
 
 
 # --- what is infinite ---
 
 @pytest.mark.parametrize("x", [1e13, -1e30, 1e300, np.inf, np.nan, 10**400])
-def test_a_coordinate_that_is_not_finite_or_absurd_is_refused_where_it_enters(tmp_path, x):
+def test_a_coordinate_that_is_not_finite_or_absurd_is_refused(tmp_path, x):
     joints = np.ones((2, 20, 3)).tolist()
     joints[1][3][2] = x
     expected = "full array of real numbers" if x == 10**400 else "frame 1: a coordinate is not finite"
@@ -224,7 +224,7 @@ def test_a_coordinate_that_is_not_finite_or_absurd_is_refused_where_it_enters(tm
     assert expected in refusal(parse_nw_ucla, text, "a01_s01_e00_v01")
 
 
-def test_a_camera_that_writes_a_number_without_end_is_told_by_its_line():
+def test_a_number_too_large_for_a_camera_is_named_by_its_line():
     text = b"1\n1\n7 0 1 1 1 1 0 0 0 2\n25\n" + b"1 2 1e30 4 5 6 7 8 9 10 11 12\n" * 25
     with pytest.raises(ntu.Malformed) as e:
         ntu.parse_ntu(text)
@@ -235,7 +235,7 @@ def test_a_camera_that_writes_a_number_without_end_is_told_by_its_line():
 
 @pytest.mark.parametrize("change", [{"parents": [0, 1e999]}, {"regions": {"r": [0, 1e999]}}, {"pairs": [[0, 1e999]]},
                                     {"joints": ["a"] * 1001}, ["a"], 1])
-def test_a_skeleton_of_infinite_numbers_or_other_things_is_one_line(tmp_path, change):
+def test_a_skeleton_of_infinite_numbers_is_one_line(tmp_path, change):
     skeleton = {"joints": ["a", "b"], "parents": [0, 0], "regions": {"r": [0, 1]}}
     raw = own_folder(tmp_path / "raw", "name,label\na,wave\n", a=np.ones((4, 20, 3)))
     skeleton = skeleton | change if isinstance(change, dict) else change

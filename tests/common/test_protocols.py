@@ -8,7 +8,7 @@ from phases.recordings.ntu import ntu_fields
 from tests.helpers.clip_stores import ROOT
 
 
-def test_protocols_give_the_published_counts_on_the_complete_list_of_names(data_folder):
+def test_protocols_give_the_published_counts_on_all_names(data_folder):
     names = lzma.decompress((data_folder / "ntu-names.txt.xz").read_bytes()).decode().split()
     table = [ntu_fields(n) for n in names]
     all120 = {k: np.array([f[k] for f in table]) for k in table[0]}
@@ -24,7 +24,7 @@ def test_protocols_give_the_published_counts_on_the_complete_list_of_names(data_
     assert not set(missing) & set(names) and len(names) + len(missing) == 114_480
 
 
-def test_the_list_of_unusable_samples_has_535_names_and_302_of_ntu60():
+def test_the_unusable_samples_are_535_of_which_302_of_ntu60():
     names = (ROOT / "recipes" / "ntu-missing.txt").read_text().split()
     fields = [ntu_fields(n) for n in names]
     assert len(names) == len(set(names)) == 535

@@ -1,15 +1,23 @@
-"""A real browser for the tests: Chromium through ChromeDriver, the W3C WebDriver protocol over urllib."""
+"""A real browser for the tests: Chromium through ChromeDriver, the W3C WebDriver protocol over urllib; and a server."""
 from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+from phases.shipping import serve
 
 # Chromium's own background traffic is off, and no name resolves: the page has this machine alone. WebGL, which the pose
 # estimator needs, is drawn by the CPU.
@@ -19,19 +27,41 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftsh
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name for a reference to an element
 
 
+WANTED = os.environ.get("CI_BROWSER") == "1"  # then no test of the page is skipped
+
+
+def need(missing: str) -> None:
+    """Skip the test if something is missing, or fail it where a browser is wanted."""
+    if missing:
+        (pytest.fail if WANTED else pytest.skip)(missing)
+
+
 def installed() -> str:
     """What is missing to run the tests in a browser, or ""."""
     missing = [name for name in ("chromium", "chromedriver", "npm") if not shutil.which(name)]
     return f"no {', '.join(missing)}: apt-get install chromium chromium-driver nodejs npm" if missing else ""
 
 
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, int]]:
+    """(host, port) of the page's server in a thread."""
+    with serve.server(folder, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address
+        server.shutdown()
+
+
 class Browser:
     """One window. `with Browser(folder) as b: b.open(url); b.js("return document.title")`."""
 
     def __init__(self, folder: Path, *flags: str, width: int = 1200, height: int = 820):
+        # the driver, on a port that it chooses and prints
         self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
-        port = next(hit[1] for line in self.driver.stdout if (hit := re.search(r"successfully on port (\d+)", line)))
-        self.url, self.session = f"http://127.0.0.1:{port}/session", ""
+        started = filter(None, (re.search(r"successfully on port (\d+)", line) for line in self.driver.stdout))
+        self.url = f"http://127.0.0.1:{next(started)[1]}/session"
+        self.session = ""
+
+        # the browser
         args = [*FLAGS, *flags, f"--user-data-dir={folder}", f"--window-size={width},{height}"]
         options = {"browserName": "chrome", "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
                    "goog:chromeOptions": {"args": args, "binary": shutil.which("chromium")}}
@@ -73,12 +103,14 @@ class Browser:
     def wait(self, script: str, seconds: float = 30) -> object:
         """The first true value of a JavaScript expression."""
         end = time.monotonic() + seconds
-        while not (found := self.js(f"return {script}")):
+        while True:
+            found = self.js(f"return {script}")
+            if found:
+                return found
             if time.monotonic() > end:
                 raise AssertionError(f"not within {seconds} s: {script}; the page says: "
                                      f"{self.js('return document.body.innerText')!r}")
             time.sleep(0.05)
-        return found
 
     def find(self, selector: str) -> str:
         found = self.call("POST", "/element", using="css selector", value=selector)

@@ -1,4 +1,4 @@
-"""What the tests of exported files share: a short training and its export. `ship` makes them once."""
+"""What the tests of exported files share: a short training and its export, made once, and a stand-in for a network."""
 import fcntl
 import functools
 import os
@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from phases import p1_train, p4_export
+from phases.shipping.deploy import deploy
+from phases.shipping.onnx_files import description, save_onnx, to_onnx
 from phases.training.clip_store import ClipStore
+from phases.training.networks import build_model
+from phases.training.recipe import load_config
+from skeletons import Skeleton, retarget_tables
 from tests.helpers.clip_stores import write_store
+from tests.helpers.networks import joints, network
+from tests.helpers.programs import call
 
 QUICK = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=8",
          "train.warmup_epochs=1", "view.frames=12", "view.bodies=2", "seed=3"]
@@ -34,13 +43,39 @@ def ship(base: Path) -> Shipped:
         if not (folder / "exports" / "lite_nano").exists():
             write_store(folder / "stores" / "tiny", clips=48)
             patch.chdir(folder)
-            p1_train.main(argv)
-            assert p4_export.main([*argv, f"exports={folder / 'exports'}", "calibration=16"]) in (0, 1)
+            call(p1_train, *argv)
+            assert call(p4_export, *argv, f"exports={folder / 'exports'}", "calibration=16") in (0, 1)
     run = folder / "runs" / "lite_nano" / "tiny-xsub" / "seed3"
     return Shipped(folder, run, folder / "exports" / "lite_nano", argv)
+
+
+@functools.cache
+def float_graph() -> onnx.ModelProto:
+    """The FP32 graph of a stirred lite_nano for 16 frames of ntu25, one body; only to be read."""
+    return to_onnx(deploy(network("ntu25", "view.frames=16")), joints(2, 1, 16, 25), 18)
 
 
 def recorded(store: ClipStore, i: int) -> np.ndarray:
     """Joints (M, L, V, 3) of clip i as they are stored; an absent body is left out."""
     length = store.clips["length"][i]
     return np.stack([store.frames[first:first + length] for first in store.clips["offset"][i] if first >= 0])
+
+
+def stand_in(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict | None = None) -> Path:
+    """An ONNX file with the metadata of a network, and in its place a mean of the joints: two classes, x and y."""
+    # what the file says of itself
+    cfg = load_config(["recipe=lite_nano", *recipe])
+    about = description(cfg, skeleton, ["a", "b"], build_model(cfg, skeleton, 2), False)
+    about |= {"recorded": recorded or {}, "retarget": retarget_tables(skeleton)}
+
+    # the graph
+    shape = ["n", cfg.view.bodies, cfg.view.frames, skeleton.num_joints, 3]
+    x = helper.make_tensor_value_info("joints", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
+    first = helper.make_tensor("first", TensorProto.INT64, [2], [0, 1])
+    nodes = [helper.make_node("ReduceMean", ["joints", "axes"], ["mean"], keepdims=0),
+             helper.make_node("Gather", ["mean", "first"], ["logits"], axis=1)]
+    graph = helper.make_graph(nodes, "mean", [x], [y], [axes, first])
+    save_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path, about)
+    return path

@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import last
 from last import (
+    AdaptiveGraph,
     CrossTemporalPrototypeGCN,
     FreqTemporalGate,
     HierarchicalBodyRegion,
     MultiScaleTCN,
     PartitionedTemporalAttention,
-    SampleAdjacency,
     SpatialGCN,
     STJointAtt,
     Train,
@@ -108,7 +108,7 @@ def test_attention_compiles_into_one_graph():
 
 
 def test_temporal_context_is_the_mean_of_relu_over_shifted_frames_that_do_not_wrap():
-    A, x = stir(SampleAdjacency(6, 25, True, 0)), torch.randn(2, 6, 7, 25)
+    A, x = stir(AdaptiveGraph(6, 25, True, 0)), torch.randn(2, 6, 7, 25)
     W = A.context.detach().permute(2, 0, 1)  # o h c
     hidden = torch.zeros(2, 25, A.HIDDEN)
     for n in range(2):
@@ -126,7 +126,7 @@ def test_temporal_context_is_the_mean_of_relu_over_shifted_frames_that_do_not_wr
 
 
 def test_temporal_context_does_not_grow_with_the_features():
-    A, x = stir(SampleAdjacency(6, 25, True, 0)), 10 * torch.randn(2, 6, 7, 25)
+    A, x = stir(AdaptiveGraph(6, 25, True, 0)), 10 * torch.randn(2, 6, 7, 25)
     nn.init.zeros_(A.bias)  # the only term that does not scale with x
     torch.testing.assert_close(A(100 * x, None), A(x, None), rtol=1e-4, atol=1e-4)
 
@@ -135,13 +135,13 @@ def test_temporal_context_takes_no_larger_part_of_the_gradient_than_the_rest():
     torch.manual_seed(0)
     model, x = small("B1").train(), 5 * torch.randn(16, 1, 8, 25, 3)
     F.cross_entropy(model(x), torch.arange(16) % 5).backward()
-    own = sum(p.grad.square().sum() for n, p in model.named_parameters() if ".sample." in n)
-    rest = sum(p.grad.square().sum() for n, p in model.named_parameters() if ".sample." not in n)
+    own = sum(p.grad.square().sum() for n, p in model.named_parameters() if ".adaptive." in n)
+    rest = sum(p.grad.square().sum() for n, p in model.named_parameters() if ".adaptive." not in n)
     assert 0 < own < rest
 
 
 def test_prototypes_mix_the_bank_by_a_softmax_of_the_pooled_features():
-    A, x, bank = stir(SampleAdjacency(6, 25, False, 15)), torch.randn(2, 6, 7, 25), torch.randn(15, 25, 25)
+    A, x, bank = stir(AdaptiveGraph(6, 25, False, 15)), torch.randn(2, 6, 7, 25), torch.randn(15, 25, 25)
     w = F.softmax(x.mean((2, 3)) @ A.choose.weight.T, 1)
     torch.testing.assert_close(A(x, bank), sum(w[:, k, None, None] * bank[k] for k in range(15)))
 
@@ -160,9 +160,9 @@ def test_spatial_gcn_sums_over_subsets_of_the_normalised_graph(directed):
 
 
 def test_grouped_gcn_aggregates_each_channel_group_with_its_own_graph():
-    gcn = stir(CrossTemporalPrototypeGCN(6, 8, NTU, SampleAdjacency(6, 25, True, 15)))
+    gcn = stir(CrossTemporalPrototypeGCN(6, 8, NTU, AdaptiveGraph(6, 25, True, 15)))
     x, bank = torch.randn(2, 6, 3, 25), torch.randn(15, 25, 25)
-    y, A = gcn.conv(x), gcn.sample(x, bank)
+    y, A = gcn.conv(x), gcn.adaptive(x, bank)
     out = [torch.einsum("nctu,nvu->nctv", y[:, 2 * g:2 * g + 2], gcn.A + gcn.learned[g] + A) for g in range(4)]
     torch.testing.assert_close(gcn(x, bank), torch.cat(out, 1), rtol=1e-4, atol=1e-4)
 
@@ -223,8 +223,8 @@ def test_budgets_hold_at_60_classes():
 
 
 # row: parts of the names of the parameters that it adds to B0
-SWITCH = {"B1": "sample.", "B2": "sample.choose|bank", "B3": "rest.0.", "B4": "rest.2.", "B5": "rest.3.",
-          "B6": "head.linear."}
+SWITCH = {"B1": "adaptive.", "B2": "adaptive.choose|bank", "B3": "rest.0.", "B4": "rest.2.", "B5": "rest.3.",
+          "B6": "head.classifier."}
 
 
 @pytest.mark.parametrize("row", SWITCH)
@@ -232,11 +232,11 @@ def test_each_row_adds_the_parameters_of_its_piece_to_the_baseline_and_no_others
     names = {k: {n: p.shape for n, p in small(k).named_parameters()} for k in ("B0", row)}
     added = {n for n in names[row] if names["B0"].get(n) != names[row][n]}
     assert added and all(any(piece in n for piece in SWITCH[row].split("|")) for n in added)
-    assert {n for n in names["B0"] if n not in names[row]} <= {"head.linear.weight", "head.linear.bias"}
+    assert {n for n in names["B0"] if n not in names[row]} <= {"head.classifier.weight", "head.classifier.bias"}
 
 
 # row: parts of the names of the parameters that it takes from B7
-REMOVED = {"B8": "rest.0.", "B9": "bank|sample.choose", "B10": "rest.3.", "B11": "rest.2."}
+REMOVED = {"B8": "rest.0.", "B9": "bank|adaptive.choose", "B10": "rest.3.", "B11": "rest.2."}
 
 
 @pytest.mark.parametrize("row", REMOVED)

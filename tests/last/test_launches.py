@@ -5,7 +5,7 @@ import torch
 from phases.training.clip_store import ClipStore
 from phases.training.view import ClipView, View
 from tests.helpers.clip_stores import write_store
-from tests.tools.bench_against import Launches, plain_step
+from tests.tools.bench_steps import Launches, plain_step
 
 MOST = {"lite_nano": (206, 263), "lite_small": (299, 388), "last_e": (761, 897), "B0": (525, 615), "base": (1865, 2530)}
 

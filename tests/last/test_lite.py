@@ -337,7 +337,7 @@ def test_head_mixes_mean_and_maximum_averages_present_bodies_and_classifies(trai
     mean, var = n.running_mean.clone(), n.running_var.clone()
     if training:
         mean, var = pooled.mean(0), pooled.var(0, correction=0)
-    want = head.linear((pooled - mean) / (var + n.eps).sqrt() * n.weight + n.bias)
+    want = head.classifier((pooled - mean) / (var + n.eps).sqrt() * n.weight + n.bias)
     got = head(torch.stack([head.pool(x[:, m]) for m in range(2)], 1), present)
     assert torch.allclose(got, want, atol=1e-5)
 

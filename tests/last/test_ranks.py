@@ -22,7 +22,7 @@ from phases.training.clip_store import ClipStore
 from phases.training.processes import start_processes
 from phases.training.recipe import load_config
 from phases.training.view import Batches, ClipView
-from tests.helpers.clip_stores import ROOT, write_store
+from tests.helpers.clip_stores import ROOT, latest, write_store
 
 ARGV = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=9",
         "train.warmup_epochs=1", "train.lr=0.02", "view.frames=8", "model.dropout=0", "train.accumulate=2"]
@@ -70,7 +70,7 @@ def folder(tmp_path_factory) -> Path:
 def one_process(folder: Path, recipe: str, argv: list[str], monkeypatch) -> tuple[Path, Path]:
     """The run of a single process; returns its folder, and the one of the same run by two."""
     monkeypatch.chdir(folder)
-    assert p1_train.main([*ARGV, f"recipe={recipe}", *argv, "out=one"]) == 0
+    assert p1_train.main(latest(*ARGV, f"recipe={recipe}", *argv, "out=one")) == 0
     return tuple(folder / side / recipe / "tiny-xsub" / "seed0" for side in ("one", "two"))
 
 
@@ -103,7 +103,7 @@ def assert_same(one: Path, two: Path, done: subprocess.CompletedProcess) -> None
 def test_two_processes_of_torchrun_are_one_with_the_same_batches(folder, monkeypatch):
     argv = ["model.width=8", "model.drop_path=0", "model.bottleneck=false", "train.epochs=1", "train.lr=0.002"]
     one, two = one_process(folder, "base", argv, monkeypatch)
-    python, *script = command(*ARGV, "recipe=base", *argv, "out=two")
+    python, *script = command(*latest(*ARGV, "recipe=base", *argv, "out=two"))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run([python, *launcher, *script], capture_output=True, text=True, env=ONE_THREAD)
     assert_same(one, two, done)
@@ -112,7 +112,7 @@ def test_two_processes_of_torchrun_are_one_with_the_same_batches(folder, monkeyp
 def test_two_processes_of_which_one_was_killed_go_on_and_are_one_with_the_same_batches(folder, monkeypatch):
     argv = ["view.bodies=2", "train.batch=8", "train.average=swa", "train.epochs=6"]
     one, two = one_process(folder, "lite_nano", argv, monkeypatch)
-    argv = [*ARGV, "recipe=lite_nano", *argv, "train.save_seconds=0", "out=two"]
+    argv = latest(*ARGV, "recipe=lite_nano", *argv, "train.save_seconds=0", "out=two")
     process = subprocess.Popen(command(*argv, "gpus=2"), cwd=folder, env=ONE_THREAD, text=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
@@ -134,9 +134,9 @@ def test_two_processes_of_which_one_was_killed_go_on_and_are_one_with_the_same_b
 def test_two_processes_pretrain_and_distil_as_one(folder, phase, argv, monkeypatch, tmp_path):
     """Clips have one or two bodies. One process has no clip in the last batch of each epoch."""
     monkeypatch.chdir(folder)
-    p1_train.main([*ARGV, "recipe=lite_small", "view.bodies=2", "train.epochs=1", "out=phases"])
+    p1_train.main(latest(*ARGV, "recipe=lite_small", "view.bodies=2", "train.epochs=1", "out=phases"))
     here = folder / "phases" / argv[0].removeprefix("recipe=") / "tiny-xsub" / "seed0"
-    argv = [*ARGV, *argv, "view.bodies=2", "train.batch=8", "train.epochs=2", "train.average=swa", "out=phases"]
+    argv = latest(*ARGV, *argv, "view.bodies=2", "train.batch=8", "train.epochs=2", "train.average=swa", "out=phases")
     assert phase.main(argv) == 0
     one = here.rename(here.with_name("one"))
     assert forked(phase.main, argv, tmp_path / "store") == [0, 0]
@@ -195,7 +195,7 @@ def test_the_rows_of_all_processes_make_up_the_batch(monkeypatch, ranks):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", str(ranks))
         own = x[rank::ranks]
-        part, rows = last.of_all_processes(own if len(own) else x[:1], {"clips": 4})
+        part, rows = last.gather_batch(own if len(own) else x[:1], {"clips": 4})
         assert torch.equal(x[rows], own if len(own) else x[:1])
         parts.append(part)
     assert torch.equal(sum(parts), x)

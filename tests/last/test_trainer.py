@@ -23,22 +23,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import last
-from last import (
-    TemporalConv,
-    Train,
-    accuracy,
-    causal,
-    fit,
-    load_checkpoint,
-    lr_at,
-    make_optimizer,
-    predict,
-    refresh_batchnorm,
-)
+from last import TemporalConv, Train, causal, fit, load_checkpoint, lr_at, make_optimizer, predict, refresh_batchnorm
 from phases import p1_train
 from phases.common.files import ROOT, atomic, write_json
 from phases.common.recipes import differences
 from phases.common.settings_cli import cli
+from phases.training.evaluation import accuracy
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
 from skeletons import SKELETONS
@@ -182,7 +172,7 @@ def test_weight_decay_falls_on_kernels_and_linear_weights_alone(optimizer, row):
 def test_accumulating_four_batches_equals_one_batch_of_four_times_the_size(clips, optimizer, tmp_path):
     done = {}
     for size, accumulate in ((16, 1), (4, 4)):
-        cfg = quick(optimizer=optimizer, accumulate=accumulate, clip=0.05)
+        cfg = quick(optimizer=optimizer, accumulate=accumulate, grad_clip=0.05)
         model, data = Toy(norm=False, dropout=0).double(), Clips(clips, size, dtype=torch.float64)
         done[size] = weights(fit(model, data, loss_fn, cfg, tmp_path / str(size), RECIPE)), log(tmp_path / str(size))
     (whole, whole_log), (parts, parts_log) = done[16], done[4]
@@ -202,7 +192,7 @@ def test_the_gradient_is_clipped_by_its_true_norm_whatever_the_loss_scale(amp, c
     norm = math.sqrt(sum(p.grad.square().sum().item() for p in model.parameters()))
     assert norm > 0.05  # above 0.02, so that clipping has an effect
     start = {k: v.clone() for k, v in model.named_parameters()}
-    cfg = quick(epochs=1, warmup_epochs=0, lr=0.1, weight_decay=0.0, clip=clip, amp=amp)
+    cfg = quick(epochs=1, warmup_epochs=0, lr=0.1, weight_decay=0.0, grad_clip=clip, amp=amp)
     fit(model, data, loss_fn, cfg, tmp_path, RECIPE)
     moved = math.sqrt(sum((p - start[k]).square().sum().item() for k, p in model.named_parameters()))
     want = 0.1 * 1.9 * (clip or norm)  # Nesterov's first step: lr (1 + momentum) g
@@ -426,7 +416,8 @@ def test_a_run_continued_on_another_device_has_the_optimiser_that_suits_this_one
     for group in saved:
         group.update(fused=True, foreach=True)  # as a GPU may have left it
     torch.save(state, tmp_path / "last.pt")
-    run = last.Training(Toy(), loss_fn, cfg, tmp_path, RECIPE, 0, 3, {})
+    run = last.Training(Toy(), loss_fn, cfg, tmp_path, 0, 3, RECIPE)
+    run.restore()
     assert [(group["fused"], group["foreach"]) for group in run.optimizer.param_groups] == want
     assert run.optimizer.state, "the moments are those of the run"
 

@@ -18,10 +18,12 @@ import torch
 
 from last import load_checkpoint
 from phases import ablation, p1_train
+from phases.common.command import parse, parse_known
 from phases.common.files import ROOT
 from phases.training import jobs
 from phases.training.recipe import Config, load_config
-from tests.helpers.clip_stores import write_store
+from tests.helpers.clip_stores import latest, write_store
+from tests.helpers.programs import call
 
 OVER = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "model.variant=nano", "train.batch=12",
         "train.epochs=60", "train.warmup_epochs=1", "train.lr=0.02"]
@@ -36,9 +38,9 @@ def epochs(row: str) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def call(argv: list[str]) -> tuple[int, str]:
+def answer(argv: list[str]) -> tuple[int, str]:
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        return ablation.main(argv), out.getvalue()
+        return call(ablation, *argv), out.getvalue()
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -68,6 +70,8 @@ def told(tmp_path_factory):
         command, out = [sys.executable, "-m", "phases.ablation", *argv, "jobs=2"], []
         # a test run in the background ignores SIGINT, and its children would inherit that
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        # the first call: L0 is killed, L1 takes a step more, Ctrl-C
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as p:
             while p.poll() is None and not (folder("L0") / "last.pt").exists():
                 time.sleep(0.02)
@@ -82,14 +86,16 @@ def told(tmp_path_factory):
             out.append(p.stdout.read())
         signal.signal(signal.SIGINT, before)
         calls = [(code, "".join(out))]
+
+        # the second and the third
         cut, log = (folder("L0") / "metrics.jsonl").read_text(), (folder("L1") / "log.txt").read_text()
         last = folder("L0") / "last.pt"
         whole = last.read_bytes()
         last.write_bytes(b"torn")
-        calls.append(call([*argv, "jobs=2"]))
+        calls.append(answer([*argv, "jobs=2"]))
         assert (folder("L0") / "metrics.jsonl").read_text() == cut, "a run that was refused has written nothing"
         last.write_bytes(whole)
-        calls.append(call(argv))
+        calls.append(answer(argv))
         yield SimpleNamespace(calls=calls, cut=cut, log=log, argv=argv)
 
 
@@ -98,7 +104,7 @@ def test_a_killed_member_stops_no_other_and_is_named(told):
     assert "[1/2] L0 seed0: killed by SIGKILL" in out and "top-1" not in out  # L1 took a step after that
 
 
-def test_an_interrupt_ends_all_members_and_the_exit_code_is_130(told):
+def test_an_interrupt_ends_all_members_with_exit_code_130(told):
     assert told.calls[0][0] == 130 and told.log.splitlines()[-1].startswith("interrupted")
 
 
@@ -115,7 +121,7 @@ def test_sigterm_and_sighup_of_the_program_are_an_interrupt_too(monkeypatch, tmp
             signal.signal(number, handler)
 
 
-def test_a_failing_row_stops_no_other_and_is_named_with_its_last_line(told):
+def test_a_failing_row_stops_no_other_and_is_named(told):
     code, out = told.calls[1]
     assert code == 1 and out.splitlines()[-1] == "1 done, 0 skipped, 1 failed"
     failed = [line for line in out.splitlines() if line.startswith("failed")]
@@ -141,57 +147,69 @@ def test_what_is_done_is_skipped_and_what_failed_is_run_again(told):
     assert f"top-1 {json.loads((folder('L0') / 'result.json').read_text())['top1']:.1f}" in out
 
 
-def test_rows_that_were_killed_and_interrupted_have_the_weights_of_uninterrupted_ones(told):
+def test_rows_that_were_cut_have_the_weights_of_uncut_ones(told):
     for row in ("L0", "L1"):
         assert same(folder(row), Path("whole") / folder(row).relative_to("runs"))
 
 
 def test_a_dry_run_says_everything_and_does_nothing(told, capsys):
     before = sorted(Path("runs").rglob("*"))
-    assert ablation.main([*told.argv, "dry=true", "train.epochs=3"]) == 0
+    assert call(ablation, *latest(*told.argv, "dry=true", "train.epochs=3")) == 0
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 2
-    assert "p1_train recipe=L1 data.name=tiny" in out[1] and out[1].endswith("train.epochs=3 seed=0")
+    assert "p1_train recipe=L1 data.name=tiny" in out[1] and "train.epochs=3" in out[1] and out[1].endswith("seed=0")
     assert ": done" not in "".join(out)  # the results there are of another recipe
     assert sorted(Path("runs").rglob("*")) == before
 
 
 # --- the command line ---
 
+def rows_of(text: str) -> list[str]:
+    return ablation.named_rows(parse(ablation.Options, [f"rows={text}"]).rows)
+
+
 def test_rows_are_groups_or_names_each_once_in_order():
-    given = ablation.parse(["rows=L5,P,P1", "train.epochs=1", "seeds=2,0,2", "data=nw_ucla", "jobs=3"])
-    assert given.rows[:4] == ["L5", "P0", "P1", "P2"] and len(set(given.rows)) == len(given.rows)
-    assert given.seeds == ["2", "0"] and given.passed == ["train.epochs=1", "data=nw_ucla"]
-    assert given.jobs == 3 and not given.dry
-    assert ablation.parse(["rows=lite_nano,L0,B0_narrow"]).rows == ["lite_nano", "L0", "B0_narrow"], "any recipe"
-    every = ablation.parse(["rows=all"]).rows
-    assert set(ablation.parse(["rows=L"]).rows) < set(every)
+    rows = rows_of("L5,P,P1")
+    assert rows[:4] == ["L5", "P0", "P1", "P2"] and len(set(rows)) == len(rows)
+    assert rows_of("lite_nano,L0,B0_narrow") == ["lite_nano", "L0", "B0_narrow"], "any recipe"
+    every = rows_of("all")
+    assert set(rows_of("L")) < set(every)
     assert every.index("L2") < every.index("L9") < every.index("P0")
     assert all((ROOT / "recipes" / f"{row}.toml").exists() for row in every)
 
 
+def test_words_that_are_no_options_go_to_every_run_and_seeds_once():
+    options, words = parse_known(ablation.Options, ["rows=L0", "train.epochs=1", "seeds=2,0,2", "data=nw_ucla", "jobs=3"])
+    assert words == ["train.epochs=1", "data=nw_ucla"] and options.jobs == 3 and not options.dry
+    runs, failed = ablation.planned_runs(options, words)
+    assert [run.args for run in runs] == [["recipe=L0", *words, f"seed={seed}"] for seed in (2, 0)] and not failed
+    single, _ = ablation.planned_runs(parse(ablation.Options, ["rows=L0", "seed=4"]), [])
+    assert [run.name for run in single] == ["L0 seed4"]
+
+
 def test_the_second_seed_begins_when_every_row_has_the_first(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert ablation.main(["rows=L0,P3", "seeds=4,7", "dry=true"]) == 0
+    assert call(ablation, "rows=L0,P3", "seeds=4,7", "dry=true") == 0
     assert [line.split()[1:3] for line in capsys.readouterr().out.splitlines()] == [
         ["L0", "seed4:"], ["P3", "seed4:"], ["L0", "seed7:"], ["P3", "seed7:"]]
 
 
 @pytest.mark.parametrize("argv, words", [
-    (["rows=L55"], "did you mean 'L5'?"), ([], "no such row"), (["rows=L0", "seeds=a"], "must be integers"),
+    (["rows=L55"], "did you mean 'L5'?"), ([], "no rows: give rows="), (["rows=,"], "no rows: give rows="),
+    (["rows=L0", "seeds=a"], "a list of integers"),
     (["rows=L0", "seed=1", "seeds=2"], "one of them"),
     (["rows=L", "train.epoch=3"], "did you mean 'epochs'?"),
-    (["rows=L0", "jobs=0"], "at least 1"), (["rows=L0", "jobs=two"], "at least 1"),
+    (["rows=L0", "jobs=0"], "jobs = 0: must lie in 1 to"), (["rows=L0", "jobs=two"], "an integer"),
     (["rows=L0", "dry=yes"], "true or false"), (["rows=L0", "recipe=L1"], "rows="),
     (["rows=L0", "data=nw_ulca"], "did you mean 'nw_ucla'?"), (["L0"], "key=value")])
 def test_bad_input_is_one_line_and_nothing_is_written(argv, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError) as e:
-        ablation.main(argv)
+        call(ablation, *argv)
     assert words in str(e.value) and "\n" not in str(e.value) and list(tmp_path.iterdir()) == []
 
 
-def test_a_recipe_with_a_teacher_goes_to_phase_2_and_others_to_phase_1():
+def test_the_phase_of_a_recipe_is_read_from_its_fields():
     for argv, name in ((["recipe=L5"], "p1_train"), (["recipe=L11"], "p2_distill"),
                        (["recipe=L5", "distil.teacher=runs/base"], "p2_distill"),
                        (["recipe=maskclr_nano"], "p3_maskclr")):
@@ -207,7 +225,7 @@ def test_an_unreadable_or_other_recipe_is_not_done(tmp_path):
     assert not jobs.is_done(cfg)
 
 
-def test_a_run_whose_weights_are_gone_is_not_done_and_an_average_has_none(tmp_path):
+def test_a_run_without_its_weights_is_not_done(tmp_path):
     for cfg, done in ((Config(recipe="L0", out=str(tmp_path)), False),
                       (Config(recipe="base", streams="all", out=str(tmp_path)), True)):
         cfg.run.mkdir(parents=True)
@@ -225,7 +243,10 @@ class Recorded(jobs.Job):
     events: list[str] = []
 
     def __init__(self, run, threads, gpu):
-        self.run, self.gpu, self.started, self.told, self.turns = run, gpu, time.monotonic(), time.monotonic(), 0
+        self.run = run
+        self.gpu = gpu
+        self.started = self.told = time.monotonic()
+        self.turns = 0
         self.events.append(f"+{run.name}")
         self.child = SimpleNamespace(poll=self.poll)
 
@@ -251,34 +272,34 @@ def events(monkeypatch, tmp_path):
 
 
 def test_at_most_jobs_runs_are_under_way(events):
-    assert ablation.main(["rows=L0,L1,L2,L3,L4", "jobs=2"]) == 0
+    assert call(ablation, "rows=L0,L1,L2,L3,L4", "jobs=2") == 0
     under_way = list(itertools.accumulate(1 if event[0] == "+" else -1 for event in events))
     assert max(under_way) == 2 and under_way[-1] == 0 and len(events) == 10
 
 
-def test_a_student_waits_for_its_teachers_and_an_average_for_its_streams(events):
-    assert ablation.main(["rows=L10,last_e", "jobs=8"]) == 0
+def test_a_student_waits_for_teachers_an_average_for_streams(events):
+    assert call(ablation, "rows=L10,last_e", "jobs=8") == 0
     assert events.index("-last_e seed0") < events.index("+L10 seed0")
     events.clear()
-    assert ablation.main(["rows=base", "streams=all", "jobs=8"]) == 0
+    assert call(ablation, "rows=base", "streams=all", "jobs=8") == 0
     assert events[:4] == ["+base seed0", "+base-bone seed0", "+base-velocity seed0", "+base-bone_velocity seed0"]
     assert events.index("+base-all seed0") == 8
 
 
-def test_a_start_is_waited_for_too_and_runs_that_wait_for_each_other_say_what_they_lack(events):
-    assert ablation.main(["rows=L0,lite_nano", "init=lite_nano", "jobs=4"]) == 0
+def test_a_run_waits_for_the_run_that_it_starts_from(events):
+    assert call(ablation, "rows=L0,lite_nano", "init=lite_nano", "jobs=4") == 0
     assert events.index("-lite_nano seed0") < events.index("+L0 seed0")
     events.clear()
-    assert ablation.main(["rows=L0,lite_nano", "init=runs/lite_nano/ntu60-xsub/seed0/final.pt", "jobs=4"]) == 0
+    assert call(ablation, "rows=L0,lite_nano", "init=runs/lite_nano/ntu60-xsub/seed0/final.pt", "jobs=4") == 0
     assert events.index("-lite_nano seed0") < events.index("+L0 seed0")
 
 
-def test_pretraining_waits_for_the_runs_of_its_gate_and_force_reaches_it_alone(events, capsys):
-    assert ablation.main(["rows=maskclr_small,lite_small_base,base", "jobs=8"]) == 0
+def test_pretraining_waits_for_the_runs_of_its_gate(events, capsys):
+    assert call(ablation, "rows=maskclr_small,lite_small_base,base", "jobs=8") == 0
     assert events == ["+base seed0", "-base seed0", "+lite_small_base seed0", "-lite_small_base seed0",
                       "+maskclr_small seed0", "-maskclr_small seed0"]
     capsys.readouterr()
-    assert ablation.main(["rows=maskclr_small,L0", "force=true", "dry=true"]) == 0
+    assert call(ablation, "rows=maskclr_small,L0", "force=true", "dry=true") == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith("p3_maskclr recipe=maskclr_small seed=0 force=true") and "force" not in second
 
@@ -287,7 +308,7 @@ def test_pretraining_waits_for_the_runs_of_its_gate_and_force_reaches_it_alone(e
                                           ('extends = "base"\nstreams = "all"', [])])
 def test_the_streams_of_ones_own_recipe_are_runs_of_that_file(lines, given, events, tmp_path):
     (tmp_path / "mine.toml").write_text(f"# mine\n{lines}\n")
-    runs = ablation.make_runs([f"recipe={tmp_path / 'mine.toml'}", *given])
+    runs = jobs.make_runs([f"recipe={tmp_path / 'mine.toml'}", *given])
     streams = ("", "-bone", "-velocity", "-bone_velocity", "-all")
     assert [run.cfg.run_name for run in runs] == [f"mine{stream}" for stream in streams]
     assert all(run.args[0] == f"recipe={tmp_path / 'mine.toml'}" for run in runs)
@@ -309,15 +330,16 @@ def test_a_run_that_moves_says_epoch_loss_and_time_left(tmp_path, monkeypatch):
 def test_gpus_take_turns(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 2)
-    at, run = [SimpleNamespace(gpu=0)], jobs.Run("L0", ["recipe=L0", "gpus=1"], Config(device="cuda"), [])
+    at = [SimpleNamespace(gpu=0)]
+    run = jobs.Run("L0", ["recipe=L0", "gpus=1"], Config(device="cuda"), [])
     assert [jobs.free_gpu(busy, run) for busy in ([], at, [*at, SimpleNamespace(gpu=1)])] == [0, 1, 0]
-    for args, device in ((["gpus=2"], "cuda"), ([], "cuda:1")):
-        assert jobs.free_gpu([], jobs.Run("L0", args, Config(device=device), [])) is None, "the phase picks its own"
+    for cfg in (Config(device="cuda", gpus=2), Config(device="cuda:1")):
+        assert jobs.free_gpu([], jobs.Run("L0", [], cfg, [])) is None, "the phase picks its own"
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 1)
     assert jobs.free_gpu([], run) is None, "one GPU is shared by all"
 
 
-def test_a_rows_error_is_told_though_a_process_left_behind_writes_to_its_log(tmp_path):
+def test_an_error_is_told_though_another_process_logs_too(tmp_path):
     log = tmp_path / "log.txt"
     log.write_text("older error: of another start\n")
     job = object.__new__(jobs.Job)

@@ -30,8 +30,7 @@ def correct(folder) -> np.ndarray:
         return z["logits"].argmax(1) == z["label"]
 
 
-def test_the_demo_distils_and_its_table_shows_teacher_student_alone_and_student_distilled(
-        tmp_path, monkeypatch, capsys):
+def test_the_demo_shows_what_distillation_gives(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     few_clips = functools.partial(puppet.write_synthetic, subjects=(1, 6), replications=1)
     monkeypatch.setattr(p0_preprocess, "write_synthetic", few_clips)

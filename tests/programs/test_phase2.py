@@ -25,7 +25,7 @@ from phases.training.recipe import Distil, load_config
 from phases.training.teachers import Teacher, load_teachers
 from phases.training.view import Batches, ClipView
 from skeletons import SKELETONS
-from tests.helpers.clip_stores import write_store
+from tests.helpers.clip_stores import latest, write_store
 from tests.last.test_losses import rows
 from tests.last.test_trainer import Cut, cut_after
 
@@ -79,8 +79,10 @@ class Wide(nn.Module):
         super().__init__()
         stages = [nn.Sequential(Conv1x1(a, b), nn.BatchNorm2d(b)) for a, b in zip((3, *widths), widths, strict=False)]
         self.stages = nn.ModuleList(stages)
-        self.conv, self.strides = last.TemporalConv(3, 3, 3), strides
-        self.head, self.seen = last.Head(widths[-1], classes, 0.5), []
+        self.conv = last.TemporalConv(3, 3, 3)
+        self.strides = strides
+        self.head = last.Head(widths[-1], classes, 0.5)
+        self.seen = []
 
     def features(self, bodies):
         self.seen.append((bodies, self.conv.causal, torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
@@ -98,9 +100,10 @@ def batch(B: int = 6, M: int = 1, T: int = 8, classes: int = 3) -> dict:
     return {"joints": torch.randn(B, M, T, 25, 3), "label": torch.arange(B) % classes}
 
 
-def test_several_teachers_give_their_mean_probabilities_and_the_first_its_maps():
+def test_teachers_give_their_mean_and_the_first_its_maps():
     one, two, x = nano(seed=1).eval(), nano(seed=2).eval(), batch()["joints"]
     mean, maps = Teacher([one, two], 2.0)(x)
+
     with torch.no_grad():
         want = ((one(x) / 2).softmax(1) + (two(x) / 2).softmax(1)) / 2
         torch.testing.assert_close(mean, want)
@@ -108,12 +111,13 @@ def test_several_teachers_give_their_mean_probabilities_and_the_first_its_maps()
     assert not mean.is_inference() and mean.sum(1).allclose(torch.ones(6))
 
 
-def test_absent_bodies_cost_the_teacher_no_time_and_change_nothing():
+def test_absent_bodies_cost_the_teacher_no_time():
     wide, x = Wide().eval(), batch(M=2)["joints"]
     x[1, 1], x[4, 1], x[5] = 0, 0, 0  # the first body of a clip always counts
     there = [0, 1, 2, 4, 5, 6, 7, 8, 10]  # of (b m)
     target, maps = Teacher([wide, nano(seed=1)], 4.0)(x)
     assert len(wide.seen[0][0]) == len(there)
+
     all_logits, all_maps = last.classify(wide, x, drop_absent=False)
     others = last.classify(nano(seed=1).eval(), x, drop_absent=False)[0]
     torch.testing.assert_close(target, ((all_logits / 4).softmax(1) + (others / 4).softmax(1)) / 2)
@@ -121,7 +125,7 @@ def test_absent_bodies_cost_the_teacher_no_time_and_change_nothing():
         torch.testing.assert_close(few, every[there])
 
 
-def test_training_changes_no_weight_and_no_buffer_of_the_teacher_and_gives_it_no_gradient(tmp_path):
+def test_training_changes_nothing_of_the_teacher(tmp_path):
     class OneBatch:
         def __len__(self):
             return 1
@@ -136,17 +140,21 @@ def test_training_changes_no_weight_and_no_buffer_of_the_teacher_and_gives_it_no
     student = state(model)
     cfg = last.Train(epochs=2, amp="fp32", warmup_epochs=0)
     last.fit(model, OneBatch(), distil_loss(teacher, Distil()), cfg, tmp_path, {})
+
+    # the teacher is as it was, the student and the projections are not
     assert equal(state(wide), before) and all(p.grad is None and not p.requires_grad for p in wide.parameters())
     assert not any(m.training for m in wide.modules())
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, student[k])}
     projections = {f"projections.{i}.weight" for i in range(3)}
-    assert projections | {"student.head.linear.weight"} <= changed
+    assert projections | {"student.head.classifier.weight"} <= changed
+
+    # how it was called
     for given_bodies, _, grad, inference in wide.seen[1:]:
         assert torch.equal(given_bodies, data["joints"][:, 0]) and inference and not grad
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_teacher_is_causal_when_the_student_is_and_the_recipe_wants_it(shared):
+def test_the_teacher_is_causal_as_student_and_recipe_say(shared):
     wide, data = Wide(), batch()
     teacher = Teacher([wide], 4.0)
     model = make_distilled(nano(), teacher, 0.1, data["joints"][:1]).train()
@@ -170,7 +178,7 @@ def test_all_teachers_are_causal_together_and_under_autocast():
 
 # --- the loss ---
 
-def test_the_loss_is_the_weighted_sum_of_its_parts_and_reaches_every_parameter():
+def test_the_loss_is_the_weighted_sum_of_its_parts():
     data, teacher = batch(), Teacher([Wide()], 4.0)
     model = make_distilled(nano(), teacher, 0.1, data["joints"][:1]).train()
     for p in model.parameters():
@@ -185,10 +193,12 @@ def test_the_loss_is_the_weighted_sum_of_its_parts_and_reaches_every_parameter()
         torch.testing.assert_close(parts["kd"], want[kind])
         torch.testing.assert_close(parts["ce"], F.cross_entropy(logits, label, label_smoothing=0.1))
         assert not torch.isclose(*want.values())
+
+    # every parameter has a gradient; projections do not change the logits
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
     model.eval()
-    assert torch.equal(model(data["joints"]), model.student(data["joints"]))  # projections do not change the logits
+    assert torch.equal(model(data["joints"]), model.student(data["joints"]))
 
 
 @pytest.mark.parametrize("row, widths, want", [
@@ -217,7 +227,7 @@ def test_an_absent_second_body_changes_no_part_of_the_loss():
     assert all(a[k].item() == pytest.approx(b[k].item(), rel=1e-4) for k in a)
 
 
-def test_batch_norm_is_refreshed_through_the_wrapper_without_absent_bodies():
+def test_norms_are_refreshed_without_absent_bodies():
     x, plain = torch.randn(6, 1, 8, 25, 3), nano()
     wrapped = Distilled(nano(), [])
     last.refresh_batchnorm(plain, lambda: [{"joints": x}])
@@ -252,7 +262,7 @@ def teacher_run(store, tmp_path_factory):
     """The folder of a finished run of lite_small. Tests read it and do not change it."""
     with pytest.MonkeyPatch.context() as m:
         m.chdir(tmp_path_factory.mktemp("teacher"))
-        assert p1_train.main(["recipe=lite_small", *QUICK, f"data.store={store}", "train.epochs=1"]) == 0
+        assert p1_train.main(latest("recipe=lite_small", *QUICK, f"data.store={store}", "train.epochs=1")) == 0
         return Path("runs/lite_small/tiny-xsub/seed0").resolve()
 
 
@@ -261,24 +271,28 @@ def phase2(store, teacher_run, tmp_path, monkeypatch):
     """Run phase 2 in an empty folder: phase2(*overrides) -> run folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*argv):
-        given = [f"data.store={store}", f"distil.teacher={teacher_run}", *argv]
-        assert p2_distill.main(["recipe=lite_nano_small", *QUICK, *given]) == 0
-        return load_config(["recipe=lite_nano_small", *QUICK, *argv]).run
+    def run(*words: str) -> Path:
+        argv = latest("recipe=lite_nano_small", *QUICK, f"data.store={store}", f"distil.teacher={teacher_run}", *words)
+        assert p2_distill.main(argv) == 0
+        return load_config(argv).run
     return run
 
 
-def test_the_exported_student_is_a_plain_lite_and_the_projections_are_kept_for_resume_alone(phase2, teacher_run):
+def test_the_final_student_is_a_plain_lite_network(phase2, teacher_run):
     folder = phase2()
     files = {"recipe.json", "metrics.jsonl", "last.pt", "final.pt", "scores.npz", "result.json"}
     assert {p.name for p in folder.iterdir()} == files
     assert weights(folder / "final.pt").keys() == nano().state_dict().keys()
     assert sum("projections" in k for k in weights(folder / "last.pt")) == 3
+
+    # the result is one of phase 1, and more
     result, alone = result_of(folder), result_of(teacher_run)
     assert result.keys() - alone.keys() == {"teacher", "teacher_top1"} and alone.keys() <= result.keys()
     assert result["teacher"] == [str(teacher_run)] and result["teacher_top1"] == alone["top1"]
     assert result["params"] == sum(p.numel() for p in nano().parameters())
     assert result["command"].startswith("just phase2 recipe=lite_nano_small")
+
+    # final.pt gives the scores again
     net, cfg, skeleton, classes = load_run(folder)
     store = ClipStore(cfg.store)
     test = Batches(ClipView(store, cfg.view), store.split("xsub")[1], 8)
@@ -290,18 +304,20 @@ def test_the_exported_student_is_a_plain_lite_and_the_projections_are_kept_for_r
 
 def test_with_the_teachers_word_at_zero_phase_2_is_phase_1(phase2, store):
     folder = phase2("distil.alpha=1", "distil.beta=0", "distil.gamma=0", "train.label_smoothing=0.2")
-    assert p1_train.main(["recipe=lite_nano", *QUICK, f"data.store={store}", "train.label_smoothing=0.2"]) == 0
+    alone = ["recipe=lite_nano", *QUICK, f"data.store={store}", "train.label_smoothing=0.2"]
+    assert p1_train.main(alone) == 0
     assert equal(weights(folder / "final.pt"), weights(Path("runs/lite_nano/tiny-xsub/seed0/final.pt")))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 4, 5])
-def test_a_cut_distillation_continued_equals_an_uninterrupted_one_bit_for_bit(cut, phase2, monkeypatch):
+def test_a_cut_distillation_ends_as_an_uncut_one(cut, phase2, monkeypatch):
     argv = ["train.causal=0.5", "distil.shared_causal=false", "train.average=swa", "train.swa_start=0.5",
             "train.save_seconds=0", "distil.kind=dkd"]
     whole = phase2(*argv, "out=whole")
     with monkeypatch.context() as m, pytest.raises(Cut):
         cut_after(m, cut)
         phase2(*argv, "out=cut")
+
     torch.manual_seed(99)
     again = phase2(*argv, "out=cut")
     a, b = (weights(f / "last.pt") for f in (whole, again))
@@ -322,10 +338,11 @@ def test_teachers_are_named_by_recipe_and_seed(teacher_run, tmp_path, monkeypatc
 def test_a_student_learns_from_its_teachers_word_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     large = f"data.store={write_store(tmp_path / 'large', clips=72, bodies=1)}"
-    argv = [*QUICK, large, "view.frames=16", "train.epochs=8", "train.average=swa"]
+    argv = latest(*QUICK, large, "view.frames=16", "train.epochs=8", "train.average=swa")
     p1_train.main(["recipe=lite_nano", *argv])
     taught = ["distil.teacher=lite_nano", "distil.alpha=0", "distil.beta=1", "distil.tau=1", "seed=1"]
     p2_distill.main(["recipe=lite_nano_small", *argv, *taught])
+
     folder = Path("runs/lite_nano_small/tiny-xsub/seed1")
     lines = log(folder)
     assert lines[-1]["kd"] < 0.5 * lines[0]["kd"] and lines[-1]["mimicry"] < 0.95 * lines[0]["mimicry"]
@@ -334,9 +351,10 @@ def test_a_student_learns_from_its_teachers_word_alone(tmp_path, monkeypatch):
 
 def test_four_streams_of_a_real_base_teach_logits_and_stages(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    argv = [*QUICK, f"data.store={store}", "train.epochs=1", "train.accumulate=1"]
+    argv = latest(*QUICK, f"data.store={store}", "train.epochs=1", "train.accumulate=1")
     p1_train.main(["recipe=base", *argv, "model.width=8", "streams=all"])
     p2_distill.main(["recipe=lite_small_base", *argv, "distil.tau=1"])
+
     folder = Path("runs/lite_small_base/tiny-xsub/seed0")
     result = result_of(folder)
     streams = [f"runs/base{s}/tiny-xsub/seed0" for s in ("", "-bone", "-velocity", "-bone_velocity")]
@@ -347,8 +365,9 @@ def test_four_streams_of_a_real_base_teach_logits_and_stages(store, tmp_path, mo
     assert shapes == {f"projections.{i}.weight": s for i, s in enumerate([(8, 48), (16, 72), (24, 96)])}
 
 
-def test_the_teacher_speaks_at_the_recipes_temperature_and_is_judged_on_test_clips(phase2, monkeypatch):
-    asked, judged = [], []
+def test_the_teacher_has_the_temperature_of_the_recipe(phase2, monkeypatch):
+    asked = []
+    judged = []
 
     def noted_teacher(nets, tau):
         asked.append(tau)
@@ -361,6 +380,7 @@ def test_the_teacher_speaks_at_the_recipes_temperature_and_is_judged_on_test_cli
     monkeypatch.setattr(p2_distill, "Teacher", noted_teacher)
     monkeypatch.setattr(p2_distill, "judge", noted_judge)
     folder = phase2("distil.tau=2.5", "train.epochs=1")
+
     recipe = json.loads((folder / "recipe.json").read_text())
     test_clips = ClipStore(recipe["data"]["store"]).split("xsub")[1]
     assert asked == [2.5] and np.array_equal(np.sort(judged[0]), test_clips)
@@ -377,15 +397,16 @@ def test_the_teacher_speaks_at_the_recipes_temperature_and_is_judged_on_test_cli
     (["init=maskclr_nano"], ["maskclr_nano", "final.pt"]), (["distil.knid=kd"], ["did you mean 'kind'?"]),
     (["distil.kind=ddk"], ["dkd"]),
 ], ids=lambda x: x[0])
-def test_a_teacher_that_does_not_fit_is_one_line_and_nothing_is_written(argv, words, phase2):
+def test_a_teacher_that_does_not_fit_is_one_line(argv, words, phase2):
     line = complaint(phase2, *argv)
     assert all(w in line for w in words), line
 
 
-def test_a_teacher_of_another_skeleton_or_of_other_classes_is_one_line(phase2, tmp_path):
+def test_a_teacher_of_another_body_or_classes_is_one_line(phase2, tmp_path):
     body = write_store(tmp_path / "kinect", "kinect20")
     line = complaint(phase2, f"data.store={body}", "data.skeleton=kinect20")
     assert "'ntu25'" in line and "'kinect20'" in line
+
     other = write_store(tmp_path / "other")
     meta = json.loads((other / "meta.json").read_text())
     (other / "meta.json").write_text(json.dumps({**meta, "classes": ["swing 0", "wave", "swing 2"]}))
@@ -408,7 +429,7 @@ def test_a_teacher_that_saw_what_is_held_out_here_is_one_line(phase2):
     (("ntu120", "xsub"), ("ntu60", "xview"), True), (("ntu60", "xview"), ("ntu120", "xsub"), True),
     (("ntu120", "xsub"), ("ntu60", "xsub"), False), (("ntu60", "xsub"), ("nw_ucla", "xview"), False),
     (("ntu60", "xview"), ("ntu60", "all"), False), (("ntu60", "all"), ("ntu60", "xsub"), True)])
-def test_clips_of_ntu_60_are_clips_of_ntu_120_and_nothing_is_held_out_of_all(theirs, ours, told):
+def test_clips_of_ntu_60_are_clips_of_ntu_120(theirs, ours, told):
     assert set(XSUB60) == set(XSUB120) & set(range(1, 41)), "so xsub of one and of the other hold out the same people"
     recipe = {"data": {"name": theirs[0], "split": theirs[1], "validate": {}}}
     cfg = load_config(["recipe=lite_nano", f"data={ours[0]}", f"data.split={ours[1]}"])
@@ -416,7 +437,7 @@ def test_clips_of_ntu_60_are_clips_of_ntu_120_and_nothing_is_held_out_of_all(the
         check_leakage(recipe, cfg, "a run")
 
 
-def test_a_teacher_of_a_store_that_was_made_anew_since_is_one_line(phase2, store, tmp_path):
+def test_a_teacher_of_a_store_made_anew_since_is_one_line(phase2, store, tmp_path):
     """The split keeps its name, but its test side holds other clips."""
     anew = tmp_path / "anew"
     shutil.copytree(store, anew)
@@ -455,8 +476,9 @@ def test_a_resume_wants_the_very_same_teachers(phase2, teacher_run, tmp_path, mo
         cut_after(m, 1)
         phase2(f"distil.teacher={mine}")
     state = load_checkpoint(mine / "final.pt")
-    state["model"]["head.linear.bias"] += 1
+    state["model"]["head.classifier.bias"] += 1
     torch.save(state, mine / "final.pt")
+
     line = complaint(phase2, f"distil.teacher={mine}")
     assert re.search(r"teachers was \['[\w.-]+/mine/teacher/\w{12}'\], is \['[\w.-]+/mine/teacher/\w{12}'\]", line)
     shutil.copy(teacher_run / "final.pt", mine)

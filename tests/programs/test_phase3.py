@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 import last
 from last import load_checkpoint
 from phases import p1_train, p3_maskclr, probe
-from phases.p3_maskclr import MaskCLR, Pairs, info_nce, pretrain_loss, region_masks, region_table
+from phases.p3_maskclr import TEMPERATURE, MaskCLR, info_nce, pretrain_loss
 from phases.reporting.measured import gather
 from phases.training.clip_store import ClipStore
+from phases.training.masking import Pairs, region_masks, region_table
 from phases.training.networks import build_model
 from phases.training.recipe import Pretrain, load_config
 from phases.training.transfer import init_from
 from phases.training.view import ClipView, plain_batches
 from skeletons import SKELETONS
-from tests.helpers.clip_stores import write_store
+from tests.helpers.clip_stores import latest, write_store
+from tests.helpers.programs import call
 from tests.last.test_trainer import Cut, cut_after
 from tests.programs.test_phase2 import log
 
@@ -31,7 +33,7 @@ QUICK = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", 
 
 def maskclr() -> MaskCLR:
     encoder = build_model(load_config(["recipe=maskclr_nano", "view.frames=8"]), SKELETONS["ntu25"], 3)
-    return MaskCLR(encoder, encoder.head.linear.in_features, 25, projection=16)
+    return MaskCLR(encoder, 25, projection=16)
 
 
 def masks_of(B: int, M: int = 1, seed: int = 3) -> torch.Tensor:
@@ -52,7 +54,7 @@ def squared_errors(rebuilt, x, hidden, recorded_only: bool = False) -> torch.Ten
 # --- what is hidden ---
 
 @given(st.sampled_from(sorted(SKELETONS)), st.floats(0.1, 0.9), st.integers(0, 999))
-def test_masks_cover_the_share_to_a_joint_by_whole_regions_but_one(name, share, seed):
+def test_masks_cover_the_share_by_whole_regions_but_one(name, share, seed):
     skeleton = SKELETONS[name]
     masks = region_masks(region_table(skeleton), share, seed, torch.arange(40))
     assert masks.shape == (40, skeleton.num_joints) and masks.dtype == torch.bool
@@ -92,7 +94,7 @@ def test_no_hidden_value_reaches_the_encoder_by_any_stream(M):
         assert not torch.allclose(model(x, hidden)[0], model(x)[0]), "without a mask everything is seen"
 
 
-def test_the_loss_asks_for_the_hidden_joints_alone_at_the_encoder_s_stride():
+def test_the_loss_asks_for_hidden_joints_at_the_stride():
     model, cfg = maskclr().eval(), Pretrain(contrast=0.0)
     x, hidden = torch.randn(6, 1, 8, 25, 3), masks_of(6)
     assert model.stride == 4
@@ -114,20 +116,20 @@ def test_a_joint_that_was_not_recorded_is_not_asked_for():
     assert metrics["rebuild"].item() == pytest.approx(want, rel=1e-5)
 
 
-def test_the_contrast_is_between_the_two_views_of_a_clip_at_the_recipes_temperature():
+def test_the_contrast_is_between_the_two_views_of_a_clip():
     model, x = maskclr().eval(), torch.randn(8, 1, 8, 25, 3)
     x[4:] = x[:4] + 0.5 * torch.randn(4, 1, 8, 25, 3)
     batch = {"joints": x, "hidden": masks_of(8)}
     with torch.no_grad():
         embedding = model(x, batch["hidden"])[1]
-        loss, metrics = pretrain_loss(Pretrain(temperature=0.3, contrast=0.25), 4)(model, batch)
-    torch.testing.assert_close(metrics["contrast"], info_nce(embedding[:4], embedding[4:], 0.3))
+        loss, metrics = pretrain_loss(Pretrain(contrast=0.25), 4)(model, batch)
+    torch.testing.assert_close(metrics["contrast"], info_nce(embedding[:4], embedding[4:], TEMPERATURE))
     torch.testing.assert_close(loss, metrics["rebuild"] + 0.25 * metrics["contrast"])
     cosine = torch.nn.functional.cosine_similarity(embedding[:4, None], embedding[None, 4:], dim=2)
     assert metrics["found"] == (cosine.argmax(1) == torch.arange(4)).float().mean()
 
 
-def test_a_frame_that_is_not_decoded_and_a_body_that_is_absent_cost_nothing():
+def test_frames_not_decoded_and_absent_bodies_cost_nothing():
     model, cfg = maskclr().eval(), Pretrain()
     x = torch.randn(4, 2, 8, 25, 3)
     x[1::2, 1] = 0
@@ -170,7 +172,7 @@ def masks_by_clip(batches) -> dict[int, torch.Tensor]:
     return masks
 
 
-def test_two_views_of_a_clip_are_its_own_augmentations_and_a_function_of_the_epoch(here):
+def test_two_views_of_a_clip_are_functions_of_the_epoch(here):
     cfg = load_config(["recipe=maskclr_nano", "view.frames=8", "view.bodies=2"])
     view = ClipView(ClipStore(here / "stores" / "tiny"), cfg.view)
     pairs = Pairs(view, np.arange(12), 5, 7, 0.6)
@@ -191,11 +193,11 @@ def test_two_views_of_a_clip_are_its_own_augmentations_and_a_function_of_the_epo
 
 # --- the program ---
 
-def pretrain(folder: Path, monkeypatch, *argv: str) -> Path:
+def pretrain(folder: Path, monkeypatch, *words: str) -> Path:
     """Run phase 3 of maskclr_nano past its gate -> run folder."""
     monkeypatch.chdir(folder)
-    argv = ["recipe=maskclr_nano", *QUICK, *argv]
-    assert p3_maskclr.main([*argv, "force=True"]) == 0
+    argv = latest("recipe=maskclr_nano", *QUICK, *words)
+    assert call(p3_maskclr, *argv, "force=true") == 0
     return load_config(argv).run
 
 
@@ -204,22 +206,25 @@ def test_pretraining_learns_and_hands_over_an_encoder(here, monkeypatch, capsys)
     first, final = log(run)[0], log(run)[-1]
     assert final["rebuild"] < 0.8 * first["rebuild"] and final["contrast"] < first["contrast"]
     state = load_checkpoint(run / "final.pt")["model"]
-    assert not any(k.startswith(("token", "decoder", "projector", "head.linear", "head.norm")) for k in state)
-    monkeypatch.chdir(here)
+    assert not any(k.startswith(("token", "decoder", "projector", "head.classifier", "head.norm")) for k in state)
+
+    # phase 1 starts from it
     argv = ["recipe=lite_nano", *QUICK, f"init={run.resolve()}", "out=started"]
     capsys.readouterr()
     p1_train.main(argv)
     said = capsys.readouterr().err
-    assert f"init: {len(state)} of" in said and "head.linear.weight" in said.split("left as they were:")[1]
+    assert f"init: {len(state)} of" in said and "head.classifier.weight" in said.split("left as they were:")[1]
     fresh = build_model(load_config(argv), SKELETONS["ntu25"], 3)
     init_from(fresh, run, load_config(argv), SKELETONS["ntu25"], ["a", "b", "c"])
     assert all(torch.equal(fresh.state_dict()[k], v) for k, v in state.items())
-    assert p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "train.epochs=12", "train.lr=0.003", "force=true"]) == 0
+
+    # the same command again; the result has losses and no accuracy
+    assert pretrain(here, monkeypatch, "train.epochs=12", "train.lr=0.003") == run
     assert "already done" in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     assert result["command"].startswith("just phase3 recipe=maskclr_nano")
     assert result["rebuild"] == final["rebuild"] and result["device"]
-    assert not gather(here / "runs").get("maskclr_nano--tiny-xsub"), "an encoder has no accuracy to collect"
+    assert not gather(here / "runs").get("maskclr_nano--tiny-xsub"), "there is nothing to collect"
 
 
 def test_the_share_of_the_recipe_is_hidden(here, monkeypatch):
@@ -242,8 +247,10 @@ def test_a_cut_pretraining_ends_as_an_uncut_one(here, monkeypatch, cut, average)
     with monkeypatch.context() as m, pytest.raises(Cut):
         cut_after(m, cut)
         pretrain(here, m, f"out=cut{cut}-{average}", *argv)
+
     torch.manual_seed(99)
     again = pretrain(here, monkeypatch, f"out=cut{cut}-{average}", *argv)
+
     for name in ("last.pt", "final.pt"):
         a, b = (load_checkpoint(here / run / name) for run in (whole, again))
         assert a["model"].keys() == b["model"].keys()
@@ -256,16 +263,19 @@ def test_a_cut_pretraining_ends_as_an_uncut_one(here, monkeypatch, cut, average)
 
 
 @pytest.mark.parametrize("average", ["none", "swa"])
-def test_the_encoder_is_handed_over_with_statistics_of_whole_clips(here, monkeypatch, average):
+def test_the_final_encoder_has_statistics_of_whole_clips(here, monkeypatch, average):
     argv = [f"train.average={average}", "train.batch=64", "view.bodies=2"]
     run = pretrain(here, monkeypatch, f"out=norms-{average}", *argv)
+
+    # those of the first norm, of all training clips at once
     cfg = load_config(["recipe=maskclr_nano", *QUICK, "view.bodies=2"])
     store = ClipStore(cfg.store)
     batch = next(plain_batches(ClipView(store, cfg.view), store.split("xsub")[0], 64)())
     x = batch["joints"].flatten(0, 1)[last.bodies_present(batch["joints"]).flatten() > 0]
     encoder = build_model(cfg, store.skeleton, 3)
     streams = last.derive_streams(x, encoder.parents, last.STREAMS)
-    values, state = streams.flatten(0, 2), load_checkpoint(run / "final.pt")["model"]
+    values = streams.flatten(0, 2)
+    state = load_checkpoint(run / "final.pt")["model"]
     torch.testing.assert_close(state["stem.norm.running_mean"], values.mean(0), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(state["stem.norm.running_var"], values.var(0), rtol=1e-3, atol=1e-5)
 
@@ -275,39 +285,41 @@ def test_the_gate_asks_for_phase_2_and_lets_a_weak_one_through(here, monkeypatch
     argv = ["recipe=maskclr_nano", *QUICK, "out=gate"]
     advice = "has no result yet: run `just phase2 recipe=lite_nano_base` first, or give force=true"
     with pytest.raises(ValueError, match=advice):
-        p3_maskclr.main(argv)
+        call(p3_maskclr, *argv)
+
+    # a strong one
     result = dataclasses.replace(load_config(argv), recipe="lite_nano_base").run / "result.json"
     result.parent.mkdir(parents=True)
     result.write_text('{"top1": 91.5}')
     with pytest.raises(ValueError, match="below 88 %, and .* reached 91.5 %: give force=true"):
-        p3_maskclr.main(argv)
+        call(p3_maskclr, *argv)
     with pytest.raises(ValueError, match="reached 91.5 %"):
-        p3_maskclr.main([*argv, "force=false"])
-    with pytest.raises(ValueError, match="force = 'yes': give true or false"):
-        p3_maskclr.main([*argv, "force=yes"])
+        call(p3_maskclr, *argv, "force=false")
+    with pytest.raises(ValueError, match='force = "yes": must be true or false'):
+        call(p3_maskclr, *argv, "force=yes")
     assert not load_config(argv).run.exists(), "nothing is written before the gate"
+
+    # the mean over seeds decides
     second = result.parents[1] / "seed1" / "result.json"
     second.parent.mkdir()
     second.write_text('{"top1": 86.5}')
-    with pytest.raises(ValueError, match="reached 89.0 %"):  # the mean decides
-        p3_maskclr.main(argv)
+    with pytest.raises(ValueError, match="reached 89.0 %"):
+        call(p3_maskclr, *argv)
     result.write_text('{"top1": 70.0}')
-    assert p3_maskclr.main(argv) == 0
+    assert call(p3_maskclr, *argv) == 0
 
 
-def test_what_cannot_be_pretrained_is_refused(here, monkeypatch):
+@pytest.mark.parametrize("program, words, told", [
+    (p3_maskclr, ["model.name=last_e", "force=true"], "phase 3 pretrains LAST-Lite"),
+    (p3_maskclr, ["pretrain.mask=1.5", "force=true"], "pretrain.mask = 1.5: must lie in"),
+    (p3_maskclr, ["pretrain.mask=0.01", "force=true"], "pretrain.mask = 0.01: hides 0 of 25 joints"),
+    (p3_maskclr, ["pretrain.mask=0.99", "force=true"], "pretrain.mask = 0.99: hides 25 of 25 joints"),
+    (p3_maskclr, ["pretrain.temperature=0.1", "force=true"], "this setting is gone"),
+    (p3_maskclr, ["view.mix=0.5", "force=true"], "view.mix = 0.5: phase 3 compares views of one clip"),
+    (p3_maskclr, ["recipe=lite_nano"], "recipe 'lite_nano' names no recipe of phase 2"),
+    (probe, ["recipe=probe_linear", "gpus=2"], "gpus = 2: a probe is short")])
+def test_what_cannot_be_pretrained_is_refused(program, words, told, here, monkeypatch):
     monkeypatch.chdir(here)
-    with pytest.raises(ValueError, match="phase 3 pretrains LAST-Lite"):
-        p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "model.name=last_e", "force=true"])
-    with pytest.raises(ValueError, match="pretrain.mask = 1.5: must lie in"):
-        p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "pretrain.mask=1.5", "force=true"])
-    for mask, joints in ((0.01, 0), (0.99, 25)):
-        with pytest.raises(ValueError, match=f"pretrain.mask = {mask}: hides {joints} of 25 joints"):
-            p3_maskclr.main(["recipe=maskclr_nano", *QUICK, f"pretrain.mask={mask}", "force=true", "out=refused"])
-    with pytest.raises(ValueError, match="view.mix = 0.5: phase 3 compares views of one clip"):
-        p3_maskclr.main(["recipe=maskclr_nano", *QUICK, "view.mix=0.5", "force=true"])
-    with pytest.raises(ValueError, match="recipe 'lite_nano' names no recipe of phase 2"):
-        p3_maskclr.main(["recipe=lite_nano", *QUICK, "out=refused"])
-    with pytest.raises(ValueError, match="gpus = 2: a probe is short"):
-        probe.main(["recipe=probe_linear", *QUICK, "gpus=2"])
+    with pytest.raises(ValueError, match=told):
+        call(program, *latest("recipe=maskclr_nano", *QUICK, *words, "out=refused"))
     assert not (here / "refused").exists()

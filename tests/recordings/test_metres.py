@@ -73,7 +73,7 @@ def test_a_cameras_coordinates_become_a_kinects():
 
 
 @pytest.mark.parametrize("unit", ["px", "body"])
-def test_without_a_length_the_trunk_is_half_a_metre_whatever_the_scale(unit):
+def test_without_a_length_the_trunk_becomes_half_a_metre(unit):
     x = clip()
     a, b = (in_metres(s * x, Recorded(unit), TRUNK) for s in (1, 250))
     np.testing.assert_allclose(a, b, rtol=1e-4)
@@ -84,7 +84,7 @@ def test_without_a_length_the_trunk_is_half_a_metre_whatever_the_scale(unit):
 @pytest.mark.parametrize("factor, up, words", [
     (1000, "y", ["data.unit=mm"]), (100, "y", ["data.unit=cm"]), (30_000, "y", ["data.unit=px"]),
     (1, "z", ["data.up=z"]), (1, "-y", ["data.up=-y"]), (1000, "-z", ["data.unit=mm", "data.up=-z"])])
-def test_what_contradicts_the_recipe_is_said_with_its_remedy(factor, up, words):
+def test_a_contradiction_to_the_recipe_is_said_with_its_remedy(factor, up, words):
     x = recorded_as(clip(), factor, up)
     said = complaints(trunk_vector(x[0], TRUNK)[None], Recorded())
     assert len(said) == len(words) and all(any(word in line for line in said) for word in words)
@@ -103,7 +103,7 @@ def test_a_wrong_recipe_is_corrected_too():
     assert "data.unit=m" in said[0] and said[0].endswith("data.unit=m") and said[1].endswith("data.up=y")
 
 
-def test_nobody_complains_about_lying_people_or_skeletons_without_a_trunk():
+def test_lying_people_and_unknown_trunks_raise_no_complaint():
     mixed = np.array([[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5], [0, -0.5, 0]])
     assert not complaints(mixed, Recorded()) and not complaints(np.full((3, 3), np.nan), Recorded())
 
@@ -122,7 +122,7 @@ def test_channels_are_told_apart():
 
 # --- gaps ---
 
-def test_short_gaps_are_filled_on_a_line_and_long_ones_and_ends_stay():
+def test_short_gaps_are_filled_and_long_ones_and_ends_stay():
     t = np.arange(20, dtype=np.float32)[:, None, None]
     whole = np.tile(1 + t * np.float32([0.5, -1, 2]), (1, 1, 4, 1)).reshape(1, 20, 4, 3)  # every joint moves on a line
     gaps = whole.copy()
@@ -200,7 +200,7 @@ xsub = { field = "subject", train = [0, 1] }
 
 
 @pytest.mark.parametrize("factor, up, unit", [(1000, "z", "mm"), (1, "-y", "m"), (100, "-z", "cm")])
-def test_copies_recorded_otherwise_give_the_store_of_the_original(stored, factor, up, unit):
+def test_copies_recorded_otherwise_give_the_original_store(stored, factor, up, unit):
     clips = [clip(seed) for seed in range(4)]
     original, said = stored(clips)
     assert "data.u" not in said

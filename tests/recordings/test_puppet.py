@@ -11,18 +11,15 @@ import numpy as np
 import pytest
 
 from phases.common import protocols
-from phases.recordings import puppet, readers
+from phases.recordings import puppet, puppet_body, readers
+from phases.recordings.puppet_moves import SYNTHETIC, SYNTHETIC_ACTIONS
+from tests.helpers.clip_stores import ROOT
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-
-TWO = tuple(a for a, name in enumerate(puppet.SYNTHETIC_ACTIONS) if name in ("shaking hands", "hugging", "pushing"))
-
+TWO = tuple(a for a, name in enumerate(SYNTHETIC_ACTIONS) if name in ("shaking hands", "hugging", "pushing"))
 NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:E-\d\d)?"
-
 BODY_LINE = re.compile(rf"\d+ [01] [01] \d [01] \d [01] {NUMBER} {NUMBER} [0-2]")
-
 JOINT_LINE = re.compile(rf"{NUMBER}(?: {NUMBER}){{10}} [0-2]")
-
 R_SHOULDER, R_ELBOW, R_WRIST, L_SHOULDER, L_ELBOW, L_WRIST = 8, 9, 10, 4, 5, 6
 
 
@@ -76,12 +73,11 @@ def acts() -> list[tuple[str, np.ndarray]]:
     The puppet looks along -z.
     """
     found = []
-    for a, (name, (moves, reply, _)) in enumerate(puppet.SYNTHETIC.items()):
+    for a, (name, (moves, reply, _)) in enumerate(SYNTHETIC.items()):
         for part, what in enumerate((moves, reply) if reply else (moves,)):
             for lefty in (False, True):
                 rng = np.random.default_rng((a, part, lefty))
-                body, manner, _ = puppet._person(0, 5 + part)
-                found.append((name, puppet._act(what, rng, body, manner, 60, 0, lefty)))
+                found.append((name, puppet.act(what, puppet.person(0, 5 + part), 60, 0, lefty, rng)))
     return found
 
 
@@ -103,7 +99,7 @@ def test_some_files_have_crlf_and_some_lf_and_none_has_both(clips):
     assert min(kinds[True], kinds[False]) > 20
 
 
-def test_depth_and_colour_points_are_the_projections_of_the_joints_and_orientations_are_unit_quaternions(walked):
+def test_points_are_projections_and_orientations_quaternions(walked):
     for frames in list(walked.values())[::12]:
         for joints in (j for frame in frames for j in frame.values()):
             x, y, z = joints[:, :3].T
@@ -116,7 +112,7 @@ def test_depth_and_colour_points_are_the_projections_of_the_joints_and_orientati
             assert not norm[ends].any() and np.allclose(norm[~ends], 1, atol=1e-4)
 
 
-def test_people_stand_some_metres_before_the_camera_with_their_heads_up(cleaned):
+def test_people_stand_upright_some_metres_before_the_camera(cleaned):
     for name, joints in cleaned.items():
         seen = joints[joints.any((-1, -2))]
         assert 1.2 < seen[..., 2].min() and seen[..., 2].max() < 5.5, name
@@ -144,9 +140,10 @@ def test_a_second_run_writes_what_is_missing_and_no_more(clips, tmp_path):
     assert kept.read_bytes() != (clips / kept.name).read_bytes()
 
 
-def test_a_killed_run_leaves_no_torn_file_and_is_completed_by_the_next(clips, tmp_path):
-    code = "import sys, puppet; puppet.write_synthetic(sys.argv[1], seed=3, workers=1, subjects=(1, 2, 3, 6))"
-    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(puppet.__file__).parent)
+def test_a_killed_run_leaves_no_torn_file_and_is_continued(clips, tmp_path):
+    code = ("import sys; from phases.recordings import puppet; "
+            "puppet.write_synthetic(sys.argv[1], seed=3, workers=1, subjects=(1, 2, 3, 6))")
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
     end = time.monotonic() + 30
     while len(list(tmp_path.glob("*.skeleton"))) < 20 and run.poll() is None and time.monotonic() < end:
         time.sleep(0.005)
@@ -169,7 +166,7 @@ def test_a_folder_of_other_recordings_is_refused_and_kept(tmp_path):
 
 @pytest.mark.parametrize("wrong", [
     {"seed": -1}, {"replications": 0}, {"subjects": ()}, {"subjects": (0,)}, {"subjects": (1000,)}])
-def test_impossible_wishes_are_refused_before_anything_is_written(tmp_path, wrong):
+def test_impossible_wishes_are_refused_before_any_file(tmp_path, wrong):
     with pytest.raises(ValueError, match="synthetic clips"):
         puppet.write_synthetic(tmp_path / "none", workers=1, **wrong)
     assert not (tmp_path / "none").exists()
@@ -182,17 +179,17 @@ def test_every_action_stands_on_both_sides_of_every_protocol(walked):
         sides = defaultdict(set)
         for f in map(fields, walked):
             sides[f["action"]].add(f[field] in train)
-        assert len(sides) == len(puppet.SYNTHETIC_ACTIONS) >= 12 and all(s == {True, False} for s in sides.values())
+        assert len(sides) == len(SYNTHETIC_ACTIONS) >= 12 and all(s == {True, False} for s in sides.values())
 
 
-def test_two_thirds_of_the_default_subjects_train_and_setups_are_mixed_on_both_sides():
+def test_two_thirds_of_the_subjects_train_and_setups_are_mixed():
     train = [s for s in puppet.SUBJECTS if s in protocols.XSUB60]
     assert len(train) * 3 == len(puppet.SUBJECTS) * 2
     for side in (train, set(puppet.SUBJECTS) - set(train)):
         assert {(1 + s % 6) % 2 for s in side} == {0, 1}
 
 
-def test_two_person_actions_have_two_bodies_that_face_each_other_and_the_others_one(cleaned):
+def test_only_two_person_actions_have_two_bodies_face_to_face(cleaned):
     for name, joints in cleaned.items():
         assert len(joints) == 1 + (fields(name)["action"] - 1 in TWO), name
         if len(joints) == 2:
@@ -215,7 +212,7 @@ def test_a_performance_is_the_same_from_three_cameras(cleaned):
             assert max(abs(spans[0] - s).mean() for s in spans[1:]) < 0.02
 
 
-def test_bodies_are_lost_and_found_strangers_pass_and_furniture_is_taken_for_a_body(walked, cleaned):
+def test_the_cameras_faults_are_lost_bodies_and_false_ones(walked, cleaned):
     empty = [n for n, frames in walked.items() if any(not f for f in frames)]
     brief, wide, renamed = [], [], []
     for name, frames in walked.items():
@@ -230,8 +227,8 @@ def test_bodies_are_lost_and_found_strangers_pass_and_furniture_is_taken_for_a_b
         assert cleaned[name].shape[1] == sum(bool(f) for f in walked[name]) or name in wide + brief
 
 
-def test_bones_keep_their_length_but_for_the_noise_of_the_camera(acts, cleaned):
-    parents = puppet.PARENT
+def test_bones_keep_their_length_but_for_the_cameras_noise(acts, cleaned):
+    parents = puppet_body.PARENT
     for name, J in acts:
         assert np.ptp(np.linalg.norm(J - J[:, parents], axis=-1), axis=0).max() < 1e-9, name
     for name, joints in list(cleaned.items())[::5]:
@@ -258,7 +255,7 @@ def test_knees_bend_forwards_and_never_sideways_or_back(acts):
             assert (np.maximum(forwards, upwards) > 0.3).all(), name
 
 
-def test_elbows_point_down_out_or_back_and_fold_no_further_than_elbows_do(acts):
+def test_elbows_point_down_out_or_back_and_fold_as_elbows_do(acts):
     for name, J in acts:
         up = J[:, 20] - J[:, 1]
         up /= np.linalg.norm(up, axis=1, keepdims=True)
@@ -321,7 +318,7 @@ def test_hands_meet_when_two_people_shake_them(cleaned):
     assert np.median(near) < 0.15
 
 
-def test_unseen_subjects_are_no_matter_of_remembering_coordinates(cleaned):
+def test_remembered_coordinates_do_not_solve_unseen_subjects(cleaned):
     """Nearest neighbour on raw coordinates of 16 frames: above chance (1 in 12), and far from solved."""
     both = [np.concatenate((j[0], j[-1] * (len(j) == 2)), 1) for j in cleaned.values()]
     x = np.stack([j[np.linspace(0, len(j) - 1, 16).round().astype(int)].ravel() for j in both])

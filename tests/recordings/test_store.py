@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from phases import p0_preprocess as p0
-from phases.recordings import readers
+from phases.recordings import ntu_shards, readers
 from phases.training.clip_store import ClipStore
 from tests.helpers.recordings import (
     OWN,
@@ -26,16 +26,29 @@ from tests.helpers.recordings import (
 )
 
 
-def test_the_samples_become_a_store_whose_clips_are_those_that_read_clip_reads(data_folder, tmp_path):
+def interrupt_merging(monkeypatch, *argv: str) -> None:
+    """Run phase 0 until all shards are written."""
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(p0, "merge", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            phase0(*argv)
+
+
+def test_a_store_of_the_samples_has_what_read_clip_reads(data_folder, tmp_path):
     raw = tmp_path / "raw" / "deeper"
     raw.mkdir(parents=True)
     for name in SAMPLES:
         (raw / f"{name}.skeleton").write_bytes(sample(data_folder, name))
+
     assert phase0("recipe=ntu60", f"raw={tmp_path / 'raw'}", f"data.store={tmp_path / 'store'}") == (0, "")
     stored = clips(tmp_path / "store")
     assert {n: len(x) for n, x in stored.items()} == SAMPLES
     for name, joints in stored.items():
         np.testing.assert_array_equal(joints, readers.read_clip(raw / f"{name}.skeleton"))
+
     store = ClipStore(tmp_path / "store")
     assert store.skeleton.name == "ntu25" and len(store.classes) == 60
     assert [len(side) for side in store.split("xsub")] == [4, 3]
@@ -43,42 +56,50 @@ def test_the_samples_become_a_store_whose_clips_are_those_that_read_clip_reads(d
     assert store.clips["label"].tolist() == [int(n[-3:]) - 1 for n in store.clips["name"]]
 
 
-def test_nothing_stored_is_exit_code_2_with_the_first_reason_and_keeps_the_store_before_it(tmp_path):
+def test_nothing_stored_names_a_reason_and_keeps_the_old_store(tmp_path):
     store = tmp_path / "store"
     phase0("recipe=ntu60", f"raw={write_ntu(tmp_path / 'good', names(2))}", f"data.store={store}")
     before = contents(store)
+
+    # a file that cannot be read
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "S001C001P001R001A001.skeleton").write_text("oops")
     code, message = phase0("recipe=ntu60", f"raw={tmp_path / 'bad'}", f"data.store={store}")
-    assert code == 2 and "nothing stored" in message and "S001C001P001R001A001" in message and "line 1" in message
+    assert code == 2 and "S001C001P001R001A001" in message and "line 1" in message
+
+    # no file
     (tmp_path / "empty").mkdir()
     code, message = phase0("recipe=ntu60", f"raw={tmp_path / 'empty'}", f"data.store={store}")
-    assert code == 2 and "no .skeleton file" in message
+    assert code == 2 and "raw" in message
+
     assert contents(store) == before and sorted(p.name for p in tmp_path.iterdir()) == ["bad", "empty", "good", "store"]
 
 
-def test_a_shard_that_a_power_cut_has_damaged_is_deleted_and_the_same_command_goes_on(tmp_path, monkeypatch):
-    raw, store = write_ntu(tmp_path / "raw", names(4)), tmp_path / "store"
-    monkeypatch.setattr(p0, "SHARD", 2)
-    argv = "recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}"
-    with monkeypatch.context() as m:
-        m.setattr(p0, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            phase0(*argv)
+def test_a_shard_that_a_power_cut_damaged_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(ntu_shards, "SHARD", 2)
+    store = tmp_path / "store"
+    argv = "recipe=ntu60", f"raw={write_ntu(tmp_path / 'raw', names(4))}", "data.workers=1", f"data.store={store}"
+    interrupt_merging(monkeypatch, *argv)
+
     for damage in (lambda text: b"", lambda text: text[:len(text) // 2], lambda text: b"\0" * len(text)):
         shard = tmp_path / "store.partial" / "shard-00001.npz"
         shard.write_bytes(damage(shard.read_bytes()) if shard.exists() else b"")
         code, message = phase0(*argv)
-        assert code == 2 and "the same command reads its recordings again" in message and not shard.exists()
+        assert code == 2 and "damaged" in message and not shard.exists()
+
     assert phase0(*argv) == (0, "") and len(clips(store)) == 4
 
 
-def test_everything_is_forced_to_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
-    done, sync, replace = [], os.fsync, os.replace
+def test_all_is_flushed_to_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done = []
+    sync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.readlink(f"/proc/self/fd/{handle}")) or sync(handle))
     monkeypatch.setattr(os, "replace", lambda a, b: done.append((str(a), str(b))) or replace(a, b))
-    raw, store = write_ntu(tmp_path / "raw", names(2)), tmp_path / "store"
+    raw = write_ntu(tmp_path / "raw", names(2))
+    store = tmp_path / "store"
     assert phase0("recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}") == (0, "")
+
+    # a shard, then the files of the store, then their folder, and the folder around it
     shard = next(i for i, event in enumerate(done) if event[1].endswith("shard-00000.npz"))
     assert done[shard - 1] == done[shard][0]
     moved = done.index((f"{store}.partial", str(store)))
@@ -86,21 +107,20 @@ def test_everything_is_forced_to_the_disk_before_it_takes_its_place(tmp_path, mo
     assert done[moved - 1] == f"{store}.partial" and done[moved + 1] == str(tmp_path)
 
 
-def test_shards_of_other_recordings_are_not_gone_on_with(tmp_path, monkeypatch):
-    raw, store = write_ntu(tmp_path / "raw", names(4)), tmp_path / "store"
-    monkeypatch.setattr(p0, "SHARD", 2)
-    with monkeypatch.context() as m:
-        m.setattr(p0, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            phase0("recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}")
+def test_shards_of_other_recordings_are_not_continued(tmp_path, monkeypatch):
+    monkeypatch.setattr(ntu_shards, "SHARD", 2)
+    raw = write_ntu(tmp_path / "raw", names(4))
+    store = tmp_path / "store"
+    interrupt_merging(monkeypatch, "recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}")
     assert len(list((tmp_path / "store.partial").glob("shard-*.npz"))) == 2
+
     changed = raw / f"{names(1)[0]}.skeleton"
     changed.write_bytes(ntu_text(walker(9, seed=5)))
     assert phase0("recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={store}")[0] == 0
     np.testing.assert_array_equal(clips(store)[changed.stem], readers.read_clip(changed))
 
 
-def test_a_run_killed_between_the_two_renames_has_its_old_store_back_at_the_next(tmp_path):
+def test_a_run_killed_between_two_renames_gets_its_store_back(tmp_path):
     store = tmp_path / "store"
     raw = write_ntu(tmp_path / "raw", names(2))
     phase0("recipe=ntu60", f"raw={raw}", f"data.store={store}")
@@ -111,7 +131,9 @@ def test_a_run_killed_between_the_two_renames_has_its_old_store_back_at_the_next
 
 
 def test_a_link_to_a_store_elsewhere_stays_a_link(tmp_path):
-    raw, disk, link = write_ntu(tmp_path / "raw", names(2)), tmp_path / "disk" / "ntu", tmp_path / "store"
+    raw = write_ntu(tmp_path / "raw", names(2))
+    disk = tmp_path / "disk" / "ntu"
+    link = tmp_path / "store"
     disk.mkdir(parents=True)
     link.symlink_to(disk)
     for _ in range(2):
@@ -121,7 +143,7 @@ def test_a_link_to_a_store_elsewhere_stays_a_link(tmp_path):
         assert [p.name for p in disk.parent.iterdir()] == ["ntu"]
 
 
-def test_a_full_disk_is_one_line_and_the_store_before_it_stays_whole(tmp_path):
+def test_a_full_disk_is_one_line_and_keeps_the_old_store(tmp_path):
     store = tmp_path / "store"
     phase0("recipe=ntu60", f"raw={write_ntu(tmp_path / 'small', names(2))}", f"data.store={store}")
     before = contents(store)
@@ -134,10 +156,11 @@ def test_a_full_disk_is_one_line_and_the_store_before_it_stays_whole(tmp_path):
                "data.workers=1"]
     p = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit_file_size, timeout=300)
     assert p.returncode == 2 and "Traceback" not in p.stderr
-    assert re.fullmatch(r"error: .*cannot be written.*", p.stderr.splitlines()[-1]) and contents(store) == before
+    assert re.fullmatch(r"error: .*store.partial cannot be written.*", p.stderr.splitlines()[-1])
+    assert contents(store) == before
 
 
-def test_the_store_is_written_through_a_file_not_a_mapping_that_a_full_disk_would_crash(tmp_path, monkeypatch):
+def test_joints_are_written_to_a_file_not_to_a_memory_map(tmp_path, monkeypatch):
     monkeypatch.setattr(np.lib.format, "open_memmap", lambda *a, **k: pytest.fail("a mapping"))
     raw = write_ntu(tmp_path / "raw", names(2))
     assert phase0("recipe=ntu60", f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 0
@@ -158,11 +181,14 @@ def test_the_quality_report_finds_what_is_wrong_with_clips(tmp_path, capsys):
     arrays["blind"][2:4, 5] = 0
     arrays["footless"] = clip(9)
     arrays["footless"][1:, 15] = 0  # in most frames: a missing joint has no distance
+
+    # the copy is another subject's, and a test clip
     labels = "name,label,subject\n"
     for i, name in enumerate(arrays):
         labels += f"{name},{i % 2},{1 + (name == 'copy')}\n"
     raw = own_folder(tmp_path / "raw", labels, **arrays)
     phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")
+
     q = contents(tmp_path / "store")[2]["quality"]
     assert q["constant"] == ["still"] and q["missing_joints"] == 2
     assert q["copies"] == [["c1", "copy"]] and q["test_clips_in_training"]["xsub"] == 1

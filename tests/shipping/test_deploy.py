@@ -21,6 +21,8 @@ def test_the_deploy_form_is_the_network_in_every_switch(variant, skeleton, T, M,
     model = network(skeleton, f"model.variant={variant}", f"view.frames={T}",
                     f"model.joint_embedding={str(embedding).lower()}", f"model.dct_gate={str(dct).lower()}",
                     f"model.frame_gate={str(gate).lower()}", f"model.shift={'region' if region else 'random'}")
+
+    # the two forms give the same logits
     x = joints(B, M, T, SKELETONS[skeleton].num_joints)
     with torch.no_grad(), causal(model, is_causal):
         want = model(x)
@@ -29,10 +31,12 @@ def test_the_deploy_form_is_the_network_in_every_switch(variant, skeleton, T, M,
 
 @pytest.mark.parametrize("recipe", ["base", "B0", "B11", "last_e"])
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_so_is_that_of_the_teachers(recipe, is_causal):
+def test_the_teachers_deploy_form_is_their_network(recipe, is_causal):
     cfg = load_config([f"recipe={recipe}", "view.frames=9", "model.width=16"])
     model = stirred(build_model(cfg, SKELETONS["kinect20"], 5))
     x = joints(3, 2, 9, 20)
+
+    # the function of the trained network, which stays as it is
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with torch.no_grad(), causal(model, is_causal):
         want = model(x)
@@ -42,7 +46,7 @@ def test_so_is_that_of_the_teachers(recipe, is_causal):
     assert all(torch.equal(v, before[k]) for k, v in after.items()), "the trained network must stay as it is"
 
 
-def test_nothing_is_left_to_normalise_or_to_learn_in_the_deploy_form():
+def test_the_deploy_form_has_no_norm_and_nothing_to_learn():
     module = deploy(network("ntu25", "view.frames=16"))
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
     assert not any(p.requires_grad for p in module.parameters())

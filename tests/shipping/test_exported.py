@@ -9,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phases import info
-from phases.p4_export import description
-from phases.shipping.exported import ExportedModel, named
+from phases.shipping.exported import ExportedModel
+from phases.shipping.onnx_files import description
 from phases.shipping.view_numpy import clip_view
 from phases.training.clip_store import ClipStore
 from phases.training.networks import build_model
@@ -28,13 +27,19 @@ def test_the_view_in_numpy_is_the_view(tmp_path_factory, sampling, T, M, smooth,
     folder = tmp_path_factory.getbasetemp() / "view-store"
     if not folder.exists():
         write_store(folder, clips=12)
+
+    # clips in which some joints are missing
     store = ClipStore(folder)
     lost = np.random.default_rng(T).random(store.frames.shape[:2])[..., None] < missing
     store.frames = np.where(lost, 0, store.frames)
+
+    # the view of the training
     switches = {"heading": heading, "trunk_scale": trunk, "extent": extent}
     cfg = load_config(["recipe=lite_nano", f"view.frames={T}", f"view.sampling={sampling}", f"view.bodies={M}",
                        f"view.smooth={smooth}", *(f"view.{k}={str(v).lower()}" for k, v in switches.items())])
     want = ClipView(store, cfg.view)(torch.arange(12)).numpy()
+
+    # from the metadata of a file
     model = build_model(cfg, store.skeleton, len(store.classes))
     about = description(cfg, store.skeleton, store.classes, model, False)
     for i in range(12):
@@ -44,8 +49,8 @@ def test_the_view_in_numpy_is_the_view(tmp_path_factory, sampling, T, M, smooth,
 
 def metadata(**change) -> dict[str, str]:
     """What an exported file says of itself, with some of it changed."""
-    skeleton, view = SKELETONS["ntu25"], {"frames": 8, "bodies": 1, "sampling": "uniform", "heading": True,
-                                          "trunk_scale": True, "extent": False}
+    skeleton = SKELETONS["ntu25"]
+    view = {"frames": 8, "bodies": 1, "sampling": "uniform", "heading": True, "trunk_scale": True, "extent": False}
     about = {"skeleton": skeleton.to_dict() | {"centre": skeleton.centre, "trunk": skeleton.trunk},
              "classes": ["a", "b"], "view": view, "recorded": {},
              "retarget": retarget_tables(skeleton, [SKELETONS["coco17"]])}
@@ -83,13 +88,3 @@ def test_metadata_that_is_missing_or_no_json_is_one_line():
     for about in ({}, metadata() | {"view": "{"}, metadata() | {"skeleton": "[" * 100_000}):
         with pytest.raises(ValueError, match="model.onnx: its metadata are damaged"):
             understood(about)
-
-
-def test_info_lists_the_joints_and_actions_of_a_file_in_its_own_order(capsys):
-    info.main(["model=utd_mhad"])
-    said, model = capsys.readouterr().out, ExportedModel(named("utd_mhad"))
-    joints = [line[5:21].strip() for line in said.splitlines() if " parent " in line]
-    assert joints == model.skeleton["joints"] and "takes 1 body of utd20, 20 joints, in m with y up" in said
-    assert said.rstrip().endswith(", ".join(model.classes)) and "mediapipe33" in said
-    with pytest.raises(ValueError, match="did you mean 'nw_ucla'"):
-        info.main(["model=nw_ucl"])

@@ -17,89 +17,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from bench import speed_and_memory  # both lie on the path of the other process, whatever code that measures
-from torch.utils._python_dispatch import TorchDispatchMode
+from tests.tools.bench_steps import CASES, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-CASES = {"lite_nano": 16, "lite_small": 16, "last_e": 4, "base": 2, "phase 2": 4}  # and clips a step
+STEPS = ROOT / "tests" / "tools" / "bench_steps.py"
 TURNS = 3
-
-
-class Launches(TorchDispatchMode):
-    """Counts the operations that do something: a view of a tensor and an allocation launch nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.count: Counter = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func._schema.name.split("::")[1]
-        views = [a for a in func._schema.arguments if a.alias_info is not None and not a.alias_info.is_write]
-        if not views and name not in ("_unsafe_view", "empty", "empty_like", "new_empty", "new_empty_strided"):
-            self.count[name] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def step_of(model: torch.nn.Module, loss_fn: Callable, batch: dict) -> Callable[[], None]:
-    """Forward and backward, without the optimiser."""
-    def step() -> None:
-        model.zero_grad(set_to_none=True)
-        loss_fn(model, batch)[0].backward()
-    return step
-
-
-def plain_step(recipe: str, clips: int) -> Callable[[], None]:
-    """A step of a recipe's network on clips of one body."""
-    import last
-    from phases.training.networks import build_model
-    from phases.training.recipe import load_config
-    from skeletons import SKELETONS
-    cfg = load_config([f"recipe={recipe}"])
-    model, loss_fn = build_model(cfg, SKELETONS["ntu25"], 60).train(), last.classification_loss(cfg.train)
-    batch = {"joints": torch.randn(clips, 1, 64, 25, 3), "label": torch.arange(clips)}
-    return step_of(model, loss_fn, batch)
-
-
-def distilling_step(clips: int) -> Callable[[], None]:
-    """A step of LAST-Lite small, taught by one stream of LAST-Base."""
-    from phases.p2_distill import distil_loss, make_distilled
-    from phases.training.networks import build_model
-    from phases.training.recipe import Distil, load_config
-    from phases.training.teachers import Teacher
-    from skeletons import SKELETONS
-    skeleton = SKELETONS["ntu25"]
-    student, net = (build_model(load_config([f"recipe={name}"]), skeleton, 60) for name in ("lite_small", "base"))
-    batch = {"joints": torch.randn(clips, 2, 64, 25, 3), "label": torch.arange(clips)}
-    batch["joints"][torch.arange(clips) % 4 > 0, 1] = 0
-    teacher = Teacher([net], 4.0)
-    model, loss_fn = make_distilled(student, teacher, 0.1, batch["joints"][:1]).train(), distil_loss(teacher, Distil())
-    return step_of(model, loss_fn, batch)
-
-
-def cost(case: str) -> dict:
-    """ms a clip, peak_MB and launches of a step; called in a process that imports the one code or the other."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    step = distilling_step(CASES[case]) if case == "phase 2" else plain_step(case, CASES[case])
-    speed = speed_and_memory(step, CASES[case], 3)
-    with Launches() as launches:
-        step()
-    return {"ms": 1000 / speed["clips_per_cpu_s"], "peak_MB": speed["peak_MB"], "launches": launches.count.total()}
-
-
-def measured(code: Path, case: str) -> dict:
-    path = os.pathsep.join(map(str, (code, code / "phases", ROOT / "tests")))
-    program = f"import bench_against, json; print(json.dumps(bench_against.cost({case!r})))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=code,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path})
-    if done.returncode:
-        raise ValueError(f"{case} at {code}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def unpack(revision: str, folder: Path) -> str:
@@ -109,29 +33,53 @@ def unpack(revision: str, folder: Path) -> str:
                            text=True)
     if named.returncode:
         raise ValueError(f"against={revision}: no such commit here (a shallow clone lacks the older ones)")
+
     files = subprocess.run([*git, "archive", revision], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(files)) as tar:
         tar.extractall(folder, filter="data")
     return named.stdout.strip()
 
 
-def table(revision: str, networks: list[str]) -> list[dict]:
-    """Measure and print. A list of {name, against, clips, before, after, ratio, ratios}; the two sides as of `cost`."""
-    if unknown := [name for name in networks if name not in CASES]:
-        raise ValueError(f"networks={unknown[0]}: one or more of {', '.join(CASES)}")
+def measured(tree: Path, case: str) -> dict:
+    """The `cost` of a case, in a process that finds the code of this tree and, by -P, no other."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-P", str(STEPS), str(tree), case]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tree, env=env)
+    if done.returncode:
+        raise ValueError(f"{case} at {tree}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compared(case: str, tree: Path, name: str) -> dict:
+    """{name, against, clips, before, after, ratio, ratios} of a case; before and after are medians over the turns."""
+    turns = [(measured(tree, case), measured(ROOT, case)) for _ in range(TURNS)]
+    ratios = [before["ms"] / after["ms"] for before, after in turns]
+
+    sides = []
+    for side in zip(*turns, strict=True):
+        sides.append({key: statistics.median(turn[key] for turn in side) for key in side[0]})
+    return {"name": case, "against": name, "clips": CASES[case], "before": sides[0], "after": sides[1],
+            "ratio": statistics.median(ratios), "ratios": ratios}
+
+
+def table(revision: str, networks: Sequence[str] = ()) -> list[dict]:
+    """Measure some of the cases, by default all, and print them: a list of what `compared` gives."""
+    for network in networks:
+        if network not in CASES:
+            raise ValueError(f"networks={network}: one or more of {', '.join(CASES)}")
+
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         name = unpack(revision, Path(folder))
         print(f"| step | clips | ms a clip: {name} | now | times as fast | peak MB: {name} | now | launches: {name} "
               "| now |")
         print("|---" * 9 + "|", flush=True)
-        for case in networks:
-            turns = [(measured(Path(folder), case), measured(ROOT, case)) for _ in range(TURNS)]
-            ratios = [before["ms"] / after["ms"] for before, after in turns]
-            sides = [{key: statistics.median(turn[i][key] for turn in turns) for key in turns[0][i]} for i in (0, 1)]
-            cases.append({"name": case, "against": name, "clips": CASES[case], "before": sides[0], "after": sides[1],
-                          "ratio": statistics.median(ratios), "ratios": ratios})
-            print(f"| {case} | {CASES[case]} | {sides[0]['ms']:.1f} | {sides[1]['ms']:.1f} | {cases[-1]['ratio']:.2f} "
-                  f"| {sides[0]['peak_MB']:.0f} | {sides[1]['peak_MB']:.0f} "
-                  f"| {sides[0]['launches']:,} | {sides[1]['launches']:,} |", flush=True)
+        for network in networks or CASES:
+            case = compared(network, Path(folder), name)
+            before = case["before"]
+            after = case["after"]
+            print(f"| {network} | {case['clips']} | {before['ms']:.1f} | {after['ms']:.1f} | {case['ratio']:.2f} "
+                  f"| {before['peak_MB']:.0f} | {after['peak_MB']:.0f} "
+                  f"| {before['launches']:,} | {after['launches']:,} |", flush=True)
+            cases.append(case)
     return cases

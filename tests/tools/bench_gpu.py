@@ -16,10 +16,9 @@ import json
 import os
 import re
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +27,7 @@ import torch
 
 import last
 from last import Training, classification_loss
-from phases.common.files import write_json
+from phases.common.files import ROOT, write_json
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
 from phases.training.run_folder import commit, device_name
@@ -37,39 +36,28 @@ from skeletons import SKELETONS
 
 NETWORKS = ("lite_nano", "lite_small", "last_e", "base")
 CLIPS, FRAMES, PAIRS = 40_091, 84, 11 / 60  # of NTU-60's xsub; share of clips with two people
-ROOT = Path(__file__).resolve().parents[2]
 DEVICE = torch.device(os.environ.get("LAST_GPU", "cuda"))
-WARM = 25 if DEVICE.type == "cuda" else 1  # steps before any that counts: each new number of bodies is planned for
+REHEARSAL = DEVICE.type != "cuda"
+WARM = 1 if REHEARSAL else 25  # steps before any that counts: cuDNN plans for each new number of bodies
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A training under way
+# ---------------------------------------------------------------------------------------------------------------------
 
 def clips_in_memory(count: int) -> SimpleNamespace:
     """What ClipView reads of a store: random joints, PAIRS of the clips with a second body."""
     rng = np.random.default_rng(0)
+
+    # the rows of each clip's bodies, one after another
     two = rng.random(count) < PAIRS
     bodies = 1 + two
     first = FRAMES * (np.cumsum(bodies) - bodies)
     offset = np.stack([first, np.where(two, first + FRAMES, -1)], 1)
+
     frames = np.resize(rng.standard_normal(1 << 22).astype("float32"), (FRAMES * bodies.sum(), 25, 3))
     clips = {"label": rng.integers(0, 60, count), "length": np.full(count, FRAMES), "offset": offset}
     return SimpleNamespace(path="memory", skeleton=SKELETONS["ntu25"], frames=frames, clips=clips)
-
-
-def wait() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def seconds(f: Callable, calls: int, rounds: int = 3) -> float:
-    """Seconds of a call: the median of `rounds` rounds of `calls` calls."""
-    times = []
-    for _ in range(rounds):
-        wait()
-        start = time.perf_counter()
-        for _ in range(calls):
-            f()
-        wait()
-        times.append((time.perf_counter() - start) / calls)
-    return statistics.median(times)
 
 
 def forever(batches: Batches) -> Iterator[dict]:
@@ -97,26 +85,56 @@ def training(recipe: str, compiled: bool, amp: str, store: SimpleNamespace):
         torch._dynamo.reset()
 
 
-def measure(recipe: str, compiled: bool, amp: str, store: SimpleNamespace, calls: int) -> dict:
+# ---------------------------------------------------------------------------------------------------------------------
+# Measuring
+# ---------------------------------------------------------------------------------------------------------------------
+
+def wait() -> None:
+    if not REHEARSAL:
+        torch.cuda.synchronize()
+
+
+def seconds(f: Callable, calls: int, rounds: int = 3) -> float:
+    """Seconds of a call: the median of `rounds` rounds of `calls` calls."""
+    times = []
+    for _ in range(rounds):
+        wait()
+        start = time.perf_counter()
+        for _ in range(calls):
+            f()
+        wait()
+        times.append((time.perf_counter() - start) / calls)
+    return statistics.median(times)
+
+
+def measure(recipe: str, compiled: bool, amp: str, store: SimpleNamespace) -> dict:
     """A network's training: seconds of a step, clips a second, peak memory, share of the view, an epoch."""
+    calls = 10 if recipe == "base" else 50
+    if REHEARSAL:
+        calls = 1
+
     with training(recipe, compiled, amp, store) as (run, step, look):
-        if DEVICE.type == "cuda":
+        if not REHEARSAL:
             torch.cuda.reset_peak_memory_stats()
             held = torch.cuda.memory_allocated()
+
+        # the first step compiles and plans
         started = time.perf_counter()
         step()
         wait()
         first = time.perf_counter() - started
         for _ in range(WARM):
             step()
-        each, looking = seconds(step, calls), seconds(look, calls)
+
+        each = seconds(step, calls)
+        looking = seconds(look, calls)
         cfg = run.cfg
         clips = cfg.batch * cfg.accumulate
         case = {"recipe": recipe, "compiled": compiled, "dtype": str(run.dtype).removeprefix("torch."),
                 "batch": cfg.batch, "accumulate": cfg.accumulate, "first_step_s": round(first, 2),
                 "step_ms": round(1e3 * each, 3), "clips_per_s": round(clips / each, 1),
                 "view_share": round(looking / each, 3), "epoch_s": round(CLIPS * each / clips, 2)}
-        if DEVICE.type == "cuda":
+        if not REHEARSAL:
             case["peak_MB"] = round((torch.cuda.max_memory_allocated() - held) / 1e6)
     return case
 
@@ -130,64 +148,98 @@ def launches(recipe: str, compiled: bool, amp: str, store: SimpleNamespace) -> i
         with torch.profiler.profile() as profile:
             step()
             wait()
-    wanted = torch.autograd.DeviceType.CUDA if DEVICE.type == "cuda" else torch.autograd.DeviceType.CPU
+
+    wanted = torch.autograd.DeviceType.CPU if REHEARSAL else torch.autograd.DeviceType.CUDA
     return sum(event.device_type == wanted for event in profile.events())
 
 
-def table(networks: list[str], compiled: list[bool], amp: str, out: str | None, command: str) -> Path:
-    """Measure and print; the file is written after each case, so that what was measured is there if time runs out."""
-    rehearsal = DEVICE.type != "cuda"
-    if not rehearsal and not torch.cuda.is_available():
+# ---------------------------------------------------------------------------------------------------------------------
+# The report
+# ---------------------------------------------------------------------------------------------------------------------
+
+def same_case(a: dict, b: dict) -> bool:
+    return all(a[key] == b[key] for key in ("recipe", "compiled", "dtype"))
+
+
+class Report:
+    """The cases of a file, old and new; it is written after each case, so that what was measured is there if time
+    runs out."""
+
+    def __init__(self, path: Path | None, device: str, command: str):
+        self.path = path
+        self.about = {"command": command, "device": device, "torch": torch.__version__, "commit": commit(),
+                      "clips": CLIPS, "frames": FRAMES, "pairs": round(PAIRS, 3)}
+
+        # an old case keeps the command, commit and note that it was measured under
+        old = json.loads(path.read_text()) if path and path.is_file() else {}
+        origin = {key: old.pop(key) for key in ("command", "commit", "note") if key in old}
+        self.cases = [origin | case for case in old.pop("cases", [])]
+        self.others = old
+
+    def add(self, case: dict) -> None:
+        self.cases = [old for old in self.cases if not same_case(old, case)] + [case]
+        self.write()
+
+    def write(self) -> None:
+        if self.path:
+            write_json(self.path, self.others | self.about | {"cases": self.cases})
+
+
+def first_line(e: Exception) -> str:
+    return (str(e).splitlines() or [type(e).__name__])[0][:100]
+
+
+def table(networks: Sequence[str], compiled: list[bool], amp: str, out: str | None, command: str) -> list[str]:
+    """Measure, print and write the networks, by default all; return those that did not run."""
+    if not REHEARSAL and not torch.cuda.is_available():
         raise ValueError("device = 'cuda': no GPU here; LAST_GPU=cpu rehearses the lines")
-    unknown = [name for name in networks if name not in NETWORKS]
-    if unknown:
-        raise ValueError(f"networks = {unknown[0]!r}: known are {', '.join(NETWORKS)}")
-    load_config(["recipe=lite_nano", f"train.amp={amp}"])  # or ValueError
-    store = clips_in_memory(600 if rehearsal else CLIPS)
+    for recipe in networks:
+        if recipe not in NETWORKS:
+            raise ValueError(f"networks = {recipe!r}: known are {', '.join(NETWORKS)}")
+
     name = device_name(DEVICE)
-    path = ROOT / (out or f"results/bench-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json")
-    report = json.loads(path.read_text()) if path.is_file() and out != "" else {}
-    # a case keeps the command, commit and note that it was measured under
-    was = {key: report[key] for key in ("command", "commit", "note") if key in report}
-    cases = [was | case for case in report.get("cases", [])]
+    file = f"results/bench-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json" if out is None else out
+    report = Report(ROOT / file if file else None, name, command)
+    store = clips_in_memory(600 if REHEARSAL else CLIPS)
     print("| network | compiled | dtype | batch | step ms | clips / s | view | NTU-60 epoch, s | peak MB |")
     print("|---" * 9 + "|", flush=True)
-    failed = []
 
-    def keep() -> None:
-        if out != "":
-            kept = {key: value for key, value in report.items() if key not in was}
-            write_json(path, kept | {
-                "command": command, "device": name, "torch": torch.__version__, "commit": commit(), "clips": CLIPS,
-                "frames": FRAMES, "pairs": round(PAIRS, 3), "cases": cases})
+    # all times first, because a step may be slower once torch's profiler has run
+    asked = [(recipe, compile_it, amp, store) for compile_it in compiled for recipe in networks or NETWORKS]
+    cases = {case[:2]: add_case(report, case) for case in asked}
+    failed = [recipe for (recipe, _), case in cases.items() if case is None]
+    for case in asked:
+        if cases[case[:2]] and not add_launches(report, cases[case[:2]], case):
+            failed.append(case[0])
+    return failed
 
-    measured = []
-    for compile_it in compiled:
-        for recipe in networks:
-            row = f"| {recipe} | {'yes' if compile_it else 'no'} "
-            try:
-                case = measure(recipe, compile_it, amp, store, 1 if rehearsal else 10 if recipe == "base" else 50)
-                case |= {"command": command, "commit": commit()}
-            except Exception as e:  # a network that does not run must not cost the others' figures
-                print(f"{row}| failed: {str(e).splitlines()[0][:100]} |", flush=True)
-                failed.append(recipe)
-                continue
-            print(f"{row}| {case['dtype']} | {case['batch']} x {case['accumulate']} | {case['step_ms']:.1f} "
-                  f"| {case['clips_per_s']:.0f} | {100 * case['view_share']:.0f} % | {case['epoch_s']:.1f} "
-                  f"| {case.get('peak_MB', '')} |", flush=True)
-            same = [case[key] for key in ("recipe", "compiled", "dtype")]
-            cases = [c for c in cases if [c[key] for key in ("recipe", "compiled", "dtype")] != same] + [case]
-            measured.append(case)
-            keep()
-    for case in measured:  # last, because a step may be slower once torch's profiler has run
-        try:
-            case["launches"] = launches(case["recipe"], case["compiled"], amp, store)
-        except Exception as e:
-            print(f"{case['recipe']}: launches: {str(e).splitlines()[0][:100]}", flush=True)
-            failed.append(case["recipe"])
-            continue
-        print(f"{case['recipe']}: {case['launches']} launches a step", flush=True)
-        keep()
-    if failed:
-        sys.exit(f"error: {', '.join(failed)} did not run")
-    return path
+
+def add_case(report: Report, asked: tuple) -> dict | None:
+    """Measure a case, print its row and write it; None if its network does not run, which must not cost the others."""
+    recipe, compiled, *_ = asked
+    row = f"| {recipe} | {'yes' if compiled else 'no'} "
+    try:
+        case = measure(*asked)
+    except Exception as e:
+        print(f"{row}| failed: {first_line(e)} |", flush=True)
+        return None
+
+    print(f"{row}| {case['dtype']} | {case['batch']} x {case['accumulate']} | {case['step_ms']:.1f} "
+          f"| {case['clips_per_s']:.0f} | {100 * case['view_share']:.0f} % | {case['epoch_s']:.1f} "
+          f"| {case.get('peak_MB', '')} |", flush=True)
+    case |= {key: report.about[key] for key in ("command", "commit")}
+    report.add(case)
+    return case
+
+
+def add_launches(report: Report, case: dict, asked: tuple) -> bool:
+    """Count the launches of a case that was measured, and write them; whether it ran."""
+    try:
+        case["launches"] = launches(*asked)
+    except Exception as e:
+        print(f"{case['recipe']}: launches: {first_line(e)}", flush=True)
+        return False
+
+    print(f"{case['recipe']}: {case['launches']} launches per step", flush=True)
+    report.write()
+    return True

@@ -15,9 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.helpers.clip_stores import write_store
+from tests.helpers.clip_stores import ROOT, write_store
 
-ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["rows=lite_nano", "data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=4",
          "train.batch=16", "view.frames=32", "view.bodies=1"]
 TURNS = 3
@@ -29,7 +28,8 @@ def seconds(folder: Path, seeds: int, jobs: int) -> float:
         command = [sys.executable, "-m", "phases.ablation", *WORDS, f"data.store={folder / 'store'}",
                    f"seeds={','.join(map(str, range(seeds)))}", f"out={out}", f"jobs={jobs}"]
         start = time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder,
+                       env={**os.environ, "PYTHONPATH": str(ROOT)})
         return time.monotonic() - start
 
 
@@ -39,8 +39,9 @@ def ratios(jobs: int) -> dict:
         folder = Path(name)
         write_store(folder / "store", clips=288, bodies=1)
         turns = [(seconds(folder, jobs, 1), seconds(folder, jobs, jobs)) for _ in range(TURNS)]
+
     of_turns = [beside / alone for alone, beside in turns]
-    alone, beside = (statistics.median(turn[i] for turn in turns) for i in (0, 1))
+    alone, beside = (statistics.median(side) for side in zip(*turns, strict=True))
     print(f"one by one {alone:.1f} s, {jobs} side by side {beside:.1f} s: {statistics.median(of_turns):.2f} of it")
     return {"jobs": jobs, "cores": os.cpu_count(), "one by one": alone, "side by side": beside,
             "ratio": statistics.median(of_turns), "ratios": of_turns}

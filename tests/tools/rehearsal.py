@@ -21,13 +21,25 @@ import time
 from pathlib import Path
 
 import numpy as np
-from torch import device
+import torch
 
-from phases.common.files import write_json
+from phases.common.files import ROOT, write_json
 from phases.common.protocols import PROTOCOLS, WITHIN, sides
+from phases.p0_preprocess import SHARD
 from phases.recordings.ntu import ntu_fields
 from phases.training.run_folder import commit, device_name
-from tests.tools.interruptions import ROOT, descendants
+from tests.tools.forked import descendants
+
+SETS = ("ntu60", "ntu120")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The recordings, and what must come out
+# ---------------------------------------------------------------------------------------------------------------------
+
+def unpacked(path: Path) -> bytes:
+    data = path.read_bytes()
+    return lzma.decompress(data) if path.suffix == ".xz" else data
 
 
 def link_all(raw: Path, recordings: list[Path], names: list[str], folder: Path) -> None:
@@ -36,8 +48,9 @@ def link_all(raw: Path, recordings: list[Path], names: list[str], folder: Path) 
     for path in recordings:
         sample = folder / path.name.removesuffix(".xz")
         if not sample.exists():
-            sample.write_bytes(lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes())
+            sample.write_bytes(unpacked(path))
         samples.append(sample)
+
     for i, name in enumerate(names):
         link = raw / name[:4] / f"{name}.skeleton"
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -47,14 +60,21 @@ def link_all(raw: Path, recordings: list[Path], names: list[str], folder: Path) 
 
 def expected_counts(names: list[str], dataset: str) -> tuple[int, dict]:
     """Clips, and training and test clips by protocol, from the names alone."""
+    within = WITHIN.get(dataset, {})
     fields = [ntu_fields(name) for name in names]
-    kept = [f for f in fields if all(f[k] <= most for k, most in WITHIN.get(dataset, {}).items())]
-    table, counts = {k: np.array([f[k] for f in kept]) for k in kept[0]}, {}
+    kept = [f for f in fields if all(f[key] <= most for key, most in within.items())]
+
+    table = {key: np.array([f[key] for f in kept]) for key in kept[0]}
+    counts = {}
     for name, rule in PROTOCOLS[dataset].items():
         train, test = sides(rule, table)
         counts[name] = {"train": int(train.sum()), "test": int(test.sum())}
     return len(kept), counts
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Phase 0, watched
+# ---------------------------------------------------------------------------------------------------------------------
 
 def resident(pid: int) -> int:
     """Bytes of memory that a process and those it started hold, shared pages counted once for each."""
@@ -68,7 +88,9 @@ def resident(pid: int) -> int:
 def watch(command: list[str], partial: Path, kill_at: int) -> tuple[int, float, int, int]:
     """Exit code, seconds, peak bytes, and shards at the end; killed with its processes at `kill_at` shards, 0: never.
     """
-    began, peak, shards = time.monotonic(), 0, 0
+    began = time.monotonic()
+    peak = 0
+    shards = 0
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while child.poll() is None:
         peak = max(peak, resident(child.pid))
@@ -82,41 +104,55 @@ def watch(command: list[str], partial: Path, kill_at: int) -> tuple[int, float, 
     return child.returncode, time.monotonic() - began, peak, shards
 
 
-def rehearse(given: dict) -> int:
+def rehearse_set(dataset: str, names: list[str], folder: Path) -> dict:
+    """Phase 0 on one of the data sets, killed and run again: what it wrote and whether that is as expected."""
+    clips, counts = expected_counts(names, dataset)
+    store = folder / dataset
+    partial = store.with_name(f"{dataset}.partial")
+    for old in (store, partial):
+        shutil.rmtree(old, ignore_errors=True)
+
+    # a run that is killed, and one that goes on
+    whole = -(-clips // SHARD)
+    command = [sys.executable, "-m", "phases.p0_preprocess", f"recipe={dataset}", f"raw={folder / 'raw'}",
+               f"data.store={store}"]
+    code, first, peak, shards = watch(command, partial, max(1, whole // 3))
+    again, second, other_peak, _ = watch(command, partial, 0)
+
+    meta = json.loads((store / "meta.json").read_text())
+    entry = {"dataset": dataset, "clips": meta["quality"]["clips"], "counts": meta["counts"],
+             "counts of the names": counts, "skipped": len(meta["skipped"]),
+             "killed": {"exit": code, "seconds": round(first, 1), "shards": shards, "of": whole},
+             "resumed": {"exit": again, "seconds": round(second, 1)},
+             "files per second": round(clips / (first + second)), "peak MB": round(max(peak, other_peak) / 1e6),
+             "store MB": round(sum(path.stat().st_size for path in store.iterdir()) / 1e6)}
+    print(json.dumps(entry), flush=True)
+    shutil.rmtree(store)
+
+    # nothing temporary is left
+    good = (code, again, entry["clips"], meta["counts"], entry["skipped"]) == (-9, 0, clips, counts, 0)
+    left = partial.exists() or any(folder.glob(f".{dataset}*"))
+    return entry | {"as expected": good and not left}
+
+
+def rehearse(raw: str, names: str, folder: Path, out: str) -> int:
+    """Both data sets; the report is written after each. 1 if one did not come out as expected."""
     data = Path(os.environ.get("LAST_TEST_DATA") or ROOT.parent / "shared" / "data")
-    recordings = sorted(Path(given["raw"] or data / "ntu-samples").glob("*.skeleton*"))
-    listed, folder = Path(given["names"] or data / "ntu-names.txt.xz"), Path(given["folder"]).resolve()
+    recordings = sorted(Path(raw or data / "ntu-samples").glob("*.skeleton*"))
+    listed = Path(names or data / "ntu-names.txt.xz")
     if not recordings or not listed.is_file():
         raise ValueError(f"no recordings: give raw=FOLDER of .skeleton files and names=FILE, or set LAST_TEST_DATA "
                          f"(looked at {data})")
-    text = listed.read_bytes()
-    names = (lzma.decompress(text) if listed.suffix == ".xz" else text).decode().split()
+
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    link_all(folder / "raw", recordings, names, folder)
-    report, failed = {"command": "just torture ntu=true", "commit": commit(), "device": device_name(device("cpu")),
-                      "cores": os.cpu_count(), "recordings": len(recordings), "data sets": []}, False
-    for dataset in ("ntu60", "ntu120"):
-        clips, counts = expected_counts(names, dataset)
-        store = folder / dataset
-        shutil.rmtree(store, ignore_errors=True)
-        partial, whole = store.with_name(f"{dataset}.partial"), -(-clips // 256)
-        shutil.rmtree(partial, ignore_errors=True)
-        command = [sys.executable, "-m", "phases.p0_preprocess", f"recipe={dataset}",
-                   f"raw={folder / 'raw'}", f"data.store={store}"]
-        code, first, peak, shards = watch(command, partial, whole // 3)
-        again, second, other_peak, _ = watch(command, partial, 0)
-        meta = json.loads((store / "meta.json").read_text())
-        entry = {"dataset": dataset, "clips": meta["quality"]["clips"], "counts": meta["counts"],
-                 "counts of the names": counts, "skipped": len(meta["skipped"]),
-                 "killed": {"exit": code, "seconds": round(first, 1), "shards": shards, "of": whole},
-                 "resumed": {"exit": again, "seconds": round(second, 1)},
-                 "files per second": round(clips / (first + second)), "peak MB": round(max(peak, other_peak) / 1e6),
-                 "store MB": round(sum(p.stat().st_size for p in store.iterdir()) / 1e6)}
-        good = (code, again, entry["clips"], meta["counts"], entry["skipped"]) == (-9, 0, clips, counts, 0)
-        failed |= not good or partial.exists() or any(folder.glob(f".{dataset}*"))
-        report["data sets"].append(entry | {"as expected": good})
-        print(json.dumps(entry), flush=True)
-        shutil.rmtree(store)
-        if given["out"]:
-            write_json(Path(given["out"]), report)
-    return 1 if failed else 0
+    all_names = unpacked(listed).decode().split()
+    link_all(folder / "raw", recordings, all_names, folder)
+
+    report = {"command": "just torture ntu=true", "commit": commit(), "device": device_name(torch.device("cpu")),
+              "cores": os.cpu_count(), "recordings": len(recordings), "data sets": []}
+    for dataset in SETS:
+        report["data sets"].append(rehearse_set(dataset, all_names, folder))
+        if out:
+            write_json(Path(out), report)
+    return 0 if all(entry["as expected"] for entry in report["data sets"]) else 1

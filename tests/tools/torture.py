@@ -10,7 +10,7 @@ A run lies on a disk of its own, a small tmpfs if this process may mount one. Wa
 random moment, also inside a save (train.save_seconds=0); the same command twice at once; the folder removed under way;
 a full disk, no inodes left, a disk that turns read-only, folders without permission; files that a
 clock to come has written; a link in place of the folder. Where nothing can be mounted, RLIMIT_FSIZE stands for the full
-disk, and two ways fall out.
+disk, and two ways are left out.
 Asserted: exit codes as promised, one line for an error, no half file at any moment; in the end the very weights of a
 run that was never interrupted, and no other file than it has.
 Exit codes: 0 all survived, 1 something was not, 2 bad input, 130 interrupted.
@@ -22,42 +22,34 @@ import importlib
 import json
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-import torch
-
-from tests.helpers.clip_stores import write_store
-from tests.helpers.recordings import names, write_ntu
-from tests.tools.interruptions import WAYS, Disk, Phase, Torture, ended, reference, said, start
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from phases.common.command import run, words
+from tests.tools.forked import Disk, Phase, ended, printed, start
+from tests.tools.interruptions import WAYS, Torture, reference
 
 TINY = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.batch=6", "train.warmup_epochs=1",
         "train.epochs=5", "train.save_seconds=0"]
-NAMES = ("0", "1", "2", "3", "4", "ablation", "page")
+PROGRAMS = {"0": "p0_preprocess", "1": "p1_train", "2": "p2_distill", "3": "p3_maskclr", "4": "p4_export",
+            "ablation": "ablation", "page": "page"}
 
 
-def options(argv: list[str]) -> dict:
-    given = {"rounds": "50", "phases": ",".join(NAMES), "ways": ",".join(WAYS), "seed": "0", "out": "", "ntu": "false",
-             "raw": "", "names": "", "folder": "build/ntu"}
-    for arg in argv:
-        key, eq, value = arg.partition("=")
-        if not eq or key not in given:
-            raise ValueError(f"argument {arg!r}: unknown (known: {', '.join(given)})")
-        given[key] = value
-    for key in ("rounds", "seed"):
-        if not given[key].isdecimal():
-            raise ValueError(f"{key} = {given[key]!r}: must be a whole number")
-        given[key] = int(given[key])
-    for key, known in (("phases", NAMES), ("ways", dict.fromkeys(WAYS))):
-        if set(given[key].split(",")) - set(known):
-            raise ValueError(f"{key} = {given[key]!r}: must be some of {', '.join(known)}")
-    return given
+@dataclass(frozen=True)
+class Options:
+    rounds: Annotated[int, (1, 1_000_000), "interruptions of each phase"] = 50
+    phases: Annotated[tuple[str, ...], PROGRAMS, "some of them"] = tuple(PROGRAMS)
+    ways: Annotated[tuple[str, ...], dict.fromkeys(WAYS), "to interrupt, each as often as it is named"] = WAYS
+    seed: Annotated[int, (0, 2**31), "of ways and moments"] = 0
+    out: Annotated[str, "the file that the counts are added to; empty: none"] = ""
+    ntu: Annotated[bool, "NTU RGB+D at full size instead"] = False
+    raw: Annotated[str, "its recordings; empty: those in $LAST_TEST_DATA or ../shared/data"] = ""
+    names: Annotated[str, "its names, one a line; empty: those there"] = ""
+    folder: Annotated[Path, "for its links and stores, 5 GB"] = Path("build/ntu")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -78,111 +70,127 @@ def store_result(folder: Path) -> dict:
 
 
 def run_result(folder: Path) -> dict:
-    """Weights, scores and losses of every run below a folder."""
+    """Weights, losses and scores of every run below a folder."""
     import numpy as np
 
     from last import load_checkpoint
     from phases.common.files import read_log
     found = {}
     for path in sorted(folder.rglob("final.pt")):
-        name, model = str(path.parent.relative_to(folder)), load_checkpoint(path)["model"]
-        found[name] = [digest(*(v.numpy().tobytes() for _, v in sorted(model.items())))]
-        found[name] += [[line["loss"] for line in read_log(path.parent / "metrics.jsonl")]]
-        if (path.parent / "scores.npz").exists():
-            with np.load(path.parent / "scores.npz") as z:
-                found[name].append(digest(z["logits"].tobytes()))
-        json.loads((path.parent / "result.json").read_text())
+        run_folder = path.parent
+        model = load_checkpoint(path)["model"]
+        weights = digest(*(value.numpy().tobytes() for _, value in sorted(model.items())))
+        losses = [line["loss"] for line in read_log(run_folder / "metrics.jsonl")]
+        json.loads((run_folder / "result.json").read_text())
+
+        found[str(run_folder.relative_to(folder))] = [weights, losses]
+        if (run_folder / "scores.npz").exists():
+            with np.load(run_folder / "scores.npz") as z:
+                found[str(run_folder.relative_to(folder))].append(digest(z["logits"].tobytes()))
     return found
 
 
 def export_result(folder: Path) -> dict:
     json.loads((folder / "report.json").read_text())
-    return {p.name: digest(p.read_bytes()) for p in sorted(folder.glob("*.onnx"))}
+    return {path.name: digest(path.read_bytes()) for path in sorted(folder.glob("*.onnx"))}
 
 
 def page_result(folder: Path) -> dict:
-    return {str(p.relative_to(folder)): digest(p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): digest(path.read_bytes()) for path in files}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The phases
 # ---------------------------------------------------------------------------------------------------------------------
 
-def make_phases(work: Path, wanted: list[str]) -> list[Phase]:
+def make_phases(work: Path, wanted: tuple[str, ...]) -> list[Phase]:
     """Each phase on tiny inputs, which are made in `work`; a trained network is made by phase 1."""
+    from tests.helpers.clip_stores import write_store
+    from tests.helpers.recordings import names, write_ntu
     store = write_store(work / "store", clips=24)
     raw = write_ntu(work / "raw", names(600))
-    trained = ["recipe=lite_nano", *TINY, f"data.store={store}"]
+    tiny = [*TINY, f"data.store={store}"]
+    trained = ["recipe=lite_nano", *tiny]
+
+    # what phase 2 learns from and phase 4 exports
     teacher = Phase("p1_train", [*trained, f"out={work / 'runs'}"], "", run_result)
     if {"2", "4"} & set(wanted) and ended(start(teacher, work, work / "log")):
-        raise ValueError(f"phase 1 does not run: {said(work / 'log')[-3:]}")
+        raise ValueError(f"phase 1 does not run: {printed(work / 'log')[-3:]}")
     taught = f"distil.teacher={work / 'runs' / 'lite_nano' / 'tiny-xsub' / 'seed0'}"
-    run = "runs/{}/tiny-xsub/seed0".format
-    phases = {
-        "0": Phase("p0_preprocess", ["recipe=ntu60", f"raw={raw}", "data.store=store", "data.workers=2"], "store",
-                   store_result),
-        "1": Phase("p1_train", trained, run("lite_nano"), run_result),
-        "2": Phase("p2_distill", ["recipe=lite_nano_small", *TINY, f"data.store={store}", taught],
-                   run("lite_nano_small"), run_result),
-        "3": Phase("p3_maskclr", ["recipe=maskclr_nano", "force=true", *TINY, f"data.store={store}"],
-                   run("maskclr_nano"), run_result),
-        "4": Phase("p4_export", [*trained, f"out={work / 'runs'}", "calibration=8"], "exports/lite_nano",
-                   export_result, promised=(0, 1)),
-        "page": Phase("page", ["model=utd_mhad", "out=page"], "page", page_result),
-        "ablation": Phase("ablation", ["rows=lite_nano", "seeds=0,1", "jobs=2", *TINY, f"data.store={store}"], "runs",
-                          run_result)}
-    return [phases[name] for name in wanted]
+
+    run_of = "runs/{}/tiny-xsub/seed0".format
+    phases = [
+        Phase("p0_preprocess", ["recipe=ntu60", f"raw={raw}", "data.store=store", "data.workers=2"], "store",
+              store_result),
+        Phase("p1_train", trained, run_of("lite_nano"), run_result),
+        Phase("p2_distill", ["recipe=lite_nano_small", *tiny, taught], run_of("lite_nano_small"), run_result),
+        Phase("p3_maskclr", ["recipe=maskclr_nano", "force=true", *tiny], run_of("maskclr_nano"), run_result),
+        Phase("p4_export", [*trained, f"out={work / 'runs'}", "calibration=8"], "exports/lite_nano", export_result,
+              promised=(0, 1)),
+        Phase("page", ["model=utd_mhad", "out=page"], "page", page_result),
+        Phase("ablation", ["rows=lite_nano", "seeds=0,1", "jobs=2", *tiny], "runs", run_result)]
+    by_program = {phase.program: phase for phase in phases}
+    return [by_program[PROGRAMS[name]] for name in wanted]
 
 
 def record(out: Path, torture: Torture, command: str) -> None:
     """Add what happened to a phase to a file."""
     from phases.common.files import write_json
     from phases.training.run_folder import commit
-    old = json.loads(out.read_text()) if out.exists() else {"runs": [], "phases": {}}
-    old["runs"].append({"command": command, "commit": commit(), "phase": torture.phase.program,
-                        "mounted": torture.disk.mounted})
-    entry = old["phases"].setdefault(torture.phase.program, {"ways": {}, "ended": 0, "retried": 0, "faults": []})
+    whole = json.loads(out.read_text()) if out.exists() else {"runs": [], "phases": {}}
+    program = torture.phase.program
+    whole["runs"].append({"command": command, "commit": commit(), "phase": program, "mounted": torture.disk.mounted})
+
+    entry = whole["phases"].setdefault(program, {"ways": {}, "ended": 0, "retried": 0, "faults": []})
     entry["ways"] = dict(Counter(entry["ways"]) + torture.ways)
     entry["ended"] += torture.resumed
     entry["retried"] += torture.retried
     entry["faults"] += torture.faults
-    write_json(out, old)
+    write_json(out, whole)
 
 
-def main(argv: list[str]) -> int:
-    given = options(argv)
-    if given["ntu"] == "true":
+def torture_one(name: str, phase: Phase, disk: Disk, work: Path, options: Options) -> Torture:
+    """Interrupt a phase, print what became of it and add it to the file."""
+    began = time.monotonic()
+    reference(phase, disk, work)
+    torture = Torture(phase, disk, work, random.Random(f"{options.seed} {phase.program}"))
+    try:
+        torture.go(options.rounds, options.ways)
+    finally:  # what happened before Ctrl-C counts too
+        if options.out:
+            command = " ".join(["just torture", *words(replace(options, phases=(name,), out=""))])
+            record(Path(options.out), torture, command)
+
+    ways = ", ".join(f"{n} {way}" for way, n in torture.ways.most_common())
+    print(f"{phase.program}: {sum(torture.ways.values())} interruptions ({ways}), {torture.resumed} runs "
+          f"ended as ever, {len(torture.faults)} faults; {time.monotonic() - began:.0f} s", flush=True)
+    return torture
+
+
+def main(options: Options) -> int:
+    if options.ntu:
         from tests.tools.rehearsal import rehearse
-        return rehearse(given)
-    for program in ("p0_preprocess", "p1_train", "p2_distill", "p3_maskclr", "p4_export", "ablation", "page"):
-        importlib.import_module(program)  # a fork has them
+        return rehearse(options.raw, options.names, options.folder, options.out)
+
+    # a fork of this process has imported what the programs import
+    import torch
+    for program in PROGRAMS.values():
+        importlib.import_module(f"phases.{program}")
     torch.set_num_threads(1)
+
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        disk, tortures = Disk(work / "disk"), []
+        disk = Disk(work / "disk")
         try:
-            wanted = given["phases"].split(",")
-            for name, phase in zip(wanted, make_phases(work, wanted), strict=True):
-                began = time.monotonic()
-                reference(phase, disk, work)
-                torture = Torture(phase, disk, work, random.Random(f"{given['seed']} {phase.program}"))
-                tortures.append(torture)
-                try:
-                    torture.go(given["rounds"], tuple(given["ways"].split(",")))
-                finally:  # what happened before Ctrl-C counts too
-                    command = f"just torture rounds={given['rounds']} seed={given['seed']} phases={name}"
-                    command += f" ways={given['ways']}" * (given["ways"] != ",".join(WAYS))
-                    if given["out"]:
-                        record(Path(given["out"]), torture, command)
-                ways = ", ".join(f"{n} {way}" for way, n in torture.ways.most_common())
-                print(f"{phase.program}: {sum(torture.ways.values())} interruptions ({ways}), {torture.resumed} runs "
-                      f"ended as ever, {len(torture.faults)} faults; {time.monotonic() - began:.0f} s", flush=True)
+            phases = make_phases(work, options.phases)
+            pairs = zip(options.phases, phases, strict=True)
+            tortures = [torture_one(name, phase, disk, work, options) for name, phase in pairs]
         finally:
             disk.close()
     return 1 if any(torture.faults for torture in tortures) else 0
 
 
 if __name__ == "__main__":
-    from phases.common.settings_cli import cli
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the disk is taken away then too
-    cli(main)
+    run(main, Options)

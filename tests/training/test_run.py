@@ -42,7 +42,7 @@ def complaint(run, *argv) -> str:
     (["data.validate.subject=[1, 2]"], ["holds out 12 of 12"]),
     (["device=gpu"], ["gpu"]),
 ], ids=lambda x: x[0])
-def test_what_cannot_be_trained_is_one_line_and_nothing_is_written(argv, words, phase1):
+def test_what_cannot_be_trained_is_one_line(argv, words, phase1):
     line = complaint(phase1, *argv)
     assert all(w in line for w in words), line
 
@@ -98,7 +98,7 @@ ODD_STORES = {
 
 
 @pytest.mark.parametrize("odd", ODD_STORES)
-def test_a_store_whose_files_hold_something_else_is_damaged_in_one_line(odd, tmp_path):
+def test_a_store_that_holds_something_else_is_damaged(odd, tmp_path):
     change = ODD_STORES[odd]
     altered(tmp_path / "odd", meta=change.get("meta"))
     with np.load(tmp_path / "odd" / "clips.npz") as z:
@@ -132,7 +132,7 @@ def test_a_store_of_one_body_cannot_show_two(phase1, tmp_path):
 
 # --- splits ---
 
-def test_validation_clips_come_out_of_the_training_side_and_leave_the_test_side_alone(store):
+def test_validation_clips_are_taken_from_the_training_side(store):
     clips, cfg = ClipStore(store), load_config([*QUICK, "data.validate.subject=[2]"])
     train, held, test = splits(clips, cfg)
     assert set(clips.clips["subject"][train]) == {1} and set(clips.clips["subject"][held]) == {2} and len(held)
@@ -167,7 +167,7 @@ def test_the_result_describes_the_network_and_the_run(done):
     assert {"device", "commit", "seconds"} <= result.keys()
 
 
-def test_a_result_without_leaked_classes_or_causal_training_claims_neither(phase1):
+def test_a_result_has_no_clean_or_causal_top1_by_itself(phase1):
     assert phase1("train.epochs=1") == 0
     assert not {"top1_clean", "top1_causal"} & json.loads(Path(RUN, "result.json").read_text()).keys()
 
@@ -183,7 +183,7 @@ def test_run_again_a_finished_run_says_so_and_changes_nothing(phase1, capsys):
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_another_recipe_in_the_folder_of_a_run_is_refused_and_nothing_changed(finished, phase1):
+def test_another_recipe_in_the_folder_of_a_run_is_refused(finished, phase1):
     phase1("train.epochs=1")
     if not finished:
         for name in ("final.pt", "scores.npz", "result.json"):

@@ -12,7 +12,8 @@ from phases.training.networks import build_model, find_runs
 from phases.training.recipe import load_config
 from phases.training.transfer import init_from
 from skeletons import SKELETONS
-from tests.helpers.clip_stores import write_store
+from tests.helpers.clip_stores import latest, write_store
+from tests.helpers.programs import call
 from tests.programs.test_phase2 import QUICK, complaint, nano, state
 
 # the rate never exceeds a tiny train.lr: the weights stay as they were
@@ -30,7 +31,7 @@ def small_run(store, tmp_path_factory) -> Path:
     """The folder of a finished run of lite_small. Tests read it and do not change it."""
     with pytest.MonkeyPatch.context() as m:
         m.chdir(tmp_path_factory.mktemp("small"))
-        assert p1_train.main(["recipe=lite_small", *QUICK, f"data.store={store}", "train.epochs=1"]) == 0
+        assert p1_train.main(latest("recipe=lite_small", *QUICK, f"data.store={store}", "train.epochs=1")) == 0
         return Path("runs/lite_small/tiny-xsub/seed0").resolve()
 
 
@@ -43,20 +44,23 @@ def test_a_recipes_name_means_its_run_on_the_same_clips(small_run):
         find_runs("lite_small", cfg, cfg.seed)
 
 
-def test_an_out_of_ones_own_is_where_a_recipes_runs_are_looked_for(store, tmp_path, monkeypatch):
+def test_the_runs_of_a_recipe_are_searched_in_out(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["recipe=lite_nano_small", *QUICK, f"data.store={store}", "out=elsewhere", "distil.teacher=lite_small"]
     line = complaint(p2_distill.main, argv)
     assert "no finished run in elsewhere/lite_small/tiny-xsub/seed0" in line and "did you mean" not in line
 
 
-def test_the_four_streams_of_a_base_teach_joint_first_once_all_are_trained(tmp_path, capsys):
-    cfg, runs = load_config(["recipe=lite_small_base", f"out={tmp_path}"]), []
+def test_four_streams_teach_joint_first_if_all_are_trained(tmp_path, capsys):
+    cfg = load_config(["recipe=lite_small_base", f"out={tmp_path}"])
+    runs = []
     for stream in last.STREAMS:
+        # some of them: the joint stream alone
         if runs:
             assert find_runs("base", cfg) == runs[:1]
             said = capsys.readouterr().err
             assert f"{4 - len(runs)} of the other three" in said if len(runs) > 1 else not said
+
         folder = load_config(["recipe=base", f"model.stream={stream}", f"out={tmp_path}"]).run  # of phase 1
         folder.mkdir(parents=True)
         (folder / "final.pt").touch()
@@ -73,8 +77,10 @@ def test_init_takes_what_fits_and_says_what_not(small_run, capsys, tmp_path, mon
     before, old = state(model), load_checkpoint(small_run / "final.pt")["model"]
     init_from(model, small_run, cfg, *OWN)
     said = capsys.readouterr().err
+
+    # tensors of another shape stay
     left = {k for k, v in model.state_dict().items() if v.shape != old[k].shape}
-    assert {"head.linear.weight", "head.linear.bias", "stages.0.mask", "stages.0.gate"} <= left
+    assert {"head.classifier.weight", "head.classifier.bias", "stages.0.mask", "stages.0.gate"} <= left
     for k, v in model.state_dict().items():
         assert torch.equal(v, before[k] if k in left else old[k]) and (k in said) == (k in left)
     assert f"{len(old) - len(left)} of {len(old)} tensors" in said
@@ -89,8 +95,9 @@ def test_init_takes_what_fits_and_says_what_not(small_run, capsys, tmp_path, mon
 
 def test_phase_1_starts_from_a_run(small_run, store, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    argv = ["recipe=lite_small", *QUICK, f"data.store={store}", "train.epochs=1", "train.lr=1e-9", *STILL]
+    argv = latest("recipe=lite_small", *QUICK, f"data.store={store}", "train.epochs=1", "train.lr=1e-9", *STILL)
     assert p1_train.main([*argv, f"init={small_run}"]) == 0 and "init: " in capsys.readouterr().err
+
     name = "stages.2.blocks.0.mix.1.weight"
     final = load_checkpoint(Path("runs/lite_small/tiny-xsub/seed0/final.pt"))["model"]
     old = load_checkpoint(small_run / "final.pt")["model"]
@@ -101,19 +108,23 @@ def test_phase_1_starts_from_a_run(small_run, store, tmp_path, monkeypatch, caps
 def test_init_by_a_recipes_name_is_its_run_of_the_same_seed(phase, store, small_run, tmp_path, monkeypatch):
     """A learning rate of 1e-12 keeps the weights of the start, so the result tells from which run they came."""
     monkeypatch.chdir(tmp_path)
-    name, state = "stages.0.blocks.0.mix.1.weight", load_checkpoint(small_run / "final.pt")
+    name = "stages.0.blocks.0.mix.1.weight"
+    state = load_checkpoint(small_run / "final.pt")
+
+    # the runs of two seeds
     for seed in (0, 1):
         state["model"][name] = state["model"][name] + 1
         folder = tmp_path / f"runs/lite_small/tiny-xsub/seed{seed}"
         folder.mkdir(parents=True)
         torch.save(state, folder / "final.pt")
+
     recipe, more = {
         p1_train: ("lite_small_short", []),
         p2_distill: ("lite_small_short_kd", [f"distil.teacher={small_run}"]),
         p3_maskclr: ("maskclr_small", ["force=true"])}[phase]
-    argv = [f"recipe={recipe}", *QUICK, "train.epochs=1", "train.lr=1e-12", *STILL, "train.average=none",
-            "train.optimizer=sgd", *more, f"data.store={store}", "init=lite_small", "seed=1"]
-    assert phase.main(argv) == 0
+    argv = latest(f"recipe={recipe}", *QUICK, "train.epochs=1", "train.lr=1e-12", *STILL, "train.average=none",
+                  "train.optimizer=sgd", *more, f"data.store={store}", "init=lite_small", "seed=1")
+    assert call(phase, *argv) == 0
     final = load_checkpoint(tmp_path / f"runs/{recipe}/tiny-xsub/seed1/final.pt")["model"]
     torch.testing.assert_close(final[name], state["model"][name])
 
@@ -124,17 +135,17 @@ def test_init_by_a_recipes_name_is_its_run_of_the_same_seed(phase, store, small_
 @pytest.mark.parametrize("argv, words", [("recipe=lite_nano_small", "just phase2"),
                                          ("recipe=maskclr_nano", "just phase3"), ("recipe=probe_10", "just probe"),
                                          ("recipe=probe_linear", "just probe")])
-def test_what_is_another_phases_work_a_phase_leaves_to_it(phase, argv, words, store, tmp_path, monkeypatch):
+def test_a_phase_leaves_to_another_what_is_its_work(phase, argv, words, store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = {p2_distill: "just phase2", p3_maskclr: "just phase3", probe: "just probe"}
     if own.get(phase) != words:
         force = ["force=true"] if phase is p3_maskclr else []
-        assert words in complaint(phase.main, [argv, *QUICK, f"data.store={store}", *force])
+        assert words in complaint(call, phase, argv, *QUICK, f"data.store={store}", *force)
 
 
 def test_a_half_done_run_of_another_phase_is_not_gone_on_with(store, small_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    argv = ["recipe=lite_nano", *QUICK, f"data.store={store}", "train.epochs=1"]
+    argv = latest("recipe=lite_nano", *QUICK, f"data.store={store}", "train.epochs=1")
     assert p2_distill.main([*argv, f"distil.teacher={small_run}"]) == 0
     folder = tmp_path / "runs/lite_nano/tiny-xsub/seed0"
     (folder / "result.json").unlink()
@@ -146,6 +157,6 @@ def test_a_half_done_run_of_another_phase_is_not_gone_on_with(store, small_run, 
 
 def test_a_result_of_another_phase_is_not_taken_for_ones_own(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    argv = ["recipe=lite_nano", *QUICK, f"data.store={store}", "train.epochs=1"]
+    argv = latest("recipe=lite_nano", *QUICK, f"data.store={store}", "train.epochs=1")
     p1_train.main(argv)
     assert "a run of another phase (just phase1 recipe=lite_nano" in complaint(probe.main, argv)

@@ -1,5 +1,6 @@
-// An exported network: its metadata, its reading of a clip, its answer, and when the answer is sure (phases/exported.py
-// and predict.py). The ONNX runtime is handed in, so that all but `open` and `probabilities` needs no browser.
+// An exported network: its metadata, its reading of a clip, its answer, and when the answer is sure, as in
+// phases/shipping/exported.py and live.py. The caller passes the ONNX runtime, so that all but `open` and
+// `probabilities` needs no browser.
 import { Unreadable, readClip } from "./clip.js";
 import { AXES, METRES, PLACE, at, bodySize, clipOf, clipView, guess, inMetres, isSeen, mainTwo, retargeted,
   seenBodies, trunkVector } from "./view.js";

@@ -1,4 +1,5 @@
-// From joints to what a network reads: phases/metres.py, retarget.py and exported.clip_view, in JavaScript.
+// From joints to what a network reads, in JavaScript: phases/recordings/metres.py, phases/shipping/view_numpy.py and
+// skeletons.retargeted.
 // A clip is {x: Float32Array, M, L, V}: bodies, frames, joints, and x[((m·L + l)·V + v)·3 + axis].
 // A joint at 0, 0, 0 is missing. Pure functions, no browser.
 
@@ -182,7 +183,7 @@ export function smoothed(clip, std) {
   return out;
 }
 
-/** {centre: [x, y, z], linear: 3 rows} of a clip from its main body: see exported.normalisation. */
+/** {centre: [x, y, z], linear: 3 rows} of a clip from its main body: see normalisation in view_numpy.py. */
 export function normalisation(clip, view, skeleton) {
   const linear = [[1, 0, 0], [0, 1, 0], [0, 0, 1]], centre = [0, 0, 0];
   let first = -1, joints = [];

@@ -1,0 +1,54 @@
+"""Write finished runs and exports into results/, the files that are committed.
+
+    just collect
+
+    runs/<recipe>/<dataset>-<split>/seed<k>/result.json   -> results/<recipe>--<dataset>-<split>.json, all seeds in one
+    exports/*/report.json                                 -> results/<recipe>--<dataset>-export.json
+
+phases/reporting/measured.py describes such a file. Not collected: synthetic clips, which are a demonstration, and
+networks that were tested on their training clips (data.split=all).
+Exit codes: 0 written, 2 bad input or nothing to collect.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from phases.common.command import run
+from phases.common.files import write_json
+from phases.reporting.measured import gather, read_result
+
+
+@dataclass(frozen=True)
+class Options:
+    runs: Annotated[Path, "the folder of runs"] = Path("runs")
+    exports: Annotated[Path, "the folder of exports"] = Path("exports")
+    results: Annotated[Path, "the folder to write"] = Path("results")
+
+
+def export_reports(exports: Path) -> dict[str, dict]:
+    """Reports of phase 4 by the name of their file, without those about training clips."""
+    found = {}
+    for path in sorted(exports.glob("*/report.json")):
+        report = read_result(path, "recipe", "dataset")
+        if report.get("split") != "all":
+            found[f"{report['recipe']}--{report['dataset']}-export"] = report
+    return found
+
+
+def main(options: Options) -> None:
+    tables = gather(options.runs) | export_reports(options.exports)
+    real = {name: table for name, table in tables.items() if table["dataset"] != "synthetic"}
+    if not real:
+        raise ValueError(f"no finished run of a real data set below {options.runs}, no export below {options.exports}: "
+                         "train one with `just phase1`")
+
+    for name, table in real.items():
+        path = options.results / f"{name}.json"
+        write_json(path, table)
+        print(path)
+
+
+if __name__ == "__main__":
+    run(main, Options)

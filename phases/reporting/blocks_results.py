@@ -1,0 +1,268 @@
+"""Blocks about accuracies and files: ours beside published rows, a data set's rows, distillation, exported files."""
+from __future__ import annotations
+
+import json
+import re
+import statistics
+
+from last import STREAMS
+from phases.common.recipes import recipe_files
+from phases.reporting.cells import change, count, drop, epochs, mean_sd, overridden, sizes, values
+from phases.reporting.measured import Results, published
+from phases.reporting.tables import LABEL, markdown_table
+from phases.shipping.exported import ExportedModel
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The first screen of the README
+# ---------------------------------------------------------------------------------------------------------------------
+
+def headline(results: Results) -> str:
+    """Three numbers, each beside a peer's: accuracy, bytes of a file, speed of the parser."""
+    ctr_gcn = published()["CTR-GCN (4s)--nw_ucla-xview"]
+    small = results.entries["lite_small--nw_ucla-xview"]
+    top1 = statistics.mean(values(small, "top1"))
+    clean = statistics.mean(values(small, "top1_clean"))
+
+    # what the INT8 file loses, if its interval excludes zero
+    int8 = results.exports["lite_nano", "nw_ucla", "xview"]["int8"]
+    low, high = int8["drop_ci95"]
+    lost = "nothing that could be measured" if low <= 0 <= high else f"{drop(int8)} points"
+
+    return "\n".join((
+        f"- **{top1:.1f} %** on Northwestern-UCLA from one network of {count(small['params'])} parameters, "
+        f"{clean:.1f} % without copied clips.",
+        f"  CTR-GCN: {values(ctr_gcn, 'top1')[0]} % from four networks, {count(ctr_gcn['params'])} in all.",
+        f"- **{int8['bytes'] / 1000:.0f} KB**: LAST-Lite nano as an INT8 file, which loses {lost} there.",
+        f"- **{results.bench['parse']['ratio']:.0f} times** as fast as the usual line-by-line parser on NTU RGB+D's "
+        "text (`just bench`)."))
+
+
+PEERS = ("CTR-GCN (joint stream)", "CTR-GCN (4s)", "InfoGCN (6s)", "HD-GCN (6s)", "SkateFormer (2s)")
+OURS = {
+    "lite_small": "LAST-Lite small",
+    "lite_small_smalls": "LAST-Lite small, distilled",
+    "lite_nano": "LAST-Lite nano",
+    "lite_nano_smalls": "LAST-Lite nano, distilled",
+}
+
+
+def beside_peers(results: Results) -> str:
+    """Ours beside the published rows: top-1 on Northwestern-UCLA's 464 clips, the clean 369 of them, and UTD-MHAD."""
+    rows = []
+
+    # published
+    papers = published()
+    for model in PEERS:
+        entry = papers[f"{model}--nw_ucla-xview"]
+        rows.append({
+            "model": model,
+            **sizes(entry),
+            "NW-UCLA": str(values(entry, "top1")[0]),
+            "runs": "a user's run" if "user" in entry["source"] else "paper",
+        })
+
+    # ours
+    for recipe, model in OURS.items():
+        ucla = results.entries[f"{recipe}--nw_ucla-xview"]
+        utd = results.entries.get(f"{recipe}--utd_mhad-xsub")
+        rows.append({
+            "model": f"**{model}**",
+            **sizes(ucla),
+            "NW-UCLA": mean_sd(ucla, "top1"),
+            "clean": mean_sd(ucla, "top1_clean"),
+            "runs": str(len(ucla["runs"])),
+            "UTD-MHAD": mean_sd(utd, "top1"),
+            "runs there": str(len(utd["runs"])) if utd else "",
+        })
+
+    # the short names of this table
+    for row in rows:
+        row["parameters"] = row["parameters in total"]
+        row["streams"] = row["streams"].replace(" in one network", ", fused")
+    head = ["model", "streams", "parameters", "NW-UCLA", "clean", "runs", "UTD-MHAD", "runs there"]
+    return markdown_table(head, rows)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows of a data set
+# ---------------------------------------------------------------------------------------------------------------------
+
+def all_rows(results: Results, data: str = "nw_ucla") -> str:
+    """Everything that was measured on a data set but the rows of ablation tables, with its recipe's purpose."""
+    files = recipe_files()
+    rows = []
+    for _, entry in sorted(results.entries.items()):
+        recipe = entry["recipe"]
+        is_ablation = re.fullmatch(r"[BLP]\d+(-\w+)?", recipe) is not None
+        if entry["dataset"] != data or is_ablation:
+            continue
+
+        # the recipe's first comment line
+        line = files[recipe].read_text().split("\n")[0] if recipe in files else ""
+        rows.append({
+            "recipe": f"`{recipe}`",
+            "what": line.removeprefix("# ").rstrip("."),
+            **sizes(entry),
+            "parameters": count(entry.get("params")),
+            "epochs": epochs(entry),
+            "top-1": mean_sd(entry, "top1"),
+            "top-1 clean": mean_sd(entry, "top1_clean"),
+            "top-5": mean_sd(entry, "top5"),
+            "with": " ".join(overridden(entry)),
+        })
+    head = ["recipe", "what", "parameters", "epochs", "seeds", "top-1", "top-1 clean", "top-5", "with"]
+    return markdown_table(head, rows)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Distillation
+# ---------------------------------------------------------------------------------------------------------------------
+
+# what a student learns from: the ending of that recipe's name
+SHORT = {"alone": "", "no smoothing": "_unsmoothed", "logits": "_kd", "logits and maps": "_mimic", "DKD": "_dkd"}
+LONG = {"alone": "", "no smoothing": "_unsmoothed", "logits": "_logits", "logits and maps": "_smalls",
+        "DKD and maps": "_dkd"}
+STUDENTS = {  # {data set: {student: (its recipe alone, endings)}}
+    "nw_ucla": {
+        "small, 40 epochs": ("lite_small_short", SHORT),
+        "small, 160 epochs": ("lite_small", LONG),
+        "nano, 40 epochs": ("lite_nano_short", SHORT),
+        "nano, 160 epochs": ("lite_nano", LONG),
+    },
+    "utd_mhad": {"nano, 25 epochs": ("lite_nano", LONG)},
+}
+UNTAUGHT = ("alone", "no smoothing")
+
+
+def gains_of_distilling(results: Results, data: str = "nw_ucla") -> str:
+    """What averaged LAST-Lite small are worth as teachers: a line per student, against those without a teacher."""
+    rows = []
+    for student, (recipe, endings) in STUDENTS[data].items():
+        found = {what: results.entry(recipe + ending, data) for what, ending in endings.items()}
+        for what, entry in found.items():
+            if entry:
+                row = {"student": student, "learns from": what, **sizes(entry)}
+                rows.append(row | gains(entry, found, is_taught=what not in UNTAUGHT))
+
+    head = ["student", "learns from", "seeds"]
+    for name in ("top-1", "top-1 clean"):
+        head += [name, *(f"{name}: to {other}" for other in (*UNTAUGHT, "logits"))]
+    return markdown_table(head, rows)
+
+
+def gains(entry: dict, others: dict[str, dict | None], is_taught: bool) -> dict[str, str]:
+    """A student's accuracies; if a teacher taught it, also the differences to the untaught ones and to logits."""
+    cells = {}
+    for key, name in (("top1", "top-1"), ("top1_clean", "top-1 clean")):
+        cells[name] = mean_sd(entry, key)
+        if is_taught:
+            for other in (*UNTAUGHT, "logits"):
+                cells[f"{name}: to {other}"] = change(entry, others[other], key)
+    return cells
+
+
+NARROW = [  # (recipe, network, its recipe without a teacher)
+    ("base_narrow", "joint", ""),
+    *((f"base_narrow-{stream}", stream, "") for stream in STREAMS[1:]),
+    ("base_narrow-all", "the four, averaged", ""),
+    ("lite_nano_16", "nano", ""),
+    ("lite_nano_16_base", "nano, taught by the average", "lite_nano_16"),
+    ("lite_small_16", "small", ""),
+    ("L11", "small, taught by the average", "lite_small_16"),
+]
+
+
+def narrow_teacher(results: Results, data: str = "utd_mhad") -> str:
+    """The streams of a narrow LAST-Base, their average, and students on as many frames: alone and taught by it."""
+    rows = []
+    for recipe, network, recipe_alone in NARROW:
+        entry = results.entry(recipe, data)
+        alone = results.entry(recipe_alone, data)
+
+        # compared without their commands: L11 has its 16 frames from there, lite_small_16 from its recipe
+        uncommanded = {**entry, "command": ""} if entry else None
+        rows.append({
+            "network": network,
+            "recipe": f"`{recipe}`",
+            **sizes(entry),
+            "epochs": epochs(entry),
+            "top-1": mean_sd(entry, "top1"),
+            "to the same alone": change(uncommanded, alone),
+            "top-1 clean": mean_sd(entry, "top1_clean"),
+            "clean: to alone": change(uncommanded, alone, "top1_clean"),
+        })
+    head = ["network", "recipe", "parameters in total", "epochs", "seeds", "top-1", "to the same alone", "top-1 clean",
+            "clean: to alone"]
+    return markdown_table(head, rows)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+# ---------------------------------------------------------------------------------------------------------------------
+
+def exported_files(results: Results) -> str:
+    """Exported files: bytes, top-1 and agreement with FP32."""
+    rows = []
+    for (recipe, dataset, _), report in sorted(results.exports.items()):
+        row = {"recipe": recipe, "data set": dataset, "seed": str(report.get("seed", ""))}
+        for name in ("FP32", "INT8", "w8"):
+            form = report[name.lower()]
+            row[f"{name} bytes"] = f"{form['bytes']:,}"
+            row[f"{name} top-1"] = f"{form['top1']:.1f}"
+            if name != "FP32":
+                row[f"{name} lost"] = drop(form)
+            if "agreement" in form:
+                row[f"{name} agrees"] = f"{form['agreement']:.1f}"
+        rows.append(row)
+    return markdown_table(list(rows[0]), rows)
+
+
+def shipped_networks(results: Results) -> str:
+    """The files in results/networks: what they are, and what their recipe reaches on clips that it did not train on."""
+    rows = []
+    for path in sorted((results.folder / "networks").glob("*.onnx")):
+        model = ExportedModel(path)
+        dataset = model.about["dataset"]
+        recipe = model.about["recipe"]
+        is_causal = json.loads(model.about["causal"])
+
+        # accuracy of the recipe, on the data set's own split
+        entry = results.entry(recipe, dataset)
+        accuracy = mean_sd(entry, "top1_causal" if is_causal else "top1")
+        clean = "" if is_causal else mean_sd(entry, "top1_clean")
+        rows.append({
+            "name": f"`{path.stem}`",
+            "network": f"`{recipe}`",
+            "form": f"{model.about['form']}, causal" if is_causal else model.about["form"],
+            "KB": f"{path.stat().st_size / 1000:.0f}",
+            "data": LABEL.get(dataset, dataset),
+            "classes": str(len(model.classes)),
+            "joints": f"{model.skeleton['name']}, {model.recorded.unit}, {model.recorded.up} up",
+            "held-out, FP32": accuracy,
+            "clean": clean,
+        })
+    head = ["name", "network", "form", "KB", "data", "classes", "joints", "held-out, FP32", "clean"]
+    return markdown_table(head, rows)
+
+
+SETS = {"utd": "UTD-MHAD", "irds": "IRDS", "ucla": "NW-UCLA", "rare": "rare classes"}
+
+
+def small_set_variants(results: Results) -> str:
+    """The study behind adopt's schedule: a line per variant, top-1 of each fold of a set."""
+    def adopt_first(training: dict) -> tuple:
+        return training["variant"] != "adopt", training["variant"], training["fold"]
+
+    rows = {}
+    for training in sorted(results.file("small-sets")["trainings"], key=adopt_first):
+        variant = training["variant"]
+        row = rows.setdefault(variant, {
+            "variant": variant,
+            "changed": " ".join(training["changed"]),
+            "steps": f"{round(training['steps'], -2):,}",
+        })
+
+        # one cell has all folds of a set
+        column = SETS[training["set"]]
+        row[column] = f"{row.get(column, '')} {training['top1']:.1f}".strip()
+    return markdown_table(["variant", "changed", "steps", *SETS.values()], list(rows.values()))

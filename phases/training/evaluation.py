@@ -1,0 +1,21 @@
+"""How well a network names the clips of a side."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> dict:
+    """top1, top5 and per-class recall in percent, and the confusion matrix (rows: true class)."""
+    K = logits.shape[1]
+    named = logits.argmax(1)
+
+    # classes with at least the score of the true one: in top5, ties and NaN count against it
+    rank = (~(logits < logits.gather(1, labels[:, None]))).sum(1) - 1
+
+    one = torch.ones_like(labels)
+    confusion = torch.zeros(K, K, dtype=torch.long).index_put_((labels, named), one, accumulate=True)
+    total = confusion.sum(1)
+    recall = [100 * confusion[k, k].item() / total[k].item() if total[k] else None for k in range(K)]
+    return {"clips": len(labels), "top1": 100 * (named == labels).float().mean().item(),
+            "top5": 100 * (rank < 5).float().mean().item(), "per_class": recall, "confusion": confusion.tolist()}

@@ -1,0 +1,40 @@
+"""`just info` describes a network, a skeleton or an exported file, as text and for programs."""
+import json
+
+import pytest
+
+from phases import info
+from phases.shipping.exported import ExportedModel, model_file
+from skeletons import SKELETONS
+from tests.helpers.programs import call
+
+
+def test_a_file_lists_its_joints_and_actions_in_its_own_order(capsys):
+    call(info, "model=utd_mhad")
+    said = capsys.readouterr().out
+    model = ExportedModel(model_file("utd_mhad"))
+    joints = [line[5:21].strip() for line in said.splitlines() if " parent " in line]
+    assert joints == model.skeleton["joints"] and "takes 1 body of utd20, 20 joints, in m with y up" in said
+    assert said.rstrip().endswith(", ".join(model.classes)) and "mediapipe33" in said
+
+    # the same for programs
+    call(info, "model=utd_mhad", "format=json")
+    about = json.loads(capsys.readouterr().out)
+    assert about["classes"] == model.classes and about["skeleton"]["joints"] == joints
+    with pytest.raises(ValueError, match="nw_ucl"):
+        call(info, "model=nw_ucl")
+
+
+def test_a_skeleton_is_listed_by_its_name(capsys):
+    call(info, "skeleton=kinect20")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[5:21].strip() for line in lines] == list(SKELETONS["kinect20"].joints)
+    with pytest.raises(ValueError, match="skeleton"):
+        call(info, "skeleton=kinect21")
+
+
+@pytest.mark.parametrize("words", [
+    [], ["skeleton=ntu25", "model=utd_mhad"], ["recipe=lite_nano", "skeleton=ntu25"], ["train.lr=1", "model=utd_mhad"]])
+def test_one_thing_at_a_time_is_described(words):
+    with pytest.raises(ValueError, match="give recipe=..., skeleton=... or model=..., and no two of them"):
+        call(info, *words)
