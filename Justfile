@@ -73,7 +73,7 @@ ablation *args:
 # tables from runs/ and results/: just table [data=nw_ucla] [show=L,rest] [format=csv] [out=FILE] | into=README.md
 [no-exit-message]
 table *args:
-    @"{{python}}" -m phases.table table "$@"
+    @"{{python}}" -m phases.table "$@"
 
 # one HTML page about a run, with its curves, confusions and wrong clips: just report recipe=lite_nano data=nw_ucla
 [no-exit-message]
@@ -83,7 +83,7 @@ report *args:
 # finished runs and exports -> results/*.json, one file a row
 [no-exit-message]
 collect *args:
-    @"{{python}}" -m phases.table collect "$@"
+    @"{{python}}" -m phases.collect "$@"
 
 # the whole pipeline in minutes on clips it makes itself; everything lies under runs/demo, pictures too
 demo:
@@ -91,7 +91,7 @@ demo:
     @"{{python}}" -m phases.p1_train recipe=lite_small data=synthetic out=runs/demo
     @"{{python}}" -m phases.p1_train recipe=lite_nano data=synthetic out=runs/demo
     @"{{python}}" -m phases.p2_distill recipe=lite_nano_small data=synthetic out=runs/demo
-    @"{{python}}" -m phases.table table runs=runs/demo results= show=rest
+    @"{{python}}" -m phases.table runs=runs/demo results= show=rest
     @"{{python}}" -m phases.show clip=@each store=stores/synthetic out=runs/demo/clips.png
     @"{{python}}" -m phases.p4_export recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports \
         || [ $? = 1 ]  # INT8 lost a point here, and phase 4 has said so
@@ -104,17 +104,17 @@ demo:
 # measure parsing, view and network rates as ratios in one run, into results/bench.json
 [no-exit-message]
 bench *args:
-    @OMP_WAIT_POLICY=PASSIVE "{{python}}" tests/tools/bench.py "$@"
+    @OMP_WAIT_POLICY=PASSIVE "{{python}}" -m tests.tools.bench "$@"
 
 # mutated inputs against every reader and loader: just fuzz [seconds=60] [seed=0] [targets=ntu,pickle] [out=FILE]
 [no-exit-message]
 fuzz *args:
-    @OMP_NUM_THREADS=1 "{{python}}" tests/tools/fuzz.py "$@"
+    @OMP_NUM_THREADS=1 "{{python}}" -m tests.tools.fuzz "$@"
 
 # every phase interrupted in every way: just torture [rounds=50] [phases=0,1] [out=FILE]; ntu=true: NTU at full size
 [no-exit-message]
 torture *args:
-    @OMP_NUM_THREADS=1 "{{python}}" tests/tools/torture.py "$@"
+    @OMP_NUM_THREADS=1 "{{python}}" -m tests.tools.torture "$@"
 
 # all tests, up to four side by side
 test *args:
@@ -122,12 +122,12 @@ test *args:
 
 # networks, view, attention and phases on a GPU against the CPU (LAST_GPU=cpu rehearses them)
 test-gpu *args:
-    @"{{python}}" -m pytest -o addopts=-q tests/last/test_gpu.py "$@"
+    @"{{python}}" -m pytest -o "addopts=-q --import-mode=importlib" tests/last/test_gpu.py "$@"
 
 # all that a GPU is needed for, in the order of its worth: just gpu [minutes=15] [tiny=true]
 [no-exit-message]
 gpu *args:
-    @"{{python}}" tests/tools/gpu.py "$@"
+    @"{{python}}" -m tests.tools.gpu "$@"
 
 # ruff
 lint:

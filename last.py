@@ -11,11 +11,10 @@ from earlier sections.
     6. LAST-E v3          the fallback teacher, 740K parameters, for when LAST-Base is too expensive
     7. Losses             cross-entropy of blended clips, the bottleneck's loss
     8. Several processes  one per GPU; batch norms and losses give the values that a single process would
-    9. Trainer            fit(model, batches, loss_fn, ...): resumable to the same bits; predict
+    9. Trainer            fit(model, batches, loss_fn, ...): resumable to the same bits
 
-Bodies as data are in skeletons.py. The programs in phases/ read recipes, clip stores and run folders, make batches of
-clips (phases/training/view.py), and call what is here: phase 1 trains, phase 2 distils, phase 3 pretrains, phase 4
-exports. "Rows" L0, B7 and so on are ablation recipes; each switches one piece.
+Bodies as data are in skeletons.py, batches of clips come from phases/training/view.py; the programs in phases/ train,
+distil, pretrain and export. "Rows" L0, B7 and so on are ablation recipes; each switches one piece.
 
 Axis letters, capital in docstrings, small in einops patterns:
 
@@ -23,7 +22,7 @@ Axis letters, capital in docstrings, small in einops patterns:
     k hop, frequency bin, prototype or class · h attention head · d head width · s stream · r body region
     u joint that is read · o frame offset · p neighbour slot · g channel group · l latent coordinate
 
-References. ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al.,
+References: ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al.,
 CVPR 2020, arXiv:1904.01189); MS-G3D (Liu et al., CVPR 2020, arXiv:2003.14111); CTR-GCN (Chen et al., ICCV 2021,
 arXiv:2107.12213); EfficientGCN (Song et al., TPAMI 2022, arXiv:2106.15125); HD-GCN (Lee et al., ICCV 2023,
 arXiv:2208.10741); HI-GCN (Zhang et al., Sci. Rep. 2025, doi:10.1038/s41598-025-19399-4).
@@ -127,6 +126,7 @@ def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STR
     def velocity(x: Tensor) -> Tensor:
         return F.pad(x[..., 1:, :, :] - x[..., :-1, :, :], (0, 0, 0, 0, 0, 1))
 
+    # velocities are differences of what is there: made only if asked for
     bone = joints - joints[..., parents, :]
     streams = {"joint": joints, "bone": bone}
     if "velocity" in names:
@@ -198,9 +198,9 @@ class TemporalConv(nn.Module):
 def causal(model: nn.Module, on: bool = True):
     """Inside the block every TemporalConv of the model is causal (or not); on exit each is as before.
 
-    Not covered: DCT gates, the head's pooling, attention and A(x) see the whole clip; velocity streams see one frame
-    ahead.
+    Not covered: DCT gates, pooling, attention and A(x) see the whole clip, velocity streams one frame ahead.
     """
+    # blocks may nest, as a teacher's in a student's step: remember what each was
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
     before = [m.causal for m in convs]
     try:
@@ -253,6 +253,7 @@ class StreamFusion(nn.Module):
         self.weights = nn.Parameter(torch.zeros(streams, channels))
 
     def forward(self, x: Tensor) -> Tensor:  # n (s 3) t v
+        # the sum over streams and the stem are one 1x1 convolution, whose kernel follows from both
         share = rearrange(self.weights.float().softmax(0), "s c -> c s 1")
         kernel = rearrange(self.stem[:, None] * share, "c s xyz -> c (s xyz) 1 1")
         return pointwise_conv(self.norm(x), kernel.to(x.dtype))  # n c t v
@@ -262,6 +263,7 @@ class ClipNorm(nn.BatchNorm1d):
     """Batch norm over clips (B, C). A single clip has no variance: it is normalised by the running statistics."""
 
     def forward(self, x: Tensor) -> Tensor:  # b c
+        # with running statistics a batch of one clip has a norm, too
         in_training = self.training and len(x) > 1
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, in_training,
                             self.momentum, self.eps)
@@ -275,6 +277,7 @@ class Head(nn.Module):
 
     def __init__(self, channels: int, num_classes: int, dropout: float):
         super().__init__()
+        # starts half mean, half maximum
         self.gate = nn.Parameter(torch.zeros(channels))
         self.norm = ClipNorm(channels)
         self.dropout = nn.Dropout(dropout)
@@ -292,6 +295,7 @@ class Head(nn.Module):
 
 def bodies_present(joints: Tensor) -> Tensor:
     """(B, M) 1 for a body with any non-zero joint, else 0. The first body always counts: a mean over bodies exists."""
+    # a clip of one body has no other to look at
     first = joints.new_ones(joints.shape[0], 1)
     if joints.shape[1] == 1:
         return first
@@ -300,14 +304,16 @@ def bodies_present(joints: Tensor) -> Tensor:
 
 
 def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tensor, list[Tensor]]:
-    """(output of the head, stage maps) of a network for joints (B, M, T, V, 3); a network sees one body at a time.
+    """(output of the head, stage maps) of a network for joints (B, M, T, V, 3).
 
-    The model provides features(bodies) -> stage maps, and a Head. drop_absent, for training: absent bodies enter no
-    batch-norm statistics and cost no time. The maps are then those of the bodies present, in order, else all B·M.
+    drop_absent, for training: absent bodies enter no batch-norm statistics and cost no time. The maps are then those of
+    the bodies present, in order, else all B·M.
     """
+    # clips -> bodies: a network sees one at a time
     present = bodies_present(joints)  # b m
     bodies = rearrange(joints, "b m t v c -> (b m) t v c")
 
+    # absent bodies pool to zeros, without a look at them or with
     if drop_absent and joints.shape[1] > 1:
         chosen = present.flatten().nonzero().squeeze(1)
         maps = model.features(bodies[chosen])
@@ -317,8 +323,9 @@ def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tenso
         maps = model.features(bodies)
         pooled = model.head.pool(maps[-1])
 
-    output = model.head(rearrange(pooled, "(b m) c -> b m c", b=len(joints)), present)
-    return output, maps
+    # bodies -> clips
+    pooled = rearrange(pooled, "(b m) c -> b m c", b=len(joints))
+    return model.head(pooled, present), maps
 
 
 def stage_maps(model: nn.Module, bodies: Tensor, *shared: Tensor | None) -> list[Tensor]:
@@ -330,7 +337,7 @@ def stage_maps(model: nn.Module, bodies: Tensor, *shared: Tensor | None) -> list
     # products then read whole rows; a network of that size spends its time there
     streams = derive_streams(bodies, model.parents, model.streams)
     x = model.stem(rearrange(streams, "n t v c -> n c t v"))
-
+    # teachers are imitated, and encoders judged, at the end of each stage
     maps = []
     for stage in model.stages:
         x = stage(x, *shared)
@@ -356,6 +363,7 @@ class JointShift(nn.Module):
         self.register_buffer("flat", flat.flatten(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
+        # one gather for all channels: each frame is a row of v · c numbers
         t, v = x.shape[2:]
         x = rearrange(x, "n c t v -> (n t) (v c)").index_select(1, self.flat)
         return rearrange(x, "(n t) (v c) -> n c t v", t=t, v=v)
@@ -373,6 +381,7 @@ class DCTGate(nn.Module):
         self.register_buffer("D", dct_matrix(frames), persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # n c t v, c k in 0 to 1
+        # to frequency, filtered, and back; D is (frequency, time)
         v = x.shape[3]
         gate = rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
@@ -400,9 +409,11 @@ class ShiftFuseBlock(nn.Module):
         self.tcn = EpSepTCN(cout, stride)
 
     def forward(self, x: Tensor, embedding: Tensor | None, mask: Tensor | None, gate: Tensor | None) -> Tensor:
+        # over joints: channels read other joints, then mix; which joint it is
         y = self.mix(x)  # n c t v
         if embedding is not None:
             y = y + rearrange(embedding, "c v -> c 1 v")
+        # over time: which frequencies, then neighbouring frames, then which frames
         if mask is not None:
             y = self.dct(y, mask)
         y = self.tcn(y)  # n c t/stride v
@@ -429,17 +440,20 @@ class LiteStage(nn.Module):
 
     def __init__(self, cin: int, cout: int, blocks: int, stride: int, frames: int, skeleton: Skeleton, cfg: Model):
         super().__init__()
+        # what the blocks share; a row that switches a piece off leaves None
         out = math.ceil(frames / stride)
         self.embedding = nn.Parameter(0.02 * torch.randn(cout, skeleton.num_joints)) if cfg.joint_embedding else None
         self.mask = nn.Parameter(torch.zeros(cout, frames)) if cfg.dct_gate else None
         self.gate = nn.Parameter(torch.zeros(cout, out)) if cfg.frame_gate else None
 
+        # the first block carries stride and new width
         shift = {"region": skeleton.region_shift, "random": skeleton.random_shift}[cfg.shift]
         self.blocks = nn.ModuleList([ShiftFuseBlock(shift(cin), cout, frames, stride)])
         for _ in range(blocks - 1):
             self.blocks.append(ShiftFuseBlock(shift(cout), cout, out, 1))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
+        # sigmoids once for all blocks of the stage
         mask = None if self.mask is None else self.mask.sigmoid()
         gate = None if self.gate is None else self.gate.sigmoid()
         for block in self.blocks:
@@ -455,7 +469,6 @@ class LastLite(nn.Module):
         super().__init__()
         self.streams = STREAMS
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
-
         width, table = LITE[cfg.variant]
         self.stem = StreamFusion(len(self.streams), width)
         self.stages = nn.ModuleList()
@@ -494,6 +507,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         if not self.training or self.rate == 0:
             return x
+        # what is kept grows, so that the mean stays
         keep = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
         return x * (keep / (1 - self.rate)).to(x.dtype)
 
@@ -520,6 +534,7 @@ class AdaptiveGraph(nn.Module):
         taps[range(len(self.OFFSETS)), [o + 3 for o in self.OFFSETS]] = 1
         self.register_buffer("taps", taps, persistent=False)
 
+        # rows of A(x) from the features around each frame
         self.context = self.bias = self.rows = None
         if context:
             bound = channels ** -0.5
@@ -529,11 +544,13 @@ class AdaptiveGraph(nn.Module):
         self.choose = nn.Linear(channels, prototypes, bias=False) if prototypes else None
 
     def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:  # n c t v, k v u
+        # from how each joint moves
         A = 0
         if self.context is not None:
             kernel = torch.tensordot(self.context, self.taps, 1)[..., None]  # h c 7 1: the offsets -3 to 3
             hidden = F.relu(F.conv2d(x, kernel, self.bias, padding=(3, 0))).mean(2)  # n h v
             A = A + self.rows(rearrange(hidden, "n h v -> n v h")) / x.shape[3]
+        # from what the whole clip looks like
         if self.choose is not None:
             weights = self.choose(x.mean((2, 3))).float().softmax(1)  # n k
             A = A + torch.tensordot(weights, bank.float(), 1)
@@ -569,15 +586,18 @@ class SpatialGCN(nn.Module):
         for k in (1, 2):
             subsets += [(hops == k) & inward, (hops == k) & ~inward] if directed else [hops == k]
 
+        # each subset with the normalisation of the whole neighbourhood
         scale = (hops <= 2).sum(1) ** -0.5
         A = np.stack(subsets) * scale[:, None] * scale[None, :]
         self.register_buffer("A", torch.from_numpy(A).float(), persistent=False)  # k v u
         self.edges = nn.Parameter(torch.ones_like(self.A))
         self.weights = nn.Parameter(torch.zeros(len(A))) if directed else None
+        # one convolution makes the features of all subsets
         self.conv = Conv1x1(cin, cout * len(A))
         self.adaptive = adaptive
 
     def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:  # n c t v
+        # the skeleton's graph, then the recorded body's
         A = (self.edges * self.A)[None]  # 1 k v u
         if self.adaptive is not None:
             A = A + self.adaptive(x, bank)[:, None]  # n k v u
@@ -602,6 +622,7 @@ class CrossTemporalPrototypeGCN(nn.Module):
         self.adaptive = adaptive
 
     def forward(self, x: Tensor, bank: Tensor | None = None) -> Tensor:  # n c t v
+        # the skeleton's graph, the learned ones, the recorded body's
         A = (self.A + self.learned)[None]  # 1 g v u
         if self.adaptive is not None:
             A = A + self.adaptive(x, bank)[:, None]  # n g v u
@@ -617,10 +638,12 @@ class FreqTemporalGate(nn.Module):
     def __init__(self, channels: int, frames: int):
         super().__init__()
         self.register_buffer("D", dct_matrix(frames), persistent=False)
+        # zeroed at the end: all frequencies pass alike at first
         hidden = channels // 4
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), zeroed(nn.Linear(hidden, frames)))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
+        # to frequency, weighed, and back
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
             X = self.D @ x.float()  # n c k v
             mask = rearrange(self.mlp(X.abs().mean((2, 3))).sigmoid(), "n k -> n 1 k 1")
@@ -647,6 +670,7 @@ class MultiScaleTCN(nn.Module):
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
+        # three branches share their first convolution; the fourth has its own
         c = channels // 4
         self.reduce = nn.Sequential(Conv1x1(channels, 3 * c), BatchNorm(3 * c), nn.GELU())
         self.branches = nn.ModuleList([TemporalConv(c, c, 5, stride, groups=c),
@@ -672,9 +696,9 @@ def attention_mask(reads: Tensor) -> Tensor:
 class PartitionedTemporalAttention(nn.Module):
     """x + W · concat(four heads), each of C/4 channels with keys of its own kind (SkateFormer, arXiv:2403.09508).
 
-    For a query (t, v), a joint is near at most one bone away (itself included), a frame is near if |dt| <= 3.
-    Head 0 reads near joints in near frames, 1 far joints in near frames, 2 near joints in far frames, 3 far joints in
-    far frames. A query without keys returns zero. W starts at zero.
+    For a query (t, v), a joint is near at most one bone away (itself included), a frame if |dt| <= 3. Head 0 reads near
+    joints in near frames, 1 far joints in near frames, 2 near joints in far frames, 3 far joints in far frames. A query
+    without keys returns zero. W starts at zero.
 
     Frames are read in blocks of four (if T is no multiple: two, or one): ten frames serve four queries, 2.5 each;
     blocks of one would need seven. Near joints are a gathered list; only head 3 multiplies all pairs. At (T, V) =
@@ -718,29 +742,29 @@ class PartitionedTemporalAttention(nn.Module):
         listed_mask = attention_mask(near_joint.gather(1, listed))
         self.register_buffer("listed", rearrange(listed_mask, "v p -> v 1 p 1"), persistent=False)
         self.register_buffer("reads", None if reads.all() else reads.float(), persistent=False)  # t v h 1
-
+        # queries, keys and values of the four heads, each from its own channels
         self.norm = BatchNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=4, bias=False)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def near_frames(self, qkv: Tensor) -> Tensor:  # 3 n 2 t v d
         """Heads 0 and 1 (N, F, T, V, 2, D): each block of frames reads the window around it."""
+        # keys and values of a block: the window around it, gathered once for its queries
         q, kv = qkv.unflatten(3, self.inside.shape[:2]).split((1, 2))  # frames are f t from here on
         kv = kv.flatten(3, 4).index_select(3, self.around)  # 2 n 2 (f o) u d
         k, v = rearrange(kv, "a n h (f o) u d -> a n (h f) (o u) d", f=len(self.inside)).unbind()
         q = rearrange(q, "1 n h f t v d -> n (h f) (t v) d")
         mask = rearrange(self.inside + self.joints[:, None], "h f t v o u -> 1 (h f) (t v) (o u)")
-
         y = F.scaled_dot_product_attention(q, k, v, mask)
         return rearrange(y, "n (h f) (t v) d -> n f t v h d", h=2, v=qkv.shape[4])
 
     def near_joints(self, qkv: Tensor) -> Tensor:  # 3 n 1 t v d
         """Head 2 (N, T, V, 1, D): each joint reads the far frames of its neighbours."""
+        # keys and values of a joint: those of its neighbours at all times
         q, kv = rearrange(qkv, "a n 1 t v d -> a n v t d").split((1, 2))
         kv = kv.index_select(2, self.neighbour)  # 2 n (v p) s d
         k, v = rearrange(kv, "a n (v p) s d -> a n v (p s) d", v=qkv.shape[4]).unbind()
         mask = rearrange(self.listed + self.far[:, None], "v t p s -> 1 v t (p s)")
-
         y = F.scaled_dot_product_attention(q.squeeze(0), k, v, mask)
         return rearrange(y, "n v t d -> n t v 1 d")
 
@@ -749,7 +773,6 @@ class PartitionedTemporalAttention(nn.Module):
         q, k, v = rearrange(qkv, "a n 1 t v d -> a n 1 (t v) d").unbind()
         mask = rearrange(self.far, "t s -> t 1 s 1") + self.joints[1]
         mask = rearrange(mask, "t v s u -> 1 1 (t v) (s u)")
-
         y = F.scaled_dot_product_attention(q, k, v, mask)
         return rearrange(y, "n 1 (t v) d -> n t v 1 d", t=qkv.shape[3])
 
@@ -782,9 +805,11 @@ class STJointAtt(nn.Module):
         self.scale = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
+        # what happens in a frame, and what a joint does: one squeeze for both
         t, v = x.shape[2:]
         pooled = torch.cat([x.mean(3), x.mean(2)], 2)  # n c (t v)
         frames, joints = self.squeeze(pooled).split((t, v), 2)
+        # a gate each
         s_t = rearrange(self.frame(frames).sigmoid(), "n c t -> n c t 1")
         s_v = rearrange(self.joint(joints).sigmoid(), "n c v -> n c 1 v")
         return x + self.scale * x * (s_t * s_v)
@@ -810,6 +835,7 @@ class HierarchicalBodyRegion(nn.Module):
         self.register_buffer("own", attention_mask(region[:, None] == region), persistent=False)  # v u
         self.register_buffer("members", attention_mask(number[:, None] == region), persistent=False)  # r v
 
+        # narrow attention: among joints, then among regions
         d = channels // 8
         self.norm = BatchNorm(channels)
         self.joint_qkv = nn.Linear(channels, 3 * d)
@@ -866,6 +892,8 @@ class BaseBlock(nn.Module):
         elif cfg.attention == "factorized":
             attention = STJointAtt(cout)
         regions = HierarchicalBodyRegion(cout, skeleton) if cfg.regions else nn.Identity()
+
+        # all of it a branch beside the shortcut
         self.rest = nn.Sequential(gate, tcn, attention, regions, DropPath(drop))
         self.residual = shortcut(cin, cout, stride)
 
@@ -886,9 +914,8 @@ class BaseStage(nn.ModuleList):
 class InformationBottleneck(nn.Module):
     """z = mu + sigma · eps classifies (mu in eval mode), as in InfoGCN (Chi et al., CVPR 2022).
 
-    Returns logits in eval mode, (logits, z) in training.
-
-    z (B, L) has at least K coordinates, so that the priors of K classes can be orthogonal (see bottleneck_loss).
+    Returns logits in eval mode, (logits, z) in training. z (B, L) has at least K coordinates, so that the priors of K
+    classes can be orthogonal (see bottleneck_loss).
     """
 
     def __init__(self, channels: int, num_classes: int, latent: int = 128):
@@ -899,9 +926,11 @@ class InformationBottleneck(nn.Module):
         self.linear = nn.Linear(latent, num_classes)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b c
+        # in use the mean alone classifies
         z = self.mu(x)  # b l
         if not self.training:
             return self.linear(z)
+        # in training a sample around it
         sigma = (0.5 * self.log_var(x).float().clamp(max=10)).exp()
         z = z + torch.randn_like(z) * sigma.to(z.dtype)
         return self.linear(z), z
@@ -923,6 +952,7 @@ class LastBase(nn.Module):
         V = skeleton.num_joints
         self.bank = nn.Parameter(torch.zeros(PROTOTYPES, V, V)) if cfg.prototypes else None
 
+        # three stages; the first block of each carries stride and new width
         width = cfg.width
         self.stem = nn.Sequential(BatchNorm(3), Conv1x1(3, width))
         self.stages = nn.ModuleList()
@@ -938,7 +968,6 @@ class LastBase(nn.Module):
                 frames = math.ceil(frames / stride)
                 number += 1
             self.stages.append(stage)
-
         self.head = Head(cin, num_classes, cfg.dropout)
         if cfg.bottleneck:
             self.head.classifier = InformationBottleneck(cin, num_classes)
@@ -991,15 +1020,15 @@ class LastE(nn.Module):
         self.streams = ("joint", "velocity", "bone")
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
 
+        # three stages of two blocks; drop path rises from 0 over the six
         cin = 48
         self.stem = StreamFusion(len(self.streams), cin)
         self.stages = nn.ModuleList()
         for i, (cout, stride) in enumerate(((64, 1), (96, 2), (128, 2))):
-            drop = [cfg.drop_path * (2 * i + b) / 5 for b in range(2)]  # rises from 0 over the six blocks
+            drop = [cfg.drop_path * (2 * i + b) / 5 for b in range(2)]
             self.stages.append(nn.Sequential(LastEBlock(cin, cout, stride, drop[0], skeleton),
                                              LastEBlock(cout, cout, 1, drop[1], skeleton)))
             cin = cout
-
         self.head = Head(cin, num_classes, cfg.dropout)
         if cfg.bottleneck:
             self.head.classifier = InformationBottleneck(cin, num_classes)
@@ -1033,11 +1062,13 @@ def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_w
     z is (B, L). The priors gain · e_k are orthogonal; z is the output of a linear layer, so the choice of axes does not
     matter. Classes without a clip in the batch do not count.
     """
+    # the mean of each class in the batch
     z = z.float()
     member = F.one_hot(label, z.shape[1]).to(z.device, torch.float32)  # b l: axis k for class k
     count = member.sum(0)
     class_mean = (member.T @ z) / count.clamp(min=1)[:, None]  # k l
 
+    # its distance to the class's prior
     prior = gain * torch.eye(z.shape[1], device=z.device)
     distance = (class_mean - prior).square().mean(1)
     present = count > 0
@@ -1064,15 +1095,12 @@ class SumOverProcesses(torch.autograd.Function):
 
 
 def gather_batch(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
-    """x of the whole batch (clips, C) from every process's own x (B, C), and the indices of this process's rows.
-
-    Gradients reach the processes that own the rows.
-    """
+    """x of the whole batch (clips, C) from every process's own x (B, C), and the indices of this process's rows."""
     rank, ranks = rank_of()
     if ranks == 1:
         return x, torch.arange(len(x), device=x.device)
 
-    # each process fills its rows; the sum over processes fills them all
+    # each process fills its rows, the sum over processes all; gradients reach the process that owns a row
     rows = torch.arange(batch["clips"], device=x.device)[rank::ranks]
     own = x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)])
     whole = SumOverProcesses.apply(own)
@@ -1124,7 +1152,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         else:  # as in ClipNorm
             mean = self.running_mean
             var = self.running_var
-
+        # normalise, scale and shift, as ever
         y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
         return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 
@@ -1132,6 +1160,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 @contextlib.contextmanager
 def global_norms(model: nn.Module):
     """Inside the block, batch norms see the clips of all processes; on exit their classes are restored."""
+    # the class alone changes: parameters, statistics and state dict stay
     norms = [(m, type(m)) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     try:
         if rank_of()[1] > 1:
@@ -1149,11 +1178,9 @@ LossFn = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]  # (model
 
 
 def classification_loss(cfg: Train) -> LossFn:
-    """loss_fn of plain training: cross-entropy, plus the bottleneck's loss if the model has one. top1 in [0, 1].
-
-    In top1 and the bottleneck a blended clip counts as its larger share.
-    """
+    """loss_fn of plain training. In top1 (0 to 1) and the bottleneck a blended clip counts as its larger share."""
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        # a bottleneck gives its code z too
         output = model(batch["joints"])
         label = batch["label"]
         logits, z = output if isinstance(output, tuple) else (output, None)
@@ -1171,11 +1198,8 @@ def classification_loss(cfg: Train) -> LossFn:
 
 
 def hashed_uniform(*keys: int | Tensor) -> Tensor:
-    """Numbers in [0, 1), a pure function of integer keys that broadcast together: no state, the same on every device.
-
-    For each key: XOR it into the state, then apply a 32-bit finaliser like murmur's (constants of C. Wellons' hash
-    prospector).
-    """
+    """Numbers in [0, 1): a pure function of integer keys that broadcast together, the same on every device."""
+    # each key is XORed in, then a 32-bit finaliser like murmur's mixes (constants of C. Wellons' hash prospector)
     h: int | Tensor = 0x9E3779B9
     for key in keys:
         h = (h ^ key) & 0xFFFFFFFF
@@ -1185,8 +1209,6 @@ def hashed_uniform(*keys: int | Tensor) -> Tensor:
     return (torch.as_tensor(h) >> 8).float() / (1 << 24)
 
 
-# Learning rate, optimiser, precision
-
 def swa_epoch(cfg: Train) -> int:
     """First epoch whose weights enter the SWA mean: at the latest the last one."""
     return min(int(cfg.swa_start * cfg.epochs), cfg.epochs - 1)
@@ -1194,11 +1216,13 @@ def swa_epoch(cfg: Train) -> int:
 
 def lr_at(step: int, cfg: Train, steps: int) -> float:
     """Learning rate of optimiser step `step`, `steps` per epoch: linear warm-up, then cosine; constant under SWA."""
+    # linear warm-up
     warm = cfg.warmup_epochs * steps
     total = cfg.epochs * steps
     if step < warm:
         return cfg.warmup_lr + (cfg.lr - cfg.warmup_lr) * (step + 1) / warm
 
+    # constant while SWA averages, else a cosine to min_lr
     start = swa_epoch(cfg) * steps
     if cfg.average == "swa" and step >= start:
         if cfg.swa_lr:
@@ -1208,10 +1232,8 @@ def lr_at(step: int, cfg: Train, steps: int) -> float:
 
 
 def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
-    """Weight decay on the weights of linear layers and convolutions only.
-
-    Not on norms, biases, gates, adjacencies, embeddings, nor the bare kernels StreamFusion.stem and
-    AdaptiveGraph.context.
+    """Weight decay on the weights of linear layers and convolutions only: not on norms, biases, gates, adjacencies,
+    embeddings, nor the bare kernels StreamFusion.stem and AdaptiveGraph.context.
     """
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
     decay = cfg.adamw_decay if cfg.optimizer == "adamw" else cfg.weight_decay
@@ -1234,21 +1256,18 @@ def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def networks_in(model: nn.Module) -> list[nn.Module]:
-    """The networks in a model that may be more, such as a student with its projections."""
-    return [m for m in model.modules() if isinstance(m, tuple(MODELS.values()))]
-
-
 def refresh_batchnorm(model: nn.Module, batches: Callable[[], Iterable[dict]]) -> None:
     """Set batch-norm statistics to their mean over `batches`. Dropout stays off; frozen parts stay as they are."""
+    # the norms that training would set: those of frozen parts stay in eval mode
     was_training = model.training
     model.train()
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     momenta = [m.momentum for m in norms]
+    nets = [m for m in model.modules() if hasattr(m, "drop_absent")]
 
     # norms alone train; absent bodies do not count, as in training
     model.eval()
-    for net in networks_in(model):
+    for net in nets:
         net.drop_absent = True
     for m in norms:
         m.reset_running_stats()
@@ -1259,14 +1278,13 @@ def refresh_batchnorm(model: nn.Module, batches: Callable[[], Iterable[dict]]) -
                 m.momentum = 1 / i  # a cumulative mean
             model(batch["joints"])
 
-    for net in networks_in(model):
+    # as before
+    for net in nets:
         net.drop_absent = False
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
     model.train(was_training)
 
-
-# Checkpoints
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write a checkpoint as a whole or not at all."""
@@ -1292,8 +1310,6 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dic
         raise damaged(path, e) from None
 
 
-# A training
-
 class Training:
     """A training under way: its state, all of it in folder/last.pt, and how it takes a step and an epoch."""
 
@@ -1306,6 +1322,8 @@ class Training:
         self.seed = seed
         self.steps = steps          # per epoch
         self.identity = identity    # the recipe, and what else a resumed run must share
+
+        # its files, its share of several processes, and how it computes
         self.last = folder / "last.pt"
         self.log = folder / "metrics.jsonl"
         self.rank, self.ranks = rank_of()
@@ -1332,7 +1350,7 @@ class Training:
             self.restore()
         else:
             torch.manual_seed(self.seed + 1)
-
+        # only now: a folder of another recipe stays as it is
         if self.rank == 0:
             write_json(folder / "recipe.json", recipe)
             self.remove_what_a_killed_run_left(folder)
@@ -1341,6 +1359,7 @@ class Training:
 
     def remove_what_a_killed_run_left(self, folder: Path) -> None:
         """Half-written checkpoints, and log lines of the epoch that runs again."""
+        # this process holds the folder's lock: none of these is being written
         for torn in folder.glob(".last.pt.*"):
             torn.unlink()
         kept = [line for line in read_log(self.log) if line["epoch"] < self.progress["epoch"]]
@@ -1355,9 +1374,9 @@ class Training:
             if changed:
                 raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it "
                                  "away")
-            self.model.load_state_dict(state["model"])
 
-            # fused kernels or not: as this device has it
+            # weights and optimiser, with fused kernels or without: as this device has it
+            self.model.load_state_dict(state["model"])
             for old, new in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
                 old.update({key: new[key] for key in ("fused", "foreach") if key in new})
             self.optimizer.load_state_dict(state["optimizer"])
@@ -1366,6 +1385,7 @@ class Training:
             if self.mean_model:
                 self.mean_model.load_state_dict(state["mean_model"])
 
+            # where it was, and the random numbers from there on
             self.progress = state["at"]
             self.best = state["best"]
             torch.set_rng_state(state["rng"]["cpu"].cpu())
@@ -1379,6 +1399,7 @@ class Training:
         self.raise_if_not_finite()
         if self.rank > 0:
             return
+        # random numbers, too: dropout continues where it was
         rng = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -1391,9 +1412,7 @@ class Training:
     def raise_if_not_finite(self) -> None:
         if self.first_bad_step >= 0:
             step = int(self.first_bad_step)
-            kept = f"the last good checkpoint is {self.last}"
-            if not self.last.exists():
-                kept = "no checkpoint was written before"
+            kept = f"{self.last} is the last good checkpoint" if self.last.exists() else "no checkpoint was written"
             raise ValueError(f"loss or gradient is not finite at step {step} (epoch {step // self.steps}): "
                              f"lower train.lr or look at the clips; {kept}")
 
@@ -1402,6 +1421,7 @@ class Training:
 
         Batch norm and losses that couple clips (bottleneck, contrastive) see one batch, not the whole window.
         """
+        # the learning rate is a function of the step
         step = self.progress["epoch"] * self.steps + self.progress["step"]
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(step, self.cfg, self.steps)
@@ -1426,11 +1446,13 @@ class Training:
         if not self.scaler.is_enabled():
             self.note_if_not_finite(norm, step)
 
+        # the step
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.cfg.average == "ema":
             self.mean_model.update_parameters(self.model)
 
+        # reading the flag waits for the device: on a GPU now and then
         self.progress["step"] += 1
         self.progress["clips"] += clips
         if self.device.type == "cpu" or self.progress["step"] % 50 == 0:
@@ -1444,6 +1466,7 @@ class Training:
                 if isinstance(m, GlobalBatchNorm):
                     m.counted = own > 0
 
+        # forward: one path for every precision
         amp = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with causal(self.model, is_causal), amp:
             loss, metrics = self.loss_fn(self.net, batch)
@@ -1458,7 +1481,7 @@ class Training:
         if self.ranks > 1:
             dist.all_reduce(values)
         self.note_if_not_finite(values[0], step)
-
+        # sums stay on the device until the epoch ends
         sums = self.progress["sums"]
         for key, value in zip(metrics, values.unbind(), strict=True):
             sums[key] = sums.get(key, 0.0) + value
@@ -1469,6 +1492,7 @@ class Training:
 
     def run_epoch(self, batches: Callable, score: Callable | None, bar) -> None:
         """Finish the current epoch, append a line to metrics.jsonl, write last.pt."""
+        # the steps that are left of it
         started = time.monotonic()
         self.model.train()
         self.take_steps(batches(self.progress["epoch"], self.progress["step"] * self.cfg.accumulate), bar)
@@ -1485,6 +1509,7 @@ class Training:
             entry["validation"] = score(self.model)
             self.keep_if_best(entry["validation"])
 
+        # a line for the reader, and the state for a next process
         if self.rank == 0:
             with open(self.log, "a") as f:
                 f.write(json.dumps(entry) + "\n")
@@ -1513,10 +1538,11 @@ class Training:
 def compiled(model: nn.Module, on: bool):
     """Inside the block the feature maps of the networks in `model` come from torch.compile, if `on`.
 
-    Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. Once the number of bodies
-    has changed, a graph serves any. Training, evaluation and causal mode have their own, made when first needed.
+    Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. After the first change of
+    that number a graph serves any; training, evaluation and causal mode have their own.
     """
-    nets = networks_in(model) if on else []
+    # the method of an instance, in front of its class's
+    nets = [m for m in model.modules() if on and isinstance(m, tuple(MODELS.values()))]
     try:
         for net in nets:
             net.features = torch.compile(net.features)
@@ -1534,19 +1560,17 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
         identity: dict | None = None) -> nn.Module:
     """Train `model` in place; return it with its final (or averaged, or best-scoring) weights, in eval mode.
 
-    batches(epoch, start) yields the batches of an epoch from number `start` on and has a length; a batch holds joints
-        (B, M, T, V, 3) and label (B,), under torchrun also own and clips (phases/training/view.py, Batches).
-    loss_fn(model, batch) returns (mean loss, metrics).
-    plain() yields unaugmented training batches. They set batch-norm statistics after averaging, and after short runs;
-        under torchrun it is required there, for `batches` holds a process's share only.
+    batches(epoch, start) yields an epoch's batches from number `start` on, {joints (B, M, T, V, 3), label (B,)}, and
+        has a length. Under torchrun each process has its share, and a batch says own and clips (training/view.py).
+    plain() yields unaugmented training batches, whole ones, for batch-norm statistics after averaging or a short run.
     score(model), higher is better, judges on clips held out of training. The best epoch's weights are returned, or the
-        average if it scores no worse; after a short run with refreshed statistics, if they score no worse.
-    folder/last.pt holds everything. A run that was cut continues from it, and on a CPU in FP32 ends with the very same
-        weights. Resuming requires the same `recipe` and the same `identity`: phase, clips, teachers.
+        average, or refreshed statistics after a short run, if these score no worse.
+    folder/last.pt holds everything: a run that was cut continues from it, on a CPU in FP32 to the very same weights, if
+        it has the same `recipe` and `identity` (phase, clips, teachers).
 
-    Under torchrun every process calls fit with its share of each batch; the first one writes. ValueError if a loss or
-    gradient is not finite.
+    ValueError if a loss or gradient is not finite.
     """
+    # one process at a time in a folder; the others of this training do not write
     steps = math.ceil(len(batches) / cfg.accumulate)
     lock = locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext()
     with lock, global_norms(model), compiled(model, cfg.compile):
@@ -1562,6 +1586,7 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
 
 def choose_weights(run: Training, plain: Callable, score: Callable | None) -> None:
     """The weights that a training returns: the average, else the best-scoring epoch's, else the last."""
+    # which weights
     model = run.model
     if run.mean_model is not None:
         model.load_state_dict(run.mean_model.module.state_dict())
@@ -1573,16 +1598,3 @@ def choose_weights(run: Training, plain: Callable, score: Callable | None) -> No
         refresh_batchnorm(model, plain)
         if run.best is not None and score(model) < run.progress["best"]:
             model.load_state_dict(run.best)
-
-
-@torch.no_grad()
-def predict(model: nn.Module, batches: Callable, is_causal: bool = False) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) in FP32 and labels (N,) of every clip of `batches`, once, in order."""
-    model.eval()
-    logits = []
-    labels = []
-    with causal(model, is_causal):
-        for batch in batches():
-            logits.append(model(batch["joints"]).float().cpu())
-            labels.append(batch["label"].cpu())
-    return torch.cat(logits), torch.cat(labels)

@@ -46,10 +46,13 @@ class Options:
 def main(options: Options, words: list[str]) -> int:
     if any(word.startswith("recipe=") for word in words):
         raise ValueError("recipe=: give recipes as rows=B or rows=B0,L5")
+
+    # rows that cannot be run count as failed; one mistake in the words for every run ends the program
     runs, failed = planned_runs(options, words)
-    if not runs:  # one mistake in the words for every run
+    if not runs:
         raise ValueError(failed[0][1].removeprefix("error: "))
 
+    # run them, or print the command of each
     batch = Batch(runs, options.jobs)
     batch.failed += failed
     if options.dry:
@@ -58,6 +61,7 @@ def main(options: Options, words: list[str]) -> int:
     else:
         batch.go()
 
+    # what was done
     for name, error in batch.failed:
         print(f"failed: {name}: {error}")
     if not options.dry:
@@ -69,6 +73,7 @@ def planned_runs(options: Options, words: list[str]) -> tuple[list[Run], list[tu
     """The runs in their order, each folder once; and (name, error) of the rows that cannot be run."""
     seeds = options.seeds or (options.seed or 0,)
     rows = named_rows(options.rows)
+
     runs: dict = {}
     failed = []
     for seed in dict.fromkeys(seeds):
@@ -78,7 +83,9 @@ def planned_runs(options: Options, words: list[str]) -> tuple[list[Run], list[tu
             except ValueError as e:
                 failed.append((f"{row} seed{seed}", f"error: {e}"))
                 continue
-            for one in made:  # rows may share a run, as B7 and the average B14 do
+
+            # rows may share a run, as B7 and the average B14 do
+            for one in made:
                 runs.setdefault(one.cfg.run, one)
     return list(runs.values()), failed
 

@@ -53,16 +53,22 @@ def skeleton_text(skeleton: Skeleton) -> str:
 
 def file_text(about: dict) -> str:
     """The table of `describe_file` as text."""
+    # the words
     skeleton = Skeleton.from_dict(about["skeleton"])
     causal = ", causal" if about["causal"] else ""
     bodies = "body" if about["bodies"] == 1 else "bodies"
-    return "\n".join((
+    others = ", ".join(about["also_takes"]) or "no other"
+
+    # the file, its input, its classes
+    lines = [
         f"{about['recipe']} on {about['dataset']}, split {about['split']}, {about['form']}{causal}",
         f"takes {about['bodies']} {bodies} of {skeleton.name}, {skeleton.num_joints} joints, in {about['unit']} with "
         f"{about['up']} up; a clip of any length, of which it sees {about['frames']} frames",
         skeleton_text(skeleton),
-        f"also takes clips of: {', '.join(about['also_takes']) or 'no other'}",
-        f"names one of {len(about['classes'])} actions: {', '.join(about['classes'])}"))
+        f"also takes clips of: {others}",
+        f"names one of {len(about['classes'])} actions: {', '.join(about['classes'])}",
+    ]
+    return "\n".join(lines)
 
 
 def network_text(about: dict) -> str:
@@ -79,6 +85,7 @@ def main(options: Options, recipe: list[str]) -> None:
     if len(given) != 1:
         raise ValueError("give recipe=..., skeleton=... or model=..., and no two of them")
 
+    # as data, and as text
     if options.model:
         about = describe_file(ExportedModel(model_file(options.model)))
         text = file_text(about)
@@ -89,6 +96,7 @@ def main(options: Options, recipe: list[str]) -> None:
     else:
         about = describe(load_config(recipe))
         text = network_text(about)
+
     print(json.dumps(about) if options.format == "json" else text)
 
 

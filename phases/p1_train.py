@@ -72,9 +72,12 @@ def train(cfg: Config, argv: list[str]) -> None:
 
     network = start_network(cfg, data)
     announce(cfg, data)
+
     loss_fn = classification_loss(cfg.train)
     fit(network, data.batches, loss_fn, cfg.train, cfg.run, dataclasses.asdict(cfg), cfg.seed, data.plain, data.score,
         data.identity)
+
+    # of several processes the first reports
     if rank_of()[0] == 0:
         finish(cfg, data, network)
 
@@ -109,6 +112,7 @@ def mean_probabilities(runs: list[Path], cfg: Config, names: np.ndarray) -> Tens
     """Weighted mean (clips, classes) of the runs' softmax scores, clips in the order of `names`."""
     mean = 0.0
     for run_folder, weight in zip(runs, cfg.weights, strict=True):
+        # a run made before the store may have scored other clips, or in another order
         scored, logits = read_scores(run_folder)
         place = {name: i for i, name in enumerate(scored)}
         if set(place) != set(names):

@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
     exit_code = start_processes(cfg, argv)
     if exit_code is not None:
         return exit_code
+
     data = open_data(cfg, "phase2", argv)
     if data is None:
         return 0
@@ -83,6 +84,7 @@ def announce_distillation(cfg: Config, data: OpenedData, model: Distilled, folde
 
 def judge(teacher: Teacher, cfg: Config, test: Batches) -> dict:
     """Accuracy in percent of the target on the test clips: teacher_top1, and teacher_top1_clean if clips leak."""
+    # by the test view, as a network is judged
     targets = []
     labels = []
     for batch in test():
@@ -121,6 +123,7 @@ def make_distilled(student: nn.Module, teacher: Teacher, gamma: float, joints: T
     if not gamma:
         return Distilled(student, [])
 
+    # stage maps of both, to compare and to take widths from
     with torch.no_grad():
         own = classify(student.eval(), joints, drop_absent=False)[1]
     theirs = teacher(joints)[1]

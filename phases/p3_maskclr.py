@@ -59,6 +59,8 @@ def main(options: Options, recipe: list[str]) -> int:
     exit_code = start_processes(cfg, argv)
     if exit_code is not None:
         return exit_code
+
+    # training clips; there is nothing to test
     data = open_data(cfg, "phase3", argv, judged=False)
     if data is None:
         return 0

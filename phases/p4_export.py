@@ -159,15 +159,17 @@ def export(job: Job) -> dict[str, onnx.ModelProto]:
 
 def verify_forms(job: Job, forms: dict[str, onnx.ModelProto]) -> tuple[dict, np.ndarray]:
     """(report, FP32 logits (N, K)): accuracy and loss of each form, latency; the costly layers if INT8 is refused."""
-    causal, opset = job.options.causal, job.options.opset
+    causal = job.options.causal
     scores = {form: verify.logits_of(verify.session(forms[form], form), job.clips) for form in FILES}
     reference = scores["fp32"]
 
+    # accuracy of each form, and FP32 against the network
     judged = verify.judge(job.cfg, scores, job.label)
     judged["fp32"]["parity"] = verify.parity(job.model, causal, job.clips, reference)
     report = {"accepted": verify.acceptable(judged["int8"]["drop"], len(job.label)), **judged}
 
-    report["latency"] = verify.relative_times(job.model, causal, opset, forms, job.clips[:1])
+    # times; and where the accuracy of INT8 got lost
+    report["latency"] = verify.relative_times(job.model, causal, job.options.opset, forms, job.clips[:1])
     if not report["accepted"]:
         report["layers"] = verify.sensitivity(forms["int8"], forms["plain"], job.clips[:256], reference[:256])
     return report, reference
@@ -178,6 +180,7 @@ def write(job: Job, forms: dict[str, onnx.ModelProto], verified: dict, reference
     report = {key: job.metadata[key] for key in ("recipe", "dataset", "split", "seed", "params", "causal", "opset")}
     report |= {**job.origin, "clips": len(job.clips), "calibration": len(job.calibration), **verified}
 
+    # ONNX
     for form, name in FILES.items():
         accepted = report["accepted"] or form != "int8"
         top1 = "" if job.cfg.data.split == "all" else report[form]["top1"]  # of clips that it has seen: no figure
@@ -185,12 +188,14 @@ def write(job: Job, forms: dict[str, onnx.ModelProto], verified: dict, reference
         onnx_files.save_onnx(forms[form], job.folder / name, metadata)
         report[form]["bytes"] = (job.folder / name).stat().st_size
 
+    # TFLite
     if job.options.format == "tflite":
         module = deploy(job.model, job.options.causal)
         for form, logits in write_tflite(module, job.folder, job.clips).items():
             report[form] = verify.compare(reference, logits, job.label)
             report[form]["bytes"] = (job.folder / TFLITE_FILES[form]).stat().st_size
 
+    # what both lost, as data and as a page
     write_json(job.folder / "report.json", report)
     with atomic(job.folder / "report.md") as part:
         part.write_text(markdown(report))

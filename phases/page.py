@@ -39,11 +39,14 @@ class Options:
     serve: Annotated[int | None, (1, 65535), "a port on this machine; Ctrl-C ends the server"] = None
 
     def __post_init__(self):
+        # a page to write, or one to show
         out = self.out
         is_page = (out / MARK).is_file()
         if not self.model and not (self.serve and is_page):
             raise ValueError("no model: give model=FILE.onnx, as `just phase4` writes it, or a name in "
                              "results/networks, such as model=utd_mhad; several with commas between")
+
+        # a folder in which nothing else gets lost
         if out.is_symlink() or (out.exists() and not out.is_dir()):
             raise ValueError(f"out = {out}: is no folder; give the folder of the page")
         if self.model and not is_page and out.is_dir() and any(out.iterdir()):

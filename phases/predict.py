@@ -70,12 +70,14 @@ def main(options: Options) -> int:
     path = model_file(options.model)
     model = ExportedModel(path)
 
+    # frames, until the input ends
     if options.stream:
         sys.stdin.reconfigure(errors="replace")  # bytes that are no text make a bad line, and do not end the stream
         window = options.window or model.view["frames"]
         stream(model, sys.stdin, options.sure, options.hold, window, options.format)
         return 0
 
+    # one clip, or those in a folder
     found, skipped = classify(model, options.clip, options.top)
     text = answer_text(found, options.format)
     if options.out:
@@ -113,6 +115,7 @@ def is_clip_name(path: Path) -> bool:
 
 def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str, Ranking]], int]:
     """The `top` most probable names of each clip, and how many files of a folder were skipped."""
+    # a single file that cannot be used is an error, one of many is left out
     found = []
     skipped = 0
     for name, path in recordings(clip).items():
@@ -134,28 +137,37 @@ def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str
 # ---------------------------------------------------------------------------------------------------------------------
 
 def answer_text(found: list[tuple[str, Ranking]], form: str) -> str:
-    """The names of each clip as text, CSV (clip, rank, label, probability) or JSON."""
+    """The names of each clip in one of the forms text, csv and json."""
+    writers = {"text": plain_text, "csv": csv_text, "json": json_text}
+    return writers[form](found)
+
+
+def plain_text(found: list[tuple[str, Ranking]]) -> str:
+    lines = []
+    for clip, names in found:
+        lines.append(clip)
+        lines += [f"  {100 * p:5.1f} %  {label}" for label, p in names]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(found: list[tuple[str, Ranking]]) -> str:
+    """Columns clip, rank, label, probability."""
     text = io.StringIO()
-    if form == "json":
-        rows = []
-        for clip, names in found:
-            top = [{"label": label, "probability": round(p, 6)} for label, p in names]
-            rows.append({"clip": clip, "top": top})
-        print(json.dumps(rows, indent=1), file=text)
-
-    elif form == "csv":
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("clip", "rank", "label", "probability"))
-        for clip, names in found:
-            for rank, (label, p) in enumerate(names, 1):
-                writer.writerow((clip, rank, label, f"{p:.6f}"))
-
-    else:
-        for clip, names in found:
-            print(clip, file=text)
-            for label, p in names:
-                print(f"  {100 * p:5.1f} %  {label}", file=text)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("clip", "rank", "label", "probability"))
+    for clip, names in found:
+        for rank, (label, p) in enumerate(names, 1):
+            writer.writerow((clip, rank, label, f"{p:.6f}"))
     return text.getvalue()
+
+
+def json_text(found: list[tuple[str, Ranking]]) -> str:
+    """[{clip, top: [{label, probability}, ...]}, ...]"""
+    rows = []
+    for clip, names in found:
+        top = [{"label": label, "probability": round(p, 6)} for label, p in names]
+        rows.append({"clip": clip, "top": top})
+    return json.dumps(rows, indent=1) + "\n"
 
 
 def save(text: str, out: Path, model: Path) -> None:
@@ -172,6 +184,7 @@ def check_out(out: Path, model: Path, text: str) -> None:
     if not out.exists():
         return
 
+    # an earlier answer begins as this one does
     suffix = out.suffix.lower()
     is_answer = suffix in (".csv", ".json") and out.read_text(errors="replace")[:10] == text[:10]
     is_precious = out.resolve() == model.resolve() or suffix in (*READABLE, ".onnx", ".csv")

@@ -31,16 +31,21 @@ def main(argv: list[str]) -> int:
     cfg = load_config(argv)
     check_phase(cfg, "probe")
     check_single_process(cfg)
+
+    # the labelled clips: a share of the training side
     data = open_data(cfg, "probe", argv)
     if data is None:
         return 0
 
+    # the encoder and a new head, or the head alone
     network = start_network(cfg, data)
     model = Frozen(network) if cfg.probe.frozen else network
     announce_probe(cfg, data)
+
     loss_fn = classification_loss(cfg.train)
     fit(model, data.batches, loss_fn, cfg.train, cfg.run, dataclasses.asdict(cfg), cfg.seed, data.plain, data.score,
         data.identity)
+
     finish(cfg, data, network, {"init": cfg.init, "labelled": len(data.train), "frozen": cfg.probe.frozen})
     return 0
 
@@ -66,6 +71,7 @@ class Frozen(nn.Module):
         network.head.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Frozen:
+        """Training mode is for the head alone: elsewhere it would change the statistics of batch norms."""
         super().train(mode)
         for name, part in self.net.named_children():
             part.train(mode and name == "head")

@@ -23,10 +23,10 @@ import numpy as np
 
 from phases.common.command import run
 from phases.recordings.arrays import metadata
-from phases.recordings.readers import READABLE, skeleton_of_format, read_clip
+from phases.recordings.readers import READABLE, read_clip, skeleton_of_format
 from phases.reporting.drawing import FRONT, as_camera, clip_joints
 from phases.reporting.pictures import Drawn, animation, contact_sheet, views
-from phases.shipping.exported import ExportedModel, named
+from phases.shipping.exported import ExportedModel, model_file
 from phases.training.clip_store import ClipStore
 from skeletons import SKELETONS, Skeleton
 
@@ -136,7 +136,7 @@ def recorded_skeleton(path: Path, joints: int) -> Skeleton:
 def main(options: Options) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError('drawing needs matplotlib: pip install -e ".[figures]"')
-    model = ExportedModel(named(options.model)) if options.model else None
+    model = ExportedModel(model_file(options.model)) if options.model else None
     folder = options.store or Path("stores", options.data)
 
     # a sheet of a store's classes

@@ -64,7 +64,7 @@ def metadata(raw: Path) -> dict:
     """
     path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
     folders = class_folders(raw)
-    found = folders or label_words(raw)
+    found = folders or label_words(raw / "labels.csv")
 
     # without the file
     if not path.is_file():

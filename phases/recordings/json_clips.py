@@ -209,7 +209,7 @@ def in_picture(frame: object, bodies: list[np.ndarray]) -> list[np.ndarray]:
 def one_frame_per_image(frames: list, bodies: Frames, places: Frames) -> tuple[Frames, Frames]:
     """AlphaPose and COCO write an entry per body: entries of one image_id become one frame."""
     images = [frame.get("image_id") if isinstance(frame, dict) else None for frame in frames]
-    if None in images or len(set(images)) == len(images):
+    if not all(isinstance(image, (str, int, float)) for image in images) or len(set(images)) == len(images):
         return bodies, places
 
     merged = {image: ([], []) for image in images}

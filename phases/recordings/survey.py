@@ -2,29 +2,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from phases.common.command import nearest
-from phases.common.limits import load_npz
-from phases.recordings.arrays import class_folders, clip_folders, metadata
+from phases.common.limits import CLASSES, load_npz
+from phases.recordings.arrays import class_folders, metadata
 from phases.recordings.clips import Clip, Skip
-from phases.recordings.csv_clips import told_joints
-from phases.recordings.metres import unsteadiness
 from phases.recordings.ntu import NTU_NAME, ntu_fields, read_ntu_file
-from phases.recordings.poses import SUFFIXES, is_frames, is_openpose, load_pose, pose_files
+from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
 from phases.recordings.settings import Data
-from skeletons import SKELETONS, Skeleton, spelled
+from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, third_is_score, without_odd
+from skeletons import SKELETONS, Skeleton
 
-MOST = 2000    # clips that are looked at
-SENSORS = ("ntu25", "kinect20", "h36m17")  # three-dimensional by nature
+SAMPLE = 2000     # clips that are looked at with all their frames
+NTU_SAMPLE = 200  # files of NTU's text, which is slow to read: at least as many, and fewer than twice that
 
 
 @dataclass
-class Seen:
+class Survey:
     """What the recordings show."""
     reader: str
     clips: list[Clip]
@@ -33,7 +32,7 @@ class Seen:
     named: bool              # whether the recordings or the user named the skeleton
     classes: list[str]
     channels: str = "xyz"
-    rest: list[Clip] = field(default_factory=list)   # beyond those: who does what, with no more than a frame
+    rest: list[Clip] = field(default_factory=list)   # the clips beyond the sample, with one frame at most
 
     @property
     def flat(self) -> bool:
@@ -55,18 +54,48 @@ class Seen:
 
     def class_of(self, label: int) -> str:
         """The name of a class by its label, which may count from 1; the label itself if no class has it."""
-        names = dict(enumerate(self.classes, int(max(c.label for c in self.all_clips) == len(self.classes))))
-        return names.get(label, str(label))
+        last = max(c.label for c in self.all_clips)
+        first = 1 if last == len(self.classes) else 0
+        return dict(enumerate(self.classes, first)).get(label, str(label))
+
+
+def look(raw: Path, skeleton: str = "") -> Survey:
+    """Read recordings, and see what they are; `skeleton` names theirs. ValueError if no network can learn from them."""
+    reader = reader_of(raw)
+    named = skeleton
+    if reader == "arrays" and not skeleton:
+        named = skeleton_of_first_clip(raw)
+
+    clips, skips, rest = read_sample(raw, reader, named)
+    clips, odd = without_odd(clips)
+    skips += odd
+    found, is_named = guess_skeleton(raw, reader, clips, named)
+
+    # x, y, score: a joint without a score is missing
+    channels = "xyz"
+    if reader == "arrays" and third_is_score(clips):
+        channels = "xys"
+        clips = [replace(c, joints=c.joints * (c.joints[..., 2:] > 0) * np.float32([1, 1, 0])) for c in clips]
+
+    classes = classes_of_clips(raw, reader, clips + rest)
+    survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest)
+    check_classes(raw, survey)
+    return survey
 
 
 def reader_of(raw: Path) -> str:
     """The reader for recordings, by what they are."""
     if not raw.exists():
         raise ValueError(f"raw = {raw}: no such file or folder")
-    if raw.suffix.lower() in (".pkl", ".pickle"):
+
+    # a file
+    suffix = raw.suffix.lower()
+    if suffix in (".pkl", ".pickle"):
         return "pyskl"
-    if raw.suffix.lower() == ".npz" and raw.is_file():
+    if suffix == ".npz" and raw.is_file():
         return "ctrgcn" if "x_train" in load_npz(raw, lambda name: False) else "arrays"
+
+    # a folder
     if raw.is_dir():
         if next(raw.rglob("*.skeleton"), None):
             return "ntu"
@@ -82,136 +111,76 @@ def reader_of(raw: Path) -> str:
                      "labels.csv, a folder of .skeleton files, a packed .npz or a pyskl pickle")
 
 
-def told_by_files(raw: Path) -> str:
-    """The skeleton that a first clip tells: by the columns that its table names, or as OpenPose's; else empty.
+# ---------------------------------------------------------------------------------------------------------------------
+# Clips
+# ---------------------------------------------------------------------------------------------------------------------
 
-    ValueError if a table names joints that no known skeleton has, and nothing says what they are.
-    """
-    folders = [raw / name for name in clip_folders(raw)] or [raw] * raw.is_dir()
-    file = next((file for folder in folders for file in pose_files(folder)), None)
-    try:
-        if file is None or is_openpose(file):
-            return f"openpose{load_pose(file).shape[-2]}" if file else ""
-        named = set(told_joints(file))
-    except ValueError:  # a damaged first clip tells nothing
-        return ""
-    known = [s for s in SKELETONS.values() if {spelled(joint) for joint in s.joints} <= named]
-    if named and not known and not metadata(raw).get("skeleton"):
-        alike = max(SKELETONS.values(), key=lambda s: len({spelled(joint) for joint in s.joints} & named))
-        lacking = [joint for joint in alike.joints if spelled(joint) not in named]
-        raise ValueError(f"raw = {raw}: {file.name} names {len(named)} joints, of no known skeleton; for {alike.name} "
-                         f"it lacks {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}. Write your own into "
-                         "skeleton.json (README, Your own skeletons)")
-    return max(known, key=lambda s: s.num_joints).name if known else ""
-
-
-def read(raw: Path, reader: str, told: str) -> tuple[list[Clip], list[Skip], list[Clip]]:
-    """Clips as recorded, at most MOST; those that could not be read; all others, with one frame at most."""
-    rest = []
+def read_sample(raw: Path, reader: str, named: str) -> tuple[list[Clip], list[Skip], list[Clip]]:
+    """Clips as recorded, at most SAMPLE; those that could not be read; all other clips, with one frame at most."""
+    rest: list[Clip] = []
     if reader == "ntu":
-        names = [p for p in sorted(raw.rglob("*.skeleton")) if NTU_NAME.fullmatch(p.stem)]
-        if not names:
-            raise ValueError(f"raw = {raw}: no .skeleton file has a name like S001C001P001R001A001 (setup, camera, "
-                             "person, replication, action), which says whose clip it is and of what")
-        some = names[::max(1, len(names) // 200)]
-        unread = np.zeros((1, 1, 25, 3), np.float32)
-        rest = [Clip(p.stem, joints=unread, **ntu_fields(p.stem)) for p in sorted(set(names) - set(some))]
-        found = map(read_ntu_file, some)
+        found, rest = ntu_sample(raw)
     else:
-        named = told if told in SKELETONS else ""
-        found = READERS[reader](raw, Data(name="adopted", reader=reader, num_classes=100_000, skeleton=named))
-    found = [replace(c, joints=c.joints[:, :1].copy()) if i >= MOST and isinstance(c, Clip) else c
-             for i, c in enumerate(found)]
-    rest += [c for c in found[MOST:] if isinstance(c, Clip) and c.label >= 0]
-    skips, found = [s for s in found if isinstance(s, Skip)], found[:MOST]
-    clips = [c for c in found if isinstance(c, Clip) and c.joints.ndim == 4 and np.isfinite(c.joints).all()
-             and c.joints.any() and c.label >= 0]
+        skeleton = named if named in SKELETONS else ""
+        found = READERS[reader](raw, Data(name="adopted", reader=reader, num_classes=CLASSES, skeleton=skeleton))
+
+    # no whole clip beyond the sample stays in memory
+    items = []
+    for item in found:
+        if len(items) >= SAMPLE and isinstance(item, Clip):
+            item = replace(item, joints=item.joints[:, :1].copy())
+        items.append(item)
+
+    clips = [item for item in items[:SAMPLE] if isinstance(item, Clip) and is_usable(item)]
+    skips = [item for item in items if isinstance(item, Skip)]
+    rest += [item for item in items[SAMPLE:] if isinstance(item, Clip) and item.label >= 0]
     if not clips:
-        why = next((f"{s.file}: {s.reason}" for s in found if not isinstance(s, Clip)), "none has finite joints")
+        first = next((item for item in items[:SAMPLE] if isinstance(item, Skip)), None)
+        why = f"{first.file}: {first.reason}" if first else "none has finite joints"
         raise ValueError(f"raw = {raw}: no clip could be read ({why})")
     return clips, skips, rest
 
 
-def skeleton_of(raw: Path, reader: str, clips: list[Clip], given: str) -> tuple[Skeleton, bool]:
-    """The skeleton that the user or the recordings name, else the steadiest of those with as many joints."""
-    counts = Counter(c.joints.shape[2] for c in clips)
-    if len(counts) > 1:  # see without_odd: not just a few clips
-        words = ", ".join(f"{n} clips with {V}" for V, n in counts.most_common(3)) + ", ..." * (len(counts) > 3)
-        odd = next(c.name for c in clips if c.joints.shape[2] != counts.most_common(1)[0][0])
-        swapped = {c.joints.shape[1] for c in clips}
-        if len(counts) > 3 and len(swapped) == 1:
-            raise ValueError(f"raw = {raw}: each clip has {swapped.pop()} frames and another number of joints: are the "
-                             "axes swapped? An array is (frames, joints, 3)")
-        raise ValueError(f"raw = {raw}: clips of several joint counts ({words}), such as {odd}; adopt them apart")
-    V = next(iter(counts))
-    told = given or (metadata(raw).get("skeleton") if reader == "arrays" else "ntu25" if reader == "ntu" else None)
-    if isinstance(told, dict):
-        own = Skeleton.from_dict(told)
-        if own.num_joints != V:
-            raise ValueError(f"raw = {raw}: skeleton.json has {own.num_joints} joints, the clips have {V} (such as "
-                             f"{clips[0].name})")
-        return own, True
-    if told:
-        if told not in SKELETONS:
-            raise ValueError(f"skeleton = {told!r}: unknown{nearest(told, SKELETONS)}")
-        if SKELETONS[told].num_joints != V:
-            raise ValueError(f"skeleton = {told!r} has {SKELETONS[told].num_joints} joints, the clips have {V}")
-        return SKELETONS[told], True
-    fit = [s for s in SKELETONS.values() if s.num_joints == V]
-    if not fit:
-        near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
-        raise ValueError(f"raw = {raw}: {V} joints fit no known skeleton, the nearest is {near.name} with "
-                         f"{near.num_joints}; write your own into skeleton.json (README, Your own skeletons)")
-    some, flat = [c.joints[0] for c in clips[:40]], not any(c.joints[..., 2].any() for c in clips)
-    if flat or with_scores(clips):  # of a picture, so of no depth sensor, if another fits
-        fit = [s for s in fit if s.name not in SENSORS] or fit
-    return min(fit, key=lambda s: unsteadiness(some, s.bones)), False
+def ntu_sample(raw: Path) -> tuple[Iterable[Clip | Skip], list[Clip]]:
+    """The clips of evenly chosen .skeleton files, and the others, of which only the names are read."""
+    files = [path for path in sorted(raw.rglob("*.skeleton")) if NTU_NAME.fullmatch(path.stem)]
+    if not files:
+        raise ValueError(f"raw = {raw}: no .skeleton file has a name like S001C001P001R001A001 (setup, camera, "
+                         "person, replication, action), which says whose clip it is and of what")
+
+    some = files[::max(1, len(files) // NTU_SAMPLE)]
+    unread = np.zeros((1, 1, 25, 3), np.float32)
+    rest = [Clip(path.stem, joints=unread, **ntu_fields(path.stem)) for path in sorted(set(files) - set(some))]
+    return map(read_ntu_file, some), rest
 
 
-def without_odd(clips: list[Clip], skips: list[Skip]) -> list[Clip]:
-    """Clips without the few, at most one in twenty, of another joint count, which are skipped."""
-    (V, _), *others = Counter(c.joints.shape[2] for c in clips).most_common()
-    if sum(n for _, n in others) > len(clips) / 20:
-        return clips
-    skips += [Skip(c.name, 0, f"has {c.joints.shape[2]} joints, the others have {V}") for c in clips
-              if c.joints.shape[2] != V]
-    return [c for c in clips if c.joints.shape[2] == V]
+def is_usable(clip: Clip) -> bool:
+    x = clip.joints
+    return bool(x.ndim == 4 and np.isfinite(x).all() and x.any() and clip.label >= 0)
 
 
-def with_scores(clips: list[Clip]) -> bool:
-    """Whether the third number of a joint is a score: within 0 to 1 where bodies are many times larger."""
-    third = np.concatenate([c.joints[..., 2].ravel() for c in clips[:100]])
-    size = np.median([np.ptp(c.joints[c.joints.any(3)][:, :2], axis=0).max() for c in clips[:100]])
-    return bool(third.any() and third.min() >= 0 and third.max() <= 1.001 and size > 20)
+# ---------------------------------------------------------------------------------------------------------------------
+# Classes
+# ---------------------------------------------------------------------------------------------------------------------
 
-
-def class_names(raw: Path, reader: str, clips: list[Clip]) -> list[str]:
+def classes_of_clips(raw: Path, reader: str, clips: list[Clip]) -> list[str]:
     """The names of the classes; numbers in their place if the recordings have none, from 0 or from 1."""
     named = metadata(raw).get("classes") if reader == "arrays" else None
     if named:
         return list(map(str, named))
-    labels = {c.label for c in clips}
+
     # as count_from does: from 1 if all of 1 to the largest occur
+    labels = {c.label for c in clips}
     first = int(reader in ("arrays", "pyskl") and labels == set(range(1, max(labels) + 1)))
     return [f"class {k}" for k in range(max(labels) + 1 - first)]
 
 
-def look(raw: Path, skeleton: str) -> Seen:
-    """Read the recordings and see what they are."""
-    reader = reader_of(raw)
-    told = skeleton or (told_by_files(raw) if reader == "arrays" else "")
-    clips, skips, rest = read(raw, reader, told)
-    clips = without_odd(clips, skips)
-    found, named = skeleton_of(raw, reader, clips, told)
-    channels = "xys" if reader == "arrays" and with_scores(clips) else "xyz"
-    if channels == "xys":
-        clips = [replace(c, joints=c.joints * (c.joints[..., 2:] > 0) * np.float32([1, 1, 0])) for c in clips]
-    seen = Seen(reader, clips, skips, found, named, class_names(raw, reader, clips + rest), channels, rest)
-    few = [k for k, n in Counter(c.label for c in clips + rest).items() if n < 2]
-    if few:
-        raise ValueError(f"raw = {raw}: class {seen.class_of(few[0])!r} has one clip: it cannot both train and be "
-                         "tested")
-    if len(seen.classes) < 2:
-        raise ValueError(f"raw = {raw}: one class only, {seen.classes[0]!r}: there is nothing to tell apart. Give the "
-                         "folder that holds a folder per class")
-    return seen
+def check_classes(raw: Path, survey: Survey) -> None:
+    """ValueError for a single class, and for a class of a single clip."""
+    for label, number in Counter(c.label for c in survey.all_clips).items():
+        if number < 2:
+            raise ValueError(f"raw = {raw}: class {survey.class_of(label)!r} has one clip: it cannot both train and be "
+                             "tested")
+    if len(survey.classes) < 2:
+        raise ValueError(f"raw = {raw}: one class only, {survey.classes[0]!r}: there is nothing to tell apart. Give "
+                         "the folder that holds a folder per class")

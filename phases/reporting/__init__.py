@@ -1,1 +1,1 @@
-"""Results as data, tables, the blocks of the READMEs, drawing."""
+"""Results as data, tables, the blocks of Markdown pages, drawings, the page about a run."""

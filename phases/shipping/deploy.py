@@ -60,6 +60,7 @@ def fold_stream_fusion(fusion: StreamFusion) -> nn.Conv2d:
 
 def fold_head(head: nn.Module) -> nn.Linear:
     """Norm and classifier of a Head as one linear layer. In evaluation an information bottleneck is linear too."""
+    # the classifier as one layer
     if isinstance(head.classifier, InformationBottleneck):
         bottleneck = head.classifier
         weight = bottleneck.linear.weight @ bottleneck.mu.weight
@@ -68,6 +69,7 @@ def fold_head(head: nn.Module) -> nn.Linear:
         weight = head.classifier.weight
         bias = head.classifier.bias
 
+    # and the norm before it
     scale, shift = scale_and_shift(head.norm)
     linear = nn.Linear(weight.shape[1], weight.shape[0])
     linear.weight.data = weight * scale

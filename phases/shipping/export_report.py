@@ -10,19 +10,21 @@ COLUMNS = ("form", "file", "bytes", "top-1", "points lost to FP32 (paired 95 %)"
 
 def markdown(report: dict) -> str:
     """The whole page."""
-    ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in report["latency"].items())
+    # what was exported
     lines = [
         f"# {report['recipe']} on {report['dataset']} {report['split']}, exported",
         "",
         f"{report['params']:,} parameters, {report['clips']} test clips; `{report['command']}`, commit "
         f"{report['commit']}, {report['device']}.",
         "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-        *form_rows(report),
-        "",
-        f"Time of one clip, one thread, as a ratio to the FP32 deploy form: {ratios}.",
     ]
+
+    # a table of the forms
+    lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *form_rows(report), ""]
+
+    # times, and a warning
+    ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in report["latency"].items())
+    lines.append(f"Time of one clip, one thread, as a ratio to the FP32 deploy form: {ratios}.")
     if not report["accepted"]:
         lines += ["", *refusal(report)]
     return "\n".join(lines) + "\n"
@@ -35,11 +37,14 @@ def form_rows(report: dict) -> list[str]:
         if form not in report:
             continue
         figures = report[form]
+
+        # FP32 loses nothing to itself
         loss = " | | |"
         if "drop" in figures:
             low, high = figures["drop_ci95"]
             loss = (f"{figures['drop']:.2f} ({low:.2f} to {high:.2f}) | {figures['agreement']:.1f} | "
                     f"{figures['max_diff']:.2g} |")
+
         rows.append(f"| {form} | {name} | {figures['bytes']:,} | {figures['top1']:.1f} | {loss}")
     return rows
 

@@ -14,7 +14,7 @@ from phases.common.limits import JOINTS, one_line
 from phases.recordings.arrays import metadata
 from phases.recordings.clips import main_two
 from phases.recordings.metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
-from phases.recordings.readers import of_format, read_clip
+from phases.recordings.readers import read_clip, skeleton_of_format
 from phases.shipping.view_numpy import clip_view
 from skeletons import retargeted
 
@@ -39,6 +39,7 @@ def check_exists(path: Path) -> None:
     if path.is_file():
         return
 
+    # a bare name may be misspelt
     known = sorted(file.stem for file in NETWORKS.glob("*.onnx"))
     close = difflib.get_close_matches(path.name.lower(), known, n=1)
     hint = "; make one with `just phase4 recipe=...`"
@@ -78,6 +79,7 @@ class ExportedModel:
     """
 
     def __init__(self, path: Path):
+        # open it
         check_exists(path)
         try:
             self.session = open_session(path, weight_only=path.name.endswith(".w8.onnx"))
@@ -86,6 +88,7 @@ class ExportedModel:
             why = " ".join(str(e).split())[:120]
             raise ValueError(f"model = {path}: is no ONNX file that can be used ({why})") from None
 
+        # understand it
         if self.about.get("format") != "LAST 1":
             raise ValueError(f"model = {path}: carries no metadata of this project; export it with "
                              "`just phase4 recipe=...`")
@@ -156,7 +159,7 @@ class ExportedModel:
         V = len(self.skeleton["joints"])
 
         # whose joints they are, if the format or skeleton.json tells
-        by_format = of_format(path)
+        by_format = skeleton_of_format(path)
         known = by_format or skeleton_beside(path)
         if known not in (None, own, *self.retarget):
             raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {own!r} ({V} joints)")

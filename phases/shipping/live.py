@@ -50,12 +50,16 @@ def read_frames(lines: Iterable[str], model: ExportedModel, skipped: Counter) ->
     The first body settles the skeleton. A bad line is counted in `skipped` by its fault; the first line with each fault
     is reported.
     """
+    # at first, joints of any skeleton that the network understands
     own = len(model.skeleton["joints"])
     counts = (own, *sorted({how["joints"] for how in model.retarget.values()} - {own}))
     arrived = time.monotonic()
+
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+
+        # a bad line
         try:
             joints = frame_of(line, counts, model)
         except ValueError as e:
@@ -65,6 +69,7 @@ def read_frames(lines: Iterable[str], model: ExportedModel, skipped: Counter) ->
                 print(f"standard input, line {number}: {fault}: skipped, and so is every such line", file=sys.stderr)
             continue
 
+        # a good one
         if joints.any():
             counts = (joints.shape[1],)
         before = arrived
@@ -109,6 +114,8 @@ class Window:
     def from_skeleton(self, clip: np.ndarray, source: str) -> np.ndarray:
         """A clip of another skeleton as the network's; its unit and axis are those of the first frames with a trunk."""
         recorded = self.recorded
+
+        # until a trunk is seen, every clip is guessed anew
         if recorded is None:
             recorded = self.model.guess_recorded(clip, source)
             trunk = trunk_vector(clip[0], self.model.retarget[source]["trunk"])
@@ -116,6 +123,7 @@ class Window:
                 self.recorded = recorded
                 print(f"joints of {source} ({recorded.unit}, {recorded.up} up) are turned into the network's "
                       f"{self.model.skeleton['name']}", file=sys.stderr)
+
         return self.model.from_skeleton(clip, source, recorded)
 
 
@@ -147,6 +155,7 @@ def stream(model: ExportedModel, lines: Iterable[str], sure: float, hold: int, w
     times = []  # milliseconds
     number = 0
 
+    # a label when one is sure, at the end the likeliest
     try:
         for number, (joints, stalled) in enumerate(read_frames(lines, model, skipped), 1):
             started = time.perf_counter()

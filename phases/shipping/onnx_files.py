@@ -32,6 +32,7 @@ FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx", "w8": "model.w8.onnx"}
 
 def to_onnx(module: nn.Module, joints: Tensor, opset: int, free_batch: bool = True) -> onnx.ModelProto:
     """The module as one ONNX graph, for any B or for that of `joints`; ValueError if the exporter cannot write it."""
+    # each of the two exporters has its own options
     how = {"input_names": ["joints"], "output_names": ["logits"], "opset_version": opset, "dynamo": opset >= 18}
     if opset >= 18:
         how |= {"external_data": False, "verbose": False}
@@ -39,6 +40,7 @@ def to_onnx(module: nn.Module, joints: Tensor, opset: int, free_batch: bool = Tr
     else:
         how["dynamic_axes"] = {"joints": {0: "batch"}, "logits": {0: "batch"}} if free_batch else None
 
+    # they write files
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "model.onnx"
         try:
@@ -48,6 +50,7 @@ def to_onnx(module: nn.Module, joints: Tensor, opset: int, free_batch: bool = Tr
             raise ValueError(f"opset = {opset}: torch's exporter failed ({why}); the default is 18") from None
         model = onnx.load(path)
 
+    # torch's new exporter may write a later opset than it was asked for
     found = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if found != opset:
         raise ValueError(f"opset = {opset}: the exporter wrote {found}; give 18, or 13 to 17 for the older exporter")

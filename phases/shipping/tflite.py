@@ -26,10 +26,12 @@ def write_tflite(module: nn.Module, folder: Path, clips: np.ndarray) -> dict[str
     import litert_torch  # here, because the extra is optional
     from ai_edge_quantizer import quantizer, recipe
 
+    # FP32
     fp32, w8 = (folder / name for name in TFLITE_FILES.values())
     with atomic(fp32) as part:
         litert_torch.convert(module, (torch.from_numpy(clips[:1]),)).export(str(part))
 
+    # weights in 8 bits, from that file
     with atomic(w8) as part:
         weights = quantizer.Quantizer(str(fp32))
         weights.load_quantization_recipe(recipe.weight_only_wi8_afp32())
@@ -41,11 +43,13 @@ def tflite_logits(path: Path, clips: np.ndarray) -> np.ndarray:
     """Logits (N, K) of clips (N, M, T, V, 3), one at a time."""
     from ai_edge_litert.interpreter import Interpreter  # here, because the extra is optional
 
+    # the network's only input and output
     run = Interpreter(model_path=str(path))
     run.allocate_tensors()
     source = run.get_input_details()[0]["index"]
     sink = run.get_output_details()[0]["index"]
 
+    # clip by clip
     out = []
     for clip in clips:
         run.set_tensor(source, clip[None])

@@ -45,12 +45,14 @@ def logits_of(run: ort.InferenceSession, clips: np.ndarray) -> np.ndarray:
 
 def parity(model: nn.Module, causal: bool, clips: np.ndarray, reference: np.ndarray) -> float:
     """Largest logit difference between the network and its FP32 graph; ValueError if it is more than rounding."""
+    # the network in batches of 64, as the graph was run
     found = 0.0
     with torch.no_grad(), causal_mode(model, causal):
         for start in range(0, len(clips), 64):
             logits = model(torch.from_numpy(clips[start:start + 64])).numpy()
             found = max(found, float(np.abs(logits - reference[start:start + 64]).max()))
 
+    # rounding grows with the logits
     if found > 1e-3 * max(1.0, float(np.abs(reference).max())):
         raise ValueError(f"the exported graph differs from the network by {found:.2g} in a logit: this is a fault of "
                          "the export, please report it")
@@ -78,12 +80,14 @@ def compare(reference: np.ndarray, logits: np.ndarray, label: np.ndarray) -> dic
     `drop_ci95` is Agresti and Min's 95 % interval for matched pairs (Statistics in Medicine 2005). It adds half a clip
     to each of the four cells and so stays honest when few clips, or none, change sides.
     """
+    # clips that change sides
     n = len(label)
     right = logits.argmax(1) == label
     right_before = reference.argmax(1) == label
     lost = int((right_before & ~right).sum())
     won = int((~right_before & right).sum())
 
+    # the interval
     middle = (lost - won) / (n + 2)
     half = 1.96 * ((lost + won + 1) - (lost - won) ** 2 / (n + 2)) ** 0.5 / (n + 2)
     return {
@@ -110,10 +114,12 @@ def relative_times(model: nn.Module, causal: bool, opset: int, forms: dict[str, 
 
     `deploy` is the FP32 graph, `train_form` the graph without folding, `eager` PyTorch.
     """
+    # the files, as `just predict` opens them
     sessions = {}
     for form in FILES:
         sessions["deploy" if form == "fp32" else form] = session(forms[form], form)
 
+    # the network itself, as a graph and in PyTorch
     with causal_mode(model, causal):
         unfolded = to_onnx(model, torch.from_numpy(clip), opset, free_batch=False)
         sessions["train_form"] = session(unfolded)
@@ -125,6 +131,7 @@ def relative_times(model: nn.Module, causal: bool, opset: int, forms: dict[str, 
 
 def latencies(runs: dict[str, Callable[[], object]], rounds: int = 60) -> dict[str, float]:
     """Median time of a call as a ratio to `deploy`. The calls are interleaved."""
+    # each call in turn, so that a busy moment hits all of them
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(rounds + WARM_UP):
         for name, call in runs.items():
@@ -134,6 +141,7 @@ def latencies(runs: dict[str, Callable[[], object]], rounds: int = 60) -> dict[s
             if i >= WARM_UP:
                 times[name].append(time.perf_counter() - start)
 
+    # as ratios
     medians = {name: statistics.median(t) for name, t in times.items()}
     return {name: round(m / medians["deploy"], 3) for name, m in medians.items()}
 
@@ -144,10 +152,12 @@ def sensitivity(int8: onnx.ModelProto, plain: onnx.ModelProto, clips: np.ndarray
         logits = session(model).run(["logits"], {"joints": clips})[0]
         return float(np.abs(logits - reference).mean())
 
+    # in the float graph a weight has the name of its part of the network
     names = {n.name: n.input[1].removesuffix(".weight") for n in plain.graph.node if n.op_type in WEIGHTED}
     layers = quantised_layers(int8)
     whole = max(error(int8), 1e-12)
 
+    # one layer at a time
     found = []
     with progress_bar(len(layers), 0, "sensitivity", "layer") as bar:
         for layer in layers:

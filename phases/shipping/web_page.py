@@ -27,9 +27,11 @@ SUBJECT = 6  # of the synthetic clips: one of the test side, unknown to a networ
 
 def write_page(paths: list[Path], out: Path) -> None:
     """The whole page in a new folder, which then takes the place of `out`."""
+    # all that can be missing, before anything is written
     models = [(path, ExportedModel(path)) for path in paths]
     packages = fetch_packages(SOURCE)
 
+    # a new folder, which is kept if it is complete
     new = out.with_name(f".{out.name}.new")
     with locked(new):
         empty(new)  # of what a killed run left
@@ -39,6 +41,7 @@ def write_page(paths: list[Path], out: Path) -> None:
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
+    # the summary
     listed = json.loads((out / MARK).read_text())
     networks, clips = len(listed["networks"]), len(listed["clips"])
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
@@ -80,6 +83,8 @@ def write_networks(models: list[tuple[Path, ExportedModel]], folder: Path) -> li
     for path, model in models:
         names.append(file_name(model.about, names))
         shutil.copyfile(path, folder / names[-1])
+
+        # without a table for a camera's joints
         if CAMERA not in (*model.retarget, model.skeleton["name"]):
             print(f"{path}: a camera's joints cannot be turned into its skeleton {model.skeleton['name']!r}; it plays "
                   "clips only", file=sys.stderr)
@@ -102,6 +107,8 @@ def write_clips(folder: Path) -> list[dict[str, str]]:
     """One synthetic clip per action, as .npy; [{file, title}]."""
     folder.mkdir()
     clips = []
+
+    # one subject's recordings of every action; of each, the one of the first camera
     with tempfile.TemporaryDirectory() as raw:
         write_synthetic(raw, workers=1, subjects=(SUBJECT,), replications=1)
         for number, action in enumerate(SYNTHETIC_ACTIONS, 1):
@@ -123,6 +130,7 @@ def clearest(model: ExportedModel, folder: Path, clips: list[dict[str, str]]) ->
         label, p = model.top(joints, 1)[0]
         return label == clips[i]["title"], p
 
+    # of equals the first
     return max(range(len(clips)), key=rank)
 
 

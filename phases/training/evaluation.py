@@ -1,8 +1,25 @@
-"""How well a network names the clips of a side."""
+"""What a network names clips, and how often it is right."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from last import causal
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches: Callable, is_causal: bool = False) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) in FP32 and labels (N,) of every clip of `batches`, once, in order."""
+    model.eval()
+    logits = []
+    labels = []
+    with causal(model, is_causal):
+        for batch in batches():
+            logits.append(model(batch["joints"]).float().cpu())
+            labels.append(batch["label"].cpu())
+    return torch.cat(logits), torch.cat(labels)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> dict:

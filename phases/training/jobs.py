@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from phases.common.files import read_log
+from phases.common.files import read_json, read_log
 from phases.common.recipes import differences
 from phases.training.networks import named_folders
 from phases.training.recipe import Config, load_config, stream_members
@@ -57,6 +57,7 @@ def make_runs(args: list[str], force: bool = False) -> list[Run]:
     if not cfg.streams:
         return [make_run(cfg, args, built_on(cfg), force)]
 
+    # the streams first; the average needs them all
     streams = []
     for member, words in stream_members(cfg, args):
         streams.append(make_run(member, words, built_on(member), force))
@@ -89,13 +90,15 @@ def program(cfg: Config) -> str:
 
 def is_done(cfg: Config) -> bool:
     """Whether the folder has a result of this very recipe."""
+    new = json.loads(json.dumps(dataclasses.asdict(cfg)))
     try:
-        old = json.loads((cfg.run / "recipe.json").read_text())
+        changed = differences(read_json(cfg.run / "recipe.json"), new)
     except (OSError, ValueError):
         return False
-    new = json.loads(json.dumps(dataclasses.asdict(cfg)))
-    whole = bool(cfg.streams) or (cfg.run / "final.pt").exists()  # an average has scores alone
-    return whole and (cfg.run / "result.json").exists() and not differences(old, new)
+
+    # an average has scores and no weights
+    whole = bool(cfg.streams) or (cfg.run / "final.pt").exists()
+    return whole and (cfg.run / "result.json").exists() and not changed
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -118,12 +121,14 @@ class Job:
         if gpu is not None:
             env["CUDA_VISIBLE_DEVICES"] = str(gpu)
 
+        # what it prints is appended to the log, after its command
         command = [sys.executable, "-m", f"phases.{program(run.cfg)}", *run.args]
         run.log.parent.mkdir(parents=True, exist_ok=True)
         with open(run.log, "ab") as log:
             log.write(f"\n{time.strftime('%F %T')} {' '.join(command)}\n".encode())
             log.flush()
             self.start = log.tell()
+
             # own process group: a terminal's Ctrl-C then reaches the run once, through us
             self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                           process_group=0, env=env)
@@ -139,11 +144,13 @@ class Job:
         total = self.run.cfg.train.epochs
         if new < 1:
             return ""
+
         left = self.minutes / new * (total - len(lines))
         return f"epoch {len(lines)}/{total}, loss {lines[-1].get('loss', float('nan')):.3f}, {left:.1f} min left"
 
     def outcome(self) -> tuple[str, str]:
         """(error, what was reached) of a process that ended; the error is the last in its log, else the last line."""
+        # what a finished run reached; phase 3 has no accuracy
         code = self.child.returncode
         if code == 0:
             try:
@@ -154,7 +161,8 @@ class Job:
 
         # a process that a killed `just ablation` left behind may write to the same log
         text = self.run.log.read_bytes()[self.start:].decode(errors="replace").replace("\r", "\n")
-        lines = re.findall(r"error: .*", text) or [line.strip() for line in text.split("\n") if line.strip()]
+        errors = re.findall(r"error: .*", text)
+        lines = errors or [line.strip() for line in text.split("\n") if line.strip()]
         last = lines[-1] if lines else "said nothing"
         return last if code > 0 else f"killed by {signal.Signals(-code).name} after: {last}", ""
 
@@ -168,6 +176,8 @@ def stop_all(jobs: list[Job]) -> None:
     try:
         for job in jobs:
             job.stop(signal.SIGINT)
+
+        # all of them within the same minute
         end = time.monotonic() + PATIENCE
         for job in jobs:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -181,7 +191,7 @@ def stop_all(jobs: list[Job]) -> None:
 def free_gpu(jobs: list[Job], run: Run) -> int | None:
     """The GPU with the fewest runs, if there are several; None leaves the choice to the phase."""
     gpus = torch.cuda.device_count()
-    chosen = ":" in run.cfg.device or run.cfg.gpus > 1
+    chosen = ":" in run.cfg.device or run.cfg.gpus > 1  # by the recipe or its words
     if gpus < 2 or chosen or "CUDA_VISIBLE_DEVICES" in os.environ:
         return None
     return min(range(gpus), key=lambda gpu: sum(job.gpu == gpu for job in jobs))
@@ -208,8 +218,11 @@ class Batch:
         try:
             while self.waiting or self.under_way:
                 moved = self.start()
-                if not moved and not self.under_way:  # runs that wait for each other: the first says what it lacks
+
+                # runs that wait for each other: the first one starts, and says what it lacks
+                if not moved and not self.under_way:
                     self.waiting[0][1].needs.clear()
+
                 time.sleep(0.1)
                 self.look()
         finally:
@@ -227,6 +240,7 @@ class Batch:
             if self.must_wait(number, run):
                 continue
 
+            # what has its result is done, all else becomes a process
             self.waiting.remove((number, run))
             if run.state == "done":
                 self.skipped += 1
@@ -237,15 +251,20 @@ class Batch:
 
     def must_wait(self, number: int, run: Run) -> bool:
         """Whether another run that has not ended is one that `run` builds on."""
+        # all that are under way or waiting, except itself
         unfinished = [job.run for _, job in self.under_way]
         unfinished += [other for n, other in self.waiting if n != number]
+
         folders = {other.cfg.run.resolve() for other in unfinished}
         return any(folder.resolve() in folders for folder in run.needs)
 
     def launch(self, number: int, run: Run) -> None:
         self.say(number, run, f"{run.state}  {run.log}")
+
+        # its share of the machine
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         gpu = free_gpu([job for _, job in self.under_way], run)
+
         try:
             self.under_way.append((number, Job(run, threads, gpu)))
         except OSError as e:  # its log cannot be written

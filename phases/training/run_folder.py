@@ -58,7 +58,11 @@ def already_done(cfg: Config, phase: str, identity: dict | None = None) -> bool:
 
     # another recipe's run, finished or not, stays
     if recipe.exists() and ((cfg.run / "last.pt").exists() or result.exists()):
-        changed = differences(read_json(recipe), json.loads(json.dumps(dataclasses.asdict(cfg))))
+        try:
+            changed = differences(read_json(recipe), json.loads(json.dumps(dataclasses.asdict(cfg))))
+        except ValueError as e:  # damaged, or with a setting that is gone
+            raise ValueError(f"{cfg.run} holds a run that cannot continue ({e}): choose another out=, or move it away"
+                             ) from None
         if changed:
             raise ValueError(f"{cfg.run} holds a run of another recipe ({changed}): "
                              "choose another out=, or move it away")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from last import amp_dtype, predict, rank_of
+from last import amp_dtype, rank_of
 from phases.training.clip_store import ClipStore, labelled, open_store, splits
-from phases.training.evaluation import accuracy
+from phases.training.evaluation import accuracy, predict
 from phases.training.networks import build_model, describe, find_runs
 from phases.training.recipe import Config
 from phases.training.run_folder import (
@@ -53,16 +53,19 @@ class OpenedData:
 def open_data(cfg: Config, phase: str, argv: list[str], *, judged: bool = True) -> OpenedData | None:
     """The clips of a recipe; None if its run folder has the result already.
 
-    argv: the words of the command line. Without `judged` the run reads training clips alone, and their labels not.
+    argv: the words of the command line. Without `judged` a run uses training clips alone and is not tested.
     ValueError if the store does not fit the recipe, or if the folder holds another run.
     """
+    # the commit of now: files may change while the training runs
     revision = commit()
     store = open_store(cfg)
     train, held, test = splits(store, cfg)
+
+    # a probe may keep a share of the labels
     if cfg.probe.labels < 1:
         train = labelled(train, store.clips["label"], cfg.probe.labels, cfg.seed)
 
-    # a finished run stays as it is
+    # a finished run stays as it is; one that continues must have the same clips
     sides = (train, held, test) if judged else (train,)
     identity = identity_of(phase, store, *sides)
     if already_done(cfg, phase, identity):
@@ -91,6 +94,7 @@ def validation(view: ClipView, clips: np.ndarray, cfg: Config) -> Callable[[nn.M
 def start_network(cfg: Config, data: OpenedData) -> nn.Module:
     """The network of a recipe on its device: with the weights of its seed, or with those of the run `init`."""
     network = build_model(cfg, data.store.skeleton, cfg.data.num_classes).to(data.view.device)
+
     if cfg.init:
         folder = find_runs(cfg.init, cfg, cfg.seed)[0]
         init_from(network, folder, cfg, data.store.skeleton, data.store.classes)
@@ -103,10 +107,13 @@ def announce(cfg: Config, data: OpenedData, clips: str = "", more: str = "") -> 
     if rank > 0:
         return
 
+    # how many clips
     if not clips:
         clips = f"{len(data.train)} training, {len(data.held)} validation, {len(data.test)} test clips"
     if cfg.data.split == "all":
         clips += " (the same clips: the accuracy below is of clips that the network has seen)"
+
+    # where, how precisely, in how many processes
     device = data.view.device
     precision = str(amp_dtype(cfg.train, device)).removeprefix("torch.")
     processes = f", {ranks} processes" if ranks > 1 else ""

@@ -29,6 +29,8 @@ class Teacher:
     def __call__(self, joints: Tensor, is_causal: bool = False) -> tuple[Tensor, list[Tensor]]:  # b m t v 3
         probabilities = []
         stage_maps = []
+
+        # the mean of all, the maps of the first
         with torch.inference_mode():
             for net in self.nets:
                 with causal(net, is_causal):
@@ -56,6 +58,7 @@ def named_teachers(cfg: Config) -> list[tuple[str, int]]:
 
 def load_teachers(cfg: Config, store: ClipStore, device: torch.device) -> tuple[list[nn.Module], list[Path]]:
     """The networks of distil.teacher and their run folders; ValueError if one does not fit the clips or the view."""
+    # a recipe of LAST-Base may be four runs
     named = named_teachers(cfg)
     if not named:
         raise ValueError("distil.teacher is empty: give recipes that were trained on this data set, or run folders, "
@@ -64,6 +67,7 @@ def load_teachers(cfg: Config, store: ClipStore, device: torch.device) -> tuple[
     for name, seed in named:
         folders += find_runs(name, cfg, seed)
 
+    # each of them has to know the same bodies and classes, and no test clip
     nets = []
     for folder in folders:
         net, theirs, skeleton, classes = load_run(folder, device)
@@ -114,6 +118,7 @@ def check_test_side(folder: Path, theirs: Config, cfg: Config, store: ClipStore,
     if theirs.data.name != cfg.data.name or not (folder / "scores.npz").exists():
         return
 
+    # every clip on the test side here must be one of those it was tested on
     tested = set(read_scores(folder)[0])
     _, test_clips = store.split(cfg.data.split)
     ours = {str(name) for name in store.clips["name"][test_clips]}
@@ -129,6 +134,7 @@ def check_same_view(theirs: Config, cfg: Config, where: str) -> None:
         raise ValueError(f"{where} never saw a causal batch (its train.causal is 0), but train.causal = "
                          f"{cfg.train.causal} asks it for some: give distil.shared_causal=false, or a teacher like B12")
 
+    # settings of the view that change what a network sees at test time
     for key in SEEN:
         there = getattr(theirs.view, key)
         here = getattr(cfg.view, key)

@@ -34,6 +34,7 @@ def refusal(f, *args) -> str:
         result = f(*args)
         if not isinstance(result, (np.ndarray, dict)):
             list(result)
+
     assert time.process_time() - began < 1 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 1 << 20
     assert "\n" not in str(e.value)
     return str(e.value)
@@ -76,6 +77,8 @@ def test_bytes_flipped_in_the_headers_of_an_archive_are_one_line(tmp_path, at):
         text = bytearray(whole)
         text[start + at:start + at + 4] = b"\xff\xff\xff\xff"
         (tmp_path / "a.npz").write_bytes(text)
+
+        # some flips do no harm
         try:
             list(read_ctrgcn(tmp_path / "a.npz", NTU60))
         except ValueError as e:
@@ -139,6 +142,7 @@ def test_links_and_paths_out_of_an_archive_touch_nothing(tmp_path):
             info = tarfile.TarInfo(name)
             info.type, info.linkname, info.size = kind, "/etc/passwd", len(text) if kind == tarfile.REGTYPE else 0
             tar.addfile(info, io.BytesIO(text))
+
     found = list(read_nw_ucla(tmp_path / "a.tar", NTU60))
     assert sorted(c.name for c in found if isinstance(c, clips.Clip)) == ["a01_s01_e00_v01", "a01_s01_e01_v01"]
     assert [c.file[8:11] for c in found if isinstance(c, clips.Skip)] == ["e02", "e03", "e04"]
@@ -249,6 +253,7 @@ def test_an_infinite_label_and_a_body_without_size_are_skipped(tmp_path):
     points = [{"frame_dir": n, "label": label, "keypoint": x[None]} for n, label in (("a", 1e999), ("b", 1), ("c", 2))]
     points[2]["keypoint"] = np.where(np.arange(25)[:, None] < 2, 1e-38, 1e11 * x)[None]
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"split": {}, "annotations": points}))
+
     argv = "recipe=ntu60", "data.reader=pyskl", "data.unit=body", f"raw={tmp_path / 'a.pkl'}"
     with warnings.catch_warnings():
         warnings.simplefilter("error")

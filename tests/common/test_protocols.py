@@ -14,12 +14,14 @@ def test_protocols_give_the_published_counts_on_all_names(data_folder):
     all120 = {k: np.array([f[k] for f in table]) for k in table[0]}
     in60 = (all120["setup"] <= 17) & (all120["subject"] <= 40) & (all120["label"] < 60)
     all60 = {k: v[in60] for k, v in all120.items()}
+
     counts = {}
     for data, fields in (("ntu60", all60), ("ntu120", all120)):
         for name, rule in protocols.PROTOCOLS[data].items():
             counts[data, name] = tuple(int(side.sum()) for side in protocols.sides(rule, fields))
     assert counts == {("ntu60", "xsub"): (40_091, 16_487), ("ntu60", "xview"): (37_646, 18_932),
                       ("ntu120", "xsub"): (63_026, 50_919), ("ntu120", "xset"): (54_468, 59_477)}
+
     missing = (ROOT / "recipes" / "ntu-missing.txt").read_text().split()
     assert not set(missing) & set(names) and len(names) + len(missing) == 114_480
 

@@ -23,6 +23,7 @@ from phases.training.processes import start_processes
 from phases.training.recipe import load_config
 from phases.training.view import Batches, ClipView
 from tests.helpers.clip_stores import ROOT, latest, write_store
+from tests.helpers.programs import call
 
 ARGV = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=9",
         "train.warmup_epochs=1", "train.lr=0.02", "view.frames=8", "model.dropout=0", "train.accumulate=2"]
@@ -74,13 +75,13 @@ def one_process(folder: Path, recipe: str, argv: list[str], monkeypatch) -> tupl
     return tuple(folder / side / recipe / "tiny-xsub" / "seed0" for side in ("one", "two"))
 
 
-def forked(main, argv: list[str], store: Path) -> list[int]:
-    """Exit codes of main(argv) in two processes as torchrun would have them, forked: they need not import torch."""
+def forked(phase, argv: list[str], store: Path) -> list[int]:
+    """Exit codes of a phase in two processes as torchrun would have them, forked: they need not import torch."""
     def member(rank: int) -> None:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
         # a store in a file in place of MASTER_ADDR: no port that another process may take in between
         torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-        os._exit(main(argv))
+        os._exit(call(phase, *argv))
 
     fork = multiprocessing.get_context("fork")
     members = [fork.Process(target=member, args=(rank,)) for rank in range(2)]
@@ -137,9 +138,9 @@ def test_two_processes_pretrain_and_distil_as_one(folder, phase, argv, monkeypat
     p1_train.main(latest(*ARGV, "recipe=lite_small", "view.bodies=2", "train.epochs=1", "out=phases"))
     here = folder / "phases" / argv[0].removeprefix("recipe=") / "tiny-xsub" / "seed0"
     argv = latest(*ARGV, *argv, "view.bodies=2", "train.batch=8", "train.epochs=2", "train.average=swa", "out=phases")
-    assert phase.main(argv) == 0
+    assert call(phase, *argv) == 0
     one = here.rename(here.with_name("one"))
-    assert forked(phase.main, argv, tmp_path / "store") == [0, 0]
+    assert forked(phase, argv, tmp_path / "store") == [0, 0]
     for ours, theirs in zip(log(one), log(here), strict=True):
         for key in ours.keys() - {"seconds"}:
             assert theirs[key] == pytest.approx(ours[key], rel=5e-3, abs=1e-3), key

@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import last
-from last import TemporalConv, Train, causal, fit, load_checkpoint, lr_at, make_optimizer, predict, refresh_batchnorm
+from last import TemporalConv, Train, causal, fit, load_checkpoint, lr_at, make_optimizer, refresh_batchnorm
 from phases import p1_train
 from phases.common.files import ROOT, atomic, write_json
 from phases.common.recipes import differences
 from phases.common.settings_cli import cli
-from phases.training.evaluation import accuracy
+from phases.training.evaluation import accuracy, predict
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
 from skeletons import SKELETONS

@@ -114,7 +114,7 @@ def test_sigterm_and_sighup_of_the_program_are_an_interrupt_too(monkeypatch, tmp
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         with pytest.raises(SystemExit, match="0"):
-            runpy.run_module("phases.ablation", run_name="__main__")
+            runpy.run_module("phases.ablation", run_name="__main__", alter_sys=True)
         assert all(signal.getsignal(number) == signal.default_int_handler for number in before)
     finally:
         for number, handler in before.items():
@@ -178,8 +178,9 @@ def test_rows_are_groups_or_names_each_once_in_order():
     assert all((ROOT / "recipes" / f"{row}.toml").exists() for row in every)
 
 
-def test_words_that_are_no_options_go_to_every_run_and_seeds_once():
-    options, words = parse_known(ablation.Options, ["rows=L0", "train.epochs=1", "seeds=2,0,2", "data=nw_ucla", "jobs=3"])
+def test_words_that_are_no_options_go_to_every_run():
+    given = ["rows=L0", "train.epochs=1", "seeds=2,0,2", "data=nw_ucla", "jobs=3"]
+    options, words = parse_known(ablation.Options, given)
     assert words == ["train.epochs=1", "data=nw_ucla"] and options.jobs == 3 and not options.dry
     runs, failed = ablation.planned_runs(options, words)
     assert [run.args for run in runs] == [["recipe=L0", *words, f"seed={seed}"] for seed in (2, 0)] and not failed
@@ -221,8 +222,9 @@ def test_an_unreadable_or_other_recipe_is_not_done(tmp_path):
     cfg.run.mkdir(parents=True)
     (cfg.run / "result.json").write_text("{}")
     assert not jobs.is_done(cfg)
-    (cfg.run / "recipe.json").write_text("{")
-    assert not jobs.is_done(cfg)
+    for text in ("{", "[]", '{"view": {"shear": 0.1}}'):
+        (cfg.run / "recipe.json").write_text(text)
+        assert not jobs.is_done(cfg)
 
 
 def test_a_run_without_its_weights_is_not_done(tmp_path):
@@ -312,6 +314,14 @@ def test_the_streams_of_ones_own_recipe_are_runs_of_that_file(lines, given, even
     streams = ("", "-bone", "-velocity", "-bone_velocity", "-all")
     assert [run.cfg.run_name for run in runs] == [f"mine{stream}" for stream in streams]
     assert all(run.args[0] == f"recipe={tmp_path / 'mine.toml'}" for run in runs)
+    assert all(load_config(run.args) == run.cfg for run in runs), "the words of a run give its recipe"
+
+
+def test_a_stream_that_is_given_beside_all_streams_is_ignored():
+    runs = jobs.make_runs(["recipe=base", "model.stream=bone", "streams=all", "seed=1"])
+    streams = [run.cfg.model.stream for run in runs[:4]]
+    assert streams == ["joint", "bone", "velocity", "bone_velocity"]
+    assert runs[0].args == ["recipe=base", "seed=1"] and runs[1].args == ["recipe=base", "model.stream=bone", "seed=1"]
 
 
 def test_a_run_that_moves_says_epoch_loss_and_time_left(tmp_path, monkeypatch):

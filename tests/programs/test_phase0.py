@@ -63,13 +63,17 @@ def test_two_processes_store_what_one_does(tmp_path, monkeypatch):
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-def test_a_killed_run_leaves_no_half_store_and_is_continued(tmp_path):
-    # five shards
-    raw = tmp_path / "raw"
-    raw.mkdir()
+def write_five_shards(folder: Path) -> Path:
+    """A folder of 1,100 .skeleton files."""
+    folder.mkdir()
     texts = [ntu_text(walker(6, i)) for i in range(8)]
     for i in range(1100):
-        (raw / f"S001C001P{1 + i // 60:03d}R001A{1 + i % 60:03d}.skeleton").write_bytes(texts[i % 8])
+        (folder / f"S001C001P{1 + i // 60:03d}R001A{1 + i % 60:03d}.skeleton").write_bytes(texts[i % 8])
+    return folder
+
+
+def test_a_killed_run_leaves_no_half_store_and_is_continued(tmp_path):
+    raw = write_five_shards(tmp_path / "raw")
     reference = tmp_path / "reference"
     assert phase0("recipe=ntu60", f"raw={raw}", "data.workers=1", f"data.store={reference}")[0] == 0
 

@@ -12,7 +12,7 @@ from last import load_checkpoint
 from phases import p1_train
 from phases.training import session
 from phases.training.clip_store import ClipStore
-from phases.training.evaluation import accuracy
+from phases.training.evaluation import accuracy, predict
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
 from phases.training.view import Batches, ClipView, View, plain_batches
@@ -40,7 +40,7 @@ def test_the_final_weights_alone_give_the_scores_again(done, store):
     model.load_state_dict(final["model"])
     clips = ClipStore(store)
     test = Batches(ClipView(clips, load_config(QUICK).view), clips.split("xsub")[1], 8)
-    logits, _ = last.predict(model, test)
+    logits, _ = predict(model, test)
     assert np.array_equal(logits.numpy(), np.load(done / "scores.npz")["logits"])
 
 
@@ -88,7 +88,7 @@ def test_every_row_builds_and_takes_a_step(row, store, tmp_path):
     after = model.state_dict()
     assert all(v.isfinite().all() for v in after.values())
     assert not torch.equal(before["head.classifier.weight"], after["head.classifier.weight"])
-    logits, _ = last.predict(model, Batches(view, np.arange(8), 4))
+    logits, _ = predict(model, Batches(view, np.arange(8), 4))
     assert logits.shape == (8, 3) and logits.isfinite().all()
 
 
@@ -132,7 +132,7 @@ def test_the_reported_weights_are_the_best_on_validation(phase1, store):
     model = build_model(cfg, clips.skeleton, 3)
     model.load_state_dict(load_checkpoint(f"{RUN}/final.pt")["model"])
     held = np.flatnonzero(clips.clips["subject"] == 2)
-    top1 = accuracy(*last.predict(model, Batches(ClipView(clips, cfg.view), held, 8)))["top1"]
+    top1 = accuracy(*predict(model, Batches(ClipView(clips, cfg.view), held, 8)))["top1"]
     assert top1 >= max(e["validation"] for e in lines)  # so few steps: its statistics were refreshed, and may do better
 
 

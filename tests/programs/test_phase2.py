@@ -20,6 +20,7 @@ from phases import p1_train, p2_distill
 from phases.common.protocols import XSUB60, XSUB120
 from phases.p2_distill import Distilled, distil_loss, dkd_loss, kd_loss, make_distilled, soft_loss
 from phases.training.clip_store import ClipStore
+from phases.training.evaluation import predict
 from phases.training.networks import build_model, check_leakage, load_run
 from phases.training.recipe import Distil, load_config
 from phases.training.teachers import Teacher, load_teachers
@@ -296,7 +297,7 @@ def test_the_final_student_is_a_plain_lite_network(phase2, teacher_run):
     net, cfg, skeleton, classes = load_run(folder)
     store = ClipStore(cfg.store)
     test = Batches(ClipView(store, cfg.view), store.split("xsub")[1], 8)
-    logits, _ = last.predict(net, test)
+    logits, _ = predict(net, test)
     assert np.array_equal(logits.numpy(), np.load(folder / "scores.npz")["logits"])
     assert cfg.recipe == "lite_nano_small" and len(classes) == 3
     assert {"ce", "kd", "mimicry", "top1", "teacher_top1", "loss"} <= log(folder)[0].keys()

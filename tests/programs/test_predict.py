@@ -297,8 +297,9 @@ def test_a_real_recording_is_read_as_phase_0_reads_it(model, data_folder, tmp_pa
 
 @pytest.mark.parametrize("argv,field", [
     (["clip=x"], "model"), (["model=x"], "clip"), (["model=x", "clip=y", "stream=true"], "stream"),
-    (["modle=x"], "modle"), (["model=x", "clip=y", "clip=z"], "clip"), (["model=x", "stream=true", "format=csv"], "csv"),
-    (["model=x", "stream=true", "out=a.json"], "out"), (["model=x", "clip=y", "out=/no/such/f.csv"], "out"),
+    (["modle=x"], "modle"), (["model=x", "clip=y", "clip=z"], "clip"),
+    (["model=x", "stream=true", "format=csv"], "csv"), (["model=x", "stream=true", "out=a.json"], "out"),
+    (["model=x", "clip=y", "out=/no/such/f.csv"], "out"),
     (["model=x", "clip=y", "format=xml"], "format"), (["model=x", "clip=y", "top=many"], "top"),
     (["model=x", "clip=y", "top=0"], "top"), (["model=x", "clip=y", "hold=0"], "hold"),
     (["model=x", "clip=y", "sure=1.1"], "sure"), (["model=x", "clip=y", "window=-1"], "window")])

@@ -16,9 +16,9 @@ from phases.recordings.metres import (
     complaints,
     in_metres,
     reference_joint,
+    trunk_of,
     trunk_vector,
 )
-from phases.recordings.store import trunk_of
 from phases.training.clip_store import ClipStore
 from phases.training.view import ClipView, View
 from skeletons import SKELETONS
@@ -127,6 +127,8 @@ def test_short_gaps_are_filled_and_long_ones_and_ends_stay():
     whole = np.tile(1 + t * np.float32([0.5, -1, 2]), (1, 1, 4, 1)).reshape(1, 20, 4, 3)  # every joint moves on a line
     gaps = whole.copy()
     gaps[0, 5:8, 1] = gaps[0, 10:14, 2] = gaps[0, :2, 3] = gaps[0, 18:, 3] = 0
+
+    # three frames, then four; then in another unit
     found = in_metres(gaps, Recorded(fill=3), None)
     np.testing.assert_allclose(found[0, :, 1], whole[0, :, 1], rtol=1e-5)
     assert np.array_equal(found[0, :, [0, 2, 3]], gaps[0, :, [0, 2, 3]])
@@ -152,12 +154,16 @@ def test_a_reference_joint_is_told_from_one_that_is_never_seen():
     clips = [clip(seed) for seed in range(5)]
     centred = [np.where((x != 0).any(3, keepdims=True), x - x[:, :, 1:2], 0) * (x[:, :, 1:2] != 0) for x in clips]
     assert reference_joint(centred) == (1,)
+
+    # three metres away from the origin
     for x in clips:
         x[:, :, 1] = 0
-    assert reference_joint(clips) == ()  # three metres away from the origin
+    assert reference_joint(clips) == ()
+
+    # two joints: which one?
     for x in centred:
         x[:, :, 7] = 0
-    assert reference_joint(centred) == () and reference_joint([]) == ()  # two: which one?
+    assert reference_joint(centred) == () and reference_joint([]) == ()
 
 
 # --- phase 0 and predict ---
@@ -204,6 +210,8 @@ def test_copies_recorded_otherwise_give_the_original_store(stored, factor, up, u
     clips = [clip(seed) for seed in range(4)]
     original, said = stored(clips)
     assert "data.u" not in said
+
+    # with a recipe that says how, and without
     copies = [recorded_as(x, factor, up) for x in clips]
     copy, said = stored(copies, f"data.unit={unit}", f"data.up={up}")
     np.testing.assert_allclose(copy.frames, original.frames, atol=1e-6)
@@ -216,31 +224,40 @@ def test_clips_centred_on_a_joint_are_seen_as_the_original(stored):
     clips = [clip(seed) for seed in range(4)]
     for x in clips:
         x[x == 0] = 0.01  # nothing is missing
+
+    # the joint stands still, so that centring on it loses nothing
     centre = [x[:, :1, 1:2] for x in clips]
     for x, c in zip(clips, centre, strict=True):
-        x[:, :, 1:2] = c  # the joint stands still, so that centring on it loses nothing
+        x[:, :, 1:2] = c
+
     original, _ = stored(clips)
     copy, said = stored([x - c for x, c in zip(clips, centre, strict=True)])
     assert "spine mid is 0, 0, 0 throughout" in said and (copy.frames != 0).any(2).all()
+
+    # the network's view is the same
     index = np.arange(4)
     a, b = (ClipView(s, View(frames=8))(torch.as_tensor(index)) for s in (original, copy))
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_pixels_with_scores_of_a_crowd_come_from_a_bare_list(tmp_path, monkeypatch, capsys):
+    # four bodies, of which the first and the third move most
     monkeypatch.chdir(tmp_path)
-    rng, annotations = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    annotations = []
     for i in range(4):
         pose = 200 * rest_pose(COCO)[:, :2] * [1, -1] + [300, 200]
         bodies = pose + rng.normal(0, 1, (4, 12, 17, 2)) * np.array([9, 1, 5, 0.1])[:, None, None, None]
         annotations.append({"frame_dir": f"v{i}", "label": 1 + i % 2, "keypoint": bodies.astype(np.float16),
                             "keypoint_score": rng.random((4, 12, 17)).astype(np.float16)})
     (tmp_path / "list.pkl").write_bytes(pickle.dumps(annotations))
+
     code = p0_preprocess.main(["recipe=lite_nano", "data.name=mine", "data.reader=pyskl", "raw=list.pkl",
                                'data.skeleton=""', "data.num_classes=2", "data.unit=px", "data.up=-y",
                                "data.min_score=0.1"])
     said = capsys.readouterr()
     assert code == 0, said
+
     assert "labels run from 1 to 2" in said.err and "4 clips of more than two people" in said.out
     store = ClipStore(tmp_path / "stores" / "mine")
     assert store.clips["label"].tolist() == [0, 1, 0, 1] and (store.clips["offset"] >= 0).all()

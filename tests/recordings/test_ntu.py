@@ -45,12 +45,14 @@ def test_the_samples_equal_the_fields_parser_bit_for_bit(data_folder, tmp_path, 
     data = sample(data_folder, name).replace(b"\r\n", b"\n").replace(b"\n", newline)
     (tmp_path / "clip").write_bytes(data)
     expected = field_joints(tmp_path / "clip")
+
     frames, bodies = ntu.parse_ntu(data)
     assert len(bodies) == len(expected) == SAMPLES[name] and frames == max(max(b) for b in expected.values()) + 1
     for body, (times, joints) in bodies.items():
         frames_of = expected[int(body) % 1_000_000]
         np.testing.assert_array_equal(joints, np.float32([frames_of[t] for t in times]))
         assert joints.dtype == np.float32 and times.tolist() == sorted(frames_of)
+
     assert ntu.parse_plain(data) is not None, "the fast path reads what the camera wrote"
 
 
@@ -100,6 +102,8 @@ def test_a_file_cut_after_any_line_is_reported_with_that_line():
 def test_a_file_cut_at_any_byte_but_the_last_is_reported():
     data = ntu_text(walker(1))
     whole = ntu.parse_ntu(data)[1]["7"][1]
+
+    # without the last line end, nothing is lost
     for n in range(len(data)):
         try:
             joints = ntu.parse_ntu(data[:n])[1]["7"][1]
@@ -189,15 +193,21 @@ def naive_actors(frames: list[dict[int, np.ndarray]]) -> list[list[np.ndarray]]:
     for t, bodies in enumerate(frames):
         for body, joints in bodies.items():
             tracks.setdefault(body, {})[t] = joints
+
+    # the most motion first
     motion = {}
     for body, joints in tracks.items():
         motion[body] = sum(np.var(np.concatenate(list(joints.values()))[:, c]) for c in range(3))
     order = sorted(tracks, key=lambda body: -motion[body])
+
+    # neither short nor wide
     if len(order) > 1:
         order = [b for b in order if len(tracks[b]) > 11] or order[:1]
     if len(order) > 1:
         wide = {b: [np.ptp(j[:, 0]) > 0.8 * np.ptp(j[:, 1]) for j in tracks[b].values()] for b in order}
         order = [b for b in order if sum(wide[b]) / len(wide[b]) < 0.69754] or order[:1]
+
+    # two actors, each of tracks that share no frame
     actors: list[dict[int, np.ndarray]] = []
     for b in order:
         free = [a for a in actors if not set(a) & set(tracks[b])]
@@ -205,6 +215,7 @@ def naive_actors(frames: list[dict[int, np.ndarray]]) -> list[list[np.ndarray]]:
             free[0].update(tracks[b])
         elif len(actors) < 2:
             actors.append(dict(tracks[b]))
+
     seen = [t for t in range(len(frames)) if any(t in a for a in actors)]
     return [[a.get(t, np.zeros((25, 3))) for t in seen] for a in actors]
 
@@ -222,6 +233,7 @@ def test_bodies_are_cleaned_as_a_naive_reading_of_the_rules_does(spans, seed):
             if not start + 3 <= t < start + 3 + gap:  # gone for a while
                 joints = rng.normal(0, 1, (25, 3)) * (width, 1, 0.3) + rng.normal(0, 0.1 * body, 3)
                 frames[t][body] = np.float32(joints)
+
     assume(any(frames))
     np.testing.assert_array_equal(cleaned(frames), np.float32(naive_actors(frames)))
 
@@ -241,6 +253,7 @@ def test_empty_frames_are_dropped_and_bodies_keep_their_frames():
         frames[t][1] = person(t)
         if t < 14 or t > 24:
             frames[t][2] = person(t, 1, sway=0.05)
+
     joints = cleaned(frames)
     kept = [t for t in range(40) if frames[t]]
     assert joints.shape == (2, 37, 25, 3)

@@ -33,6 +33,8 @@ def walk(text: str) -> list[dict[str, np.ndarray]]:
     """Frames of {body id: (25, 12)} of NTU text; checks every line against the grammar, and that no text follows."""
     lines = iter(text.splitlines())
     frames = []
+
+    # number of frames; in each, number of bodies; of each, a line, the number of joints, 25 lines
     for _ in range(int(next(lines))):
         bodies = {}
         frames.append(bodies)
@@ -44,6 +46,7 @@ def walk(text: str) -> list[dict[str, np.ndarray]]:
             assert all(map(JOINT_LINE.fullmatch, rows)), next(r for r in rows if not JOINT_LINE.fullmatch(r))
             assert head.split()[0] not in bodies
             bodies[head.split()[0]] = np.array([r.split() for r in rows], float)
+
     assert next(lines, None) is None
     return frames
 
@@ -107,6 +110,7 @@ def test_points_are_projections_and_orientations_quaternions(walked):
             colour = np.stack((976.0 + 1055.0 * x / z, 567.3 - 1056.5 * y / z), 1)
             np.testing.assert_allclose(joints[:, 3:5], depth, rtol=1e-3)
             np.testing.assert_allclose(joints[:, 5:7], colour, rtol=1e-3)
+
             norm = np.linalg.norm(joints[:, 7:11], axis=1)
             ends = np.isin(np.arange(25), (3, 15, 19, 21, 22, 23, 24))  # a Kinect gives them no orientation
             assert not norm[ends].any() and np.allclose(norm[~ends], 1, atol=1e-4)
@@ -144,14 +148,20 @@ def test_a_killed_run_leaves_no_torn_file_and_is_continued(clips, tmp_path):
     code = ("import sys; from phases.recordings import puppet; "
             "puppet.write_synthetic(sys.argv[1], seed=3, workers=1, subjects=(1, 2, 3, 6))")
     run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+
+    # killed when some files are written
     end = time.monotonic() + 30
     while len(list(tmp_path.glob("*.skeleton"))) < 20 and run.poll() is None and time.monotonic() < end:
         time.sleep(0.005)
     run.kill()
     run.wait()
+
+    # each file is whole
     done = list(tmp_path.glob("*.skeleton"))
     assert 20 <= len(done) < 288
     assert all(p.read_bytes() == (clips / p.name).read_bytes() for p in done)
+
+    # the next run writes the others
     assert puppet.write_synthetic(tmp_path, seed=3, workers=1, subjects=(1, 2, 3, 6)) >= 288 - len(done)
     completed, expected = ({p.name: p.stat().st_size for p in d.glob("*.skeleton")} for d in (tmp_path, clips))
     assert completed == expected
@@ -192,15 +202,18 @@ def test_two_thirds_of_the_subjects_train_and_setups_are_mixed():
 def test_only_two_person_actions_have_two_bodies_face_to_face(cleaned):
     for name, joints in cleaned.items():
         assert len(joints) == 1 + (fields(name)["action"] - 1 in TWO), name
-        if len(joints) == 2:
-            both = joints.any((-1, -2)).all(0)
-            assert both.mean() > 0.8
-            first, second = joints[:, both][:, 0]
-            apart = (second[0] - first[0]) * (1, 0, 1)
-            for body, way in ((first, apart), (second, -apart)):
-                ahead = np.cross(body[8] - body[4], body[20] - body[0])  # right x up = behind
-                assert -(ahead * way).sum() / np.linalg.norm(ahead) / np.linalg.norm(way) > 0.6
-            assert 0.5 < np.linalg.norm(apart) < 1.6
+        if len(joints) < 2:
+            continue
+        both = joints.any((-1, -2)).all(0)
+        assert both.mean() > 0.8
+
+        # in the first frame that shows both
+        first, second = joints[:, both][:, 0]
+        apart = (second[0] - first[0]) * (1, 0, 1)
+        assert 0.5 < np.linalg.norm(apart) < 1.6
+        for body, way in ((first, apart), (second, -apart)):
+            behind = np.cross(body[8] - body[4], body[20] - body[0])  # right x up
+            assert -(behind * way).sum() / np.linalg.norm(behind) / np.linalg.norm(way) > 0.6
 
 
 def test_a_performance_is_the_same_from_three_cameras(cleaned):
@@ -218,23 +231,31 @@ def test_the_cameras_faults_are_lost_bodies_and_false_ones(walked, cleaned):
     for name, frames in walked.items():
         seen = {b: [f[b] for f in frames if b in f] for b in set().union(*frames)}
         extent = {b: np.ptp(np.array(j)[..., :2], axis=1) for b, j in seen.items()}
+
+        # furniture, somebody who passes, a body that gets another number
         wide += [name for e in extent.values() if (e[:, 0] > 0.8 * e[:, 1]).mean() > 0.95 and len(e) > 11]
         brief += [name for j in seen.values() if len(j) <= 11]
         people = 1 + (fields(name)["action"] - 1 in TWO)
         renamed += [name] * (len(seen) > people and max(map(len, frames)) == people and name not in brief + wide)
+
     assert 3 <= len(empty) <= 60 and len(brief) >= 3 and len(wide) >= 3 and len(renamed) >= 1
     for name in empty:  # cleaning drops the frames without a body and keeps the others
         assert cleaned[name].shape[1] == sum(bool(f) for f in walked[name]) or name in wide + brief
 
 
 def test_bones_keep_their_length_but_for_the_cameras_noise(acts, cleaned):
+    # before any camera
     parents = puppet_body.PARENT
     for name, J in acts:
         assert np.ptp(np.linalg.norm(J - J[:, parents], axis=-1), axis=0).max() < 1e-9, name
+
+    # as recorded
     for name, joints in list(cleaned.items())[::5]:
         body = joints[0][joints[0].any((-1, -2))]
         spread = np.linalg.norm(body - body[:, parents], axis=-1).std(0)
         assert spread.max() < 0.05 and spread[[1, 2, 3, 4, 8, 20]].max() < 0.01, name
+
+    # and there is noise
     spreads = []
     for joints in cleaned.values():
         if joints[0].any((-1, -2)).all():
@@ -250,8 +271,10 @@ def test_knees_bend_forwards_and_never_sideways_or_back(acts):
             out = J[:, knee] - J[:, hip]
             out -= (out * way).sum(1, keepdims=True) * way
             out /= np.linalg.norm(out, axis=1, keepdims=True)
+
+            # upwards in a high kick or on a seat
             assert abs(out[:, 0]).max() < 0.75, name
-            forwards, upwards = -out[:, 2], out[:, 1]  # upwards in a high kick or on a seat
+            forwards, upwards = -out[:, 2], out[:, 1]
             assert (np.maximum(forwards, upwards) > 0.3).all(), name
 
 
@@ -263,12 +286,16 @@ def test_elbows_point_down_out_or_back_and_fold_as_elbows_do(acts):
             right = J[:, R_SHOULDER] - J[:, L_SHOULDER]
             right /= np.linalg.norm(right, axis=1, keepdims=True)
             behind = np.cross(right, up)
+
+            # where the elbow is, off the line from shoulder to wrist
             way = J[:, w] - J[:, s]
             way /= np.linalg.norm(way, axis=1, keepdims=True)
             out = J[:, e] - J[:, s]
             out -= (out * way).sum(1, keepdims=True) * way
             share = [(out * axis).sum(1) / np.linalg.norm(out, axis=1) for axis in (side * right, -up, behind)]
             assert (np.max(share, axis=0) > 0.4).all() and share[2].min() > -0.35, name
+
+            # the angle between upper arm and forearm
             upper, fore = J[:, e] - J[:, s], J[:, w] - J[:, e]
             cosine = (upper * fore).sum(1) / np.linalg.norm(upper, axis=1) / np.linalg.norm(fore, axis=1)
             bend = np.degrees(np.arccos(cosine))
@@ -281,11 +308,14 @@ def test_feet_stand_on_the_floor_unless_the_action_lifts_them(acts):
         floor = ankle[0].min()
         lift = ankle - floor
         assert 0.04 < floor < 0.12 and lift.min() > -0.02, name
+
         if name == "jump up":
             assert lift.min(1).max() > 0.1
         elif name != "kicking something":
             assert lift.min(1).max() < 0.02 and lift.max() < 0.15, name
-        if name not in ("throw", "kicking something", "hugging", "pushing"):  # nobody slides on standing feet
+
+        # nobody slides on standing feet
+        if name not in ("throw", "kicking something", "hugging", "pushing"):
             down = (lift < 0.01).all(1)
             assert np.ptp(J[down][:, [14, 18]], axis=0).max() < 0.03, name
 
@@ -293,8 +323,11 @@ def test_feet_stand_on_the_floor_unless_the_action_lifts_them(acts):
 def test_each_action_does_what_its_name_says(acts):
     for name, J in acts:
         hands, head = J[:, [7, 11]], J[:, [3]]
-        reach, apart = np.linalg.norm(hands - head, axis=-1), np.linalg.norm(hands[:, 0] - hands[:, 1], axis=-1)
-        pelvis, middle = J[:, 0, 1] / J[[0, -1], 0, 1].max(), slice(len(J) // 3, 2 * len(J) // 3)
+        reach = np.linalg.norm(hands - head, axis=-1)
+        apart = np.linalg.norm(hands[:, 0] - hands[:, 1], axis=-1)
+        pelvis = J[:, 0, 1] / J[[0, -1], 0, 1].max()
+        middle = slice(len(J) // 3, 2 * len(J) // 3)
+
         seen = {
             "drink water": reach.min() < 0.32 and reach[0].min() > 0.45,
             "pick up": J[:, [21, 23], 1].min() < 0.35 and pelvis[-1] > 0.9,

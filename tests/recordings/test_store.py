@@ -136,6 +136,7 @@ def test_a_link_to_a_store_elsewhere_stays_a_link(tmp_path):
     link = tmp_path / "store"
     disk.mkdir(parents=True)
     link.symlink_to(disk)
+
     for _ in range(2):
         assert phase0("recipe=ntu60", f"raw={raw}", f"data.store={link}")[0] == 0
         assert link.is_symlink() and sorted(p.name for p in disk.iterdir()) == ["clips.npz", "frames.npy", "meta.json"]

@@ -79,7 +79,7 @@ def training(recipe: str, compiled: bool, amp: str, store: SimpleNamespace):
 
     try:
         with tempfile.TemporaryDirectory() as folder, last.compiled(model, compiled):
-            run = Training(model, classification_loss(cfg.train), cfg.train, Path(folder), {}, 0, 1000, {})
+            run = Training(model, classification_loss(cfg.train), cfg.train, Path(folder), 0, 1000, {})
             yield run, lambda: run.take_step(look()), look
     finally:
         torch._dynamo.reset()

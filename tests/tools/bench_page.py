@@ -27,14 +27,15 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from phases import page  # noqa: E402
 from phases.common.command import run, words  # noqa: E402
 from phases.common.files import ROOT, write_json  # noqa: E402
-from phases.p4_export import FILES, description  # noqa: E402
-from phases.shipping import onnx_files  # noqa: E402
 from phases.shipping.deploy import deploy  # noqa: E402
 from phases.shipping.exported import ExportedModel  # noqa: E402
+from phases.shipping.onnx_files import FILES, description, save_onnx, to_onnx  # noqa: E402
+from phases.shipping.quantise import static_int8, weight_only  # noqa: E402
+from phases.shipping.serve import server  # noqa: E402
 from phases.shipping.view_numpy import clip_view  # noqa: E402
+from phases.shipping.web_page import MARK, SOURCE, write_page  # noqa: E402
 from phases.training.networks import build_model  # noqa: E402
 from phases.training.recipe import load_config  # noqa: E402
 from phases.training.run_folder import commit, device_name  # noqa: E402
@@ -102,14 +103,14 @@ def export(folder: Path) -> dict[str, Path]:
 
         # INT8 is calibrated with random clips
         clips = np.random.default_rng(0).normal(0, 0.4, (32, 1, 64, 25, 3)).astype(np.float32)
-        fp32 = onnx_files.to_onnx(deploy(model, False), torch.from_numpy(clips[:2]), 18)
-        forms = {"fp32": fp32, "int8": onnx_files.static_int8(fp32, clips)[0], "w8": onnx_files.weight_only(fp32)}
+        fp32 = to_onnx(deploy(model, False), torch.from_numpy(clips[:2]), 18)
+        forms = {"fp32": fp32, "int8": static_int8(fp32, clips)[0], "w8": weight_only(fp32)}
 
         about = description(cfg, skeleton, [f"action {k}" for k in range(60)], model, False)
         about["retarget"] = retarget_tables(skeleton)
         for form, graph in forms.items():
             made[f"{size} {form}"] = folder / size / FILES[form]
-            onnx_files.save_onnx(graph, made[f"{size} {form}"], about | {"form": form})
+            save_onnx(graph, made[f"{size} {form}"], about | {"form": form})
     return made
 
 
@@ -128,7 +129,7 @@ def python_times(files: dict[str, Path], clip: np.ndarray) -> dict[str, float]:
 
 def recognition_times(browser: Browser, folder: Path, files: dict[str, Path]) -> dict[str, dict]:
     """{network and form: times and size}, in the browser beside Python."""
-    names = json.loads((folder / "page" / page.MARK).read_text())["networks"]
+    names = json.loads((folder / "page" / MARK).read_text())["networks"]
     clip = np.random.default_rng(0).normal(0, 0.4, (1, 64, 25, 3)).astype(np.float32)
     there = browser.js(RECOGNITION, names, ROUNDS, clip.ravel().tolist())
     here = python_times(files, clip)
@@ -155,13 +156,13 @@ def measure(folder: Path) -> dict:
     """{recognition, pose, browser}, from a page that is made in the folder and served."""
     # a page with the networks and a photograph
     files = export(folder)
-    page.write_page(list(files.values()), folder / "page")
+    write_page(list(files.values()), folder / "page")
     photo = Path(matplotlib.__file__).parent / "mpl-data/sample_data/grace_hopper.jpg"
     Image.open(photo).save(folder / "page" / "photo.jpg")
 
-    with page.server(folder / "page", 0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_address[1]}/"
+    with server(folder / "page", 0) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{serving.server_address[1]}/"
         with Browser(folder / "profile") as browser:
             browser.devtools("Emulation.setEmulatedMedia",
                              features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
@@ -171,7 +172,7 @@ def measure(folder: Path) -> dict:
             recognition = recognition_times(browser, folder, files)
             pose = pose_times(browser, address)
             agent = browser.js("return navigator.userAgent")
-        server.shutdown()
+        serving.shutdown()
     return {"recognition": recognition, "pose": pose, "browser": agent}
 
 
@@ -189,7 +190,7 @@ def main(options: Options) -> None:
 
     if options.out:
         torch.set_num_threads(1)
-        packages = json.loads((page.SOURCE / "package.json").read_text())["dependencies"]
+        packages = json.loads((SOURCE / "package.json").read_text())["dependencies"]
         report |= {"packages": packages, "device": device_name(torch.device("cpu")), "commit": commit()}
         write_json(ROOT / options.out, report)
 

@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import tomli
 
-from phases import p0_preprocess
-from phases.adopt import recipe_text
 from phases.common.command import build
 from phases.common.files import ROOT
 from phases.recordings.arrays import read_arrays
@@ -24,8 +22,10 @@ from phases.recordings.metres import as_joints
 from phases.recordings.ntu import parse_ntu, read_ntu_file
 from phases.recordings.nw_ucla import read_nw_ucla
 from phases.recordings.poses import load_pose
+from phases.recordings.proposal import propose, recipe_text
 from phases.recordings.readers import READERS, read_clip
-from phases.recordings.store import check
+from phases.recordings.sources import recorded_classes, recorded_skeleton
+from phases.recordings.store import reason_to_skip
 from phases.recordings.survey import look
 from phases.training.recipe import Config, load_config
 from tests.helpers.recordings import names, ntu_text, walker
@@ -65,7 +65,7 @@ def kept(found: Iterable[Clip | Skip], V: int, num_classes: int) -> bool:
     good = True
     for item in found:
         if not isinstance(item, Skip):
-            good &= not check(item, V, num_classes)
+            good &= not reason_to_skip(item, V, num_classes)
             continue
         if not item.reason or "\n" in item.reason:
             raise Different(f"a skip without a reason, or of several lines: {item.reason[:80]!r}")
@@ -248,8 +248,8 @@ def own_targets(folder: Path) -> list[Target]:
         def take(data: bytes) -> bool:
             for file, good in files.items():
                 (raw / file).write_bytes(data if file == name else good)
-            skeleton = p0_preprocess.skeleton_of(OWN, raw)
-            p0_preprocess.class_names(OWN, raw)
+            skeleton = recorded_skeleton(OWN, raw)
+            recorded_classes(OWN, raw)
             return kept(read_arrays(raw, OWN), skeleton.num_joints, 2)
         return take
 
@@ -270,7 +270,8 @@ def adopt_target(folder: Path) -> Target:
 
     def take(data: bytes) -> None:
         (raw / "a.npy").write_bytes(data)
-        build(Config, tomli.loads(recipe_text("own", raw, look(raw, ""))))
+        survey = look(raw)
+        build(Config, tomli.loads(recipe_text("own", raw, survey, propose(survey))))
 
     return Target("adopt", arrays, take, changed_npy)
 

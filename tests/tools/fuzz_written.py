@@ -14,6 +14,7 @@ import torch
 
 from last import Training
 from phases import predict
+from phases.common.command import parse
 from phases.common.files import ROOT
 from phases.recordings.metres import Recorded
 from phases.shipping.exported import ExportedModel
@@ -21,7 +22,7 @@ from phases.shipping.live import frame_of
 from phases.training.clip_store import open_store, splits
 from phases.training.networks import build_model, load_run
 from phases.training.recipe import Config, load_config
-from phases.training.run_folder import identity
+from phases.training.run_folder import identity_of
 from phases.training.transfer import init_from
 from phases.training.view import Batches, ClipView
 from skeletons import SKELETONS, retarget_tables
@@ -70,7 +71,7 @@ def store_targets(store: Path, cfg: Config) -> list[Target]:
                 (store / file).write_bytes(data if file == name else good)
             opened = open_store(cfg)
             train, *_ = splits(opened, cfg)
-            identity("phase1", opened, train)
+            identity_of("phase1", opened, train)
             next(iter(Batches(ClipView(opened, cfg.view), train, 4, training=True)()))
         return take
 
@@ -105,8 +106,11 @@ def run_targets(folder: Path, cfg: Config) -> list[Target]:
     recipe = json.dumps(dataclasses.asdict(cfg))
     model = build_model(cfg, NTU, 3)
 
-    def training() -> Training:
-        return Training(model, None, cfg.train, folder, json.loads(recipe), 0, 3, {"clips": "x"})
+    def opened() -> Training:
+        """A new training, or the one in last.pt."""
+        training = Training(model, None, cfg.train, folder, 0, 3, json.loads(recipe) | {"clips": "x"})
+        training.open(folder, json.loads(recipe))
+        return training
 
     def take_final(data: bytes) -> None:
         (folder / "final.pt").write_bytes(data)
@@ -115,9 +119,9 @@ def run_targets(folder: Path, cfg: Config) -> list[Target]:
 
     def take_last(data: bytes) -> None:
         (folder / "last.pt").write_bytes(data)
-        training()
+        opened()
 
-    training().save()
+    opened().save()
     last = torch.load(folder / "last.pt", weights_only=True)
     final = {"recipe": recipe, "skeleton": json.dumps(NTU.to_dict()), "classes": classes, "model": model.state_dict()}
     return [Target("final.pt", [saved(lambda f: torch.save(final, f))], take_final, changed_checkpoint),
@@ -202,7 +206,7 @@ def recipe_targets(folder: Path) -> list[Target]:
         raise_if_infinite(load_config(data.decode(errors="replace").split("\n")))
 
     def take_options(data: bytes) -> None:
-        predict.options(data.decode(errors="replace").split("\n"))
+        parse(predict.Options, data.decode(errors="replace").split("\n"))
 
     return [Target("recipe", files, take_file), Target("overrides", RECIPES, take_words),
             Target("options", OPTIONS, take_options)]

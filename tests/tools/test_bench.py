@@ -1,33 +1,65 @@
-"""`just bench`: its parts run, and what it refuses and compares with against another commit and side by side."""
+"""`just bench`: its parts run; what it refuses, and what it compares with."""
 import subprocess
 
 import pytest
 
+from phases.common.command import parse
 from tests.helpers.clip_stores import ROOT
-from tests.tools import bench, bench_against
+from tests.tools import bench, bench_against, bench_cases
 
 
-@pytest.mark.parametrize("argv, words", [(["against=nope"], "no such commit"),
-                                         (["against=HEAD", "networks=lite_nanno"], "lite_nano, lite_small"),
-                                         (["jobs=1"], "at least 2")])
-def test_what_cannot_be_compared_is_one_line(argv, words, capsys):
-    with pytest.raises(SystemExit) as end:
-        bench.main(argv)
-    out, err = capsys.readouterr()
-    assert end.value.code == 2 and not out and words in err and err.count("\n") == 1
+@pytest.mark.parametrize("word, field", [("against=nope", "against"), ("jobs=1", "jobs"), ("compile=maybe", "compile"),
+                                         ("device=tpu", "device"), ("amp=fp8", "amp"), ("network=base", "network")])
+def test_a_wrong_word_is_named(word, field):
+    with pytest.raises(ValueError, match=field):
+        bench.main(parse(bench.Options, [word]))
 
 
-def test_the_other_side_is_the_code_of_that_commit(tmp_path, monkeypatch):
-    there = subprocess.run(["git", "-C", ROOT, "show", "HEAD:last.py"], capture_output=True, check=True).stdout
+def test_an_unknown_network_is_named_beside_the_known_ones():
+    with pytest.raises(ValueError, match="lite_nanno.*lite_nano, lite_small"):
+        bench.main(parse(bench.Options, ["against=HEAD", "networks=lite_nanno"]))
+
+
+def test_the_other_side_is_the_code_of_that_commit(tmp_path):
+    git = ["git", "-C", ROOT]
+    there = subprocess.run([*git, "show", "HEAD:last.py"], capture_output=True, check=True).stdout
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
     name = bench_against.unpack("HEAD", tmp_path)
-    assert (tmp_path / "last.py").read_bytes() == there
-    assert subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True,
-                          text=True).stdout.startswith(name)
+    assert (tmp_path / "last.py").read_bytes() == there and commit.startswith(name)
+
     (tmp_path / "last.py").write_text("raise SystemExit('the other code')\n")
     with pytest.raises(ValueError, match="the other code"):
         bench_against.measured(tmp_path, "lite_nano")
 
 
-def test_the_view_is_measured_on_a_store_that_a_clip_store_accepts(monkeypatch):
-    monkeypatch.setattr(bench, "cpu_seconds", lambda f, *args: (f(), 0.5)[1])
-    assert set(bench.bench_view().values()) == {32.0}, "16 clips in half a second"
+FLAT = """
+import torch
+SKELETONS = {"ntu25": 25}
+def load_config(words): return type("Config", (), {"train": None})
+def classification_loss(cfg): return lambda model, batch: (model(batch["joints"]).sum(), {})
+def build_model(cfg, skeleton, classes): return torch.nn.Linear(3, classes)
+Teacher = Distil = distil_loss = make_distilled = None
+"""
+
+
+def test_a_tree_of_before_the_rooms_is_measured(tmp_path):
+    (tmp_path / "phases").mkdir()
+    for name in ("last", "phases/run", "phases/recipe", "phases/p2_distill"):
+        (tmp_path / f"{name}.py").write_text(FLAT)
+    assert bench_against.measured(tmp_path, "base")["launches"] > 3
+
+
+def test_a_module_from_outside_the_measured_tree_is_refused(tmp_path):
+    (tmp_path / "phases").mkdir()
+    for name in ("phases/run", "phases/recipe", "phases/p2_distill"):
+        (tmp_path / f"{name}.py").write_text(FLAT)
+    (tmp_path / "phases" / "run.py").write_text(f"import sys\nsys.path.append({str(ROOT)!r})\n{FLAT}")
+    (tmp_path / "phases" / "p2_distill.py").write_text(f"import skeletons\n{FLAT}")
+    (tmp_path / "last.py").write_text(FLAT)
+    with pytest.raises(ValueError, match="skeletons comes from .*, which is not in "):
+        bench_against.measured(tmp_path, "base")
+
+
+def test_the_view_is_measured_on_a_store_that_is_accepted(monkeypatch):
+    monkeypatch.setattr(bench_cases, "cpu_seconds", lambda f, *args: (f(), 0.5)[1])
+    assert set(bench_cases.bench_view().values()) == {32.0}, "16 clips in half a second"

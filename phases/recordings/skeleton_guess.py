@@ -1,0 +1,173 @@
+"""Which skeleton recordings have, while no recipe says it.
+
+    1. the one that the user names
+    2. the one that a first clip shows: the joints that its table names, or OpenPose's format
+    3. the one that skeleton.json names, or NTU's
+    4. of those with as many joints, the one whose bones are steadiest
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from phases.common.command import nearest
+from phases.recordings.arrays import clip_folders, metadata
+from phases.recordings.clips import Clip, Skip
+from phases.recordings.csv_clips import told_joints
+from phases.recordings.metres import unsteadiness
+from phases.recordings.poses import is_openpose, load_pose, pose_files
+from skeletons import SKELETONS, Skeleton, spelled
+
+SENSORS = ("ntu25", "kinect20", "h36m17")  # three-dimensional by nature
+LOOKED_AT = 40   # clips whose bones are measured
+PIXELS = 20      # a body larger than this is not in metres
+
+
+def guess_skeleton(raw: Path, reader: str, clips: list[Clip], named: str) -> tuple[Skeleton, bool]:
+    """The skeleton of clips, and whether somebody names it: the user (`named`), a first clip, or the recordings.
+
+    ValueError if the clips have several joint counts, or the skeleton has another one.
+    """
+    V = joint_count(raw, clips)
+    told = named or brought_name(raw, reader)
+    if isinstance(told, dict):
+        return own_skeleton(raw, told, clips[0]), True
+    if told:
+        return known_skeleton(told, V), True
+    return steadiest_skeleton(raw, clips, V), False
+
+
+def joint_count(raw: Path, clips: list[Clip]) -> int:
+    """The number of joints that all clips have."""
+    counts = Counter(c.joints.shape[2] for c in clips)
+    (V, _), *others = counts.most_common()
+    if not others:
+        return V
+
+    # as many frames, but other joints: perhaps these are the frames
+    lengths = {c.joints.shape[1] for c in clips}
+    if len(counts) > 3 and len(lengths) == 1:
+        raise ValueError(f"raw = {raw}: each clip has {lengths.pop()} frames and another number of joints: are the "
+                         "axes swapped? An array is (frames, joints, 3)")
+    words = first_few([f"{n} clips with {count}" for count, n in counts.most_common()])
+    odd = next(c.name for c in clips if c.joints.shape[2] != V)
+    raise ValueError(f"raw = {raw}: clips of several joint counts ({words}), such as {odd}; adopt them apart")
+
+
+def first_few(words: Sequence[str], most: int = 3) -> str:
+    """The first words of a list, with dots if there are more."""
+    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A skeleton that is named
+# ---------------------------------------------------------------------------------------------------------------------
+
+def skeleton_of_first_clip(raw: Path) -> str:
+    """The skeleton that the first clip shows by the joints that its table names, or as OpenPose's; else empty.
+
+    ValueError if a table names joints that no known skeleton has, and skeleton.json does not say what they are.
+    """
+    folders = [raw / name for name in clip_folders(raw)] or ([raw] if raw.is_dir() else [])
+    file = next((file for folder in folders for file in pose_files(folder)), None)
+    if file is None:
+        return ""
+    try:
+        if is_openpose(file):
+            return f"openpose{load_pose(file).shape[-2]}"
+        named = set(told_joints(file))
+    except ValueError:  # a damaged first clip shows nothing
+        return ""
+
+    # the largest skeleton of which all joints are named
+    known = [s for s in SKELETONS.values() if joints_of_skeleton(s) <= named]
+    if known:
+        return max(known, key=lambda s: s.num_joints).name
+    if named and not metadata(raw).get("skeleton"):
+        alike = max(SKELETONS.values(), key=lambda s: len(joints_of_skeleton(s) & named))
+        lacking = [joint for joint in alike.joints if spelled(joint) not in named]
+        raise ValueError(f"raw = {raw}: {file.name} names {len(named)} joints, of no known skeleton; for {alike.name} "
+                         f"it lacks {first_few(lacking)}. Write your own into skeleton.json (README, Your own "
+                         "skeletons)")
+    return ""
+
+
+def joints_of_skeleton(skeleton: Skeleton) -> set[str]:
+    return {spelled(joint) for joint in skeleton.joints}
+
+
+def brought_name(raw: Path, reader: str) -> str | dict | None:
+    """The skeleton that recordings bring: its name, or a table that spells it out."""
+    if reader == "arrays":
+        return metadata(raw).get("skeleton")
+    return "ntu25" if reader == "ntu" else None
+
+
+def own_skeleton(raw: Path, table: dict, clip: Clip) -> Skeleton:
+    """The skeleton that skeleton.json spells out."""
+    own = Skeleton.from_dict(table)
+    V = clip.joints.shape[2]
+    if own.num_joints != V:
+        raise ValueError(f"raw = {raw}: skeleton.json has {own.num_joints} joints, the clips have {V} (such as "
+                         f"{clip.name})")
+    return own
+
+
+def known_skeleton(name: str, V: int) -> Skeleton:
+    """The skeleton of this name; ValueError if there is none, or it has not V joints."""
+    if name not in SKELETONS:
+        raise ValueError(f"skeleton = {name!r}: unknown{nearest(name, SKELETONS)}")
+    skeleton = SKELETONS[name]
+    if skeleton.num_joints != V:
+        raise ValueError(f"skeleton = {name!r} has {skeleton.num_joints} joints, the clips have {V}")
+    return skeleton
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A skeleton that nobody names
+# ---------------------------------------------------------------------------------------------------------------------
+
+def steadiest_skeleton(raw: Path, clips: list[Clip], V: int) -> Skeleton:
+    """Of the skeletons with V joints the one whose bones keep their lengths best."""
+    fit = [s for s in SKELETONS.values() if s.num_joints == V]
+    if not fit:
+        near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
+        raise ValueError(f"raw = {raw}: {V} joints fit no known skeleton, the nearest is {near.name} with "
+                         f"{near.num_joints}; write your own into skeleton.json (README, Your own skeletons)")
+
+    # clips of a picture are not a depth sensor's, if another skeleton fits
+    flat = not any(c.joints[..., 2].any() for c in clips)
+    if flat or third_is_score(clips):
+        fit = [s for s in fit if s.name not in SENSORS] or fit
+
+    bodies = [c.joints[0] for c in clips[:LOOKED_AT]]
+    return min(fit, key=lambda s: unsteadiness(bodies, s.bones))
+
+
+def third_is_score(clips: list[Clip]) -> bool:
+    """Whether the third number of a joint is a score: within 0 to 1 where bodies are many times larger."""
+    third, sizes = [], []
+    for c in clips[:100]:
+        third.append(c.joints[..., 2].ravel())
+        seen = c.joints[c.joints.any(3)]
+        sizes.append(np.ptp(seen[:, :2], axis=0).max())
+    third = np.concatenate(third)
+    return bool(third.any() and third.min() >= 0 and third.max() <= 1.001 and np.median(sizes) > PIXELS)
+
+
+def without_odd(clips: list[Clip]) -> tuple[list[Clip], list[Skip]]:
+    """Clips without those of another joint count, and a Skip for each of these, if they are few: one in twenty."""
+    (V, _), *others = Counter(c.joints.shape[2] for c in clips).most_common()
+    if sum(n for _, n in others) > len(clips) / 20:
+        return clips, []
+
+    kept, odd = [], []
+    for c in clips:
+        if c.joints.shape[2] == V:
+            kept.append(c)
+        else:
+            odd.append(Skip(c.name, 0, f"has {c.joints.shape[2]} joints, the others have {V}"))
+    return kept, odd
