@@ -30,6 +30,8 @@ class Options:
 def export_reports(exports: Path) -> dict[str, dict]:
     """Reports of phase 4 by the name of their file, without those about training clips."""
     found = {}
+
+    # folders of an export have any name; the report says what was exported
     for path in sorted(exports.glob("*/report.json")):
         report = read_result(path, "recipe", "dataset")
         if report.get("split") != "all":
@@ -38,12 +40,14 @@ def export_reports(exports: Path) -> dict[str, dict]:
 
 
 def main(options: Options) -> None:
+    # clips of a puppet are a demonstration, never a result
     tables = gather(options.runs) | export_reports(options.exports)
     real = {name: table for name, table in tables.items() if table["dataset"] != "synthetic"}
     if not real:
         raise ValueError(f"no finished run of a real data set below {options.runs}, no export below {options.exports}: "
                          "train one with `just phase1`")
 
+    # one file per row
     for name, table in real.items():
         path = options.results / f"{name}.json"
         write_json(path, table)

@@ -103,6 +103,7 @@ def clip_of_file(path: Path) -> Drawn:
 
 def clip_of_file_for(model: ExportedModel, path: Path) -> Drawn:
     """A file as a network takes it, also if that turns it into other joints."""
+    # phase 0's axes are turned back to the camera's for the drawing
     joints = as_camera(model.read(path), model.recorded.up)
     return Drawn(path.stem, joints, Skeleton.from_dict(model.skeleton))
 
@@ -153,10 +154,13 @@ def main(options: Options) -> None:
         clip = clip_of_file(Path(options.clip))
     else:
         clip = clip_of_file_for(model, Path(options.clip))
+
+    # a stored clip has the joints that phase 0 wrote
     if model is not None and model.skeleton["name"] != clip.skeleton.name:
         raise ValueError(f"model = {options.model}: knows the skeleton {model.skeleton['name']!r}, the clip has "
                          f"{clip.skeleton.name!r}")
 
+    # moving, or as a sheet of each view
     if options.out.suffix == ".gif":
         animation(clip, options.out, model)
     else:

@@ -44,6 +44,7 @@ def render_blocks(text: str, results: Results) -> str:
     if odd:
         raise ValueError(f"{odd[0]!r}: has no `<!-- end -->` before the next table, or words other than key=value")
 
+    # the text between the markers is replaced, the markers stay
     def render(match: re.Match) -> str:
         start, name, words, end = match.groups()
         options = dict(word.split("=") for word in words.split())
@@ -58,7 +59,8 @@ def block(name: str, options: dict[str, str], results: Results) -> str:
         raise ValueError(f"no table {name!r}{nearest(name, BLOCKS)}")
     make = BLOCKS[name]
 
-    known = list(inspect.signature(make).parameters)[1:]  # the first is the folder of results
+    # its options are the parameters after the folder of results
+    known = list(inspect.signature(make).parameters)[1:]
     for option in options:
         if option not in known:
             raise ValueError(f"table {name!r} has no option {option!r}{nearest(option, known)}")

@@ -28,6 +28,7 @@ def short_ablation(results: Results, rows: str = "L", data: str = "utd_mhad") ->
     first = changed[0] if changed else []
     shared = [word for word in first if all(word in words for words in changed)]
 
+    # a line per row, with its difference to each reference
     lines = []
     for name, entry in found.items():
         line = {
@@ -44,6 +45,7 @@ def short_ablation(results: Results, rows: str = "L", data: str = "utd_mhad") ->
             line[f"clean {column}"] = change(entry, reference, "top1_clean")
         lines.append(line)
 
+    # clean figures last
     clean = [f"clean {column}" for column in references]
     head = ["row", "purpose", "parameters in total", "epochs", "seeds", "top-1", *references, "top-1 clean", *clean,
             "with"]

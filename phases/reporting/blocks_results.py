@@ -144,6 +144,7 @@ def gains_of_distilling(results: Results, data: str = "nw_ucla") -> str:
                 row = {"student": student, "learns from": what, **sizes(entry)}
                 rows.append(row | gains(entry, found, is_taught=what not in UNTAUGHT))
 
+    # differences beside each accuracy
     head = ["student", "learns from", "seeds"]
     for name in ("top-1", "top-1 clean"):
         head += [name, *(f"{name}: to {other}" for other in (*UNTAUGHT, "logits"))]
@@ -205,6 +206,8 @@ def exported_files(results: Results) -> str:
     rows = []
     for (recipe, dataset, _), report in sorted(results.exports.items()):
         row = {"recipe": recipe, "data set": dataset, "seed": str(report.get("seed", ""))}
+
+        # the small forms are compared with FP32
         for name in ("FP32", "INT8", "w8"):
             form = report[name.lower()]
             row[f"{name} bytes"] = f"{form['bytes']:,}"

@@ -12,6 +12,8 @@ def short_speed(results: Results) -> str:
     """Clips per second of each network, and the peak memory of a training step."""
     bench = results.bench
     rows = []
+
+    # LAST-Lite with one body: a training step, and a clip at a time
     for variant in ("nano", "small"):
         step = lite_case(bench, variant=variant, bodies=1, batch=16, training=True, compiled=False)
         one_clip = lite_case(bench, variant=variant, bodies=1, batch=1, training=False, compiled=False)
@@ -57,6 +59,7 @@ def lite_speed(results: Results) -> str:
         key = case["variant"], case["bodies"], case["batch"], case["training"]
         cases.setdefault(key, {})[case["compiled"]] = case
 
+    # a line per case; what was not compiled has empty cells
     rows = []
     for (variant, bodies, batch, training), forms in cases.items():
         eager = forms[False]
@@ -88,6 +91,7 @@ def attention_speed(results: Results) -> str:
     """Partitioned attention against dense masks."""
     rows = []
     for case in results.bench["attention"]:
+        # one block of so many channels, or without a number the whole network
         block = f"one block, C = {case['channels']}"
         rows.append({
             "partitioned attention": block if case["channels"] else "LAST-Base, one stream",
@@ -147,6 +151,8 @@ def in_browser(results: Results) -> str:
     """Milliseconds per frame of `just page`: the networks, and the pose estimator."""
     bench = results.file("bench-page")
     rows = []
+
+    # networks, with the same file in Python's runtime
     for name, case in bench["recognition"].items():
         rows.append({
             "what": f"{name}: view and network",
@@ -154,6 +160,8 @@ def in_browser(results: Results) -> str:
             "in Python": f"{case['python_ms']:.1f}",
             "KB": f"{case['bytes'] / 1000:.0f}",
         })
+
+    # the pose estimator, which is not ours
     for name, case in bench["pose"].items():
         rows.append({"what": f"MediaPipe's pose, {name}", "ms a frame": f"{case['ms']:.0f}"})
 
@@ -165,8 +173,11 @@ def gpu_steps(results: Results) -> str:
     """Every case of `just bench device=cuda`, all GPUs; an older state of the code under the name `before`."""
     rows = []
     for gpu in results.gpus:
+        # a case that was measured later has its own commit
         for case in gpu["cases"]:
             rows.append(gpu_step(gpu["device"], case.get("commit", gpu["commit"]), case))
+
+        # an earlier state of the code
         for case in gpu.get("before", {}).get("cases", []):
             rows.append(gpu_step(gpu["device"], "before", case))
     return markdown_table(list(rows[0]), rows) if rows else "No GPU has been measured."

@@ -50,6 +50,7 @@ def chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> Chart:
     bottom = min(low, 0.0) if low < 0.5 * high else low
     top = high if high > low else low + 1
 
+    # pixels of an epoch and of a value
     def x_of(epoch: float) -> float:
         return Chart.LEFT + (epoch - first) / max(last - first, 1) * (Chart.RIGHT - Chart.LEFT)
 
@@ -66,6 +67,7 @@ def chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> Chart:
 
 def ticks(low: float, high: float) -> list[float]:
     """Three to seven round numbers between low and high."""
+    # a fifth, a half, one or two of a power of ten
     power = 10 ** math.floor(math.log10(max(high - low, 1e-12)))
     step = next(step for step in (power / 5, power / 2, power, 2 * power) if (high - low) / step <= 6)
     first = math.ceil(low / step - 1e-9)
@@ -154,6 +156,7 @@ def frame_strip(joints: np.ndarray, skeleton: Skeleton) -> Strip:
     frame_width = max(40.0, (high[0] - low[0]) * scale)
     colours = bone_colours(skeleton)
 
+    # each frame moves to its place in the strip
     bones = []
     shown = np.linspace(0, joints.shape[1] - 1, Strip.FRAMES).round().astype(int)
     for k, t in enumerate(shown):

@@ -45,6 +45,7 @@ def markdown_table(head: list[str], rows: list[dict[str, str]]) -> str:
     def is_needed(column: str) -> bool:
         return ("clean" not in column and column != "with") or any(row.get(column) for row in rows)
 
+    # head and rule, then a line per row; a bar would end a cell
     columns = list(filter(is_needed, head))
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in rows:
@@ -92,6 +93,7 @@ def results_table(title: str, listed: list[tuple[str, tuple]], places: list[tupl
             export = exports.get((recipe, *places[0]), {})
             rows.append(results_row(model, recipe, found, export, places[0]))
 
+    # accuracies first, sizes of files only for what is exported
     accuracies = []
     for place in places:
         accuracies += [heading(place), f"{heading(place)} clean"]
@@ -110,6 +112,7 @@ def first_measured(recipes: tuple[str, ...], places: list[tuple[str, str]], know
 def results_row(model: str, recipe: str, found: dict[tuple, dict], export: dict, place: tuple[str, str]) -> dict:
     """The cells of a model: its accuracy in each place, and its sizes in the first of them."""
     first = next(iter(found.values()), None)
+    # its name, source and sizes; seeds may differ between places
     if model in PAPERS:
         row = {"model": model, "source": first["source"], **sizes(first)}
     else:
@@ -156,6 +159,7 @@ def ablation_table(letter: str, data: str, split: str, entries: dict) -> tuple[s
     found = {row: entry_of_row(row, data, split, entries) for row in ablation_rows(letter)}
     references = {f"to {row}": found[row] for row in AGAINST[letter]}
 
+    # a line per row, empty where nothing was measured
     rows = []
     for name, entry in found.items():
         row = {
@@ -200,6 +204,8 @@ def rest_table(entries: dict[str, dict]) -> str:
 def plan_tables(entries: dict, exports: dict, data: str, split: str, show: tuple[str, ...]) -> str:
     """The tables that `just table` prints; `show` names them, each of SHOW."""
     split = split or default_split(data)
+
+    # the tables in the order they were asked for
     texts = []
     shown = set()
     for name in show:
@@ -215,6 +221,7 @@ def plan_tables(entries: dict, exports: dict, data: str, split: str, show: tuple
         texts.append(text)
         shown |= names
 
+    # entries that none of them shows
     rest = {name: entry for name, entry in entries.items() if name not in shown}
     if rest and "rest" in show:
         texts.append(rest_table(rest))

@@ -4,7 +4,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import torch
@@ -12,10 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from last import hashed_uniform, rank_of
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 8. The view of a clip
-# ---------------------------------------------------------------------------------------------------------------------
+from skeletons import Skeleton
 
 Probability = Annotated[float, (0, 1)]
 SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")  # fields of the test view
@@ -41,6 +39,14 @@ class View:
     mix: Probability = 0.0           # of blending a clip with another of its batch, labels by share
 
 
+class Store(Protocol):
+    """What a view reads of a clip store."""
+    path: Path
+    skeleton: Skeleton
+    frames: np.ndarray              # rows v 3
+    clips: dict[str, np.ndarray]
+
+
 def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None,
                   window: Tensor | None = None) -> Tensor:
     """Frame numbers (B, T) that a view takes from clips of `length` (B,) frames, each at least 1.
@@ -56,8 +62,15 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
         total = length.clamp(min=max(300, T))
         start = ((total - T + 1) * (0.5 if u is None else u[:, 0])).long()
         return (start[:, None] + t) % length[:, None]
-    first, count = (torch.zeros_like(length), length) if window is None else window.unbind(1)
+
+    # a frame in each bin of the clip, or of the window in it
+    first = torch.zeros_like(length)
+    count = length
+    if window is not None:
+        first, count = window.unbind(1)
     inside = ((t + (0.5 if u is None else u)) * count[:, None] / T).long()
+
+    # what is shorter than T keeps its rate
     if sampling == "uniform":
         inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
     return first[:, None] + torch.minimum(inside, count[:, None] - 1)
@@ -65,8 +78,10 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
 
 def rotation(angles: Tensor) -> Tensor:
     """Matrices (B, 3, 3) that turn row vectors by angles (B, 3) in radians about x, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
-    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
+    cx, cy, cz = angles.cos().unbind(1)
+    sx, sy, sz = angles.sin().unbind(1)
+    one = torch.ones_like(cx)
+    zero = torch.zeros_like(cx)
 
     def matrix(*entries: Tensor) -> Tensor:
         return rearrange(torch.stack(entries, 1), "b (i j) -> b i j", i=3)
@@ -82,37 +97,36 @@ class ClipView:
 
     Every clip is centred on its main body's centre (Skeleton.centre: spine or hips) in the first frame that shows it;
     if that is missing there, on the mean of the joints seen. The recipe may also smooth it, turn it to a common heading
-    and scale it.
-    Training flips, turns, scales, shears and adds noise at random, as a pure function of (seed, epoch, clip): a resumed
-    run and every process draw the same.
+    and scale it. Training flips, turns, scales and adds noise at random, as a pure function of (seed, epoch, clip): a
+    resumed run and every process draw the same.
 
-    `store` (ClipStore in phases/run.py) has skeleton, path, frames (rows, V, 3) and a table of arrays, clips:
-    length (N,), label (N,), offset (N, 2): the first row of each body in frames, -1 if it is absent.
+    `store` (a ClipStore) has skeleton, path, frames (rows, V, 3) and a table of arrays, clips: length (N,), label (N,),
+    offset (N, 2): the first row of each body in frames, -1 if it is absent. Here n is a clip of the store.
     """
 
-    def __init__(self, store, cfg: View, device: torch.device | str = "cpu"):
-        self.cfg, self.device, self.skeleton = cfg, torch.device(device), store.skeleton
+    def __init__(self, store: Store, cfg: View, device: torch.device | str = "cpu"):
+        self.cfg = cfg
+        self.device = torch.device(device)
+        self.skeleton = store.skeleton
+        check_view(store, cfg)
+
+        # frames stay on the host if the device has no room; then each batch is copied to the device
         frames = torch.from_numpy(store.frames)
         if self.device.type == "cuda" and frames.nbytes < 0.5 * torch.cuda.mem_get_info(self.device)[0]:
             frames = frames.to(self.device)
-        self.frames = frames  # stays on the host if the device has no room; then each batch travels
+        self.frames = frames
         self.length = torch.from_numpy(store.clips["length"]).to(self.device)
         self.offset = torch.from_numpy(store.clips["offset"][:, :cfg.bodies]).to(self.device)
-        if self.offset.shape[1] < cfg.bodies:
-            raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {self.offset.shape[1]} per clip")
         self.label = torch.from_numpy(store.clips["label"]).to(self.device)
-        if (cfg.flip or cfg.swap) and not store.skeleton.pairs:
-            raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no left and right "
-                             "joints: name them (`left hand`, `right hand`), list them as pairs, or set both to 0")
-        if (cfg.heading or cfg.trunk_scale) and store.skeleton.trunk is None:
-            raise ValueError(f"view.heading, view.trunk_scale: skeleton {store.skeleton.name!r} names no left and "
-                             "right shoulder and hip; set both false")
-        self.mirror = torch.tensor(store.skeleton.mirror, device=self.device)
+
         # keys of a clip's random numbers: 16 of the augmentation, 2 of the window, T of the sampling
         self.keys = torch.tensor([*range(16), 50, 51, *range(100, 100 + cfg.frames)], device=self.device)
         self.noise_keys = torch.tensor([201, 202], device=self.device).view(2, 1, 1, 1, 1, 1)
-        self.turn = torch.tensor([math.radians(a) for a in cfg.rotate], device=self.device)
-        self.centre, self.pose = self._normalise()
+
+        # constants of the augmentation, and what each clip is normalised by
+        self.mirror = torch.tensor(self.skeleton.mirror, device=self.device)
+        self.turn = torch.tensor([math.radians(angle) for angle in cfg.rotate], device=self.device)
+        self.centre, self.normalising = self._normalise()
 
     def _rows(self, index: Tensor) -> Tensor:
         return self.frames[index.to(self.frames.device)].to(self.device)
@@ -121,103 +135,163 @@ class ClipView:
         """Joints (B, M, T, V, 3) at frames t (B, T), as recorded or as Gaussian means; missing joints have weight 0."""
         if not self.cfg.smooth:
             return self._rows(offset[:, :, None] + t[:, None])
+
+        # the frames around each, the ends repeated
         reach = math.ceil(3 * self.cfg.smooth)
         o = torch.arange(-reach, reach + 1, device=self.device)
         at = (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)  # b t o
         x = self._rows(offset[:, :, None, None] + at[:, None])  # b m t o v 3
-        weight = rearrange((-0.5 * (o / self.cfg.smooth) ** 2).exp(), "o -> o 1 1") * (x != 0).any(-1, keepdim=True)
+
+        # their mean; a joint that is missing in the middle stays missing
+        gauss = rearrange((-0.5 * (o / self.cfg.smooth) ** 2).exp(), "o -> o 1 1")
+        weight = gauss * (x != 0).any(-1, keepdim=True)
         mean = (weight * x).sum(3) / weight.sum(3).clamp(min=1e-12)
-        return mean * (weight[:, :, :, reach] > 0)  # b m t v 3; missing joints stay missing
+        return mean * (weight[:, :, :, reach] > 0)  # b m t v 3
 
     def _normalise(self) -> tuple[Tensor, Tensor]:
-        """Centre (N, 3) and linear map (N, 3, 3) of every clip, from the first frame that shows its main body.
+        """Centre (N, 3) and linear map (N, 3, 3) of every clip, from the first frame that shows its main body."""
+        body = self._rows(self._first_row_seen())  # n v 3
+        seen = (body != 0).any(-1)  # n v
 
-        The heading is a mean over all frames: shoulders and hips of one frame are noisy for a body seen from its side.
-        """
-        N, s = len(self.length), self.skeleton
+        # centre: the mean of the spine's joints, or of all that are seen
+        is_centre = torch.zeros_like(seen).index_fill(1, torch.tensor(self.skeleton.centre, device=self.device), True)
+        is_centre = is_centre & seen
+        used = torch.where(is_centre.any(1, keepdim=True), is_centre, seen)[..., None]  # n v 1
+        centre = (body * used).sum(1) / used.sum(1).clamp(min=1)
+
+        # map: a turn about y, the vertical of a levelled camera, and a factor for the trunk
+        linear = torch.eye(3, device=self.device).repeat(len(self.length), 1, 1)
+        if self.cfg.heading:
+            angle = self._heading()
+            zero = torch.zeros_like(angle)
+            linear = rotation(torch.stack([zero, angle, zero], 1))
+        if self.cfg.trunk_scale:
+            linear = linear * self._trunk_scale(body, seen)[:, None, None]
+        return centre, linear
+
+    def _first_row_seen(self) -> Tensor:
+        """Row (N,) of the first frame that shows each main body; the last frame's if none does."""
         row = self.offset[:, 0].clone()
         last = row + self.length - 1
         while True:
             unseen = (self._rows(row) == 0).all(-1).all(-1) & (row < last)
             if not unseen.any():
-                break
+                return row
             row += unseen.long()
-        body = self._rows(row)  # n v 3
-        seen = (body != 0).any(-1)  # n v
-        is_spine = torch.zeros_like(seen).index_fill(1, torch.tensor(s.centre, device=self.device), True) & seen
-        used = torch.where(is_spine.any(1, keepdim=True), is_spine, seen)[..., None]  # n v 1
-        centre = (body * used).sum(1) / used.sum(1).clamp(min=1)  # n 3
-        pose = torch.eye(3, device=self.device).repeat(N, 1, 1)
-        if self.cfg.heading:
-            angle = self._heading()  # about y, the vertical of a levelled camera
-            pose = rotation(torch.stack([torch.zeros_like(angle), angle, torch.zeros_like(angle)], 1))
-        if self.cfg.trunk_scale:
-            four = [j[0] for j in s.trunk]
-            ls, rs, lh, rh = body[:, four].unbind(1)
-            size = ((ls + rs - lh - rh) / 2).norm(dim=1)
-            known = (size > 1e-3) & seen[:, four].all(1)
-            pose = pose * (0.5 / torch.where(known, size, 0.5))[:, None, None]  # an adult's trunk is about half a metre
-        return centre, pose
+
+    def _trunk_scale(self, body: Tensor, seen: Tensor) -> Tensor:
+        """Factor (N,) that makes the trunk of bodies (N, V, 3) half a metre long, as an adult's; 1 if it is unknown."""
+        four = [joint for joint, in self.skeleton.trunk]
+        left_shoulder, right_shoulder, left_hip, right_hip = body[:, four].unbind(1)
+        size = ((left_shoulder + right_shoulder - left_hip - right_hip) / 2).norm(dim=1)
+        known = (size > 1e-3) & seen[:, four].all(1)
+        return 0.5 / torch.where(known, size, 0.5)
 
     def _heading(self) -> Tensor:
-        """Angle (N,) about the vertical that turns each main body, by the mean of its frames, to face one way."""
-        N, length = len(self.length), self.length
-        clip = torch.arange(N, device=self.device).repeat_interleave(length)  # l: the clip of each frame
-        frame = torch.arange(len(clip), device=self.device) - (length.cumsum(0) - length)[clip]
+        """Angle (N,) about the vertical that turns each main body to face one way.
+
+        It is of the mean over all frames: shoulders and hips of one frame are noisy for a body seen from its side.
+        """
+        # all frames of all main bodies, one after another: l
+        N = len(self.length)
+        clip = torch.arange(N, device=self.device).repeat_interleave(self.length)
+        frame = torch.arange(len(clip), device=self.device) - (self.length.cumsum(0) - self.length)[clip]
         row = (self.offset[clip, 0] + frame).to(self.frames.device)
-        ls, rs, lh, rh = (self.frames[row, j[0]].to(self.device) for j in self.skeleton.trunk)  # l 3
-        seen = torch.stack([(j != 0).any(-1, keepdim=True) for j in (ls, rs, lh, rh)]).all(0)
-        across = torch.zeros(N, 3, device=self.device).index_add_(0, clip, seen * (ls + lh - rs - rh))
-        return torch.atan2(across[:, 2], across[:, 0])
+        four = [self.frames[row, joint].to(self.device) for joint, in self.skeleton.trunk]  # l 3
+        left_shoulder, right_shoulder, left_hip, right_hip = four
+
+        # the sum over a clip of the vectors from right to left
+        seen = torch.stack([(joint != 0).any(-1, keepdim=True) for joint in four]).all(0)
+        across = seen * (left_shoulder + left_hip - right_shoulder - right_hip)
+        total = torch.zeros(N, 3, device=self.device).index_add_(0, clip, across)
+        return torch.atan2(total[:, 2], total[:, 0])
+
+    def _window(self, length: Tensor, u: Tensor) -> Tensor:
+        """First frame and number of frames (B, 2) that may be drawn from clips of `length` (B,); u (B, 2) in [0, 1)."""
+        share = self.cfg.window + (1 - self.cfg.window) * u[:, 0]
+        count = (length * share).ceil().long().clamp(min=1)
+        first = ((length - count + 1) * u[:, 1]).long()
+        return torch.stack([first, count], 1)
 
     def _augment(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Random linear map (B, 3, 3); whether to mirror the body (B,); whether to swap left and right (B,).
 
-        u (B, 16) in [-1, 1): 0-2 rotation, 6 scale, 13 flip, 14 swap.
+        u (B, 16) in [-1, 1): 0-2 rotation, 6 scale, 13 flip, 14 swap; the others are free.
         """
-        cfg = self.cfg
-        linear = rotation(u[:, :3] * self.turn)
-        scale = 1 + cfg.scale * u[:, 6, None, None]
-        return linear * scale, u[:, 13] < 2 * cfg.flip - 1, u[:, 14] < 2 * cfg.swap - 1
+        linear = rotation(u[:, :3] * self.turn) * (1 + self.cfg.scale * u[:, 6, None, None])
+        flip = u[:, 13] < 2 * self.cfg.flip - 1
+        swap = u[:, 14] < 2 * self.cfg.swap - 1
+        return linear, flip, swap
 
-    def _window(self, length: Tensor, u: Tensor) -> Tensor:
-        """First frame and number of frames (B, 2) that may be drawn from clips of `length` (B,); u (B, 2) in [0, 1)."""
-        count = (length * (self.cfg.window + (1 - self.cfg.window) * u[:, 0])).ceil().long().clamp(min=1)
-        return torch.stack([((length - count + 1) * u[:, 1]).long(), count], 1)
+    def _signs(self, flip: Tensor, swap: Tensor) -> Tensor:
+        """Signs (B, 3) of x, y and z of a body whose labels left and right are exchanged.
+
+        flip negates x. swap exchanges the labels only; a heading taken from swapped shoulders is off by 180 degrees, so
+        with cfg.heading x and z are negated as well.
+        """
+        turned = swap & self.cfg.heading
+        return torch.stack([1 - 2 * (flip ^ turned), torch.ones_like(flip, dtype=torch.long), 1 - 2 * turned], 1)
 
     def __call__(self, index: Tensor, training: bool = False, seed: int = 0, epoch: int = 0) -> Tensor:
         """Joints (B, M, T, V, 3) of the clips `index` (B,) about the body's centre, in the store's unit or scaled."""
-        cfg, length = self.cfg, self.length[index]
+        cfg = self.cfg
+        length = self.length[index]
         u = window = None
         if training:
-            augmenting, within, u = hashed_uniform(seed, epoch, index[:, None], self.keys).split((16, 2, cfg.frames), 1)
+            drawn = hashed_uniform(seed, epoch, index[:, None], self.keys)
+            augmenting, within, u = drawn.split((16, 2, cfg.frames), 1)
             window = self._window(length, within)
+
+        # frames, about the centre
         t = sample_frames(length, cfg.frames, cfg.sampling, u, window)  # b t
         offset = self.offset[index]  # b m
         x = self._joints_at(offset.clamp(min=0), t, length)  # b m t v 3
         seen = (x != 0).any(-1, keepdim=True) & (offset >= 0)[:, :, None, None, None]  # b m t v 1
-        x, linear = x - self.centre[index][:, None, None, None], self.pose[index]
+        x = x - self.centre[index][:, None, None, None]
+
+        # one linear map normalises and augments
+        linear = self.normalising[index]
         if training:
             augment, flip, swap = self._augment(2 * augmenting - 1)
             mirrored = (flip ^ swap)[:, None, None, None, None]
-            x, seen = (torch.where(mirrored, a[..., self.mirror, :], a) for a in (x, seen))
-            # flip: swap the labels, negate x. swap: swap the labels only; a heading taken from swapped shoulders is
-            # off by 180 degrees, so with cfg.heading x and z are negated as well
-            turned = swap & cfg.heading
-            signs = torch.stack([1 - 2 * (flip ^ turned), torch.ones_like(index), 1 - 2 * turned], 1)
-            linear = (linear * signs[:, None]) @ augment
+            x = torch.where(mirrored, x[..., self.mirror, :], x)
+            seen = torch.where(mirrored, seen[..., self.mirror, :], seen)
+            linear = (linear * self._signs(flip, swap)[:, None]) @ augment
         x = rearrange(x, "b m t v c -> b (m t v) c") @ linear
         x = rearrange(x, "b (m t v) c -> b m t v c", m=seen.shape[1], t=seen.shape[2])
-        if cfg.extent:  # of seen joints only: after centring, absent ones (zeros) are no longer at the origin
-            low = torch.where(seen, x, math.inf).amin((1, 2, 3))  # b c
-            high = torch.where(seen, x, -math.inf).amax((1, 2, 3))
-            size = (high - low).amax(1).nan_to_num(0, 0, 0)  # -inf if nothing is seen
-            x = x * (2 / torch.where(size > 1e-3, size, 2.0))[:, None, None, None, None]
+
+        if cfg.extent:
+            x = x * self._extent_scale(x, seen)[:, None, None, None, None]
         if training and cfg.noise:
-            at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
-            a, b = hashed_uniform(seed, epoch, index[:, None, None, None, None], self.noise_keys, at)
-            x = x + cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()  # Box-Muller
+            x = x + self._noise(x, index, seed, epoch)
         return x * seen
+
+    def _extent_scale(self, x: Tensor, seen: Tensor) -> Tensor:
+        """Factor (B,) that makes the longest side of a clip's bounding box 2; 1 for a clip without extent."""
+        # of seen joints only: after centring, absent ones (zeros) are no longer at the origin
+        low = torch.where(seen, x, math.inf).amin((1, 2, 3))  # b c
+        high = torch.where(seen, x, -math.inf).amax((1, 2, 3))
+        size = (high - low).amax(1).nan_to_num(0, 0, 0)  # -inf if nothing is seen
+        return 2 / torch.where(size > 1e-3, size, 2.0)
+
+    def _noise(self, x: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
+        """Normal numbers in the shape of x, of standard deviation cfg.noise, by Box and Muller's method."""
+        at = torch.arange(x[0].numel(), device=self.device).view_as(x[0])
+        a, b = hashed_uniform(seed, epoch, index[:, None, None, None, None], self.noise_keys, at)
+        return self.cfg.noise * (-2 * (1 - a).log()).sqrt() * (2 * math.pi * b).cos()
+
+
+def check_view(store: Store, cfg: View) -> None:
+    """ValueError if the store's bodies or its skeleton cannot give what the view asks for."""
+    bodies = store.clips["offset"].shape[1]
+    if bodies < cfg.bodies:
+        raise ValueError(f"view.bodies = {cfg.bodies}: {store.path} holds {bodies} per clip")
+    if (cfg.flip or cfg.swap) and not store.skeleton.pairs:
+        raise ValueError(f"view.flip, view.swap: skeleton {store.skeleton.name!r} has no left and right "
+                         "joints: name them (`left hand`, `right hand`), list them as pairs, or set both to 0")
+    if (cfg.heading or cfg.trunk_scale) and store.skeleton.trunk is None:
+        raise ValueError(f"view.heading, view.trunk_scale: skeleton {store.skeleton.name!r} names no left and "
+                         "right shoulder and hip; set both false")
 
 
 class Batches:
@@ -232,8 +306,12 @@ class Batches:
 
     def __init__(self, view: ClipView, index: np.ndarray, size: int, training: bool = False, seed: int = 0,
                  balanced: bool = False):
-        self.view, self.size, self.training, self.seed, self.balanced = view, size, training, seed, balanced
+        self.view = view
         self.index = torch.as_tensor(index, device=view.device)
+        self.size = size
+        self.training = training
+        self.seed = seed
+        self.balanced = balanced
         self.rank, self.ranks = rank_of() if training else (0, 1)
 
     def __len__(self) -> int:
@@ -241,25 +319,33 @@ class Batches:
 
     def __call__(self, epoch: int = 0, start: int = 0) -> Iterator[dict[str, Tensor | int]]:
         """Batches {joints (B, M, T, V, 3), label (B,), index (B,), own, clips} of an epoch, from batch `start` on."""
-        index = self.index
-        if self.training:
-            order = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
-            place = balanced_order(self.view.label[index].cpu(), order) if self.balanced else torch.randperm(
-                len(index), generator=order)
-            index = index[place.to(index.device)]
+        index = self._order(epoch) if self.training else self.index
         for at in range(start * self.size, len(index), self.size):
+            # this process's share of the batch
             whole = index[at:at + self.size]
             part = whole[self.rank::self.ranks]
             own = len(part)
-            part = part if own else whole[:1]
+            if not own:
+                part = whole[:1]
+
             joints = self.view(part, self.training, self.seed, epoch)
             batch = {"joints": joints, "label": self.view.label[part], "index": part, "own": own, "clips": len(whole)}
             if self.training and self.view.cfg.mix:
-                other = whole.roll(1)[self.rank::self.ranks] if own else part
-                batch |= self._blend(joints, part, other, epoch)
+                others = whole.roll(1)[self.rank::self.ranks] if own else part
+                batch |= self._blend(joints, part, others, epoch)
             yield batch
 
+    def _order(self, epoch: int) -> Tensor:
+        """Clip numbers of an epoch of training: a pure function of (seed, epoch)."""
+        order = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        if self.balanced:
+            place = balanced_order(self.view.label[self.index].cpu(), order)
+        else:
+            place = torch.randperm(len(self.index), generator=order)
+        return self.index[place.to(self.index.device)]
+
     def _blend(self, joints: Tensor, clips: Tensor, others: Tensor, epoch: int) -> dict[str, Tensor]:
+        """What a blended batch holds in place of its joints, and beside them: share (B,), other (B,)."""
         u = hashed_uniform(self.seed, epoch, clips[:, None], 60 + torch.arange(2, device=clips.device))
         share = torch.where(u[:, 0] < self.view.cfg.mix, 0.5 + 0.5 * u[:, 1], 1.0)
         a = rearrange(share, "b -> b 1 1 1 1")
@@ -272,12 +358,16 @@ def balanced_order(label: Tensor, order: torch.Generator) -> Tensor:
 
     A class of few clips shows each of them several times; one of many shows another part of them in each epoch.
     """
+    # the class of each place: rounds in which each class has one turn
     present = label.unique()
     rounds = [torch.randperm(len(present), generator=order) for _ in range(math.ceil(len(label) / len(present)))]
-    turns = present[torch.cat(rounds)][:len(label)]                               # n: the class of each place
+    turns = present[torch.cat(rounds)][:len(label)]  # n
+
+    # the clip of each place: those of its class in a random order, again and again
     places = torch.empty(len(label), dtype=torch.long)
     for k in present:
-        own, wanted = (label == k).nonzero()[:, 0], turns == k
+        own = (label == k).nonzero()[:, 0]
+        wanted = turns == k
         times = math.ceil(int(wanted.sum()) / len(own))
         again = [own[torch.randperm(len(own), generator=order)] for _ in range(times)]
         places[wanted] = torch.cat(again)[:int(wanted.sum())]

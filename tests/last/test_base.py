@@ -54,7 +54,7 @@ def small(recipe: str, *overrides: str, skeleton=NTU, frames: int = 8) -> nn.Mod
 
 
 @given(T=st.integers(1, 13), name=st.sampled_from(sorted(SKELETONS)), seed=st.integers(0, 99))
-def test_partitioned_attention_equals_the_dense_masks_in_values_and_gradients(T, name, seed):
+def test_partitioned_attention_equals_dense_masks(T, name, seed):
     torch.manual_seed(seed)
     s = SKELETONS[name]
     block = stir(PartitionedTemporalAttention(16, s, T)).eval()
@@ -68,7 +68,7 @@ def test_partitioned_attention_equals_the_dense_masks_in_values_and_gradients(T,
         assert (a - b).abs().max() <= 1e-5 * max(1, a.detach().abs().max().item())
 
 
-def test_partitioned_attention_saves_nothing_of_the_size_of_all_pairs_but_one_mask_of_all_clips():
+def test_partitioned_attention_saves_no_scores_of_all_pairs():
     block, sizes = stir(PartitionedTemporalAttention(16, NTU, 64)), []
 
     def note(t: torch.Tensor) -> torch.Tensor:
@@ -81,7 +81,7 @@ def test_partitioned_attention_saves_nothing_of_the_size_of_all_pairs_but_one_ma
     assert sizes.count(pairs) == 1 and max(sizes) == pairs and sorted(sizes)[-2] < pairs / 2
 
 
-def test_partitioned_attention_needs_at_most_half_of_the_dense_products():
+def test_partitioned_attention_needs_half_of_the_dense_products():
     T, V, near, block = 64, 25, int((NTU.hops <= 1).sum(1).max()), PartitionedTemporalAttention
     # (query, key) pairs that a head multiplies: heads 0 and 2 together, head 1, head 3
     window, listed, far = 2 * T * V * 10 * V, T * V * T * near, (T * V) ** 2
@@ -107,7 +107,7 @@ def test_attention_compiles_into_one_graph():
     torch.testing.assert_close(torch.compile(block, backend="eager", fullgraph=True)(x), block(x))
 
 
-def test_temporal_context_is_the_mean_of_relu_over_shifted_frames_that_do_not_wrap():
+def test_temporal_context_is_the_mean_relu_over_shifted_frames():
     A, x = stir(AdaptiveGraph(6, 25, True, 0)), torch.randn(2, 6, 7, 25)
     W = A.context.detach().permute(2, 0, 1)  # o h c
     hidden = torch.zeros(2, 25, A.HIDDEN)
@@ -131,7 +131,7 @@ def test_temporal_context_does_not_grow_with_the_features():
     torch.testing.assert_close(A(100 * x, None), A(x, None), rtol=1e-4, atol=1e-4)
 
 
-def test_temporal_context_takes_no_larger_part_of_the_gradient_than_the_rest():
+def test_temporal_context_does_not_dominate_the_gradient():
     torch.manual_seed(0)
     model, x = small("B1").train(), 5 * torch.randn(16, 1, 8, 25, 3)
     F.cross_entropy(model(x), torch.arange(16) % 5).backward()
@@ -140,7 +140,7 @@ def test_temporal_context_takes_no_larger_part_of_the_gradient_than_the_rest():
     assert 0 < own < rest
 
 
-def test_prototypes_mix_the_bank_by_a_softmax_of_the_pooled_features():
+def test_prototypes_mix_the_bank_by_softmax_of_pooled_features():
     A, x, bank = stir(AdaptiveGraph(6, 25, False, 15)), torch.randn(2, 6, 7, 25), torch.randn(15, 25, 25)
     w = F.softmax(x.mean((2, 3)) @ A.choose.weight.T, 1)
     torch.testing.assert_close(A(x, bank), sum(w[:, k, None, None] * bank[k] for k in range(15)))
@@ -159,7 +159,7 @@ def test_spatial_gcn_sums_over_subsets_of_the_normalised_graph(directed):
     np.testing.assert_allclose(gcn.A.sum(0), d[:, None] * whole * d, rtol=1e-5)  # each pair lies in exactly one subset
 
 
-def test_grouped_gcn_aggregates_each_channel_group_with_its_own_graph():
+def test_grouped_gcn_gives_each_channel_group_its_own_graph():
     gcn = stir(CrossTemporalPrototypeGCN(6, 8, NTU, AdaptiveGraph(6, 25, True, 15)))
     x, bank = torch.randn(2, 6, 3, 25), torch.randn(15, 25, 25)
     y, A = gcn.conv(x), gcn.adaptive(x, bank)
@@ -199,7 +199,7 @@ def test_fresh_attention_changes_nothing(block):
     assert torch.equal(block(x), x)
 
 
-def test_fresh_full_block_is_its_plain_residual_gcn_up_to_the_gates_constant():
+def test_fresh_full_block_is_its_plain_residual_gcn():
     model = small("B7", "model.drop_path=0").eval()
     block, x = model.stages[0][1], torch.randn(2, 16, 8, 25)
     y = F.gelu(block.norm(torch.einsum("nctu,vu->nctv", block.gcn.conv(x), block.gcn.A)))
@@ -207,7 +207,7 @@ def test_fresh_full_block_is_its_plain_residual_gcn_up_to_the_gates_constant():
 
 
 @pytest.mark.parametrize("block", [MultiScaleTCN(8, 1), MultiScaleTCN(8, 2)])
-def test_multi_scale_convolution_sees_no_later_frame_in_causal_mode(block):
+def test_multi_scale_tcn_sees_no_later_frame_in_causal_mode(block):
     block.eval()
     x, later = torch.randn(1, 8, 12, 3), torch.randn(1, 8, 12, 3)
     stride = block.branches[0].conv.stride[0]
@@ -228,7 +228,7 @@ SWITCH = {"B1": "adaptive.", "B2": "adaptive.choose|bank", "B3": "rest.0.", "B4"
 
 
 @pytest.mark.parametrize("row", SWITCH)
-def test_each_row_adds_the_parameters_of_its_piece_to_the_baseline_and_no_others(row):
+def test_each_row_adds_the_parameters_of_its_piece_alone(row):
     names = {k: {n: p.shape for n, p in small(k).named_parameters()} for k in ("B0", row)}
     added = {n for n in names[row] if names["B0"].get(n) != names[row][n]}
     assert added and all(any(piece in n for piece in SWITCH[row].split("|")) for n in added)
@@ -240,7 +240,7 @@ REMOVED = {"B8": "rest.0.", "B9": "bank|adaptive.choose", "B10": "rest.3.", "B11
 
 
 @pytest.mark.parametrize("row", REMOVED)
-def test_each_row_takes_the_parameters_of_its_piece_from_full_and_no_others(row):
+def test_each_row_takes_the_parameters_of_its_piece_alone(row):
     full, less = (dict(small(k).named_parameters()) for k in ("B7", row))
     gone = {n for n in full if n not in less}
     assert gone and all(any(piece in n for piece in REMOVED[row].split("|")) for n in gone)
@@ -261,7 +261,7 @@ def test_a_gradient_reaches_every_parameter_after_one_step(recipe):
 
 
 @pytest.mark.parametrize("recipe", ["B0", "B7", "B11", "last_e"])
-def test_permuted_clips_permute_the_logits_and_an_absent_body_changes_nothing(recipe):
+def test_permuted_clips_permute_logits_and_absent_bodies_nothing(recipe):
     model = stir(small(recipe), 0.1).eval()
     x, order = torch.randn(4, 1, 8, 25, 3), torch.tensor([2, 0, 3, 1])
     y = model(x)
@@ -272,7 +272,7 @@ def test_permuted_clips_permute_the_logits_and_an_absent_body_changes_nothing(re
 @pytest.mark.parametrize("recipe", ["B7", "B11", "last_e"])
 @pytest.mark.parametrize("skeleton", sorted(SKELETONS))
 @pytest.mark.parametrize("frames", [1, 9])
-def test_any_skeleton_and_length_gives_finite_logits_also_of_nothing(recipe, skeleton, frames):
+def test_any_skeleton_and_length_gives_finite_logits(recipe, skeleton, frames):
     s = SKELETONS[skeleton]
     model = small(recipe, skeleton=s, frames=frames).eval()
     x = torch.randn(2, 2, frames, s.num_joints, 3)
@@ -338,7 +338,7 @@ def test_every_row_trains_an_epoch_and_is_evaluated(row, make_store, tmp_path, t
     assert ("bottleneck" in logged) == load_config([f"recipe={row}"]).model.bottleneck
 
 
-def test_the_ensemble_averages_the_four_streams_by_clip_and_takes_what_was_trained(make_store, tmp_path, capsys):
+def test_the_ensemble_averages_the_four_streams_by_clip(make_store, tmp_path, capsys):
     store, runs = make_store(tmp_path / "store", clips=18), tmp_path / "runs"
     tiny = [f"data.store={store}", *TINY, f"out={runs}"]
     assert p1_train.main(["recipe=B7", *tiny]) == 0

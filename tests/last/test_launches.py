@@ -22,7 +22,7 @@ def test_forward_and_backward_launch_at_most_so_many_operations(recipe):
         assert launches.count.total() <= most, launches.count.most_common(12)
 
 
-def test_the_view_of_a_training_batch_launches_at_most_100_operations(tmp_path):
+def test_a_view_in_training_launches_at_most_100_operations(tmp_path):
     view, index = ClipView(ClipStore(write_store(tmp_path / "tiny")), View(frames=8)), torch.arange(6)
     with Launches() as launches:
         view(index, True, 0, 1)

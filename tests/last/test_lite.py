@@ -110,7 +110,7 @@ def test_switch_adds_exactly_its_parameters(variant, switch, name):
             assert on[f"stages.{s}.{name}"].shape == (width, sizes[s])
 
 
-def test_shift_costs_no_parameters_and_region_differs_from_random():
+def test_shift_costs_no_parameters_and_region_is_not_random():
     a, b = lite(shift="region").eval(), lite(shift="random").eval()
     assert parameters(a) == parameters(b) and a.state_dict().keys() == b.state_dict().keys()
     b.load_state_dict(a.state_dict())
@@ -135,7 +135,7 @@ def test_dct_matrix_is_orthonormal_and_type_two(T):
 
 
 @pytest.mark.parametrize("T, K", [(16, 16), (8, 16), (31, 31), (16, 31), (1, 2)])
-def test_dct_gate_is_one_matrix_per_channel_in_values_and_gradients(T, K):
+def test_dct_gate_is_one_matrix_per_channel(T, K):
     gate, x0, m0 = DCTGate(T), torch.randn(2, 6, T, 5), torch.randn(6, K)
     weight, results = torch.randn(2, 6, T, 5), []
     for explicit in (False, True):
@@ -202,7 +202,7 @@ def leaks(f, x: torch.Tensor, stride: int) -> bool:
 
 @pytest.mark.parametrize("variant", LITE)
 @torch.no_grad()
-def test_causal_mode_leaks_nothing_in_any_temporal_convolution_of_a_model(variant):
+def test_causal_mode_leaks_nothing_in_any_temporal_convolution(variant):
     model = lite(variant=variant, frames=64)
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
     assert len(convs) == sum(blocks for _, blocks, _ in LITE[variant][1])
@@ -217,7 +217,7 @@ def test_causal_mode_leaks_nothing_in_any_temporal_convolution_of_a_model(varian
 
 @pytest.mark.parametrize("T", [8, 13])
 @torch.no_grad()
-def test_causal_mode_leaks_nothing_through_the_blocks_without_their_dct_gates(T):
+def test_causal_mode_leaks_nothing_through_blocks_without_dct(T):
     model = lived(lite(frames=T, dct_gate=False))
 
     def stages(x):
@@ -235,7 +235,7 @@ def test_causal_mode_leaks_nothing_through_the_blocks_without_their_dct_gates(T)
 
 
 @pytest.mark.parametrize("T", [8, 9])
-def test_residual_is_identity_or_the_mean_of_each_frame_and_the_one_before_with_new_channels_zero(T):
+def test_residual_is_identity_or_the_mean_of_two_frames(T):
     for stride, cout in ((1, 24), (1, 32), (2, 24), (2, 32)):
         block, x = ShiftFuseBlock(NTU.region_shift(24), cout, T, stride), torch.randn(2, 24, T, 25)
         nn.init.zeros_(block.tcn.body[-1].weight)
@@ -250,7 +250,7 @@ def test_residual_is_identity_or_the_mean_of_each_frame_and_the_one_before_with_
         assert torch.allclose(block(x, None, None, None), want, atol=1e-6)
 
 
-def test_causal_mode_is_restored_after_an_exception_and_when_nested():
+def test_causal_mode_is_restored_after_errors_and_when_nested():
     model = lite()
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
     convs[1].causal = True
@@ -279,7 +279,7 @@ def test_joint_shift_gathers_joint_by_joint(name):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_stream_fusion_is_a_norm_per_stream_one_stem_and_a_softmax_over_streams(training):
+def test_stream_fusion_is_norms_one_stem_and_a_softmax(training):
     fusion, x, want = StreamFusion(4, 6), torch.randn(3, 12, 5, 7), 0
     nn.init.normal_(fusion.weights)
     lived(fusion).train(training)
@@ -292,7 +292,7 @@ def test_stream_fusion_is_a_norm_per_stream_one_stem_and_a_softmax_over_streams(
     assert torch.allclose(fusion(x), want, atol=1e-5)
 
 
-def test_ep_sep_tcn_is_expand_depthwise_project_plus_its_input_at_stride_one():
+def test_ep_sep_tcn_is_expand_depthwise_project_plus_input():
     for stride in (1, 2):
         tcn, x = lived(EpSepTCN(6, stride)), torch.randn(2, 6, 9, 3)
         expand, n1, _, depthwise, n2, _, project, n3 = tcn.body
@@ -324,7 +324,7 @@ def test_blocks_of_a_stage_share_its_embedding_mask_and_gate():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_head_mixes_mean_and_maximum_averages_present_bodies_and_classifies(training):
+def test_head_mixes_mean_and_maximum_of_present_bodies(training):
     head = lived(Head(6, 4, 0.0)).train(training)
     x, pooled = torch.randn(3, 2, 6, 5, 7), torch.zeros(3, 6)
     present = torch.tensor([[1., 1.], [1., 0.], [1., 1.]])
@@ -342,7 +342,7 @@ def test_head_mixes_mean_and_maximum_averages_present_bodies_and_classifies(trai
     assert torch.allclose(got, want, atol=1e-5)
 
 
-def test_bodies_present_are_those_with_any_joint_and_always_the_main_one():
+def test_bodies_with_a_joint_are_present_and_always_the_main_one():
     x = torch.zeros(3, 2, 4, 5, 3)
     x[1, 1, 3, 4, 2] = -1e-6
     assert bodies_present(x).tolist() == [[1, 0], [1, 1], [1, 0]]
@@ -424,7 +424,7 @@ def test_absent_second_body_changes_nothing_in_training(B):
     assert all(torch.allclose(buffers1[k].float(), buffers2[k].float(), atol=1e-6) for k in buffers1)
 
 
-def test_one_absent_body_in_a_batch_stays_out_of_batch_norm_statistics():
+def test_an_absent_body_stays_out_of_batch_norm_statistics():
     model, x = lite().train(), clips(B=3, absent=[(0, 1), (2, 1)])
     model(x)
     other = lite().train()
@@ -476,7 +476,7 @@ def test_memory_format_does_not_change_what_a_stage_computes():
 
 # --- state ---
 
-def test_state_holds_no_tables_and_no_dct_matrices_and_loads_as_weights_only():
+def test_state_holds_no_tables_and_loads_as_weights_only():
     model, other = lived(lite()), lite(seed=9).eval()
     state = model.state_dict()
     assert not [k for k, v in state.items() if not v.is_floating_point() and not k.endswith("num_batches_tracked")]

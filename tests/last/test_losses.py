@@ -81,7 +81,7 @@ def test_dkd_equals_a_naive_sum_of_its_two_parts(B, K, tau, alpha, beta, seed):
     assert dkd_loss(logits, teacher, label, tau, alpha, beta).item() == want
 
 
-def test_a_teacher_without_doubt_gives_finite_losses_and_gradients():
+def test_a_teacher_without_doubt_gives_finite_gradients():
     logits, label = (50 * torch.randn(4, 5)).requires_grad_(), torch.arange(4)
     teacher = F.one_hot(label, 5).float()
     for loss in (kd_loss(logits, teacher, 1.0), dkd_loss(logits, teacher, label, 1.0, 1.0, 8.0)):

@@ -110,7 +110,7 @@ def test_two_processes_of_torchrun_are_one_with_the_same_batches(folder, monkeyp
     assert_same(one, two, done)
 
 
-def test_two_processes_of_which_one_was_killed_go_on_and_are_one_with_the_same_batches(folder, monkeypatch):
+def test_two_processes_one_of_them_killed_go_on_as_one(folder, monkeypatch):
     argv = ["view.bodies=2", "train.batch=8", "train.average=swa", "train.epochs=6"]
     one, two = one_process(folder, "lite_nano", argv, monkeypatch)
     argv = latest(*ARGV, "recipe=lite_nano", *argv, "train.save_seconds=0", "out=two")
@@ -202,7 +202,7 @@ def test_the_rows_of_all_processes_make_up_the_batch(monkeypatch, ranks):
     assert torch.equal(sum(parts), x)
 
 
-def test_norms_of_all_processes_are_batch_norms_of_the_whole_batch(monkeypatch):
+def test_norms_of_all_processes_are_those_of_the_whole_batch(monkeypatch):
     """The sum over processes is replaced by the identity: this process holds the whole batch."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(last.SumOverProcesses, "apply", staticmethod(lambda x: x))

@@ -37,7 +37,7 @@ def test_a_mean_is_of_the_joints_that_are_seen():
     np.testing.assert_array_equal(retargeted(x, [[0, 1], [0, 2], [2]])[0, 0, :, 0], [2, 1, 0])
 
 
-def test_joints_that_cannot_be_had_are_refused_and_spellings_do_not_matter():
+def test_joints_not_to_be_had_are_refused_however_spelled():
     assert means(["nose", "neck"], ["left wrist"]) is None
     own = Skeleton("own", ("Hip_Center", "left_shoulder"), (0, 0), {"torso": (0, 1)})
     assert retarget_tables(own)["coco17"]["means"] == [[11, 12], [5]]
@@ -53,7 +53,7 @@ def test_both_spellings_are_one_but_for_the_centre():
     assert spelled("LShoulder") == spelled("shoulder_l") == spelled("Left Shoulder") == "left shoulder"
 
 
-def test_predict_takes_another_skeletons_clip_in_its_own_unit_and_says_so(tmp_path, capsys):
+def test_predict_takes_another_skeletons_clip_and_says_so(tmp_path, capsys):
     ntu, mp = SKELETONS["ntu25"], SKELETONS["mediapipe33"]
 
     class Model(ExportedModel):

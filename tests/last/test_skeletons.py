@@ -56,7 +56,7 @@ def test_skeletons_that_ship_have_their_number_of_joints(name, count):
 
 
 @each
-def test_regions_partition_the_joints_and_limbs_keep_to_their_side(s):
+def test_regions_partition_joints_and_limbs_keep_to_their_side(s):
     assert sorted(v for r in s.regions.values() for v in r) == list(range(s.num_joints))
     for side, other in (("left", "right"), ("right", "left")):
         for limb in ("arm", "leg"):
@@ -140,7 +140,7 @@ def test_region_shift_is_the_design_joint_by_joint(s, C):
 
 @each
 @pytest.mark.parametrize("C", WIDTHS)
-def test_region_shift_rotates_within_regions_and_then_reads_neighbours(s, C):
+def test_region_shift_rotates_in_regions_then_reads_neighbours(s, C):
     table, home, hops = s.region_shift(C), {v: k for k, r in s.regions.items() for v in r}, naive_hops(s)
     turned, near = table[:5 * C // 8], table[5 * C // 8:]
     assert all(home[v] == home[u] for row in turned for v, u in enumerate(row))
@@ -151,7 +151,7 @@ def test_region_shift_rotates_within_regions_and_then_reads_neighbours(s, C):
 
 
 @each
-def test_random_shift_permutes_the_joints_of_each_channel_by_its_seed(s):
+def test_random_shift_permutes_each_channels_joints_by_its_seed(s):
     table = s.random_shift(48, seed=3)
     assert np.array_equal(np.sort(table, 1), np.tile(np.arange(s.num_joints), (48, 1)))
     assert len({tuple(row) for row in table}) == 48
@@ -229,7 +229,7 @@ def test_centre_and_trunk_are_found_by_name(s):
     assert trunk == [["left shoulder"], ["right shoulder"], ["left hip"], ["right hip"]]
 
 
-def test_skeleton_without_telling_names_has_its_root_as_centre_and_no_trunk():
+def test_skeleton_without_telling_names_has_its_root_as_centre():
     s = Skeleton("own", ("a", "b"), (1, 1), {"all": (0, 1)})
     assert s.centre == [1] and s.trunk is None and s.mirror == [0, 1]
 

@@ -104,7 +104,7 @@ def quick(**changes) -> Train:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.integers(0, 14), st.integers(1, 9), st.sampled_from(["none", "swa", "ema"]),
        st.floats(0, 1), st.sampled_from([0.0, 0.07]), st.data())
-def test_lr_is_warm_up_then_cosine_to_the_floor_or_constant_under_swa(epochs, warm, steps, average, start, swa_lr,
+def test_lr_is_warm_up_then_cosine_or_constant_under_swa(epochs, warm, steps, average, start, swa_lr,
                                                                       data):
     cfg = quick(epochs=epochs, warmup_epochs=warm, average=average, swa_start=start, lr=0.5, warmup_lr=0.02,
                 min_lr=0.003, swa_lr=swa_lr)
@@ -122,7 +122,7 @@ def test_lr_is_warm_up_then_cosine_to_the_floor_or_constant_under_swa(epochs, wa
     assert lr_at(step, cfg, steps) == pytest.approx(want) == pytest.approx(lr_at(step, cfg, steps))
 
 
-def test_the_schedule_reaches_its_peak_falls_steadily_and_ends_near_its_floor():
+def test_the_schedule_peaks_falls_steadily_and_ends_at_its_floor():
     cfg = quick(epochs=20, warmup_epochs=4, min_lr=1e-4)
     rates = [lr_at(s, cfg, 10) for s in range(200)]
     assert max(rates) == rates[39] == cfg.lr and rates == sorted(rates[:40]) + sorted(rates[40:], reverse=True)
@@ -169,7 +169,7 @@ def test_weight_decay_falls_on_kernels_and_linear_weights_alone(optimizer, row):
 
 @pytest.mark.parametrize("clips", [40, 38, 16, 3])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_accumulating_four_batches_equals_one_batch_of_four_times_the_size(clips, optimizer, tmp_path):
+def test_accumulating_four_batches_equals_one_of_four_times_size(clips, optimizer, tmp_path):
     done = {}
     for size, accumulate in ((16, 1), (4, 4)):
         cfg = quick(optimizer=optimizer, accumulate=accumulate, grad_clip=0.05)
@@ -186,7 +186,7 @@ def test_accumulating_four_batches_equals_one_batch_of_four_times_the_size(clips
 
 @pytest.mark.parametrize("amp", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("clip", [0.02, 0.0])
-def test_the_gradient_is_clipped_by_its_true_norm_whatever_the_loss_scale(amp, clip, tmp_path):
+def test_gradients_are_clipped_by_true_norm_at_any_loss_scale(amp, clip, tmp_path):
     model, data = Toy(norm=False, dropout=0), Clips(4, 4)
     loss_fn(model, next(data()))[0].backward()
     norm = math.sqrt(sum(p.grad.square().sum().item() for p in model.parameters()))
@@ -278,7 +278,7 @@ class Dropped(nn.Module):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("batches", [1, 4])
-def test_refreshed_batch_norm_has_the_exact_statistics_of_the_data(batches, training):
+def test_refreshed_batch_norm_has_the_statistics_of_the_data(batches, training):
     x = torch.randn(40, 3) * torch.tensor([1., 2., 5.]) + torch.tensor([0., -3., 7.])
     model = Dropped().train(training)
     model(x * 9 + 4)  # stale statistics, to be forgotten
@@ -301,7 +301,7 @@ def test_refreshing_leaves_absent_bodies_out():
 
 
 @pytest.mark.parametrize("average", ["swa", "ema"])
-def test_averaged_weights_get_statistics_of_plain_clips_not_of_augmented_ones(average, tmp_path):
+def test_averaged_weights_get_statistics_of_plain_clips(average, tmp_path):
     plain = Clips(offset=0.0)
     model = fit(Toy(), Clips(offset=50.0), loss_fn, quick(average=average), tmp_path, RECIPE, plain=plain)
     x = torch.cat([model.conv(b["joints"][:, 0].permute(0, 3, 1, 2)) for b in plain()]).detach()
@@ -390,12 +390,12 @@ def resumes(arm, cuts, tmp_path, monkeypatch, score=None):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_a_cut_run_continued_equals_an_uninterrupted_one_bit_for_bit(arm, tmp_path, monkeypatch):
+def test_a_cut_run_continued_equals_an_uninterrupted_one(arm, tmp_path, monkeypatch):
     # each epoch saves after its three steps and at its end; saves 3, 7 and 11 have a test of their own
     resumes(arm, [1, 2, 4, 5, 6, 8, 9, 10, 12], tmp_path, monkeypatch)
 
 
-def test_a_run_cut_between_the_last_step_of_an_epoch_and_its_end_goes_on_too(tmp_path, monkeypatch):
+def test_a_run_cut_at_the_end_of_an_epoch_goes_on_too(tmp_path, monkeypatch):
     resumes("sgd", [3, 7, 11], tmp_path, monkeypatch)
 
 
@@ -407,7 +407,7 @@ def test_a_continued_run_remembers_its_best_epoch(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_run_continued_on_another_device_has_the_optimiser_that_suits_this_one(name, tmp_path):
+def test_a_continued_run_has_the_optimiser_of_this_device(name, tmp_path):
     cfg = quick(optimizer=name)
     fit(Toy(), Clips(), loss_fn, cfg, tmp_path, RECIPE)
     state = load_checkpoint(tmp_path / "last.pt")
@@ -428,7 +428,7 @@ def test_a_finished_run_called_again_trains_no_further(tmp_path):
     assert equal(weights(again), first) and len(log(tmp_path)) == 3
 
 
-def test_lines_logged_after_the_last_checkpoint_are_not_logged_twice(tmp_path, monkeypatch):
+def test_lines_logged_after_the_checkpoint_are_not_logged_twice(tmp_path, monkeypatch):
     fit(Toy(), Clips(), loss_fn, QUICK, tmp_path / "a", RECIPE)
     with monkeypatch.context() as m, pytest.raises(Cut):
         cut_after(m, 1)
@@ -454,7 +454,7 @@ runpy.run_module("phases.p1_train", run_name="__main__", alter_sys=True)
 """
 
 
-def test_a_process_killed_in_a_save_and_at_a_random_moment_and_run_again_ends_with_the_same_weights(
+def test_a_process_killed_anywhere_ends_with_the_same_weights(
         tmp_path, make_store, monkeypatch):
     make_store(tmp_path / "store")
     argv = ["-m", "phases.p1_train", "recipe=lite_nano", f"data.store={tmp_path / 'store'}", "data.name=tiny",
@@ -552,7 +552,7 @@ def test_one_changed_bit_of_a_checkpoint_is_noticed(finished, tmp_path):
 @pytest.mark.parametrize("value", [{}, [1, 2], {"recipe": json.dumps(RECIPE)},
                                    {"recipe": json.dumps(RECIPE), "model": {"other": torch.zeros(2)}}],
                          ids=["empty", "list", "recipe alone", "other network"])
-def test_a_last_pt_of_other_content_is_one_line_and_is_left_alone(value, tmp_path, capsys):
+def test_a_last_pt_of_other_content_is_one_line_and_stays(value, tmp_path, capsys):
     torch.save(value, tmp_path / "last.pt")
     refused(tmp_path, capsys)
 
@@ -563,7 +563,7 @@ def test_a_last_pt_of_another_recipe_names_the_difference(finished, tmp_path, ca
     assert "another recipe" in line and "toy was 1, is 2" in line and "out=" in line
 
 
-def test_a_field_that_has_come_since_and_is_off_is_no_other_recipe():
+def test_a_new_field_that_is_off_makes_no_other_recipe():
     old = {"train": {"lr": 0.1}, "data": {"name": "a"}}
     assert differences(old, {"train": {"lr": 0.1, "new": False}, "data": {"name": "a", "fill": 0}, "init": ""}) == ""
     assert differences(old, {"train": {"lr": 0.1, "new": 2}, "data": {"name": "a"}}) == "train.new was None, is 2"
@@ -595,7 +595,7 @@ class Poisoned(Clips):
             yield {**batch, "joints": batch["joints"] * factor}
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):
+def test_a_loss_not_finite_names_step_and_last_good_checkpoint(tmp_path):
     with pytest.raises(ValueError, match=r"not finite at step 7 \(epoch 2\).*last\.pt") as e:
         fit(Toy(), Poisoned(2, 1), loss_fn, quick(save_seconds=0.0), tmp_path, RECIPE)
     assert "\n" not in str(e.value)
@@ -607,14 +607,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpo
     assert equal(weights(healed), weights(whole))
 
 
-def test_a_loss_that_is_not_finite_from_the_start_says_that_nothing_was_saved(tmp_path):
+def test_a_loss_not_finite_from_the_start_says_nothing_was_saved(tmp_path):
     with pytest.raises(ValueError, match="step 0 .*no checkpoint"):
         fit(Toy(), Poisoned(0, 0), loss_fn, quick(save_seconds=0.0), tmp_path, RECIPE)
     assert not (tmp_path / "last.pt").exists()
 
 
 @pytest.mark.parametrize("step", [4, 5, 8], ids=["within", "end of an epoch", "last"])
-def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(step, tmp_path):
+def test_weights_not_finite_never_replace_a_good_checkpoint(step, tmp_path):
     seen = [0]
 
     def broken(model, batch):  # a finite loss without a finite gradient: sqrt at 0
@@ -648,7 +648,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert e.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1 and "file" in err
 
 
-def test_a_checkpoint_that_cannot_take_its_place_keeps_the_one_before(finished, tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_placed_keeps_the_old_one(finished, tmp_path, monkeypatch):
     shutil.copy(finished / "last.pt", tmp_path)
     before = (tmp_path / "last.pt").read_bytes()
 
@@ -676,7 +676,7 @@ def test_atomic_gives_all_or_nothing(error, tmp_path):
     assert path.read_text() == ("old" if error else "new") and list(path.parent.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one_and_a_living_ones_stays(tmp_path):
+def test_leftovers_of_killed_processes_alone_are_deleted(tmp_path):
     killed = subprocess.Popen(["true"])
     killed.wait()
     for pid in (killed.pid, os.getppid(), 2**40):
@@ -687,7 +687,7 @@ def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one_and_a_livin
     assert {p.name for p in tmp_path.iterdir()} == {"file", ".file.old", f".file.{os.getppid()}"}
 
 
-def test_a_file_is_on_the_disk_before_it_takes_its_place_and_its_name_after(tmp_path, monkeypatch):
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
     done, replace = [], os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.readlink(f"/proc/self/fd/{handle}")))
     monkeypatch.setattr(os, "replace", lambda a, b: done.append(str(b)) or replace(a, b))
@@ -695,7 +695,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place_and_its_name_after(tmp_
     assert done == [str(tmp_path / f".file.{os.getpid()}"), str(tmp_path / "file"), str(tmp_path)]
 
 
-def test_a_checkpoint_that_unpacks_to_more_than_its_bytes_is_damaged(tmp_path):
+def test_a_checkpoint_larger_than_its_bytes_is_damaged(tmp_path):
     with zipfile.ZipFile(tmp_path / "last.pt", "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr("archive/data/0", bytes(1 << 24))
     with pytest.raises(ValueError, match=r"last\.pt is damaged .*claims more bytes than it has"):
@@ -764,7 +764,7 @@ def test_predict_sees_every_clip_once_in_order_without_dropout():
 
 
 @pytest.mark.parametrize("refreshed, keeps, least", [(30.0, True, 0.0), (29.0, False, 0.0), (29.0, False, -100.0)])
-def test_validation_keeps_the_weights_of_the_best_epoch_with_the_better_statistics(refreshed, keeps, least, tmp_path):
+def test_validation_keeps_the_best_epoch_with_better_statistics(refreshed, keeps, least, tmp_path):
     seen, scores = [], iter([least + score for score in (10.0, 30.0, 20.0, 30.0, refreshed)])
 
     def score(model):
@@ -794,7 +794,7 @@ def test_validation_keeps_the_best_epoch_of_a_long_run_as_it_was(tmp_path):
 
 @pytest.mark.parametrize("average", ["swa", "ema"])
 @pytest.mark.parametrize("last_score, keeps", [(29.0, "epoch"), (30.0, "average"), (31.0, "average")])
-def test_validation_chooses_between_the_best_epoch_and_the_average(average, last_score, keeps, tmp_path):
+def test_validation_chooses_best_epoch_or_average(average, last_score, keeps, tmp_path):
     seen, scores = [], iter([10.0, 30.0, 20.0, last_score])
 
     def score(model):
@@ -823,7 +823,7 @@ def test_metrics_hold_one_line_an_epoch_with_means_over_clips(tmp_path):
         assert e["top1"] == pytest.approx(sum(top1 * clips for _, top1, clips in part) / 10)
 
 
-def test_a_compiled_training_that_was_cut_ends_as_an_eager_one_without_compiling_each_batch(tmp_path, monkeypatch):
+def test_a_compiled_training_that_was_cut_ends_as_an_eager_one(tmp_path, monkeypatch):
     """With causal batches, one and two bodies, and a smaller last batch."""
     from torch._dynamo.utils import counters
     compile_, made = torch.compile, []

@@ -19,7 +19,7 @@ from phases.shipping.exported import ExportedModel
 from skeletons import Skeleton
 from tests.helpers.browser import WANTED, Browser, installed, need, served
 from tests.helpers.clip_stores import ROOT
-from tests.helpers.programs import call
+from tests.helpers.programs import call, started
 from tests.helpers.shipped import Shipped, ship, stand_in
 
 
@@ -137,7 +137,7 @@ def test_ctrl_c_ends_the_server_with_130(tmp_path):
         port = free.getsockname()[1]
 
     argv = [sys.executable, "-m", "phases.page", f"out={tmp_path}", f"serve={port}"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}) as run:
+    with started(argv, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}) as run:
         assert str(port) in run.stdout.readline()
         run.send_signal(signal.SIGINT)
         assert run.wait(10) == 130

@@ -18,7 +18,7 @@ from phases.shipping.onnx_files import FILES, to_onnx
 from phases.training.clip_store import ClipStore
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import ROOT, rest_pose
-from tests.helpers.programs import call
+from tests.helpers.programs import call, started
 from tests.helpers.shipped import Shipped, recorded, ship
 
 # What may be missing where a network only predicts; tomllib has tomli's place.
@@ -68,8 +68,8 @@ def write_bad_clips(folder: Path) -> dict[str, str]:
 def command(*argv: str) -> list[str]:
     """predict.py in a process in which nothing of ABSENT can be imported."""
     code = (f"import sys, runpy; sys.modules.update(dict.fromkeys({ABSENT})); sys.path.insert(0, {str(ROOT)!r}); "
-            f"sys.argv = ['predict.py', *{list(argv)!r}]; runpy.run_module('phases.predict', run_name='__main__')")
-    return [sys.executable, "-c", code]
+            "runpy.run_module('phases.predict', run_name='__main__', alter_sys=True)")
+    return [sys.executable, "-c", code, *argv]
 
 
 def run(*argv: str, text: str | None = None) -> subprocess.CompletedProcess:
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_a_stream_with_130_and_its_times(shipped):
     frame = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist()) + "\n"
     argv = command(f"model={shipped.export / 'model.onnx'}", "stream=true", "sure=0", "hold=1")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(argv, text=True, **pipes) as process:
+    with started(argv, **pipes) as process:
         process.stdin.write(frame)
         process.stdin.flush()
         assert process.stdout.readline().startswith("frame 1: ")
@@ -150,7 +150,7 @@ def test_ctrl_c_ends_a_stream_with_130_and_its_times(shipped):
 
 def test_a_closed_pipe_ends_it_quietly(shipped, clips):
     argv = command(f"model={shipped.export / 'model.onnx'}", f"clip={clips}")
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.wait(60) == 128 + signal.SIGPIPE
         assert process.stderr.read() == ""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from phases import report
+from tests.helpers.programs import call
 from tests.helpers.shipped import ship
 
 
@@ -33,52 +34,74 @@ def run(shipped, tmp_path) -> Path:
     return folder
 
 
+def page_of(run: Path) -> str:
+    call(report, f"run={run}")
+    return (run / "report.html").read_text()
+
+
 def drawings(text: str) -> list[ElementTree.Element]:
     """Every drawing of a page; each is well-formed."""
     return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.S)]
 
 
-def test_a_page_tells_what_the_run_folder_tells(run, capsys):
-    report.main([f"run={run}"])
-    out = run / "report.html"
-    assert capsys.readouterr().out.strip() == str(out)
-    text, result = out.read_text(), json.loads((run / "result.json").read_text())
-    for said in (f"{result['top1']:.1f} %", f"{result['params']:,} parameters", result["command"], "tiny, split xsub"):
-        assert said in text, said
-    assert not re.search(r"https?:|src=|url\(|<script|<link", text), "nothing of the page lies elsewhere"
+def rename_class(run: Path, old: str, new: str) -> None:
+    """Give a class another name in the clip store of a run; final.pt, which has the names too, is removed."""
+    recipe = json.loads((run / "recipe.json").read_text())
+    store = run / "store"
+    shutil.copytree(recipe["data"]["store"], store)
+    meta = json.loads((store / "meta.json").read_text())
+    meta["classes"] = [new if name == old else name for name in meta["classes"]]
+    (store / "meta.json").write_text(json.dumps(meta))
+    recipe["data"]["store"] = str(store)
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    (run / "final.pt").unlink()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a page says
+# ---------------------------------------------------------------------------------------------------------------------
+
+def test_a_page_has_the_facts_of_the_run_folder(run, capsys):
+    text = page_of(run)
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    result = json.loads((run / "result.json").read_text())
+    for fact in (f"{result['top1']:.1f} %", f"{result['params']:,} parameters", result["command"], "tiny, split xsub"):
+        assert fact in text, fact
+    assert not re.search(r"https?:|src=|url\(|<script|<link", text), "nothing of the page is elsewhere"
     charts = [d for d in drawings(text) if d.findall("polyline")]
     assert [d.get("aria-label") for d in charts] == ["Loss", "Accuracy in percent", "Learning rate"]
     assert all(len(d.find("polyline").get("points").split()) == 3 for d in charts), "a point per epoch"
 
 
 def test_confusions_recall_and_clips_are_those_of_the_scores(run):
-    report.main([f"run={run}"])
-    text = (run / "report.html").read_text()
+    text = page_of(run)
     with np.load(run / "scores.npz") as z:
         count = np.bincount(z["label"])
         first = [z["name"][np.flatnonzero(z["label"] == k)[0]] for k in range(3)]
     matrix = next(d for d in drawings(text) if d.get("aria-label") == "Confusion matrix")
-    told = [title.text for title in matrix.iter("title")]
+    cells = [title.text for title in matrix.iter("title")]
     for k in range(3):
         other = (k + 1) % 3
-        assert f"swing {k} taken for swing {other}: 1 of {count[k]}" in told
-        assert f"swing {k} taken for swing {k}: {count[k] - 1} of {count[k]}" in told
+        assert f"swing {k} taken for swing {other}: 1 of {count[k]}" in cells
+        assert f"swing {k} taken for swing {k}: {count[k] - 1} of {count[k]}" in cells
         assert f"<td>{count[k] - 1} of {count[k]}</td>" in text
         assert f"swing {k}, taken for swing {other}: 1 of {count[k]}" in text and str(first[k]) in text
     clips = [d for d in drawings(text) if d.get("class") == "clip"]
     assert len(clips) == 3 and all(len(d.findall("path")) > 20 for d in clips)
 
 
-def test_without_the_store_clips_are_named_and_a_run_under_way_has_its_curves(run):
+def test_without_the_clip_store_clips_are_named(run):
     recipe = json.loads((run / "recipe.json").read_text())
     recipe["data"]["store"] = str(run / "nowhere")
     (run / "recipe.json").write_text(json.dumps(recipe))
-    report.main([f"run={run}", f"html={run / 'other.html'}"])
+    call(report, f"run={run}", f"html={run / 'other.html'}")
     text = (run / "other.html").read_text()
     assert "The clip store is not here" in text and 'class="clip"' not in text
+
+
+def test_a_run_under_way_has_its_curves(run):
     (run / "result.json").unlink()
-    report.main([f"run={run}"])
-    text = (run / "report.html").read_text()
+    text = page_of(run)
     assert "under way: 3 of 3 epochs" in text and "Confusion" not in text and len(drawings(text)) == 3
 
 
@@ -87,10 +110,30 @@ def test_a_run_of_phase_3_has_its_losses_and_no_accuracy(run):
     result = {"recipe": "maskclr_nano", "command": "just phase3 recipe=maskclr_nano", "commit": None, "seconds": 90,
               "device": "a CPU", "loss": 1.0, "rebuild": 0.5, "contrast": 0.5, "found": 0.25}
     (run / "result.json").write_text(json.dumps(result))
-    text = report.page(report.load(run))
+    text = page_of(run)
     assert "without labels: 1.5 minutes on a CPU" in text and "just phase3 recipe=maskclr_nano" in text
     assert "top-1" not in text and drawings(text)
 
+
+def test_a_network_without_a_mistake_has_no_confusions(run):
+    with np.load(run / "scores.npz") as z:
+        name, label = z["name"], z["label"]
+    np.savez(run / "scores.npz", name=name, label=label, logits=np.eye(3)[label])
+    assert "every test clip gets its name" in page_of(run)
+
+
+@pytest.mark.parametrize("name", ["<b>sit & stand", '"sit" {{ 7 * 7 }}', "it's </svg></title>"])
+def test_names_of_classes_that_look_like_markup_are_text(run, name):
+    rename_class(run, "swing 0", name)
+    text = page_of(run)
+    assert name not in text.partition("<h2>Recipe")[0] and "49" not in re.findall(r"<td>(.*?)</td>", text)
+    matrix = next(d for d in drawings(text) if d.get("aria-label") == "Confusion matrix")
+    assert name in [label.text for label in matrix.iter("text")], "it is read as it was written"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input
+# ---------------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("damage", [b"", b"PK", "label"])
 def test_damaged_scores_are_named(run, damage):
@@ -100,31 +143,20 @@ def test_damaged_scores_are_named(run, damage):
     else:
         path.write_bytes(damage)
     with pytest.raises(ValueError, match="scores.npz"):
-        report.load(run)
+        call(report, f"run={run}")
+    assert not (run / "report.html").exists()
 
 
-def test_a_network_without_a_mistake_and_names_of_classes_that_look_like_html(run):
-    with np.load(run / "scores.npz") as z:
-        name, label = z["name"], z["label"]
-    np.savez(run / "scores.npz", name=name, label=label, logits=np.eye(3)[label])
-    loaded = report.load(run)
-    loaded.classes[0] = "<b>sit & stand"
-    text = report.page(loaded)
-    assert "every test clip gets its name" in text and "<b>" not in text and "&lt;b&gt;sit &amp; stand" in text
-    assert drawings(text)
-
-
-@pytest.mark.parametrize("argv,message", [
-    (["run=nowhere"], "nowhere: no run is there"), ([], "give run=FOLDER, or recipe="),
-    (["run=x", "recipe=lite_nano"], "give run=FOLDER, or recipe="),
-    (["recipe=lite_nano", "seed=99"], "no run is there")])
-def test_bad_arguments_of_report_are_named(argv, message):
-    with pytest.raises(ValueError, match=message):
-        report.main(argv)
+@pytest.mark.parametrize("words, named", [
+    (["run=nowhere"], "^nowhere: no run is there .it lacks recipe.json.: train it first, or give a run's folder$"),
+    ([], "run="), (["run=x", "recipe=lite_nano"], "run="), (["recipe=lite_nano", "seed=99"], "seed99")])
+def test_bad_words_of_report_are_named(words, named):
+    with pytest.raises(ValueError, match=named):
+        call(report, *words)
 
 
 def test_a_run_without_an_epoch_has_nothing_to_report(tmp_path, shipped):
     shutil.copy(shipped.run / "recipe.json", tmp_path)
-    with pytest.raises(ValueError, match="no epoch is complete"):
-        report.main([f"run={tmp_path}"])
+    with pytest.raises(ValueError, match="no epoch"):
+        call(report, f"run={tmp_path}")
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from phases.recordings import csv_clips, poses
+from phases.recordings.csv_clips import told_joints
 from phases.recordings.metres import as_joints
-from phases.recordings.poses import load_pose
+from phases.recordings.poses import is_frames, load_pose, pose_files
 from phases.recordings.readers import read_clip
 
 RNG = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def test_mediapipe_landmarks_are_read_in_each_usual_form(tmp_path, wrap):
     np.testing.assert_allclose(x, BODY[None], rtol=1e-6)
 
 
-def test_a_frame_without_a_body_and_a_landmark_that_is_not_visible_are_missing(tmp_path):
+def test_a_frame_without_a_body_and_hidden_landmarks_are_missing(tmp_path):
     frames = [landmarks(BODY[0]), [], None, landmarks(BODY[1])]
     frames[3][7]["visibility"] = 0
     x = read(tmp_path, frames)
@@ -50,30 +50,43 @@ def test_a_frame_without_a_body_and_a_landmark_that_is_not_visible_are_missing(t
 
 def test_nested_numbers_are_what_an_array_is(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, BODY.tolist()), BODY[None])
+    np.testing.assert_array_equal(read(tmp_path, {"skeletons": BODY.tolist()}), BODY[None])
+
+    # bodies before frames, and frames before bodies
     two = np.stack([BODY, BODY + 1])
     np.testing.assert_array_equal(read(tmp_path, two.tolist()), two)
-    np.testing.assert_array_equal(read(tmp_path, {"skeletons": BODY.tolist()}), BODY[None])
-    frames_first = np.moveaxis(two[:, :, :20], 0, 1)  # four frames of two bodies
-    assert read(tmp_path, frames_first.tolist()).shape == (2, 4, 20, 3)
+    four_frames = np.moveaxis(two[:, :, :20], 0, 1)
+    assert read(tmp_path, four_frames.tolist()).shape == (2, 4, 20, 3)
     np.testing.assert_array_equal(read(tmp_path, BODY[:, None].tolist()), BODY[None])
 
 
 @pytest.mark.parametrize("key", ["joints", "keypoints", "landmarks", "frames"])
-def test_the_frames_of_a_clip_may_stand_under_a_bodys_word(tmp_path, key):
+def test_the_frames_of_a_clip_may_be_under_a_bodys_word(tmp_path, key):
     long = np.concatenate([BODY] * 3)  # twelve frames: more than the people in a picture
     np.testing.assert_array_equal(read(tmp_path, {"label": "wave", key: long.tolist()}), long[None])
+    assert not is_frames(tmp_path), "a folder of such files holds clips"
     np.testing.assert_allclose(read(tmp_path, {key: [landmarks(frame) for frame in long]}), long[None], rtol=1e-6)
-    assert not poses.is_frame({key: long.tolist()})
-    assert poses.is_frame({"keypoints": BODY[0].tolist()}) and poses.is_frame({"landmarks": landmarks(BODY[0])})
+    assert not is_frames(tmp_path)
 
 
-def test_results_of_coco_and_alphapose_with_two_people_in_a_picture_are_frames_of_two(tmp_path):
+@pytest.mark.parametrize("frame", [{"keypoints": BODY[0].tolist()}, {"landmarks": landmarks(BODY[0])}])
+def test_a_single_frame_is_a_clip_and_a_folder_of_them_is_one(tmp_path, frame):
+    x = read(tmp_path, frame)
+    np.testing.assert_allclose(x, BODY[None, :1], rtol=1e-6)
+    assert is_frames(tmp_path)
+
+
+def test_two_people_in_a_picture_of_alphapose_are_one_frame(tmp_path):
     two = np.stack([FLAT[:, :17], FLAT[:, :17] + 2000])
     entries = [{"image_id": f"{t}.jpg", "keypoints": np.insert(body[t], 2, 0.5, axis=1).ravel().tolist()}
                for t in range(4) for body in two]
     x = read(tmp_path, entries)
     assert x.shape == (2, 4, 17, 3)
     np.testing.assert_allclose(np.sort(x[:, :, 0, 0], axis=0), np.sort(two[:, :, 0, 0], axis=0), rtol=1e-5)
+
+    # what is no image's name merges nothing
+    odd = [entry | {"image_id": [entry["image_id"]]} for entry in entries]
+    assert read(tmp_path, odd).shape == (1, 8, 17, 3)
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 25, 2), (3, 40, 25, 1), (40, 2, 25, 3)])
@@ -84,17 +97,24 @@ def test_arrays_with_swapped_axes_are_refused(tmp_path, shape):
         load_pose(tmp_path / "clip.npy")
     with pytest.raises(ValueError, match="are the axes swapped"):
         read_clip(tmp_path / "clip.npz")
-    for right in ((3, 40, 25, 3), (2, 40, 25, 2), (2, 1, 25, 3)):
-        assert poses.in_order(np.ones(right)).shape == right
 
 
-def test_openpose_frames_are_one_clip_as_a_list_and_as_a_folder_in_the_order_of_their_numbers(tmp_path):
+@pytest.mark.parametrize("shape", [(3, 40, 25, 3), (2, 40, 25, 2), (2, 1, 25, 3)])
+def test_arrays_that_only_look_swapped_are_read(tmp_path, shape):
+    np.save(tmp_path / "clip.npy", np.ones(shape))
+    assert load_pose(tmp_path / "clip.npy").shape == shape
+
+
+def test_openpose_frames_are_one_clip_as_a_list_and_as_a_folder(tmp_path):
+    # in the order of their numbers
     folder = tmp_path / "clip"
     folder.mkdir()
     for i, frame in enumerate(FLAT):
         (folder / f"v_{[2, 9, 10, 11][i]}_keypoints.json").write_text(json.dumps(people(frame)))
-    from_folder, from_list = as_joints(load_pose(folder)), read(tmp_path, [people(frame) for frame in FLAT])
-    assert poses.is_frames(folder) and poses.pose_files(tmp_path) == [folder, tmp_path / "clip.json"]
+
+    from_folder = as_joints(load_pose(folder))
+    from_list = read(tmp_path, [people(frame) for frame in FLAT])
+    assert is_frames(folder) and pose_files(tmp_path) == [folder, tmp_path / "clip.json"]
     np.testing.assert_array_equal(from_folder, from_list)
     np.testing.assert_allclose(from_list[0, :, :, :2], FLAT, rtol=1e-6)
 
@@ -121,13 +141,14 @@ def test_a_body_that_is_hardly_ever_seen_does_not_come_first(tmp_path):
     assert read(tmp_path, frames).any((2, 3)).sum(1).tolist() == [20, 2]
 
 
-def test_world_landmarks_of_two_people_are_kept_apart_by_the_picture(tmp_path):
+def test_the_picture_keeps_the_world_landmarks_of_two_apart(tmp_path):
     about_hips = [BODY - BODY.mean(1, keepdims=True), 1.1 * (BODY - BODY.mean(1, keepdims=True))]
     frames = []
     for t in range(len(BODY)):
         order = [t % 2, 1 - t % 2]
         frames.append({"landmarks": [landmarks(np.full((33, 3), 0.2 + 0.5 * k)) for k in order],
                        "worldLandmarks": [landmarks(about_hips[k][t]) for k in order]})
+
     np.testing.assert_allclose(read(tmp_path, frames), about_hips, rtol=1e-5, atol=1e-6)
 
 
@@ -137,7 +158,10 @@ def test_world_landmarks_of_two_people_are_kept_apart_by_the_picture(tmp_path):
 @pytest.mark.parametrize("by_axis", [False, True])
 def test_a_table_names_its_columns_in_any_usual_way_and_order(tmp_path, name, by_axis):
     cells = [(v, c) for v in range(33) for c in range(3)]
-    cells.sort(key=lambda cell: (cell[1], cell[0]) if by_axis else cell)
+    if by_axis:
+        cells = [(v, c) for c in range(3) for v in range(33)]
+
+    # other columns do not count
     lines = [",".join(["frame", *(name(v, "xyz"[c]) for v, c in cells), "index", "action"])]
     lines += [",".join([str(t), *(repr(float(frame[v, c])) for v, c in cells), "7", "wave"])
               for t, frame in enumerate(BODY)]
@@ -147,11 +171,15 @@ def test_a_table_names_its_columns_in_any_usual_way_and_order(tmp_path, name, by
 def test_a_table_of_numbers_only_and_one_with_scores_and_gaps(tmp_path):
     plain = "\n".join(" ; ".join(map(str, [t, *frame.ravel().tolist()])) for t, frame in enumerate(BODY))
     np.testing.assert_allclose(read(tmp_path, plain, "clip.csv"), BODY[None], rtol=1e-6)
-    for index in (False, True):  # as pandas writes an array: its columns are called 0, 1, 2, ...
+
+    # as pandas writes an array: its columns are called 0, 1, 2, ...
+    for index in (False, True):
         flat = BODY.reshape(len(BODY), -1).tolist()
         lines = ["," * index + ",".join(map(str, range(99))), *(f"{t}," * index + ",".join(map(str, row))
                                                                 for t, row in enumerate(flat))]
         np.testing.assert_allclose(read(tmp_path, "\n".join(lines), "clip.csv"), BODY[None], rtol=1e-6)
+
+    # scores and gaps
     x = read(tmp_path, "a_x,a_y,a_score,b_x,b_y,b_score\n1,2,0.5,3,4,0\n5,,1,7,8,0.9\n", "clip.csv")
     np.testing.assert_array_equal(x[0], [[[1, 2, 0], [0, 0, 0]], [[0, 0, 0], [7, 8, 0]]])
 
@@ -159,7 +187,7 @@ def test_a_table_of_numbers_only_and_one_with_scores_and_gaps(tmp_path):
 @pytest.mark.parametrize("times", [(0, 1, 2, 3), (7, 8, 10, 11), (0, 33, 66, 100), (0.0, 0.033, 0.067, 0.1),
                                    (1700000000000, 1700000000033, 1700000000100, 1700000000133)])
 @pytest.mark.parametrize("V", [17, 33])
-def test_a_first_column_of_times_or_numbers_with_a_lost_frame_is_no_coordinate(tmp_path, times, V):
+def test_a_first_column_of_times_or_numbers_is_no_coordinate(tmp_path, times, V):
     rows = [",".join(map(str, [t, *frame[:V].ravel().tolist()])) for t, frame in zip(times, BODY, strict=True)]
     np.testing.assert_allclose(read(tmp_path, "\n".join(rows), "clip.csv"), BODY[None, :, :V], rtol=1e-6)
 
@@ -171,14 +199,15 @@ def test_a_first_joint_that_walks_is_a_joint(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, "\n".join(rows), "clip.csv")[0, :, :, :2], x)
 
 
-def test_a_table_of_a_german_spreadsheet_has_decimal_commas_and_empty_rows(tmp_path):
+def test_a_german_spreadsheet_has_decimal_commas_and_empty_rows(tmp_path):
     text = "knee x [mm];knee y [mm];hand x [mm];hand y [mm]\n1,5;-2;,25;4e3\n;;;\n1;2;3;4,0\n;;;\n;;;\n"
     x = read(tmp_path, text, "Kicken.CSV")
     np.testing.assert_array_equal(x[0, :, :, :2], [[[1.5, -2], [0.25, 4000]], [[0, 0], [0, 0]], [[1, 2], [3, 4]]])
     np.testing.assert_array_equal(read(tmp_path, text.replace(";", "\t"), "clip.csv"), x)
-    assert poses.pose_files(tmp_path) == [tmp_path / "Kicken.CSV", tmp_path / "clip.csv"]
+
+    # both are clips, a hidden file is none
     (tmp_path / "._clip.csv").write_text("hidden")
-    assert len(poses.pose_files(tmp_path)) == 2
+    assert pose_files(tmp_path) == [tmp_path / "Kicken.CSV", tmp_path / "clip.csv"]
 
 
 @pytest.mark.parametrize("text", [
@@ -197,10 +226,12 @@ def test_a_first_frame_without_a_body_is_a_frame(tmp_path):
 def test_joints_may_be_named_after_their_axis_or_with_l_and_r(tmp_path):
     lines = ["x_pelvis,y_pelvis,x_LThorax,y_LThorax,RHip_x,RHip_y,vx", "1,2,3,4,5,6,7"]
     (tmp_path / "clip.csv").write_text("\n".join(lines))
-    assert csv_clips.told_joints(tmp_path / "clip.csv") == ["pelvis", "left thorax", "right hip"]
+    assert told_joints(tmp_path / "clip.csv") == ["pelvis", "left thorax", "right hip"]
+
+    # in the order of a skeleton that has all of them, and of one that has not
     x = load_pose(tmp_path / "clip.csv", ["right hip", "thorax_l", "Pelvis"])
     np.testing.assert_array_equal(x, [[[5, 6], [3, 4], [1, 2]]])
-    with pytest.raises(ValueError, match="no columns for the joint 'right knee', but for right hip"):
+    with pytest.raises(ValueError, match="'right knee', but for right hip"):
         load_pose(tmp_path / "clip.csv", ["right knee", "thorax_l", "Pelvis"])
 
 
@@ -208,15 +239,17 @@ def test_flat_key_points_of_a_frame_are_x_y_score(tmp_path):
     numbers = np.insert(FLAT, 2, 0.5, axis=2).reshape(len(FLAT), -1).tolist()
     x = read(tmp_path, [{"keypoints": frame} for frame in numbers])
     np.testing.assert_allclose(x[0, :, :, :2], FLAT, rtol=1e-6)
+
+    # an empty frame; x and y without a score
     np.testing.assert_array_equal(read(tmp_path, [{"instances": 0, "keypoints": n} for n in numbers] + [{}])[0, 4], 0)
-    assert read(tmp_path, [{"keypoints": list(range(1, 37))}]).shape == (1, 1, 18, 3)  # x, y
+    assert read(tmp_path, [{"keypoints": list(range(1, 37))}]).shape == (1, 1, 18, 3)
 
 
 def test_another_json_file_among_the_frames_is_named(tmp_path):
     for i, frame in enumerate(FLAT):
         (tmp_path / f"v_{i}.json").write_text(json.dumps(people(frame)))
     (tmp_path / "calib.json").write_text('{"fx": 500}')
-    assert poses.is_frames(tmp_path)
+    assert is_frames(tmp_path)
     with pytest.raises(ValueError, match="^calib.json has the keys fx"):
         load_pose(tmp_path)
 
@@ -225,6 +258,7 @@ def test_another_json_file_among_the_frames_is_named(tmp_path):
     ('{"a": 1}', "has the keys a"), ("[", "is not JSON"), ("[" * 100_000, "nested too deeply|is not JSON"),
     ("7", "must be a list of frames"), ("[1, 2]", "list of numbers"), ("[]", "no body"), ("[[[1, 2, 3], [1, 2]]]", "."),
     ('[[{"x": "a", "y": 1}]]', "must be numbers"), ('[{"people": [{"pose_keypoints_2d": [1, 2]}]}]', "multiple of 3"),
+    ('[{"people": [{"pose_keypoints_2d": 5}]}]', "list of numbers"),
     ('[{"time": 1}]', "frame 0 has the keys time"), ('{"people": []}', "no body"),
     ('[[{"x": 1, "y": 1}], [{"x": 1, "y": 1}, {"x": 2, "y": 1}]]', "bodies differ")])
 def test_json_that_is_no_clip_is_told_in_one_line(tmp_path, text, words):
@@ -233,13 +267,15 @@ def test_json_that_is_no_clip_is_told_in_one_line(tmp_path, text, words):
     assert "\n" not in str(e.value)
 
 
-def test_columns_that_name_the_skeletons_joints_are_put_into_its_order(tmp_path):
+def test_columns_of_the_skeletons_joints_get_its_order(tmp_path):
     lines = ["time,right_hand_x,right_hand_y,Hip Center_x,Hip Center_y,nose_x,nose_y", "0,1,2,3,4,5,6"]
     (tmp_path / "clip.csv").write_text("\n".join(lines))
     x = load_pose(tmp_path / "clip.csv", ["hip centre", "right hand"])
     np.testing.assert_array_equal(x, [[[3, 4], [1, 2]]])
-    assert load_pose(tmp_path / "clip.csv", ["hip", "right hand"]).shape == (1, 3, 2)  # another skeleton's
-    assert csv_clips.told_joints(tmp_path / "clip.csv") == ["right hand", "hip centre", "nose"]
+    assert told_joints(tmp_path / "clip.csv") == ["right hand", "hip centre", "nose"]
+
+    # another skeleton's
+    assert load_pose(tmp_path / "clip.csv", ["hip", "right hand"]).shape == (1, 3, 2)
 
 
 @pytest.mark.parametrize("text, words", [

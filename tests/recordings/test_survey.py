@@ -1,0 +1,108 @@
+"""What recordings show before a recipe says it: skeleton, classes, people; and what cannot be learned from."""
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from phases.recordings import puppet, survey
+from phases.recordings.handedness import sided_class
+from phases.recordings.survey import look
+from skeletons import SKELETONS, Skeleton
+from tests.helpers.clip_stores import rest_pose
+from tests.helpers.recordings import class_folders, labelled_folder
+from tests.recordings.test_metres import clip
+
+
+def swung(body: Skeleton, phases: np.random.Generator) -> np.ndarray:
+    """(30, V, 3): a body whose every bone swings about its parent joint, and keeps its length."""
+    rest = rest_pose(body)
+    x = np.tile(rest, (30, 1, 1))
+    for v in np.argsort(body.hops[body.root], kind="stable"):
+        parent = body.parents[v]
+        if parent != v:
+            bone = rest[v] - rest[parent]
+            a = np.sin(np.arange(30) / 5 + phases.uniform(0, 6))
+            turned = [bone[0] * np.cos(a) - bone[1] * np.sin(a), bone[0] * np.sin(a) + bone[1] * np.cos(a)]
+            x[:, v] = x[:, parent] + np.stack([*turned, np.full(30, bone[2])], 1)
+    return x + [0, 0, 3]
+
+
+@pytest.mark.parametrize("name", ["ntu25", "openpose25", "coco17", "h36m17", "mediapipe33", "halpe26"])
+def test_the_skeleton_is_the_one_with_steady_bones(tmp_path, name):
+    rng = np.random.default_rng(0)
+    annotations = []
+    for i in range(6):
+        annotations.append({"frame_dir": f"v{i}", "label": i % 2, "keypoint": swung(SKELETONS[name], rng)[None]})
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps(annotations))
+    found = look(tmp_path / "list.pkl")
+    assert found.skeleton.name == name and not found.named
+
+
+def test_openpose_frames_say_what_they_are(tmp_path):
+    frame = json.dumps({"people": [{"pose_keypoints_2d": [1, 2, 0.5] * 18}]})
+    for i in range(4):
+        folder = tmp_path / ("wave", "point")[i % 2] / str(i)
+        folder.mkdir(parents=True)
+        (folder / "f_0_keypoints.json").write_text(frame)
+    found = look(tmp_path)
+    assert found.skeleton.name == "openpose18" and found.named
+
+
+def test_clips_beyond_the_sample_are_counted_and_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(survey, "SAMPLE", 6)
+    raw = labelled_folder(tmp_path / "mine", [clip(i) for i in range(24)], ["a", "b"])
+    found = look(raw)
+    assert len(found.clips) == 6 and len(found.rest) == 18 and len(found.all_clips) == 24
+    assert all(c.joints.shape[1] == 1 and c.joints.base is None for c in found.rest), "no whole clip stays in memory"
+
+
+def test_the_evenly_chosen_ntu_files_leave_the_others_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(survey, "NTU_SAMPLE", 4)
+    puppet.write_synthetic(tmp_path, seed=1, workers=1, subjects=(1, 2), replications=1)
+    number = len(list(tmp_path.glob("*.skeleton")))
+    found = look(tmp_path)
+    assert 4 <= len(found.clips) < 8 and len(found.all_clips) == number
+    assert found.subjects == [1, 2] and not any(c.joints.any() for c in found.rest)
+
+
+def test_a_few_clips_of_other_joints_are_left_out_and_named(tmp_path):
+    raw = labelled_folder(tmp_path / "mine", [clip(i) for i in range(24)], ["a", "b"])
+    np.save(raw / "c5.npy", np.ones((5, 17, 3)))
+    found = look(raw)
+    (skip,) = found.skips
+    assert len(found.clips) == 23 and skip.file == "c5" and "17 joints" in skip.reason and "25" in skip.reason
+
+
+@pytest.mark.parametrize("labels, classes", [(("1", "2", "3"), 3), (("1", "3", "3"), 4), (("0", "1", "1"), 2)])
+def test_labels_count_from_1_if_none_is_missing(tmp_path, labels, classes):
+    raw = labelled_folder(tmp_path / "mine", [clip(i) for i in range(12)], list(labels))
+    (raw / "skeleton.json").unlink()
+    assert look(raw, "ntu25").classes == [f"class {k}" for k in range(classes)]
+
+
+def test_a_folder_of_frames_is_no_set_of_clips(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": [1, 2, 0.5] * 18}]}))
+    with pytest.raises(ValueError, match="frames of one clip"):
+        look(tmp_path)
+
+
+def test_one_class_and_clips_without_any_table_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="one class only, 'sit'"):
+        look(class_folders(tmp_path / "one", sit=[clip(i)[0] for i in range(4)]), "ntu25")
+    np.save(tmp_path / "a.npy", clip(0))
+    with pytest.raises(ValueError, match="labels.csv"):
+        look(tmp_path / "one" / "sit")
+
+
+@pytest.mark.parametrize("name", ["swipe left", "Right kick", "swipeLeft", "nach links", "à droite", "wave_l",
+                                  "R hand", "swipe_lr", "mano destra"])
+def test_a_name_tells_left_from_right(name):
+    assert sided_class(["sit", name]) == name
+
+
+@pytest.mark.parametrize("name", ["bright", "stand upright", "leftover", "Tür öffnen", "ouvrir l'armoire", "destroy",
+                                  "pedestrian", "blinks", "R2"])
+def test_a_word_that_only_looks_like_a_side_tells_nothing(name):
+    assert sided_class(["sit", name]) == ""
