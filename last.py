@@ -11,16 +11,16 @@ from earlier sections.
     6. LAST-E v3          the fallback teacher, 740K parameters, for when LAST-Base is too expensive
     7. Losses             cross-entropy of blended clips, the bottleneck's loss
     8. Several processes  one per GPU; batch norms and losses give the values that a single process would
-    9. Trainer            fit(model, batches, loss_fn, ...): resumable to the same bits
+    9. Trainer            fit(model, batches, loss_fn, ...): resumable, on a CPU in FP32 to the same bits
 
 Bodies as data are in skeletons.py, batches of clips come from phases/training/view.py; the programs in phases/ train,
-distil, pretrain and export. "Rows" L0, B7 and so on are ablation recipes; each switches one piece.
+distil, pretrain and export. Rows L0, B7 and so on are ablation recipes: each switches one piece.
 
 Axis letters, capital in docstrings, small in einops patterns:
 
-    b clip · m body · n = b·m, the bodies of all clips, one by one · c channel · t frame · v joint
+    b clip · m body of a clip · n body of any clip, at most b·m · c channel · t frame · v joint
     k hop, frequency bin, prototype or class · h attention head · d head width · s stream · r body region
-    u joint that is read · o frame offset · p neighbour slot · g channel group · l latent coordinate
+    u joint that is read · o frame offset · p neighbour slot · g channel group · l latent coordinate · i hidden unit
 
 References: ST-GCN (Yan et al., AAAI 2018, arXiv:1801.07455); Shift-GCN (Cheng et al., CVPR 2020); SGN (Zhang et al.,
 CVPR 2020, arXiv:1904.01189); MS-G3D (Liu et al., CVPR 2020, arXiv:2003.14111); CTR-GCN (Chen et al., ICCV 2021,
@@ -79,8 +79,8 @@ class Model:
     stream: Literal["joint", "bone", "velocity", "bone_velocity"] = "joint"
     width: Annotated[int, (8, 4096)] = 128                      # of the first stage; then two and three times as wide
     graph: Literal["grouped", "spatial"] = "grouped"            # CrossTemporalPrototypeGCN, SpatialGCN
-    temporal_context: bool = True                               # A(x) from the features of neighbouring frames
-    prototypes: bool = True                                     # A(x) from the bank of action prototypes
+    temporal_context: bool = True                               # the body's own graph A(x), from nearby frames
+    prototypes: bool = True                                     # A(x) from the bank of graphs that blocks share
     frequency_gate: bool = True
     attention: Literal["partitioned", "factorized", "none"] = "partitioned"    # factorized: STJointAtt
     regions: bool = True
@@ -103,7 +103,7 @@ class Train:
     adamw_decay: Annotated[float, (0, 10)] = 0.05               # the same for AdamW: decoupled, so not comparable
     grad_clip: Annotated[float, (0, 1e6)] = 1.0                 # gradient norm; 0: off
     label_smoothing: Share = 0.0
-    balanced: bool = False                                      # an epoch of as many clips, every class equally often
+    balanced: bool = False                                      # an epoch as long as without, classes equally often
     ib_weight: Rate = 0.01                                      # of the bottleneck's loss
     amp: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     average: Literal["none", "swa", "ema"] = "none"
@@ -126,7 +126,7 @@ def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STR
     def velocity(x: Tensor) -> Tensor:
         return F.pad(x[..., 1:, :, :] - x[..., :-1, :, :], (0, 0, 0, 0, 0, 1))
 
-    # velocities are differences of what is there: made only if asked for
+    # bones always, their velocity needs them; velocities if asked for
     bone = joints - joints[..., parents, :]
     streams = {"joint": joints, "bone": bone}
     if "velocity" in names:
@@ -141,8 +141,8 @@ def derive_streams(joints: Tensor, parents: Tensor, names: tuple[str, ...] = STR
 def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """1x1 convolution of (N, C, T, V) with weight (D, C, 1, 1) and bias (D,).
 
-    On a GPU a matrix product over channels-last maps: cuDNN plans a convolution anew for each shape, and every batch
-    with another number of bodies has one. That was half of LAST-Lite's step (results/speed.md).
+    On a GPU a matrix product over channels-last maps: cuDNN plans a convolution anew for each shape, and the number of
+    bodies changes it. Planning was half of LAST-Lite's step (results/speed.md).
     """
     if x.is_cuda:
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
@@ -182,6 +182,7 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         conv = self.conv
+        # as many frames before as after; in causal mode all before
         frames = math.ceil(x.shape[2] / conv.stride[0])
         pad = self.reach if self.causal else self.reach // 2
 
@@ -198,7 +199,7 @@ class TemporalConv(nn.Module):
 def causal(model: nn.Module, on: bool = True):
     """Inside the block every TemporalConv of the model is causal (or not); on exit each is as before.
 
-    Not covered: DCT gates, pooling, attention and A(x) see the whole clip, velocity streams one frame ahead.
+    Not covered: DCT gates, the head, attention over time and A(x) see the whole clip, velocities one frame ahead.
     """
     # blocks may nest, as a teacher's in a student's step: remember what each was
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
@@ -313,7 +314,7 @@ def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tenso
     present = bodies_present(joints)  # b m
     bodies = rearrange(joints, "b m t v c -> (b m) t v c")
 
-    # absent bodies pool to zeros, without a look at them or with
+    # skipped bodies pool to zeros; the head ignores absent ones either way
     if drop_absent and joints.shape[1] > 1:
         chosen = present.flatten().nonzero().squeeze(1)
         maps = model.features(bodies[chosen])
@@ -333,11 +334,11 @@ def stage_maps(model: nn.Module, bodies: Tensor, *shared: Tensor | None) -> list
 
     `shared` is what all blocks share.
     """
-    # channels-last in memory, and convolutions keep that layout: LAST-Lite's shift, its 1x1 convolutions and its DCT
-    # products then read whole rows; a network of that size spends its time there
+    # the rearrange leaves channels last in memory, and convolutions keep that layout: LAST-Lite's shift, its 1x1
+    # convolutions and its DCT products then read whole rows; a network of that size spends its time there
     streams = derive_streams(bodies, model.parents, model.streams)
     x = model.stem(rearrange(streams, "n t v c -> n c t v"))
-    # teachers are imitated, and encoders judged, at the end of each stage
+    # the end of each stage is kept: students imitate a teacher's, and encoders are judged by them
     maps = []
     for stage in model.stages:
         x = stage(x, *shared)
@@ -345,16 +346,19 @@ def stage_maps(model: nn.Module, bodies: Tensor, *shared: Tensor | None) -> list
     return maps
 
 
-# --- 4. LAST-Lite (ShiftFuse-GCN): fixed compute, every sample runs the same operations with the same weights ---------
+# --- 4. LAST-Lite (ShiftFuse-GCN): fixed compute, every body runs the same operations with the same weights ---------
 
-LITE = {  # stem, then (width, blocks, stride) of each stage
+LITE = {  # width of the stem; (width, blocks, stride) of each stage
     "nano": (24, ((32, 1, 1), (48, 1, 2), (64, 1, 2))),
     "small": (32, ((48, 1, 1), (72, 2, 2), (96, 2, 2))),
 }
 
 
 class JointShift(nn.Module):
-    """y[c, t, v] = x[c, t, table[c, v]]: a fixed gather without parameters (after Shift-GCN). Maps (N, C, T, V)."""
+    """y[c, t, v] = x[c, t, table[c, v]]: a fixed gather without parameters (after Shift-GCN). Maps (N, C, T, V).
+
+    table: Skeleton.region_shift, within arms, legs, trunk and to neighbours; or random_shift.
+    """
 
     def __init__(self, table: np.ndarray):
         super().__init__()
@@ -370,10 +374,10 @@ class JointShift(nn.Module):
 
 
 class DCTGate(nn.Module):
-    """y = D^T (sigmoid(m) ⊙ D x) over time: a learned filter per channel, the same for every sample.
+    """y = D^T (sigmoid(m) ⊙ D x) over time: a learned filter per channel, the same for every body.
 
-    The stage owns the mask m (C, K) and passes sigmoid(m); m = 0 gives y = x / 2. A block that sees T < K frames uses
-    its first T bins: bin k has k half-waves per clip at any T, so bins of different T match.
+    The stage owns m (C, K), and passes sigmoid(m) as the mask; m = 0 gives y = x / 2. A block of T < K frames uses its
+    first T bins: bin k has k half-waves per clip at any T, so bins of different T match.
     """
 
     def __init__(self, frames: int):
@@ -383,10 +387,10 @@ class DCTGate(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # n c t v, c k in 0 to 1
         # to frequency, filtered, and back; D is (frequency, time)
         v = x.shape[3]
-        gate = rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
+        kept = rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
             y = self.D @ rearrange(x.float(), "n c t v -> n t (v c)")
-            y = rearrange(y, "n k (v c) -> n k v c", v=v) * gate.float()
+            y = rearrange(y, "n k (v c) -> n k v c", v=v) * kept.float()
             y = self.D.T @ rearrange(y, "n k v c -> n k (v c)")
         return rearrange(y, "n t (v c) -> n c t v", v=v).to(x.dtype)
 
@@ -409,7 +413,7 @@ class ShiftFuseBlock(nn.Module):
         self.tcn = EpSepTCN(cout, stride)
 
     def forward(self, x: Tensor, embedding: Tensor | None, mask: Tensor | None, gate: Tensor | None) -> Tensor:
-        # over joints: channels read other joints, then mix; which joint it is
+        # over joints: read other joints, mix channels, add which joint it is
         y = self.mix(x)  # n c t v
         if embedding is not None:
             y = y + rearrange(embedding, "c v -> c 1 v")
@@ -428,15 +432,15 @@ class ShiftFuseBlock(nn.Module):
             x = F.avg_pool2d(x, (2, 1), padding=(1, 0), count_include_pad=False)
 
         # pooling an even length gives one frame too many; a negative pad drops it
-        late = frames - x.shape[2]
-        if late or self.extra:
-            x = F.pad(x, (0, 0, 0, late, 0, self.extra))
+        missing = frames - x.shape[2]
+        if missing or self.extra:
+            x = F.pad(x, (0, 0, 0, missing, 0, self.extra))
         return x
 
 
 class LiteStage(nn.Module):
     """Blocks of one width. They share a joint embedding (SGN), a DCT mask and a frame gate (SGN's, as a factor)."""
-    JOINT_AXES = {"embedding": (1,)}  # the axes over joints, for a start from another skeleton's network
+    JOINT_AXES = {"embedding": (1,)}  # parameter -> its axes over joints, to start from another skeleton's network
 
     def __init__(self, cin: int, cout: int, blocks: int, stride: int, frames: int, skeleton: Skeleton, cfg: Model):
         super().__init__()
@@ -498,7 +502,7 @@ def zeroed(layer: nn.Module) -> nn.Module:
 
 
 class DropPath(nn.Module):
-    """Drops the branch for a random share of the samples in training (Huang et al., ECCV 2016, arXiv:1603.09382)."""
+    """Drops the branch for a random share of the bodies in training (Huang et al., ECCV 2016, arXiv:1603.09382)."""
 
     def __init__(self, rate: float):
         super().__init__()
@@ -516,9 +520,8 @@ class AdaptiveGraph(nn.Module):
     """A(x) (N, V, V): the graph that the recorded body adds to the skeleton's own. It starts at zero.
 
     context (HI-GCN): row v = (b2 + W2 · LN(mean_t ReLU(b1 + sum_o W1_o · x[t + o, v]))) / V for o = 0, ±1, ±3; zeros
-    beyond the clip. The ReLU comes before the mean, because the mean of a shifted map is nearly that of the map itself.
-    Without the layer norm A(x) grows with x, A(x) x with its square, and SGD learns nothing. / V makes A(x) x a mean
-    over joints.
+    beyond the clip. ReLU before the mean: else all offsets count alike, for a shifted map has nearly the same mean.
+    Without the layer norm A(x) grows with x, A(x) x with its square, and SGD learns nothing.
     prototypes: softmax(P · mean x) mixes the K graphs of a bank that all blocks share.
     """
     OFFSETS = (0, -1, 1, -3, 3)  # frames
@@ -547,9 +550,9 @@ class AdaptiveGraph(nn.Module):
         # from how each joint moves
         A = 0
         if self.context is not None:
-            kernel = torch.tensordot(self.context, self.taps, 1)[..., None]  # h c 7 1: the offsets -3 to 3
-            hidden = F.relu(F.conv2d(x, kernel, self.bias, padding=(3, 0))).mean(2)  # n h v
-            A = A + self.rows(rearrange(hidden, "n h v -> n v h")) / x.shape[3]
+            kernel = torch.tensordot(self.context, self.taps, 1)[..., None]  # i c 7 1: the offsets -3 to 3
+            hidden = F.relu(F.conv2d(x, kernel, self.bias, padding=(3, 0))).mean(2)  # n i v
+            A = A + self.rows(rearrange(hidden, "n i v -> n v i")) / x.shape[3]
         # from what the whole clip looks like
         if self.choose is not None:
             weights = self.choose(x.mean((2, 3))).float().softmax(1)  # n k
@@ -609,7 +612,8 @@ class SpatialGCN(nn.Module):
 class CrossTemporalPrototypeGCN(nn.Module):
     """y_g = W_g x (A_phys + A_g + A(x))^T for four channel groups g, concatenated; A_g (V, V) starts at 0.
 
-    A learned graph for each channel group comes from Decoupling GCN (Cheng et al., ECCV 2020).
+    A_phys is the skeleton's graph, A(x) an AdaptiveGraph. A learned graph for each channel group comes from Decoupling
+    GCN (Cheng et al., ECCV 2020).
     """
     GROUPS = 4
     JOINT_AXES = {"learned": (1, 2)}
@@ -632,7 +636,7 @@ class CrossTemporalPrototypeGCN(nn.Module):
 class FreqTemporalGate(nn.Module):
     """y = x + D^T (m ⊙ D x) over time, m (N, K) = sigmoid(MLP(mean of |D x| over bins and joints)).
 
-    Each clip weighs its own frequencies. m starts at 1/2 everywhere, so y starts as 1.5 x.
+    Each body weighs its own frequencies. m starts at 1/2 everywhere, so y starts as 1.5 x.
     """
 
     def __init__(self, channels: int, frames: int):
@@ -670,7 +674,7 @@ class MultiScaleTCN(nn.Module):
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
-        # three branches share their first convolution; the fourth has its own
+        # the first convolutions of three branches, as one; the fourth's own
         c = channels // 4
         self.reduce = nn.Sequential(Conv1x1(channels, 3 * c), BatchNorm(3 * c), nn.GELU())
         self.branches = nn.ModuleList([TemporalConv(c, c, 5, stride, groups=c),
@@ -696,15 +700,14 @@ def attention_mask(reads: Tensor) -> Tensor:
 class PartitionedTemporalAttention(nn.Module):
     """x + W · concat(four heads), each of C/4 channels with keys of its own kind (SkateFormer, arXiv:2403.09508).
 
-    For a query (t, v), a joint is near at most one bone away (itself included), a frame if |dt| <= 3. Head 0 reads near
+    For a query (t, v), joints at most one bone away (or itself) are near, and frames with |dt| <= 3. Head 0 reads near
     joints in near frames, 1 far joints in near frames, 2 near joints in far frames, 3 far joints in far frames. A query
     without keys returns zero. W starts at zero.
 
     Frames are read in blocks of four (if T is no multiple: two, or one): ten frames serve four queries, 2.5 each;
-    blocks of one would need seven. Near joints are a gathered list; only head 3 multiplies all pairs. At (T, V) =
+    blocks of one would need seven. Head 2 gathers its near joints; only head 3 multiplies all pairs. At (T, V) =
     (64, 25) that is 38 % of the dense products. A mask is the sum of one over frames and one over joints. d is the last
     axis in memory: only then does PyTorch's scaled_dot_product_attention take a fused kernel, which stores no scores.
-
     Axis letters of this class alone: f block of frames, s frame that is read, a one of query, key, value.
     """
     REACH = 3  # frames
@@ -715,7 +718,7 @@ class PartitionedTemporalAttention(nn.Module):
         # joints: which are near (at most one bone away, itself included), as a mask and as a padded list
         near_joint = torch.from_numpy(skeleton.hops <= 1)                             # v u
         most = int(near_joint.sum(1).max())
-        listed = torch.argsort((~near_joint).int(), dim=1, stable=True)[:, :most]     # v p: neighbours, then padding
+        neighbour = torch.argsort((~near_joint).int(), dim=1, stable=True)[:, :most]  # v p: neighbours, then padding
 
         # frames: blocks of queries, and the window of frames around each block that they read
         t = torch.arange(frames)
@@ -730,31 +733,33 @@ class PartitionedTemporalAttention(nn.Module):
         has_far_frame = far_frame.any(1)[:, None].expand(-1, len(near_joint))         # t v
         has_far_joint = (~near_joint).any(1)[None].expand(frames, -1)                 # t v
         always = torch.ones_like(has_far_frame)
-        reads = torch.stack([always, has_far_joint, has_far_frame, has_far_frame & has_far_joint], 2)[..., None]
+        has_key = torch.stack([always, has_far_joint, has_far_frame, has_far_frame & has_far_joint], 2)[..., None]
 
         # constants, shaped as they are added
         near_and_far = torch.stack([near_joint, ~near_joint])                         # h v u
-        self.register_buffer("around", around.clamp(0, frames - 1).flatten(), persistent=False)
-        self.register_buffer("neighbour", listed.flatten(), persistent=False)
-        self.register_buffer("inside", rearrange(attention_mask(in_window), "f t o -> f t 1 o 1"), persistent=False)
-        self.register_buffer("joints", rearrange(attention_mask(near_and_far), "h v u -> h 1 v 1 u"), persistent=False)
-        self.register_buffer("far", attention_mask(far_frame), persistent=False)      # t s
-        listed_mask = attention_mask(near_joint.gather(1, listed))
-        self.register_buffer("listed", rearrange(listed_mask, "v p -> v 1 p 1"), persistent=False)
-        self.register_buffer("reads", None if reads.all() else reads.float(), persistent=False)  # t v h 1
-        # queries, keys and values of the four heads, each from its own channels
+        neighbour_mask = attention_mask(near_joint.gather(1, neighbour))              # v p
+        constants = {
+            "around": around.clamp(0, frames - 1).flatten(), "neighbour": neighbour.flatten(),
+            "window_mask": rearrange(attention_mask(in_window), "f t o -> f t 1 o 1"),
+            "joint_mask": rearrange(attention_mask(near_and_far), "h v u -> h 1 v 1 u"),
+            "neighbour_mask": rearrange(neighbour_mask, "v p -> v 1 p 1"), "far_mask": attention_mask(far_frame),
+            "has_key": None if has_key.all() else has_key.float()}                    # t s and t v h 1
+        for name, constant in constants.items():
+            self.register_buffer(name, constant, persistent=False)
+
+        # head h sees its own quarter of the channels
         self.norm = BatchNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=4, bias=False)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def near_frames(self, qkv: Tensor) -> Tensor:  # 3 n 2 t v d
         """Heads 0 and 1 (N, F, T, V, 2, D): each block of frames reads the window around it."""
-        # keys and values of a block: the window around it, gathered once for its queries
-        q, kv = qkv.unflatten(3, self.inside.shape[:2]).split((1, 2))  # frames are f t from here on
-        kv = kv.flatten(3, 4).index_select(3, self.around)  # 2 n 2 (f o) u d
-        k, v = rearrange(kv, "a n h (f o) u d -> a n (h f) (o u) d", f=len(self.inside)).unbind()
-        q = rearrange(q, "1 n h f t v d -> n (h f) (t v) d")
-        mask = rearrange(self.inside + self.joints[:, None], "h f t v o u -> 1 (h f) (t v) (o u)")
+        # keys and values of a block of queries: the window around it, gathered once
+        q, kv = qkv.split((1, 2))
+        q = rearrange(q, "1 n h (f t) v d -> n (h f) (t v) d", f=len(self.window_mask))
+        kv = kv.index_select(3, self.around)  # 2 n 2 (f o) u d
+        k, v = rearrange(kv, "a n h (f o) u d -> a n (h f) (o u) d", f=len(self.window_mask)).unbind()
+        mask = rearrange(self.window_mask + self.joint_mask[:, None], "h f t v o u -> 1 (h f) (t v) (o u)")
         y = F.scaled_dot_product_attention(q, k, v, mask)
         return rearrange(y, "n (h f) (t v) d -> n f t v h d", h=2, v=qkv.shape[4])
 
@@ -764,29 +769,29 @@ class PartitionedTemporalAttention(nn.Module):
         q, kv = rearrange(qkv, "a n 1 t v d -> a n v t d").split((1, 2))
         kv = kv.index_select(2, self.neighbour)  # 2 n (v p) s d
         k, v = rearrange(kv, "a n (v p) s d -> a n v (p s) d", v=qkv.shape[4]).unbind()
-        mask = rearrange(self.listed + self.far[:, None], "v t p s -> 1 v t (p s)")
+        mask = rearrange(self.neighbour_mask + self.far_mask[:, None], "v t p s -> 1 v t (p s)")
         y = F.scaled_dot_product_attention(q.squeeze(0), k, v, mask)
         return rearrange(y, "n v t d -> n t v 1 d")
 
     def far_far(self, qkv: Tensor) -> Tensor:  # 3 n 1 t v d
         """Head 3 (N, T, V, 1, D): dense, all pairs that are far in both."""
         q, k, v = rearrange(qkv, "a n 1 t v d -> a n 1 (t v) d").unbind()
-        mask = rearrange(self.far, "t s -> t 1 s 1") + self.joints[1]
+        mask = rearrange(self.far_mask, "t s -> t 1 s 1") + self.joint_mask[1]
         mask = rearrange(mask, "t v s u -> 1 1 (t v) (s u)")
         y = F.scaled_dot_product_attention(q, k, v, mask)
         return rearrange(y, "n 1 (t v) d -> n t v 1 d", t=qkv.shape[3])
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         qkv = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> a n h t v d", h=4, a=3).contiguous()
-        near, listed, far = qkv.split((2, 1, 1), 2)
+        heads01, head2, head3 = qkv.split((2, 1, 1), 2)
 
         # the four heads, frames as f t
-        blocks = self.inside.shape[:2]
-        heads = [self.near_frames(near), self.near_joints(listed).unflatten(1, blocks),
-                 self.far_far(far).unflatten(1, blocks)]
+        blocks = self.window_mask.shape[:2]
+        heads = [self.near_frames(heads01), self.near_joints(head2).unflatten(1, blocks),
+                 self.far_far(head3).unflatten(1, blocks)]
         y = torch.cat(heads, 4).flatten(1, 2)  # n t v h d
-        if self.reads is not None:
-            y = y * self.reads.to(y.dtype)
+        if self.has_key is not None:
+            y = y * self.has_key.to(y.dtype)
         return x + self.out(rearrange(y, "n t v h d -> n (h d) t v"))
 
 
@@ -893,7 +898,7 @@ class BaseBlock(nn.Module):
             attention = STJointAtt(cout)
         regions = HierarchicalBodyRegion(cout, skeleton) if cfg.regions else nn.Identity()
 
-        # all of it a branch beside the shortcut
+        # graph convolution and these, beside the shortcut
         self.rest = nn.Sequential(gate, tcn, attention, regions, DropPath(drop))
         self.residual = shortcut(cin, cout, stride)
 
@@ -912,10 +917,9 @@ class BaseStage(nn.ModuleList):
 
 
 class InformationBottleneck(nn.Module):
-    """z = mu + sigma · eps classifies (mu in eval mode), as in InfoGCN (Chi et al., CVPR 2022).
+    """z = mu + sigma · eps (B, L) classifies, as in InfoGCN (Chi et al., CVPR 2022); L >= K, for orthogonal priors.
 
-    Returns logits in eval mode, (logits, z) in training. z (B, L) has at least K coordinates, so that the priors of K
-    classes can be orthogonal (see bottleneck_loss).
+    Logits from mu in eval mode, (logits, z) in training.
     """
 
     def __init__(self, channels: int, num_classes: int, latent: int = 128):
@@ -939,8 +943,7 @@ class InformationBottleneck(nn.Module):
 class LastBase(nn.Module):
     """Joints (B, M, T, V, 3) -> logits (B, K), in training (logits, z) with a bottleneck, from one stream.
 
-    Four such networks, one for each `cfg.stream`, make the teacher. Stages of 3, 4 and 3 blocks, `cfg.width` times 1, 2
-    and 3 wide.
+    Four such networks, one per stream, make the teacher. Stages of 3, 4, 3 blocks, 1, 2, 3 times `cfg.width` wide.
     """
     JOINT_AXES = {"bank": (1, 2)}
     drop_absent = False  # as in LastLite
@@ -979,7 +982,7 @@ class LastBase(nn.Module):
         return classify(self, joints, self.training or self.drop_absent)[0]
 
 
-# --- 6. LAST-E v3 base: the fallback teacher, made of blocks from above -----------------------------------------------
+# --- 6. LAST-E v3: the fallback teacher, made of blocks from above -----------------------------------------------
 
 class MotionGate(nn.Module):
     """y[t] = x[t] ⊙ sigmoid(BN(W (x[t] - x[t-1]))); the first frame has no motion.
@@ -1059,8 +1062,7 @@ def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_w
                     gain: float = 3.0) -> Tensor:
     """InfoGCN's: mean_weight · ‖mean z‖ + class_weight · mean over classes k of ‖mean z of k - gain · e_k‖² / L.
 
-    z is (B, L). The priors gain · e_k are orthogonal; z is the output of a linear layer, so the choice of axes does not
-    matter. Classes without a clip in the batch do not count.
+    z (B, L) comes from a linear layer, so the choice of axes does not matter. Classes without a clip do not count.
     """
     # the mean of each class in the batch
     z = z.float()
@@ -1075,7 +1077,7 @@ def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_w
     return mean_weight * z.mean(0).norm() + class_weight * (distance * present).sum() / present.sum()
 
 
-# --- 8. Several processes: one per GPU, with the same numbers as one process ------------------------------------------
+# --- 8. Several processes, one per GPU: batch norms and losses as with one process ------------------------------------
 
 def rank_of() -> tuple[int, int]:
     """(number of this process, number of processes that train together), as torchrun says."""
@@ -1105,12 +1107,12 @@ def gather_batch(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
     own = x.new_zeros(batch["clips"], x.shape[1]).index_copy(0, rows, x[:len(rows)])
     whole = SumOverProcesses.apply(own)
     if not len(rows):
-        rows = rows.new_zeros(1)  # a process without clips gets row 0; its loss counts 0
+        rows = rows.new_zeros(1)  # a process without clips has a stand-in, row 0; its loss counts 0
     return whole, rows
 
 
 def mean_correction(count: int | Tensor, batch: dict) -> float | Tensor:
-    """Multiply this process's mean over `count` items, such as bodies, by this to get the mean over all processes.
+    """Factor on this process's mean over `count` items, such as bodies: the trainer's sum is then the mean over all.
 
     The trainer weighs processes by their clips; the factor corrects for processes with more items per clip.
     """
@@ -1137,14 +1139,14 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
         # mean over all processes
         z = x.float()
-        own = x.numel() // x.shape[1]
-        sums = torch.cat([z.sum(axes), z.new_full((1,), own)])
+        values = x.numel() // x.shape[1]  # of a channel, on this process
+        sums = torch.cat([z.sum(axes), z.new_full((1,), values)])
         total = SumOverProcesses.apply(self.counted * sums)
         mean = total[:-1] / total[-1]
         n = total[-1].detach()
 
         # variance, and the running statistics; only a ClipNorm of one clip has to ask the device for n
-        if own > 1 or n > 1:
+        if values > 1 or n > 1:
             var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
@@ -1178,7 +1180,7 @@ LossFn = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]  # (model
 
 
 def classification_loss(cfg: Train) -> LossFn:
-    """loss_fn of plain training. In top1 (0 to 1) and the bottleneck a blended clip counts as its larger share."""
+    """loss_fn of plain training. top1 (0 to 1) and the bottleneck use `label` alone, also for a blended clip."""
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
         # a bottleneck gives its code z too
         output = model(batch["joints"])
@@ -1258,7 +1260,7 @@ def amp_dtype(cfg: Train, device: torch.device) -> torch.dtype:
 
 def refresh_batchnorm(model: nn.Module, batches: Callable[[], Iterable[dict]]) -> None:
     """Set batch-norm statistics to their mean over `batches`. Dropout stays off; frozen parts stay as they are."""
-    # the norms that training would set: those of frozen parts stay in eval mode
+    # the norms that training would set; a frozen part overrides train() and stays in eval mode
     was_training = model.training
     model.train()
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
@@ -1278,7 +1280,6 @@ def refresh_batchnorm(model: nn.Module, batches: Callable[[], Iterable[dict]]) -
                 m.momentum = 1 / i  # a cumulative mean
             model(batch["joints"])
 
-    # as before
     for net in nets:
         net.drop_absent = False
     for m, momentum in zip(norms, momenta, strict=True):
@@ -1341,7 +1342,7 @@ class Training:
         # where the training is, and the weights of the best-scoring epoch
         self.progress = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -math.inf}
         self.best: dict | None = None
-        # first step with a non-finite loss, -1: none; kept on the device, because reading it waits for the device
+        # first step that is not finite, -1: none; kept on the device, because reading it waits for the device
         self.first_bad_step = torch.full((), -1, dtype=torch.long, device=self.device)
 
     def open(self, folder: Path, recipe: dict) -> None:
@@ -1375,7 +1376,7 @@ class Training:
                 raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it "
                                  "away")
 
-            # weights and optimiser, with fused kernels or without: as this device has it
+            # weights and optimiser; fused kernels or not is this device's choice, not the file's
             self.model.load_state_dict(state["model"])
             for old, new in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
                 old.update({key: new[key] for key in ("fused", "foreach") if key in new})
@@ -1395,7 +1396,7 @@ class Training:
             raise damaged(self.last, e) from None
 
     def save(self) -> None:
-        """Write last.pt. ValueError if a loss was not finite; the previous last.pt is kept."""
+        """Write last.pt. ValueError if a loss or gradient was not finite; the previous last.pt is kept."""
         self.raise_if_not_finite()
         if self.rank > 0:
             return
@@ -1427,8 +1428,8 @@ class Training:
             group["lr"] = lr_at(step, self.cfg, self.steps)
         clips = sum(batch.get("clips", len(batch["label"])) for batch in window)  # of all processes
 
-        # random draws: functions of (seed, step), so that a resumed run and all processes agree
-        if self.ranks > 1:  # dropout of each process; no state of its own to save
+        # a resumed run draws the same; processes agree on causal mode, but each has its own dropout
+        if self.ranks > 1:  # seeded anew: no state to save for each process (32, 31: any two different keys)
             torch.manual_seed(int(hashed_uniform(self.seed, step, 32, self.rank) * 2**24))
         is_causal = bool(hashed_uniform(self.seed, step, 31) < self.cfg.causal)
 
@@ -1459,7 +1460,7 @@ class Training:
             self.raise_if_not_finite()
 
     def add_gradients(self, batch: dict, step: int, clips: int, is_causal: bool) -> None:
-        """Forward and backward of one batch, of `clips` clips in the window of all processes."""
+        """Forward and backward of one batch; the window has `clips` clips, over all processes."""
         own = batch.get("own", len(batch["label"]))
         if self.ranks > 1:
             for m in self.model.modules():
@@ -1509,7 +1510,7 @@ class Training:
             entry["validation"] = score(self.model)
             self.keep_if_best(entry["validation"])
 
-        # a line for the reader, and the state for a next process
+        # a log line, and the state for a resumed run
         if self.rank == 0:
             with open(self.log, "a") as f:
                 f.write(json.dumps(entry) + "\n")
@@ -1538,10 +1539,10 @@ class Training:
 def compiled(model: nn.Module, on: bool):
     """Inside the block the feature maps of the networks in `model` come from torch.compile, if `on`.
 
-    Only the maps: which bodies are present decides a shape, and a graph cannot wait for it. After the first change of
-    that number a graph serves any; training, evaluation and causal mode have their own.
+    Only the maps: the number of bodies present is a shape, known only at run time. After its first change a graph
+    serves any number; training, evaluation and causal mode have their own.
     """
-    # the method of an instance, in front of its class's
+    # an attribute of the instance hides the method of the class
     nets = [m for m in model.modules() if on and isinstance(m, tuple(MODELS.values()))]
     try:
         for net in nets:
@@ -1562,7 +1563,7 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
 
     batches(epoch, start) yields an epoch's batches from number `start` on, {joints (B, M, T, V, 3), label (B,)}, and
         has a length. Under torchrun each process has its share, and a batch says own and clips (training/view.py).
-    plain() yields unaugmented training batches, whole ones, for batch-norm statistics after averaging or a short run.
+    plain() yields whole, unaugmented batches for batch-norm statistics after averaging or a short run; else batches().
     score(model), higher is better, judges on clips held out of training. The best epoch's weights are returned, or the
         average, or refreshed statistics after a short run, if these score no worse.
     folder/last.pt holds everything: a run that was cut continues from it, on a CPU in FP32 to the very same weights, if
@@ -1570,7 +1571,7 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
 
     ValueError if a loss or gradient is not finite.
     """
-    # one process at a time in a folder; the others of this training do not write
+    # one training at a time in a folder: rank 0 locks it, no other rank writes
     steps = math.ceil(len(batches) / cfg.accumulate)
     lock = locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext()
     with lock, global_norms(model), compiled(model, cfg.compile):
@@ -1580,12 +1581,12 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
         with progress_bar(cfg.epochs * steps, done, "train", "step") as bar:
             while run.progress["epoch"] < cfg.epochs:
                 run.run_epoch(batches, score, bar)
-    choose_weights(run, plain or batches, score)
+    choose_weights(run, plain or (lambda: batches(0, 0)), score)
     return model.eval()
 
 
 def choose_weights(run: Training, plain: Callable, score: Callable | None) -> None:
-    """The weights that a training returns: the average, else the best-scoring epoch's, else the last."""
+    """Load the average (unless the best epoch scores more), else the best epoch's weights, else keep the last."""
     # which weights
     model = run.model
     if run.mean_model is not None:

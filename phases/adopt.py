@@ -44,19 +44,24 @@ class Options:
 
 
 def main(options: Options) -> int:
+    # where the recipe goes
     raw = options.raw.absolute()
     name = options.name or plain_name(options.raw)
     path = free_path(name)
 
+    # look, decide, write
     survey = look(raw, options.skeleton)
     proposal = propose(survey)
     cfg = write_recipe(path, recipe_text(name, raw, survey, proposal))
 
+    # what was seen and assumed; what is lost or odd, on standard error
     print_survey(survey)
     print_assumed(survey, proposal, cfg)
     print_lost(survey)
     for line in oddities(survey, proposal):
         print(f"odd      {line}", file=sys.stderr)
+
+    # what to do next
     print(f"wrote    {path}: read it, then")
     for command in next_commands(name, survey):
         print(f"         {command}")
@@ -85,6 +90,7 @@ def write_recipe(path: Path, text: str) -> Config:
     """Write a recipe, and return what it means; ValueError, and no file, if it means nothing."""
     with atomic(path) as part:
         part.write_text(text)
+
     try:
         return load_config([f"recipe={path.stem}"])
     except ValueError:
@@ -104,9 +110,11 @@ def print_survey(survey: Survey) -> None:
 
 
 def print_assumed(survey: Survey, proposal: Proposal, cfg: Config) -> None:
+    # skeletons with as many joints, unless somebody names this one
     own = survey.skeleton
     others = [s.name for s in SKELETONS.values() if s.num_joints == own.num_joints and s != own]
     perhaps = f" (or skeleton={', '.join(others)}?)" if others and not survey.named else ""
+
     print(f"assumed  {own.name}{perhaps}, {cfg.data.unit}, {cfg.data.up} up, {cfg.view.frames} frames, "
           f"{cfg.train.epochs} epochs; {proposal.split.reason}")
 

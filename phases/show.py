@@ -63,10 +63,10 @@ def stored_clip(store: ClipStore, index: int) -> Drawn:
     return Drawn(f"{name} · {store.classes[label]}", as_camera(clip_joints(store, index), up), store.skeleton)
 
 
-def clip_of_name(store: ClipStore, name: str, folder: Path) -> Drawn:
+def clip_of_name(store: ClipStore, name: str) -> Drawn:
     names = store.clips["name"].tolist()
     if name not in names:
-        raise ValueError(f"clip = {name!r}: {folder} has no such clip{nearest_names(name, names)}")
+        raise ValueError(f"clip = {name!r}: {store.path} has no such clip{nearest_names(name, names)}")
     return stored_clip(store, names.index(name))
 
 
@@ -98,7 +98,7 @@ def is_recording(clip: str) -> bool:
 def clip_of_file(path: Path) -> Drawn:
     """A file as it was recorded."""
     joints = read_clip(str(path))
-    return Drawn(path.stem, joints, recorded_skeleton(path, joints.shape[2]))
+    return Drawn(path.stem, joints, drawn_skeleton(path, joints.shape[2]))
 
 
 def clip_of_file_for(model: ExportedModel, path: Path) -> Drawn:
@@ -108,7 +108,7 @@ def clip_of_file_for(model: ExportedModel, path: Path) -> Drawn:
     return Drawn(path.stem, joints, Skeleton.from_dict(model.skeleton))
 
 
-def recorded_skeleton(path: Path, joints: int) -> Skeleton:
+def drawn_skeleton(path: Path, joints: int) -> Skeleton:
     """The skeleton that skeleton.json beside a file names; without one, the known skeleton of as many joints."""
     # what may be: one that is written out, one of its name, any
     beside = path.parent / "skeleton.json"
@@ -149,7 +149,7 @@ def main(options: Options) -> None:
 
     # one clip
     if not is_recording(options.clip):
-        clip = clip_of_name(ClipStore(folder), options.clip, folder)
+        clip = clip_of_name(ClipStore(folder), options.clip)
     elif model is None:
         clip = clip_of_file(Path(options.clip))
     else:

@@ -136,9 +136,11 @@ def clip_folders(raw: Path) -> list[str]:
 
 def clips_in_folders(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
     """The clips of each class folder, and a Skip for each clip beside the folders."""
+    # clips of no class
     for path in pose_files(raw):
         yield Skip(path.name, 0, "lies beside the class folders; a clip, even a folder of frames, lies in one of them")
 
+    # those of each class
     recorded = recorded_as(data)
     joint_names = named_joints(raw, data)
     for folder in class_folders(raw):
@@ -163,6 +165,7 @@ def listed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
     rows = labelled_rows(table)
     yield from not_listed(raw, rows)
 
+    # a row is a clip
     joint_names = named_joints(raw, data)
     recorded = recorded_as(data)
     first = count_from([row["label"] for row in rows], data.num_classes)
@@ -174,10 +177,13 @@ def not_listed(raw: Path, rows: list[dict]) -> Iterator[Skip]:
     """A Skip for each clip in the folder, or in a folder in it, that no row of labels.csv names."""
     listed = {without_suffix(str(row["name"])) for row in rows}
     why = f"is not listed in labels.csv, which begins with {rows[0]['name']!r}"
+
+    # in the folder itself
     for path in pose_files(raw):
         if without_suffix(path.name) not in listed:
             yield Skip(path.name, 0, why)
 
+    # in class folders: listed as folder/name or folder-name
     for folder in clip_folders(raw):
         for path in pose_files(raw / folder):
             name = without_suffix(path.name)
@@ -255,6 +261,7 @@ def packed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
     columns = packed_columns(raw, arrays)
     offsets = arrays["offsets"]
 
+    # each clip with its row of labels
     recorded = recorded_as(data)
     first = count_from(arrays["labels"].tolist(), data.num_classes)
     for i, name in enumerate(map(str, arrays["names"])):

@@ -22,8 +22,9 @@ CAPITALS = re.compile(r"([A-Z0-9_ ]{2,}[A-Z])([XYZ])")
 NUMBERED = re.compile(r"((key ?)?point|joint|landmark|marker|part|kp|j|p)? ?\d+")
 
 
-def told_joints(path: Path) -> list[str]:
-    """The joints that a table names, as `spelled`; [] for other files, and if the names are numbers, as in joint7_x."""
+def joints_of_table(path: Path) -> list[str]:
+    """The joints that a table names, as `spelled`; [] for other files, and for names that are numbers, as in joint7_x.
+    """
     if path.suffix.lower() != ".csv":
         return []
     header, _ = csv_rows(path)
@@ -117,11 +118,14 @@ def table_numbers(header: list[str], body: list[list[str]], columns: list[int]) 
     x = np.zeros((len(body), len(columns)), np.float32)
     for at, row in enumerate(body):
         for k, column in enumerate(columns):
+            # a number
             empty = not row[column].strip()
             try:
                 x[at, k] = np.inf if empty else float(row[column])
             except ValueError:
                 raise ValueError(f"frame {at}: {row[column]!r} is not a number") from None
+
+            # infinite only where nothing is written
             if not empty and not np.isfinite(x[at, k]):
                 name = header[column] if header else "a coordinate"
                 raise ValueError(f"frame {at}: {name} is not finite; an empty cell means that the joint is missing")

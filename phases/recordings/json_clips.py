@@ -139,12 +139,14 @@ def bodies_of_table(frame: dict) -> list[np.ndarray]:
 
 def joint_of(joint: object) -> np.ndarray:
     """x, y, z, score of a landmark; a plain joint's numbers as they are; a joint of null is missing."""
+    # a landmark by its names; a missing joint
     if isinstance(joint, dict):
         score = next((joint[key] for key in SCORES if key in joint), 1.0)
         joint = [joint.get("x"), joint.get("y"), joint.get("z", 0.0), score]
     elif joint is None or joint == []:
         joint = [0.0, 0.0, 0.0, 0.0]
 
+    # its numbers
     try:
         return np.asarray(joint, np.float32).reshape(-1)
     except (ValueError, TypeError):
@@ -212,6 +214,7 @@ def one_frame_per_image(frames: list, bodies: Frames, places: Frames) -> tuple[F
     if not all(isinstance(image, (str, int, float)) for image in images) or len(set(images)) == len(images):
         return bodies, places
 
+    # an image is where its first entry was
     merged = {image: ([], []) for image in images}
     for image, found, where in zip(images, bodies, places, strict=True):
         merged[image][0].extend(found)
@@ -221,10 +224,12 @@ def one_frame_per_image(frames: list, bodies: Frames, places: Frames) -> tuple[F
 
 def in_rows(bodies: Frames, places: Frames, shape: tuple[int, int]) -> np.ndarray:
     """(M, L, V, C): each body of a frame in the row whose last body was nearest to it; an unseen body is zeros."""
+    # a row for each body of the fullest frame
     M = max(map(len, bodies))
     x = np.zeros((M, len(bodies), *shape), np.float32)
     last = np.full((M, 3), np.inf, np.float32)  # where the last body of each row was; infinite: it had none yet
 
+    # frame by frame; with fewer bodies the other rows stay empty, and remember their last
     for t, found in enumerate(bodies):
         centres = [centre_of(body) for body in places[t]]
         for body, row in nearest_pairs(centres, last):
@@ -240,6 +245,7 @@ def nearest_pairs(centres: list[np.ndarray], last: np.ndarray) -> list[tuple[int
     for centre in centres:
         far.append([np.linalg.norm(centre - place) if np.isfinite(place).all() else 1e30 for place in last])
 
+    # each body and each row once
     pairs = []
     free_bodies, free_rows = set(range(len(centres))), set(range(len(last)))
     for body, row in sorted(np.ndindex(len(centres), len(last)), key=lambda pair: far[pair[0]][pair[1]]):

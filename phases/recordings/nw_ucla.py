@@ -22,12 +22,14 @@ PACKERS = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}  
 
 def read_nw_ucla(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """The all_sqe JSON files of Northwestern-UCLA, from a folder or straight from a tar archive."""
+    # name and path, or name and bytes
     if raw.is_dir():
         files = [(path.name, path) for path in raw.rglob("*.json")]
     else:
         files, skips = unpacked(raw)
         yield from skips
 
+    # in the order of their names, which an archive may not have
     for name, source in sorted(files, key=lambda file: file[0]):
         try:
             text = source if isinstance(source, bytes) else read_bytes(source)
@@ -40,11 +42,13 @@ def read_nw_ucla(raw: Path, data: Data) -> Iterator[Clip | Skip]:
 
 def parse_nw_ucla(text: bytes, name: str) -> Clip:
     """The clip of one JSON file {file_name, skeletons (L, 20, 3), label 1 to 10}; ValueError says what is wrong."""
+    # the name says who, where and how often
     hit = NW_UCLA_NAME.fullmatch(name)
     if not hit:
         raise ValueError("name is not of the form aAA_sSS_eEE_vVV")
     _, subject, replication, camera = map(int, hit.groups())
 
+    # the text holds the class and the joints
     try:
         d = json.loads(text)
     except json.JSONDecodeError as e:
@@ -83,8 +87,11 @@ def unpacked(raw: Path) -> tuple[list[tuple[str, bytes]], list[Skip]]:
     """(name, bytes) of the JSON files in a tar archive, and what of it cannot be read. Nothing is written to the disk.
     """
     check_file(raw)
-    files, skips = [], []
+    files: list[tuple[str, bytes]] = []
+    skips: list[Skip] = []
     stream = Unpacked(raw)
+
+    # one member after another: the stream is never read twice
     try:
         with stream.file, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
@@ -96,6 +103,8 @@ def unpacked(raw: Path) -> tuple[list[tuple[str, bytes]], list[Skip]]:
                     skips.append(Skip(name, 0, refused))
                 else:
                     files.append((name, tar.extractfile(member).read()))
+
+    # a damaged archive gives the files before the damage
     except Exception as e:  # tarfile and the decompressors raise types of their own
         if not files and isinstance(e, tarfile.ReadError):
             raise ValueError(f"raw = {raw}: must be a folder of JSON files, or a tar archive of one "

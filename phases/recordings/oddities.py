@@ -30,9 +30,11 @@ def untrained_classes(survey: Survey, proposal: Proposal) -> list[str]:
     """Classes that are missing on one side of a split by a rule."""
     if proposal.split.rule is None:
         return []
+    # the classes of each side
     trained = {c.label for c in survey.all_clips if trains(c, proposal.split)}
     tested = {c.label for c in survey.all_clips if not trains(c, proposal.split)}
 
+    # those of the other side that are not among them
     found = []
     for side, labels in (("training", trained), ("test", tested)):
         names = [repr(survey.class_of(label)) for label in sorted((trained | tested) - labels)]
@@ -54,5 +56,6 @@ def odd_sizes(survey: Survey) -> list[str]:
     odd = [survey.clips[i].name for i in np.flatnonzero(times > np.log(TIMES))]
     if not odd or survey.flat:
         return []
+
     return [f"{len(odd)} clips have bodies five times larger or smaller than the others: another unit? "
             f"{first_few(odd)}"]

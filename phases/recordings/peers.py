@@ -37,12 +37,14 @@ def read_ctrgcn(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """
     arrays = npz_arrays(raw, {"x_train", "y_train", "x_test", "y_test"}, but="x_")
     for side, name in enumerate(("train", "test")):
+        # as many rows as labels, each of two bodies
         labels = arrays[f"y_{name}"]
         shape, rows = npz_rows(raw, f"x_{name}")
         if not 1 <= labels.ndim <= 2 or len(shape) != 3 or shape[2] % 6 or shape[0] != len(labels):
             raise ValueError(f"{raw}: x_{name} has shape {shape}, y_{name} {labels.shape}: "
                              "must be (clips, frames, 2 * joints * 3) and as many labels")
 
+        # a bad row costs its clip, damaged bytes all rows after them
         i = 0
         try:
             for i, row in enumerate(rows):
@@ -104,11 +106,13 @@ def read_pyskl(raw: Path, data: Data) -> Iterator[Clip | Skip]:
 
 
 def annotated_clips(raw: Path, data: Data) -> Iterator[Clip | Skip]:
+    # what holds for all of them
     d = read_annotations(raw)
     recorded = recorded_as(data)
     first = count_from([a.get("label") for a in d["annotations"] if isinstance(a, dict)], data.num_classes)
     sides = sides_of_splits(d["split"])
 
+    # each by its name, else by its number
     for i, annotation in enumerate(d["annotations"]):
         name = str(annotation.get("frame_dir", i)) if isinstance(annotation, dict) else str(i)
         try:
@@ -132,6 +136,7 @@ def sides_of_splits(splits: dict) -> dict[str, dict[str, int]]:
 def annotated_clip(annotation: dict, name: str, first: int, sides: dict[str, dict[str, int]],
                    recorded: Recorded) -> Clip:
     """The clip of an annotation, whose label counts from `first`. ValueError, KeyError or TypeError if it is none."""
+    # the numbers in a name of NTU RGB+D
     try:
         numbers = ntu_fields(name)
     except ValueError:
@@ -144,6 +149,7 @@ def annotated_clip(annotation: dict, name: str, first: int, sides: dict[str, dic
         score = np.asarray(score, np.float32).reshape(joints.shape[:3])
         joints = joints * ((score > 0) & (score >= recorded.min_score))[..., None]
 
+    # the two who move most
     people = len(joints)
     joints = trimmed(main_two(joints, score))
     numbers["label"] = int(annotation["label"]) - first

@@ -216,10 +216,13 @@ def plain_value(path: Path) -> object:
     """The value of a pickle, read without running any code in it; ValueError says what is wrong."""
     check_file(path)
     try:
+        # its instructions, before any of them is run
         with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as text:
             check_opcodes(text, len(text))
             text.seek(0)
             value = PlainUnpickler(text).load()
+
+        # what they made
         check_values(value)
         return value
     except Exception as e:  # a hostile or damaged pickle can raise nearly anything
@@ -232,10 +235,12 @@ def read_annotations(raw: Path) -> dict:
 
     A bare list of annotations, as older mmaction2 writes it, has no splits.
     """
+    # a bare list
     d = plain_value(raw)
     if isinstance(d, (list, tuple)) and d and all(isinstance(a, dict) and "keypoint" in a for a in d):
         d = {"split": {}, "annotations": list(d)}
 
+    # the two keys
     known = d if isinstance(d, dict) else {}
     if not isinstance(known.get("split"), dict) or not isinstance(known.get("annotations"), (list, tuple)):
         raise ValueError(f"{raw}: is not an annotation pickle: must be a dictionary with the keys "

@@ -48,6 +48,7 @@ def load_frames(folder: Path) -> np.ndarray:
     if not files:
         raise ValueError(f"{folder}: holds no .json file of a frame")
 
+    # a damaged frame is named
     frames = []
     for file in files:
         try:
@@ -88,6 +89,7 @@ def is_frames(folder: Path) -> bool:
     if not files or any(path.suffix.lower() in (".npy", ".csv") for path in folder.iterdir()):
         return False
 
+    # one that is readable and a frame is enough
     for file in files[:1] + files[-1:]:
         with contextlib.suppress(ValueError, OSError):
             if is_frame(json_value(file)):
@@ -100,6 +102,8 @@ def is_openpose(path: Path) -> bool:
     files = [path] if path.suffix.lower() == ".json" else []
     if path.is_dir():
         files = frame_files(path)
+
+    # the first and the last one tell
     return any(b'"pose_keypoints' in read_bytes(file) for file in files[:1] + files[-1:])
 
 

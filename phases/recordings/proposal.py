@@ -49,10 +49,15 @@ class Measures:
 
 
 def measure(survey: Survey) -> Measures:
+    # unit and axis by the trunks
     trunk = trunk_of(survey.skeleton)
     trunks = [trunk_vector(c.joints[0], trunk) for c in survey.clips]
     length, unit, up = guess(np.array(trunks))
+
+    # left and right by the names of the classes, else by what moves
     sided = sided_class(survey.classes)
+    twins = None if sided else mirrored_classes(survey)
+
     return Measures(
         trunk=length,
         unit=unit,
@@ -63,7 +68,7 @@ def measure(survey: Survey) -> Measures:
         two_bodies=np.mean([c.joints.any((1, 2, 3)).sum() > 1 for c in survey.clips]),
         cameras=len({c.camera for c in survey.clips}),
         sided=sided,
-        twins=None if sided else mirrored_classes(survey))
+        twins=twins)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -102,9 +107,12 @@ class Proposal:
 
 def propose(survey: Survey) -> Proposal:
     measured = measure(survey)
+
+    # the sides first: the schedule follows from the number of training clips
     split = choose_split(survey)
     number = count_training_clips(survey, split)
     epochs = round(STEPS / steps_per_epoch(number))
+
     return Proposal(
         skeleton=choose_skeleton(survey),
         unit=choose_unit(survey, measured),
@@ -228,11 +236,14 @@ def choose_rotation(survey: Survey) -> Choice:
 
 def choose_flip(survey: Survey, measured: Measures) -> Choice:
     """The share of clips that are mirrored: half, unless left and right may matter."""
+    # left and right matter
     if measured.sided:
         return Choice(0.0, f"{measured.sided!r} tells left from right: never mirrored")
     if measured.twins:
         one, other = measured.twins
         return Choice(0.0, f"{one!r} mirrored moves as {other!r} does: never mirrored")
+
+    # they may matter, or nobody knows which joints they are
     if all(re.fullmatch(r"\w*?[ _-]?\d+", name) for name in survey.classes):
         return Choice(0.0, "numbered classes may tell left from right; 0.5 mirrors half of the clips")
     if not survey.skeleton.pairs:
@@ -275,9 +286,11 @@ def recipe_text(name: str, raw: Path, survey: Survey, proposal: Proposal) -> str
 
 
 def data_lines(name: str, survey: Survey, proposal: Proposal) -> list[Line]:
+    # what the recordings are
     unit = proposal.unit
     if survey.flat:
         unit = Choice(unit.value, "flat clips are scaled by the body")
+
     lines = [
         setting("name", Choice(name)),
         setting("reader", Choice(survey.reader)),

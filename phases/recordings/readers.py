@@ -46,6 +46,7 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, 
     A body that is never seen is left out, as in a store. ValueError says what is wrong with the file. joint_names: the
     skeleton's, for tables that name theirs.
     """
+    # whatever is wrong becomes one line with the file's name
     path = Path(path)
     try:
         joints = as_joints(load_file(path, joint_names), recorded)
@@ -57,6 +58,7 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, 
         why = f"lacks {e}" if isinstance(e, KeyError) else one_line(e).removeprefix(f"{path}: ")
         raise ValueError(f"{path}: {why}") from None
 
+    # without bodies that are never seen
     if not joints.size:
         raise ValueError(f"{path}: no frame")
     seen = joints.any((1, 2, 3))
@@ -82,6 +84,7 @@ def load_array(path: Path) -> np.ndarray:
     if not packed:
         return in_order(load_npy(path))
 
+    # of several arrays the one named joints
     arrays = load_npz(path)
     if len(arrays) != 1 and "joints" not in arrays:
         raise ValueError(f"holds {', '.join(arrays)}: must hold one array, or one named joints")

@@ -16,7 +16,7 @@ import numpy as np
 from phases.common.command import nearest
 from phases.recordings.arrays import clip_folders, metadata
 from phases.recordings.clips import Clip, Skip
-from phases.recordings.csv_clips import told_joints
+from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import unsteadiness
 from phases.recordings.poses import is_openpose, load_pose, pose_files
 from skeletons import SKELETONS, Skeleton, spelled
@@ -27,16 +27,16 @@ PIXELS = 20      # a body larger than this is not in metres
 
 
 def guess_skeleton(raw: Path, reader: str, clips: list[Clip], named: str) -> tuple[Skeleton, bool]:
-    """The skeleton of clips, and whether somebody names it: the user (`named`), a first clip, or the recordings.
+    """The skeleton of clips, and whether it has a name: from the user or a first clip (`named`), or the recordings.
 
     ValueError if the clips have several joint counts, or the skeleton has another one.
     """
     V = joint_count(raw, clips)
-    told = named or brought_name(raw, reader)
-    if isinstance(told, dict):
-        return own_skeleton(raw, told, clips[0]), True
-    if told:
-        return known_skeleton(told, V), True
+    found = named or brought_name(raw, reader)
+    if isinstance(found, dict):
+        return own_skeleton(raw, found, clips[0]), True
+    if found:
+        return known_skeleton(found, V), True
     return steadiest_skeleton(raw, clips, V), False
 
 
@@ -78,7 +78,7 @@ def skeleton_of_first_clip(raw: Path) -> str:
     try:
         if is_openpose(file):
             return f"openpose{load_pose(file).shape[-2]}"
-        named = set(told_joints(file))
+        named = set(joints_of_table(file))
     except ValueError:  # a damaged first clip shows nothing
         return ""
 
@@ -154,16 +154,19 @@ def third_is_score(clips: list[Clip]) -> bool:
         third.append(c.joints[..., 2].ravel())
         seen = c.joints[c.joints.any(3)]
         sizes.append(np.ptp(seen[:, :2], axis=0).max())
+
     third = np.concatenate(third)
     return bool(third.any() and third.min() >= 0 and third.max() <= 1.001 and np.median(sizes) > PIXELS)
 
 
 def without_odd(clips: list[Clip]) -> tuple[list[Clip], list[Skip]]:
     """Clips without those of another joint count, and a Skip for each of these, if they are few: one in twenty."""
+    # the usual count, and how many clips have another one
     (V, _), *others = Counter(c.joints.shape[2] for c in clips).most_common()
     if sum(n for _, n in others) > len(clips) / 20:
         return clips, []
 
+    # the few of another count
     kept, odd = [], []
     for c in clips:
         if c.joints.shape[2] == V:

@@ -48,7 +48,7 @@ class Survey:
 
     @property
     def subjects(self) -> list[int]:
-        """The people; none if nobody says whose clips they are."""
+        """The numbers of the people; [] if the recordings name none."""
         people = sorted({c.subject for c in self.all_clips})
         return people if people != [0] else []
 
@@ -148,6 +148,7 @@ def ntu_sample(raw: Path) -> tuple[Iterable[Clip | Skip], list[Clip]]:
         raise ValueError(f"raw = {raw}: no .skeleton file has a name like S001C001P001R001A001 (setup, camera, "
                          "person, replication, action), which says whose clip it is and of what")
 
+    # one file in a number is read whole
     some = files[::max(1, len(files) // NTU_SAMPLE)]
     unread = np.zeros((1, 1, 25, 3), np.float32)
     rest = [Clip(path.stem, joints=unread, **ntu_fields(path.stem)) for path in sorted(set(files) - set(some))]
@@ -181,6 +182,7 @@ def check_classes(raw: Path, survey: Survey) -> None:
         if number < 2:
             raise ValueError(f"raw = {raw}: class {survey.class_of(label)!r} has one clip: it cannot both train and be "
                              "tested")
+
     if len(survey.classes) < 2:
         raise ValueError(f"raw = {raw}: one class only, {survey.classes[0]!r}: there is nothing to tell apart. Give "
                          "the folder that holds a folder per class")

@@ -18,7 +18,7 @@ from skeletons import Skeleton
 # ---------------------------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     name: str
     points: list[tuple[float, float]]
 
@@ -36,7 +36,7 @@ class Chart:
     title: str
     grid: list[tuple[float, str]]       # (y, value)
     epochs: list[tuple[float, str]]     # (x, epoch), the first and the last
-    lines: list[Line]
+    lines: list[Curve]
 
 
 def chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> Chart:
@@ -59,7 +59,7 @@ def chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> Chart:
 
     lines = []
     for name, curve in curves.items():
-        lines.append(Line(name, [(x_of(epoch), y_of(value)) for epoch, value in curve]))
+        lines.append(Curve(name, [(x_of(epoch), y_of(value)) for epoch, value in curve]))
     grid = [(y_of(value), f"{value:g}") for value in ticks(bottom, top)]
     ends = [(x_of(epoch), f"{epoch:g}") for epoch in sorted({first, last})]
     return Chart(title, grid, ends, lines)

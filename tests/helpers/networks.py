@@ -9,9 +9,12 @@ from skeletons import SKELETONS
 
 def stirred(model: nn.Module) -> nn.Module:
     """The model as if trained: gates, scales and statistics are no longer neutral."""
+    # gates and scales
     g = torch.Generator().manual_seed(5)
     for p in model.parameters():
         p.data += 0.1 * torch.randn(p.shape, generator=g)
+
+    # statistics of batch norm
     for m in model.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             m.running_mean.normal_(0, 0.1, generator=g)
@@ -20,6 +23,7 @@ def stirred(model: nn.Module) -> nn.Module:
 
 
 def network(skeleton: str, *argv: str) -> nn.Module:
+    """A stirred LAST-Lite nano of seven classes; argv changes its recipe."""
     return stirred(build_model(load_config(["recipe=lite_nano", *argv]), SKELETONS[skeleton], 7))
 
 

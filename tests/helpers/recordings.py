@@ -20,6 +20,8 @@ def ntu_text(frames: list[dict[int, np.ndarray]], newline: str = "\n") -> bytes:
         lines.append(str(len(bodies)))
         for body, joints in bodies.items():
             lines += [f"{body} 0 1 1 1 1 0 0.02764709 -0.05745083 2", "25"]
+
+            # beside the place: depth and colour images, orientation, tracking state
             for xyz in joints:
                 words = [x if isinstance(x, str) else repr(float(x)) for x in xyz]
                 lines.append(" ".join([*words, "277.4 191.8 1036.2 519.1 -0.2 0.05 0.97 -0.12 2"]))
@@ -85,6 +87,7 @@ def own_folder(folder: Path, labels: str, **arrays: np.ndarray) -> Path:
     folder.mkdir()
     (folder / "labels.csv").write_text(labels)
     (folder / "skeleton.json").write_text(json.dumps({"skeleton": "kinect20", "classes": ["wave", "sit"]}))
+
     for name, x in arrays.items():
         np.save(folder / f"{name}.npy", x)
     return folder

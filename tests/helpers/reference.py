@@ -26,6 +26,7 @@ def reference_parse(path: Path | str) -> list[list[dict]]:
         for _ in range(int(f.readline())):
             bodies = []
             for _ in range(int(f.readline())):
+                # a line of the body, then one per joint
                 body = dict(zip(BODY, map(float, f.readline().split()), strict=True))
                 body["joints"] = []
                 for _ in range(int(f.readline())):
@@ -37,13 +38,18 @@ def reference_parse(path: Path | str) -> list[list[dict]]:
 
 def dense_attention(block: nn.Module, x: Tensor, hops: np.ndarray) -> Tensor:
     """PartitionedTemporalAttention by its definition: each head has one (T·V, T·V) mask of (frame, joint) pairs."""
-    import torch  # here, because the parsing benchmark needs no torch
+    import torch  # here: a reader of NTU text needs no torch
     n, c, T, V = x.shape
     qkv = block.qkv(block.norm(x)).reshape(n, 4, 3, c // 4, T * V)
-    frame, joint = torch.arange(T).repeat_interleave(V), torch.arange(V).repeat(T)
+
+    # which pairs of (frame, joint) are near in time, and on the skeleton
+    frame = torch.arange(T).repeat_interleave(V)
+    joint = torch.arange(V).repeat(T)
     near_frame = (frame[:, None] - frame).abs() <= 3
     near_joint = torch.from_numpy(hops)[joint][:, joint] <= 1
     kinds = ((near_joint, near_frame), (~near_joint, near_frame), (near_joint, ~near_frame), (~near_joint, ~near_frame))
+
+    # one head for each kind; a query without keys gets 0
     out = []
     for h, (joints, frames) in enumerate(kinds):
         q, k, v = qkv[:, h].unbind(1)  # n d (t v)

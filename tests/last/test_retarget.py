@@ -1,4 +1,4 @@
-"""retarget.py: joints of one skeleton as means of another's."""
+"""Joints of one skeleton as means of another's: skeletons.py, part 3."""
 import json
 
 import numpy as np

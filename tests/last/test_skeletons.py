@@ -1,4 +1,4 @@
-"""Skeletons, section 1 of last.py: what follows from their parents, regions and names."""
+"""Skeletons: what follows from their parents, regions and names."""
 import dataclasses
 import json
 

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from phases.recordings.csv_clips import told_joints
+from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import as_joints
 from phases.recordings.poses import is_frames, load_pose, pose_files
 from phases.recordings.readers import read_clip
@@ -226,7 +226,7 @@ def test_a_first_frame_without_a_body_is_a_frame(tmp_path):
 def test_joints_may_be_named_after_their_axis_or_with_l_and_r(tmp_path):
     lines = ["x_pelvis,y_pelvis,x_LThorax,y_LThorax,RHip_x,RHip_y,vx", "1,2,3,4,5,6,7"]
     (tmp_path / "clip.csv").write_text("\n".join(lines))
-    assert told_joints(tmp_path / "clip.csv") == ["pelvis", "left thorax", "right hip"]
+    assert joints_of_table(tmp_path / "clip.csv") == ["pelvis", "left thorax", "right hip"]
 
     # in the order of a skeleton that has all of them, and of one that has not
     x = load_pose(tmp_path / "clip.csv", ["right hip", "thorax_l", "Pelvis"])
@@ -272,7 +272,7 @@ def test_columns_of_the_skeletons_joints_get_its_order(tmp_path):
     (tmp_path / "clip.csv").write_text("\n".join(lines))
     x = load_pose(tmp_path / "clip.csv", ["hip centre", "right hand"])
     np.testing.assert_array_equal(x, [[[3, 4], [1, 2]]])
-    assert told_joints(tmp_path / "clip.csv") == ["right hand", "hip centre", "nose"]
+    assert joints_of_table(tmp_path / "clip.csv") == ["right hand", "hip centre", "nose"]
 
     # another skeleton's
     assert load_pose(tmp_path / "clip.csv", ["hip", "right hand"]).shape == (1, 3, 2)

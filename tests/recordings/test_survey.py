@@ -10,7 +10,7 @@ from phases.recordings.handedness import sided_class
 from phases.recordings.survey import look
 from skeletons import SKELETONS, Skeleton
 from tests.helpers.clip_stores import rest_pose
-from tests.helpers.recordings import class_folders, labelled_folder
+from tests.helpers.own_clips import class_folders, labelled_folder
 from tests.recordings.test_metres import clip
 
 

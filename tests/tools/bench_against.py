@@ -28,12 +28,14 @@ TURNS = 3
 
 def unpack(revision: str, folder: Path) -> str:
     """Write the files of a commit into `folder`; return its short name. ValueError if git does not know it."""
+    # a commit by any of its names
     git = ["git", "-C", str(ROOT)]
     named = subprocess.run([*git, "rev-parse", "--short", "--verify", f"{revision}^{{commit}}"], capture_output=True,
                            text=True)
     if named.returncode:
         raise ValueError(f"against={revision}: no such commit here (a shallow clone lacks the older ones)")
 
+    # its files, without its history
     files = subprocess.run([*git, "archive", revision], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(files)) as tar:
         tar.extractall(folder, filter="data")
@@ -52,6 +54,7 @@ def measured(tree: Path, case: str) -> dict:
 
 def compared(case: str, tree: Path, name: str) -> dict:
     """{name, against, clips, before, after, ratio, ratios} of a case; before and after are medians over the turns."""
+    # a ratio is of one turn, because the machine's speed varies
     turns = [(measured(tree, case), measured(ROOT, case)) for _ in range(TURNS)]
     ratios = [before["ms"] / after["ms"] for before, after in turns]
 
@@ -68,6 +71,7 @@ def table(revision: str, networks: Sequence[str] = ()) -> list[dict]:
         if network not in CASES:
             raise ValueError(f"networks={network}: one or more of {', '.join(CASES)}")
 
+    # the other side, then case by case
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         name = unpack(revision, Path(folder))

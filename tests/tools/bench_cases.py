@@ -50,10 +50,12 @@ def alone(call: str) -> dict:
 def recordings(scratch: Path) -> list[tuple[str, bytes]]:
     """(name, text) of real NTU files; without them, of seven synthetic ones."""
     folder = Path(os.environ.get("LAST_TEST_DATA") or ROOT.parent / "shared" / "data") / "ntu-samples"
+    # real ones
     packed = sorted(folder.glob("*.skeleton.xz"))
     if packed:
         return [(path.stem, lzma.decompress(path.read_bytes())) for path in packed]
 
+    # seven of a synthetic person
     write_synthetic(scratch, seed=0, subjects=(1,), replications=1)
     return [(path.stem, path.read_bytes()) for path in sorted(scratch.glob("*.skeleton"))[:7]]
 
@@ -64,6 +66,7 @@ def bench_parse() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.skeleton"
         for name, data in recordings(Path(folder)):
+            # the field's parser reads a file, ours has it in memory: reading takes no time beside parsing
             path.write_bytes(data)
             ours = 1e3 * cpu_seconds(lambda d=data: parse_ntu(d), 0.1, 7)
             field = 1e3 * cpu_seconds(lambda: reference_parse(path), 0.1, 7)
@@ -78,6 +81,7 @@ def write_random_store(folder: Path, clips: int, frames: int) -> None:
     rng = np.random.default_rng(0)
     np.save(folder / "frames.npy", rng.standard_normal((2 * clips * frames, 25, 3)).astype("float32"))
 
+    # the second body's rows follow the first's
     first = 2 * frames * np.arange(clips)
     none = {key: np.zeros(clips, int) for key in ("label", "subject", "camera", "setup", "replication")}
     np.savez(folder / "clips.npz", name=np.array([f"c{i}" for i in range(clips)]), length=np.full(clips, frames),
@@ -94,6 +98,7 @@ def bench_view() -> dict:
     cases = {"plain": {}, "augmented": augment, "augmented + noise": {**augment, "noise": 0.01}}
     index = torch.arange(16)
 
+    # a store that is long enough not to stay in a cache
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
         write_random_store(Path(folder), clips=256, frames=80)
@@ -121,6 +126,7 @@ def bench_network(variant: str, bodies: int, batch: int, training: bool, compile
     for group in optimizer.param_groups:
         group["lr"] = 0.0
 
+    # one batch, again and again
     joints = torch.randn(batch, bodies, 64, 25, 3)
     label = torch.arange(batch) % 60
     net = torch.compile(model) if compiled else model
@@ -181,10 +187,12 @@ def network(recipe: str) -> torch.nn.Module:
 def bench_distil(teachers: Sequence[str]) -> dict:
     """CPU seconds per clip of phase 2's step for LAST-Lite small, M = 1, B = 8, and the teacher's share of them."""
     torch.set_num_threads(1)
+    # one or several teachers, and a student that imitates them
     teacher = Teacher([network(recipe) for recipe in teachers], 4.0)
     batch = {"joints": torch.randn(8, 1, 64, 25, 3), "label": torch.arange(8)}
     model = make_distilled(network("recipe=lite_small"), teacher, 0.1, batch["joints"]).train()
 
+    # the teacher's share of a step
     spent = []
 
     def timed(*args):

@@ -36,10 +36,12 @@ def seconds(folder: Path, seeds: int, jobs: int) -> float:
 def ratios(jobs: int) -> dict:
     """{jobs, cores, one by one, side by side, ratio, ratios}: seconds are medians, a ratio is of one turn."""
     with tempfile.TemporaryDirectory() as name:
+        # both ways by turns, so that a machine whose speed varies slows both
         folder = Path(name)
         write_store(folder / "store", clips=288, bodies=1)
         turns = [(seconds(folder, jobs, 1), seconds(folder, jobs, jobs)) for _ in range(TURNS)]
 
+    # a ratio is of one turn
     of_turns = [beside / alone for alone, beside in turns]
     alone, beside = (statistics.median(side) for side in zip(*turns, strict=True))
     print(f"one by one {alone:.1f} s, {jobs} side by side {beside:.1f} s: {statistics.median(of_turns):.2f} of it")

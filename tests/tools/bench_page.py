@@ -106,6 +106,7 @@ def export(folder: Path) -> dict[str, Path]:
         fp32 = to_onnx(deploy(model, False), torch.from_numpy(clips[:2]), 18)
         forms = {"fp32": fp32, "int8": static_int8(fp32, clips)[0], "w8": weight_only(fp32)}
 
+        # what the page reads beside the network
         about = description(cfg, skeleton, [f"action {k}" for k in range(60)], model, False)
         about["retarget"] = retarget_tables(skeleton)
         for form, graph in forms.items():
@@ -129,6 +130,7 @@ def python_times(files: dict[str, Path], clip: np.ndarray) -> dict[str, float]:
 
 def recognition_times(browser: Browser, folder: Path, files: dict[str, Path]) -> dict[str, dict]:
     """{network and form: times and size}, in the browser beside Python."""
+    # the same clip here and there
     names = json.loads((folder / "page" / MARK).read_text())["networks"]
     clip = np.random.default_rng(0).normal(0, 0.4, (1, 64, 25, 3)).astype(np.float32)
     there = browser.js(RECOGNITION, names, ROUNDS, clip.ravel().tolist())
@@ -160,6 +162,7 @@ def measure(folder: Path) -> dict:
     photo = Path(matplotlib.__file__).parent / "mpl-data/sample_data/grace_hopper.jpg"
     Image.open(photo).save(folder / "page" / "photo.jpg")
 
+    # a browser without animations, in which a slow estimator may take its time
     with server(folder / "page", 0) as serving:
         threading.Thread(target=serving.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{serving.server_address[1]}/"
@@ -181,6 +184,7 @@ def main(options: Options) -> None:
     if missing:
         raise ValueError(missing)
 
+    # measured in a folder that goes away
     command = " ".join(["python -m tests.tools.bench_page", *words(options)])
     with tempfile.TemporaryDirectory() as folder:
         report = {"command": command, **measure(Path(folder))}

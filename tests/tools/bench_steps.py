@@ -39,6 +39,7 @@ def cpu_seconds(f: Callable, least: float = 1.0, times: int = 5) -> float:
     f()
     calls = max(1, round(least / max(1e-6, time.process_time() - start)))
 
+    # the rounds
     rounds = []
     for _ in range(times):
         start = time.process_time()
@@ -115,6 +116,7 @@ def raise_if_foreign(tree: Path) -> None:
     if is_flat(tree):
         own |= {path.stem for path in tree.glob("phases/*.py")}
 
+    # a namespace, such as the flat phases/, has no file
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
         if path and name.partition(".")[0] in own and not Path(path).resolve().is_relative_to(tree.resolve()):
@@ -155,6 +157,7 @@ def distilling_step(clips: int, tree: Path) -> Callable[[], None]:
 
 def cost(case: str, tree: Path) -> dict:
     """{ms: per clip, peak_MB, launches} of a step of the code in a tree."""
+    # one thread; the same weights and clips on both sides
     torch.set_num_threads(1)
     torch.manual_seed(0)
     clips = CASES[case]

@@ -116,15 +116,19 @@ def start(phase: Phase, disk: Path, log: Path, plain: bool = False, most: int | 
     pid = os.fork()
     if pid:
         return pid
+    # the child: it ends in this function, whatever happens
     code = 99
     try:
         redirect(log)
         os.chdir(disk)
+
+        # a file that may not grow, and permissions that hold
         if most is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         if plain:
             drop_privileges()
+
         run_program(phase)
         code = 0
     except SystemExit as e:
@@ -175,12 +179,14 @@ def run_program(phase: Phase) -> None:
 
 def descendants(pid: int) -> list[int]:
     """Processes that a process started, and those that they started."""
+    # who is whose parent; a process may end while it is looked at
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             parent = int(path.read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(path.parent.name))
 
+    # the list grows while it is read
     found = list(children.get(pid, []))
     for child in found:
         found += children.get(child, [])
@@ -200,6 +206,7 @@ def printed(log: Path) -> list[str]:
 
 def complaint(code: int, log: Path, promised: tuple[int, ...]) -> str:
     """What is wrong with how a run ended: its exit code, or more than one line for an error."""
+    # no traceback, and a promised code
     lines = printed(log)
     if any("Traceback" in line for line in lines):
         return f"a traceback: {lines[-1][:160]}"
@@ -207,6 +214,7 @@ def complaint(code: int, log: Path, promised: tuple[int, ...]) -> str:
         why = [line for line in lines if "error" in line or "failed:" in line] or lines or ["nothing printed"]
         return f"exit code {code}: {why[-1][:200]}"
 
+    # bad input is one line
     errors = [line for line in lines if line.startswith("error:")]
     if code == 2 and len(errors) != 1:
         return f"exit code 2 with {len(errors)} lines of error"

@@ -148,6 +148,7 @@ def judge(target: Target, data: bytes, count: Count, keep: Path) -> None:
     kind = taken.split(":")[0] + "," + taken.rpartition(" seconds")[2].rpartition(",")[2]
     if kind in count.found:
         return
+    # the first of its kind is saved under its hash
     path = keep / f"{target.name}-{hashlib.sha256(data).hexdigest()[:12]}"
     keep.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -163,6 +164,7 @@ def make_targets(folder: Path, wanted: Sequence[str]) -> list[Target]:
     """The targets by their names, by default all; they write below a folder."""
     from tests.tools.fuzz_recordings import recording_targets
     from tests.tools.fuzz_written import written_targets
+    # all are made, because some use what others have written
     made = [*recording_targets(folder), *written_targets(folder)]
     known = [target.name for target in made]
     for name in wanted:
@@ -178,6 +180,7 @@ def run(targets: list[Target], options: Options) -> dict[str, Count]:
     start = time.monotonic()
     while True:
         for target in targets:
+            # a slice of the time
             count = counts[target.name]
             slice_start = time.monotonic()
             while time.monotonic() - slice_start < SLICE and count.tried < most:
@@ -207,6 +210,7 @@ def record(out: Path, counts: dict[str, Count], options: Options, seconds: float
     if out.exists():
         whole = json.loads(out.read_text())
 
+    # what is still a fault, or new counts
     if options.replay:
         faulty = {found["input"] for count in counts.values() for found in count.found.values()}
         for name, fault in whole["faults"].items():
@@ -233,6 +237,7 @@ def main(options: Options) -> int:
         counts = replay(targets, Path(options.replay)) if options.replay else run(targets, options)
         seconds = time.monotonic() - start
 
+    # a line per target
     total = Counter()
     for name, count in counts.items():
         print(f"{name:17} {count.tried:9,} inputs, {count.stored:8,} stored, {count.refused:9,} refused, "

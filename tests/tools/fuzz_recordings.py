@@ -121,6 +121,7 @@ def ntu_target(folder: Path) -> Target:
             raise Different("parse_ntu and reference_parse read different joints")
         return kept([clip], 25, 60)
 
+    # one body, another end of line, two bodies with a gap; two frames of each real recording
     two = [{1: np.zeros((25, 3)) + 0.5, 2: np.ones((25, 3))}, {}, {2: np.ones((25, 3))}]
     seeds = [ntu_text(walker(2)), ntu_text(walker(1), "\r\n"), ntu_text(two)]
     seeds += [first_frames(lzma.decompress(p.read_bytes()), 2) for p in real("ntu-samples/*.skeleton.xz")]
@@ -240,6 +241,7 @@ def own_skeletons() -> list[bytes]:
 def own_targets(folder: Path) -> list[Target]:
     raw = folder / "raw"
     raw.mkdir()
+    # a good folder, of which one file changes
     arrays = own_arrays()
     skeletons = own_skeletons()
     files = {"a.npy": arrays[0], "b.npy": arrays[0], "labels.csv": LABELS, "skeleton.json": skeletons[0]}
@@ -262,6 +264,7 @@ def adopt_target(folder: Path) -> Target:
     """adopt looks at four clips of two people, one of them changed, and writes a recipe that is valid."""
     raw = folder / "adopted"
     raw.mkdir()
+    # three of the clips stay as they are
     arrays = own_arrays()
     (raw / "labels.csv").write_text("name,label,subject\na,0,1\nb,1,1\nc,0,2\nd,1,2\n")
     (raw / "skeleton.json").write_bytes(own_skeletons()[0])
@@ -304,6 +307,7 @@ def clip_target(folder: Path) -> Target:
 
 def pose_target(folder: Path) -> Target:
     """load_pose on what pose estimators write: JSON and CSV."""
+    # MediaPipe alone and in frames, OpenPose with one and two people, plain lists; tables with and without a header
     x = np.random.default_rng(0).normal(size=(4, 20, 3)).astype("f4")
     marks = [[{"x": 0.1 * v, "y": 0.2, "z": 0.3, "visibility": 0.9} for v in range(5)] for _ in range(2)]
     mediapipe = {"frames": [{"worldLandmarks": [m]} for m in marks]}

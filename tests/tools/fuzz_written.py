@@ -121,6 +121,7 @@ def run_targets(folder: Path, cfg: Config) -> list[Target]:
         (folder / "last.pt").write_bytes(data)
         opened()
 
+    # what a run leaves
     opened().save()
     last = torch.load(folder / "last.pt", weights_only=True)
     final = {"recipe": recipe, "skeleton": json.dumps(NTU.to_dict()), "classes": classes, "model": model.state_dict()}
@@ -134,6 +135,7 @@ def run_targets(folder: Path, cfg: Config) -> list[Target]:
 
 def exported_target(folder: Path) -> Target:
     """The metadata of an exported file, before a session that answers without a network."""
+    # what phase 4 writes
     view = {"frames": 8, "bodies": 2, "sampling": "uniform", "smooth": 0, "heading": True, "trunk_scale": True,
             "extent": False}
     others = [SKELETONS[name] for name in ("mediapipe33", "coco17")]

@@ -158,12 +158,14 @@ class Lease:
 
     def wait(self) -> bool:
         """Wait for all commands under way; interrupt them when time is up. Whether all ended well."""
+        # as long as there is time, then an interrupt
         for _, child in self.under_way:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, self.left - STOP))
         late = [child for _, child in self.under_way if child.poll() is None]
         stop(late)
 
+        # a line per step, and the last ones of its log
         for step, child in self.under_way:
             if child.returncode == 0:
                 (self.steps / f"{step.name}.done").touch()
@@ -171,6 +173,7 @@ class Lease:
             tail = (self.steps / f"{step.name}.log").read_text(errors="replace").splitlines()[-4:]
             say(f"{step.name}: {'out of time, ' * (child in late)}{ended}", *tail)
 
+        # what there is comes home
         good = all(child.returncode == 0 for _, child in self.under_way)
         self.under_way.clear()
         pack(self.out, self.steps)
@@ -219,16 +222,19 @@ def say(*lines: str) -> None:
 
 def pack(out: Path, steps: Path) -> None:
     """What is worth keeping, in a few files below MOST."""
+    # results and logs
     with atomic(out / "results.tar") as part, tarfile.open(part, "w") as results:
         for path in (*sorted(ROOT.glob("results/bench-*.json")), *sorted(steps.glob("*.log"))):
             results.add(path, path.name)
         for run_folder in run_folders():
             add_result(results, run_folder)
 
+    # weights
     with atomic(out / "students.tar") as part, tarfile.open(part, "w") as students:
         for run_folder in run_folders():
             keep_weights(students, out, run_folder)
 
+    # what may be too large to come home
     for path in sorted(out.iterdir()):
         if path.stat().st_size > MOST:
             say(f"warning: {path} has {path.stat().st_size / 1e6:.0f} MB")
@@ -252,6 +258,7 @@ def add_result(results: tarfile.TarFile, run_folder: Path) -> None:
 
 def keep_weights(students: tarfile.TarFile, out: Path, run_folder: Path) -> None:
     """The weights of some runs, small ones in one file, others each in a file of its own that is written once."""
+    # those worth keeping, unless they are at home
     weights = ROOT / run_folder / "final.pt"
     if not weights.is_file() or not run_folder.parts[1].startswith(KEPT):
         return
@@ -259,6 +266,7 @@ def keep_weights(students: tarfile.TarFile, out: Path, run_folder: Path) -> None
     if alone.is_file() and alone.stat().st_mtime > weights.stat().st_mtime:
         return
 
+    # large or small
     data = halved(weights)
     if len(data) > SMALL:
         alone.write_bytes(data)
@@ -307,6 +315,7 @@ def main(options: Options, passed: list[str]) -> int:
         raise ValueError("no GPU here; tiny=true rehearses every line without one")
     raise_if_no_store(steps, passed)
 
+    # until all is done, time is up or somebody stops it
     lease = Lease(options.minutes, ROOT / options.out, options.tiny, passed)
     try:
         return 0 if lease.run(steps) else 1

@@ -79,12 +79,14 @@ class Torture:
         else:
             met = self.spoil(way)
 
+        # at no moment a half file
         self.ways[way] += met
         for path in half_files(self.disk.path):
             self.fault(way, f"a half file {path}")
 
     def wait(self, pid: int, share: float = 1.0) -> bool:
         """Wait for a random moment of a run; False if the run ends before. Then the next ones come sooner."""
+        # by the time that the last runs took
         moment = time.monotonic() + self.rng.random() * self.phase.seconds * share
         while time.monotonic() < moment:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -103,6 +105,7 @@ class Torture:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, SIGNALS[way])
 
+        # the ablation takes SIGTERM for Ctrl-C
         code = {"kill": -9, "term": -15, "int": 130}[way]
         if way == "term" and self.phase.program == "ablation":
             code = 130
@@ -111,6 +114,7 @@ class Torture:
 
     def start_twice(self) -> bool:
         """The same command while it runs: the second one works, or is refused."""
+        # early enough that both are under way
         pid = start(self.phase, self.disk.path, self.log)
         met = self.wait(pid, 0.5)
         other = self.log.with_name("other")
@@ -155,6 +159,7 @@ class Torture:
         for path in folders:
             path.chmod(0o555)
 
+        # without root's privileges, which would pass
         code = ended(start(self.phase, self.disk.path, self.log, plain=True))
         for path in folders:
             path.chmod(0o755)
@@ -174,12 +179,14 @@ class Torture:
 
     def run_on_spoilt(self, way: str, need: int) -> int:
         """The exit code of a run whose disk is mounted again with less than it needs."""
+        # a little more than what is used now
         about = os.statvfs(self.disk.path)
         used = (about.f_blocks - about.f_bfree) * about.f_frsize
         options = {"full": f"size={(used + self.rng.randrange(need)) // 1024 + 4}k",
                    "inodes": f"nr_inodes={about.f_files - about.f_ffree + self.rng.randrange(1, 8)}",
                    "read-only": "ro"}[way]
 
+        # before the run, or while it writes
         early = way == "read-only" or self.rng.random() < 0.5  # no disk turns read-only while a file is written
         if early:
             self.disk.again(options)
@@ -197,6 +204,7 @@ class Torture:
         if not self.ends(told):
             return
 
+        # no half file, the same result, the same files
         self.resumed += 1
         for path in half_files(self.disk.path):
             self.fault(told, f"a half file {path}")
@@ -233,6 +241,7 @@ def left_files(folder: Path) -> frozenset[tuple[str, int]]:
 def reference(phase: Phase, disk: Disk, work: Path) -> None:
     """Run a phase without interruption, twice: what it gives, how long it takes, which files it leaves."""
     for _ in range(2):
+        # how long it takes
         disk.empty()
         began = time.monotonic()
         code = ended(start(phase, disk.path, work / "log"))
@@ -240,6 +249,7 @@ def reference(phase: Phase, disk: Disk, work: Path) -> None:
         if code not in phase.promised:
             raise ValueError(f"{phase.program} does not run: {printed(work / 'log')[-3:]}")
 
+        # what it gives, which must not depend on chance
         found = phase.result(disk.path / phase.folder)
         if phase.expected not in (None, found):
             raise ValueError(f"{phase.program} gives another result each time: {found}, {phase.expected}")

@@ -44,6 +44,7 @@ def unpacked(path: Path) -> bytes:
 
 def link_all(raw: Path, recordings: list[Path], names: list[str], folder: Path) -> None:
     """One link per name, in a folder for each setup; those that exist are kept."""
+    # the recordings themselves
     samples = []
     for path in recordings:
         sample = folder / path.name.removesuffix(".xz")
@@ -51,6 +52,7 @@ def link_all(raw: Path, recordings: list[Path], names: list[str], folder: Path) 
             sample.write_bytes(unpacked(path))
         samples.append(sample)
 
+    # all names, in turn
     for i, name in enumerate(names):
         link = raw / name[:4] / f"{name}.skeleton"
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -60,11 +62,13 @@ def link_all(raw: Path, recordings: list[Path], names: list[str], folder: Path) 
 
 def expected_counts(names: list[str], dataset: str) -> tuple[int, dict]:
     """Clips, and training and test clips by protocol, from the names alone."""
+    # the names of the data set, as a table
     within = WITHIN.get(dataset, {})
     fields = [ntu_fields(name) for name in names]
     kept = [f for f in fields if all(f[key] <= most for key, most in within.items())]
 
     table = {key: np.array([f[key] for f in kept]) for key in kept[0]}
+    # both sides of each protocol
     counts = {}
     for name, rule in PROTOCOLS[dataset].items():
         train, test = sides(rule, table)
@@ -106,6 +110,7 @@ def watch(command: list[str], partial: Path, kill_at: int) -> tuple[int, float, 
 
 def rehearse_set(dataset: str, names: list[str], folder: Path) -> dict:
     """Phase 0 on one of the data sets, killed and run again: what it wrote and whether that is as expected."""
+    # nothing of an earlier rehearsal
     clips, counts = expected_counts(names, dataset)
     store = folder / dataset
     partial = store.with_name(f"{dataset}.partial")
@@ -119,6 +124,7 @@ def rehearse_set(dataset: str, names: list[str], folder: Path) -> dict:
     code, first, peak, shards = watch(command, partial, max(1, whole // 3))
     again, second, other_peak, _ = watch(command, partial, 0)
 
+    # what there is then
     meta = json.loads((store / "meta.json").read_text())
     entry = {"dataset": dataset, "clips": meta["quality"]["clips"], "counts": meta["counts"],
              "counts of the names": counts, "skipped": len(meta["skipped"]),
@@ -144,6 +150,7 @@ def rehearse(raw: str, names: str, folder: Path, out: str) -> int:
         raise ValueError(f"no recordings: give raw=FOLDER of .skeleton files and names=FILE, or set LAST_TEST_DATA "
                          f"(looked at {data})")
 
+    # all names as links
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     all_names = unpacked(listed).decode().split()

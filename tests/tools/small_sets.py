@@ -88,11 +88,13 @@ def pack_rare(path: Path) -> None:
     with np.load(DATA / "utd-mhad.npz") as z:
         utd = dict(z)
 
+    # which clips
     keep = np.isin(utd["subject"], [5, 7])
     for k in np.unique(utd["labels"]):
         own = np.flatnonzero((utd["labels"] == k) & np.isin(utd["subject"], [1, 3]))
         keep[own[::4] if k % 2 else own] = True
 
+    # their rows
     first = utd["offsets"]
     rows = np.concatenate([np.arange(first[i], first[i + 1]) for i in np.flatnonzero(keep)])
     pack(path, data=utd["data"][rows], offsets=np.cumsum([0, *np.diff(first)[keep]]),
@@ -105,6 +107,7 @@ def pack_ucla(path: Path) -> None:
     clips = [clip for clip in read_nw_ucla(DATA / "nw-ucla.tar.xz", data) if clip.camera < 3]
     path.with_suffix(".json").write_text(json.dumps({"skeleton": "kinect20", "classes": NW_UCLA_CLASSES}))
 
+    # one body each, one after another
     lengths = [clip.joints.shape[1] for clip in clips]
     pack(path, data=np.concatenate([clip.joints[0] for clip in clips]), offsets=np.cumsum([0, *lengths]),
          names=[clip.name for clip in clips], labels=[clip.label for clip in clips],
@@ -154,6 +157,7 @@ def trained(name: str, fold: int, variant: str, recipe: Path, work: Path) -> dic
     steps = math.ceil(number / batch)  # per epoch
     epochs = max(1, round(share * STEPS * BATCH / batch / steps))
 
+    # a finished training is not repeated
     folder = work / variant / "lite_nano" / f"{name}-fold{fold}" / "seed0"
     if not (folder / "result.json").exists():
         code = program("p1_train", f"recipe={ROOT / 'recipes/lite_nano.toml'}", f"data={recipe}", f"data.store={store}",

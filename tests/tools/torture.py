@@ -108,6 +108,7 @@ def make_phases(work: Path, wanted: tuple[str, ...]) -> list[Phase]:
     """Each phase on tiny inputs, which are made in `work`; a trained network is made by phase 1."""
     from tests.helpers.clip_stores import write_store
     from tests.helpers.recordings import names, write_ntu
+    # clips as a store and as recordings
     store = write_store(work / "store", clips=24)
     raw = write_ntu(work / "raw", names(600))
     tiny = [*TINY, f"data.store={store}"]
@@ -119,6 +120,7 @@ def make_phases(work: Path, wanted: tuple[str, ...]) -> list[Phase]:
         raise ValueError(f"phase 1 does not run: {printed(work / 'log')[-3:]}")
     taught = f"distil.teacher={work / 'runs' / 'lite_nano' / 'tiny-xsub' / 'seed0'}"
 
+    # in the order of PROGRAMS
     run_of = "runs/{}/tiny-xsub/seed0".format
     phases = [
         Phase("p0_preprocess", ["recipe=ntu60", f"raw={raw}", "data.store=store", "data.workers=2"], "store",
@@ -130,8 +132,7 @@ def make_phases(work: Path, wanted: tuple[str, ...]) -> list[Phase]:
               promised=(0, 1)),
         Phase("page", ["model=utd_mhad", "out=page"], "page", page_result),
         Phase("ablation", ["rows=lite_nano", "seeds=0,1", "jobs=2", *tiny], "runs", run_result)]
-    by_program = {phase.program: phase for phase in phases}
-    return [by_program[PROGRAMS[name]] for name in wanted]
+    return [phase for name in wanted for phase in phases if phase.program == PROGRAMS[name]]
 
 
 def record(out: Path, torture: Torture, command: str) -> None:
@@ -142,6 +143,7 @@ def record(out: Path, torture: Torture, command: str) -> None:
     program = torture.phase.program
     whole["runs"].append({"command": command, "commit": commit(), "phase": program, "mounted": torture.disk.mounted})
 
+    # counts add up
     entry = whole["phases"].setdefault(program, {"ways": {}, "ended": 0, "retried": 0, "faults": []})
     entry["ways"] = dict(Counter(entry["ways"]) + torture.ways)
     entry["ended"] += torture.resumed
@@ -152,6 +154,7 @@ def record(out: Path, torture: Torture, command: str) -> None:
 
 def torture_one(name: str, phase: Phase, disk: Disk, work: Path, options: Options) -> Torture:
     """Interrupt a phase, print what became of it and add it to the file."""
+    # without interruptions, then with them
     began = time.monotonic()
     reference(phase, disk, work)
     torture = Torture(phase, disk, work, random.Random(f"{options.seed} {phase.program}"))
@@ -179,6 +182,7 @@ def main(options: Options) -> int:
         importlib.import_module(f"phases.{program}")
     torch.set_num_threads(1)
 
+    # one phase after another, on one disk
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         disk = Disk(work / "disk")

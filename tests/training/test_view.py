@@ -1,4 +1,4 @@
-"""Streams, the view of a clip and its batches (sections 2 and 8 of last.py), and the clip store that they read."""
+"""Streams, the view of a clip and its batches, and the clip store that they read."""
 import json
 import math
 from dataclasses import replace
