@@ -755,10 +755,10 @@ class PartitionedTemporalAttention(nn.Module):
     def near_frames(self, qkv: Tensor) -> Tensor:  # 3 n 2 t v d
         """Heads 0 and 1 (N, F, T, V, 2, D): each block of frames reads the window around it."""
         # keys and values of a block of queries: the window around it, gathered once
-        q, kv = qkv.split((1, 2))
-        q = rearrange(q, "1 n h (f t) v d -> n (h f) (t v) d", f=len(self.window_mask))
-        kv = kv.index_select(3, self.around)  # 2 n 2 (f o) u d
+        q, kv = qkv.unflatten(3, self.window_mask.shape[:2]).split((1, 2))  # of q the frames stay f t
+        kv = kv.flatten(3, 4).index_select(3, self.around)  # 2 n 2 (f o) u d
         k, v = rearrange(kv, "a n h (f o) u d -> a n (h f) (o u) d", f=len(self.window_mask)).unbind()
+        q = rearrange(q, "1 n h f t v d -> n (h f) (t v) d")
         mask = rearrange(self.window_mask + self.joint_mask[:, None], "h f t v o u -> 1 (h f) (t v) (o u)")
         y = F.scaled_dot_product_attention(q, k, v, mask)
         return rearrange(y, "n (h f) (t v) d -> n f t v h d", h=2, v=qkv.shape[4])
@@ -1092,7 +1092,6 @@ class SumOverProcesses(torch.autograd.Function):
         total = x.clone()
         dist.all_reduce(total)
         return total
-
     backward = forward
 
 

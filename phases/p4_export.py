@@ -48,7 +48,7 @@ class Options:
     causal: Annotated[bool, "temporal convolutions that read no frame ahead"] = False
     exports: Annotated[Path, "the folder of all exports"] = Path("exports")
     opset: Annotated[int, (13, 23), "below 18 by torch's older exporter: slower, larger files"] = 18
-    format: Annotated[Literal["onnx", "tflite"], "tflite, in addition, needs the extra `tflite`"] = "onnx"
+    format: Annotated[Literal["onnx", "tflite"], "tflite: .tflite files too; needs the extra `tflite`"] = "onnx"
     calibration: Annotated[int, (1, 10_000_000), "training clips that set the ranges of INT8"] = 1000
 
     def __post_init__(self):

@@ -7,18 +7,18 @@
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose), .csv, .npy or .npz (frames, joints, 3) or
 (bodies, frames, joints, 3), a folder of OpenPose's frames; or a folder of clips. Skeleton, class names, view, unit and
-upright axis come from the file's metadata. A clip of another skeleton is turned into the network's joints where
-that is possible, else refused; skeleton.json beside it may name its skeleton.
+upright axis come from the file's metadata. A clip of another skeleton is turned into the network's joints where that
+is possible, else refused; skeleton.json beside it may name its skeleton.
 
 stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
 [[[x, y, z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own
 joints, in its order, unit and axes (`just info model=utd_mhad` lists them), or those of a skeleton that can be turned
 into them, such as MediaPipe's 33. The newest frames are classified at every frame. A line is printed as soon as one
 class has led for hold=5 frames with a probability of at least sure=0.8, and again when another class does:
-`frame 26: sit down (89 %)`, or {"frame": 26, "label": "sit down", ...} with format=json. At the end,
-standard error gets the milliseconds per frame. A file made with `just phase4 ... causal=true` suits this best, if the network was trained for
-it (train.causal): its temporal convolutions read no frame ahead. A line that is no frame is skipped; each kind of fault
-is reported once. After two seconds without a frame the window starts anew.
+`frame 26: sit down (89 %)`, or {"frame": 26, "label": "sit down", ...} with format=json. At the end, standard error
+gets the milliseconds per frame. A file made with `just phase4 ... causal=true` suits this best, if the network was
+trained for it (train.causal): its temporal convolutions read no frame ahead. A line that is no frame is skipped; each
+kind of fault is reported once. After two seconds without a frame the window starts anew.
 
 Exit codes: 0 done, 2 bad input, 3 some files of a folder were skipped, each named with its reason, 130 interrupted.
 """

@@ -31,11 +31,11 @@ def fetch_packages(source: Path) -> dict[str, Path]:
     def complete() -> bool:
         return all(is_complete(name, folders[name], version) for name, version in versions.items())
 
-    # they are here since the first page
+    # fetched for an earlier page
     if complete():
         return folders
 
-    # they are not, or of another version
+    # missing, or of another version
     done = run_npm(source)
     if done.returncode or not complete():
         why = " ".join(line for line in done.stderr.splitlines() if "warn" not in line)[:200]

@@ -81,17 +81,17 @@ def write_networks(models: list[tuple[Path, ExportedModel]], folder: Path) -> li
     folder.mkdir()
     names: list[str] = []
     for path, model in models:
-        names.append(file_name(model.about, names))
+        names.append(network_file(model.about, names))
         shutil.copyfile(path, folder / names[-1])
 
-        # without a table for a camera's joints
+        # a network that cannot follow a camera
         if CAMERA not in (*model.retarget, model.skeleton["name"]):
             print(f"{path}: a camera's joints cannot be turned into its skeleton {model.skeleton['name']!r}; it plays "
                   "clips only", file=sys.stderr)
     return names
 
 
-def file_name(about: dict[str, str], taken: list[str]) -> str:
+def network_file(about: dict[str, str], taken: list[str]) -> str:
     """<recipe>-<dataset>-<form>.onnx, with _2, _3 and so on if the name is taken."""
     words = [about.get(key, "").replace("/", "-") for key in ("recipe", "dataset", "form")]
     stem = "-".join(words).strip("-")
@@ -124,10 +124,9 @@ def clearest(model: ExportedModel, folder: Path, clips: list[dict[str, str]]) ->
     def rank(i: int) -> tuple[bool, float]:
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # reading reports of each clip that joints are turned
-                joints = model.read(folder / clips[i]["file"])
+                label, p = model.top(model.read(folder / clips[i]["file"]), 1)[0]
         except ValueError:  # the clips' skeleton cannot be turned into the network's
             return False, 0.0
-        label, p = model.top(joints, 1)[0]
         return label == clips[i]["title"], p
 
     # of equals the first

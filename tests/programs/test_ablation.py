@@ -111,6 +111,7 @@ def test_an_interrupt_ends_all_members_with_exit_code_130(told):
 def test_sigterm_and_sighup_of_the_program_are_an_interrupt_too(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["ablation.py", "rows=L0", "dry=true"])
+    monkeypatch.delitem(sys.modules, "phases.ablation")  # as in a new process
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         with pytest.raises(SystemExit, match="0"):

@@ -252,7 +252,7 @@ def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
     assert "kinect20" in capsys.readouterr().err
 
 
-def test_a_table_with_named_columns_of_another_skeleton_is_turned(model, tmp_path):
+def test_a_table_with_columns_of_another_skeleton_is_turned(model, tmp_path):
     other = SKELETONS["openpose25"]
     assert "openpose25" in model.retarget
     pose = np.random.default_rng(0).normal(size=(5, 25, 3)) + 3
