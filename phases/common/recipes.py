@@ -104,8 +104,11 @@ WHERE = (  # settings that say where and how a training runs, not what it comput
     "device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")
 
 
-def current(table: dict) -> dict:
-    """A recipe's table by today's names. ValueError for a setting that is gone, unless it has its only value."""
+def current(table: dict, finished: bool = False) -> dict:
+    """A recipe's table by today's names. ValueError for a setting that is gone, unless it has its only value.
+
+    `finished`: the recipe of a run that only has to be read; how it was trained does not matter any more.
+    """
     table = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
     for old, new in RENAMED.items():
         group, _, key = old.partition(".")
@@ -116,7 +119,7 @@ def current(table: dict) -> dict:
         group, _, key = old.partition(".")
         if isinstance(table.get(group), dict) and key in table[group]:
             value = table[group].pop(key)
-            if value != only:
+            if value != only and not finished:
                 raise ValueError(f"{old} = {value!r}: this setting is gone, because no recipe used it; it was {only}")
     return table
 

@@ -93,7 +93,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
                          "or take a run of phase 1 or 2")
 
     try:
-        cfg = build(Config, current(json.loads(state["recipe"])))
+        cfg = build(Config, current(json.loads(state["recipe"]), finished=True))
         skeleton = Skeleton.from_dict(json.loads(state["skeleton"]))
         model = build_model(cfg, skeleton, cfg.data.num_classes)
         model.load_state_dict(state["model"])

@@ -25,9 +25,9 @@ from torch import nn
 import last
 from last import TemporalConv, Train, causal, fit, load_checkpoint, lr_at, make_optimizer, refresh_batchnorm
 from phases import p1_train
+from phases.common.command import run
 from phases.common.files import ROOT, atomic, write_json
 from phases.common.recipes import differences
-from phases.common.settings_cli import cli
 from phases.training.evaluation import accuracy, predict
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
@@ -510,7 +510,7 @@ def refused(folder, capsys, recipe=RECIPE) -> str:
     """The one line that refuses a run in this folder, with exit code 2; last.pt stays as it is."""
     before = (folder / "last.pt").read_bytes()
     with pytest.raises(SystemExit) as e:
-        cli(lambda argv: fit(Toy(), Clips(), loss_fn, QUICK, folder, recipe) and 0)
+        run(lambda argv: fit(Toy(), Clips(), loss_fn, QUICK, folder, recipe) and 0)
     printed = re.split("[\r\n]+", capsys.readouterr().err)
     lines = [line for line in printed if line and not line.startswith("train:")]  # train: is the progress bar
     assert e.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and "last.pt" in lines[0]
@@ -643,7 +643,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_checkpoint_before(tmp_path, monke
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SystemExit) as e:
-        cli(lambda argv: fit(Toy(), Clips(), loss_fn, QUICK, tmp_path / "file" / "run", RECIPE) and 0)
+        run(lambda argv: fit(Toy(), Clips(), loss_fn, QUICK, tmp_path / "file" / "run", RECIPE) and 0)
     err = capsys.readouterr().err
     assert e.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1 and "file" in err
 

@@ -191,3 +191,14 @@ def test_a_cut_run_continues_to_the_same_bits(recipe, words, here, expected, sam
         assert hash_of_weights(folder / "final.pt") == hash_of_weights(whole / "final.pt")
     else:
         print("kernels of another machine: the bits of LAST-Base cannot be compared", file=sys.stderr)
+
+
+def test_a_finished_run_with_a_retired_setting_still_loads(here):
+    folder = here / "runs/lite_nano/tiny-xsub/seed0"
+    state = torch.load(folder / "final.pt", weights_only=True)
+    recipe = json.loads(state["recipe"])
+    recipe["view"]["shear"] = 0.3
+    torch.save(state | {"recipe": json.dumps(recipe)}, folder / "final.pt")
+    load_run(folder)
+    with pytest.raises(ValueError, match="view.shear = 0.3"):
+        current(recipe)

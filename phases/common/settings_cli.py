@@ -1,2 +1,0 @@
-"""Until each program has its Options."""
-from phases.common.command import run as cli  # noqa: F401
