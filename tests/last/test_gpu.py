@@ -24,7 +24,7 @@ from phases.training.view import Batches, ClipView, View, plain_batches
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.reference import dense_attention
-from tests.last.test_trainer import Cut, cut_after
+from tests.helpers.toy_training import Cut, cut_after
 
 DEVICE = os.environ.get("LAST_GPU", "cuda")
 NTU = SKELETONS["ntu25"]

@@ -17,12 +17,11 @@ from torch import nn
 import last
 from last import GlobalBatchNorm, global_norms
 from phases import p1_train, p2_distill, p3_maskclr
-from phases.common.files import locked
 from phases.training.clip_store import ClipStore
 from phases.training.processes import start_processes
 from phases.training.recipe import load_config
 from phases.training.view import Batches, ClipView
-from tests.helpers.clip_stores import ROOT, latest, write_store
+from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.programs import call
 
 ARGV = ["data.name=tiny", "data.num_classes=3", "device=cpu", "train.epochs=3", "train.batch=9",
@@ -225,14 +224,3 @@ def test_norms_of_all_processes_are_those_of_the_whole_batch(monkeypatch):
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
         for (name, u), v in zip(plain.state_dict().items(), ours.state_dict().values(), strict=True):
             assert name == "num_batches_tracked" or torch.allclose(v, u, rtol=1e-5, atol=1e-6), name
-
-
-def test_a_second_process_in_the_same_folder_is_turned_away(tmp_path):
-    with locked(tmp_path):
-        code = (f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path\n"
-                "from phases.common.files import locked\n"
-                f"with locked(Path({str(tmp_path)!r})): pass")
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "another process works there" in done.stderr
-    with locked(tmp_path):
-        pass

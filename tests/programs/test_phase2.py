@@ -27,8 +27,8 @@ from phases.training.teachers import Teacher, load_teachers
 from phases.training.view import Batches, ClipView
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import latest, write_store
-from tests.last.test_losses import rows
-from tests.last.test_trainer import Cut, cut_after
+from tests.helpers.loss_formulas import rows
+from tests.helpers.toy_training import Cut, cut_after
 
 QUICK = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2", "train.batch=8",
          "train.warmup_epochs=1", "train.lr=0.05"]

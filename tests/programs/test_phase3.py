@@ -24,7 +24,7 @@ from phases.training.view import ClipView, plain_batches
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.programs import call
-from tests.last.test_trainer import Cut, cut_after
+from tests.helpers.toy_training import Cut, cut_after
 from tests.programs.test_phase2 import log
 
 QUICK = ["data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2", "train.batch=8",
