@@ -6,7 +6,7 @@
 
 A clip is a .npy, .json or .csv file, or a folder of .json frames (poses.py lists the forms). What no file says is
 measured: the unit and the upright axis by the trunks of the bodies; the skeleton, among those with as many joints, by
-how steady its bones are. The schedule gives a network some 1,600 steps, which small sets need. Read the recipe, correct
+bones that keep their lengths and are as long on the left as on the right. The schedule gives a network some 1,600 steps, which small sets need. Read the recipe, correct
 what is wrong, then run the commands that are printed. An existing recipe is not overwritten.
 Exit codes: 0 written, 2 bad input, 3 written, but clips were left out, each named.
 """

@@ -59,8 +59,8 @@ def has_replications(raw: Path) -> bool:
 def metadata(raw: Path) -> dict:
     """The table {skeleton, classes} of recordings: skeleton.json of a folder, or the .json beside a packed file.
 
-    Classes that it does not list are the class folders, or the words in labels.csv. ValueError if it is missing where
-    nothing else names the classes, or is damaged.
+    Classes that it does not list are the class folders, or the words in labels.csv. ValueError if it is damaged, or
+    missing in a folder where nothing else names the classes.
     """
     path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
     folders = class_folders(raw)
@@ -68,7 +68,7 @@ def metadata(raw: Path) -> dict:
 
     # without the file
     if not path.is_file():
-        if found:
+        if found or raw.is_file():
             return {"classes": found}
         table = raw / "labels.csv"
         if raw.is_dir() and table.is_file():

@@ -192,19 +192,6 @@ def reference_joint(clips: list[np.ndarray]) -> tuple[int, ...]:
     return (int(always[0]),) if len(always) == 1 and np.median(near) < 0.6 else ()
 
 
-def unsteadiness(bodies: list[np.ndarray], bones: list[tuple[int, int]]) -> float:
-    """Median over bones of the relative deviation of their lengths over time.
-
-    Joints that are not joined by a bone change their distance: the right skeleton has the steadiest bones.
-    """
-    ends = np.array([bone for bone in bones if bone[0] != bone[1]])
-    found = []
-    for body in bodies:  # l v 3
-        length = np.linalg.norm(body[:, ends[:, 0]] - body[:, ends[:, 1]], axis=2)  # l bones
-        found.append(np.median(length.std(0) / np.maximum(length.mean(0), 1e-9)))
-    return float(np.median(found))
-
-
 def guess(trunks: np.ndarray) -> tuple[float, str, str]:
     """(length, unit, axis that points up) of trunks (N, 3) as recorded; an empty text for what they do not show.
 

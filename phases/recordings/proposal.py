@@ -135,7 +135,8 @@ def choose_skeleton(survey: Survey) -> Choice:
     if survey.named:
         return Choice(skeleton.name, "as named")
     alike = ", ".join(s.name for s in SKELETONS.values() if s.num_joints == skeleton.num_joints)
-    return Choice(skeleton.name, f"{skeleton.num_joints} joints: its bones are the steadiest of {alike}; is it right?")
+    return Choice(skeleton.name, f"{skeleton.num_joints} joints: of {alike} its bones are the steadiest and its sides "
+                  "the most alike; is it right?")
 
 
 def choose_unit(survey: Survey, measured: Measures) -> Choice:
