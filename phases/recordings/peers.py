@@ -1,6 +1,7 @@
 """Other projects' packed files: CTR-GCN's .npz and pyskl's annotation pickle."""
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,13 @@ from phases.common.limits import check_size, one_line, open_zip, reading
 from phases.recordings.clips import (
     Clip,
     Skip,
-    count_from,
     main_two,
     npz_arrays,
     recorded_as,
     replications_in_turn,
     trimmed,
 )
+from phases.recordings.labels import number_classes
 from phases.recordings.metres import Recorded, as_joints
 from phases.recordings.ntu import ntu_fields
 from phases.recordings.pickles import read_annotations
@@ -109,14 +110,14 @@ def annotated_clips(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     # what holds for all of them
     d = read_annotations(raw)
     recorded = recorded_as(data)
-    first = count_from([a.get("label") for a in d["annotations"] if isinstance(a, dict)], data.num_classes)
+    index, _ = number_classes(annotated_labels(d["annotations"]), [], data.num_classes, tell=True)
     sides = sides_of_splits(d["split"])
 
     # each by its name, else by its number
     for i, annotation in enumerate(d["annotations"]):
         name = str(annotation.get("frame_dir", i)) if isinstance(annotation, dict) else str(i)
         try:
-            yield annotated_clip(annotation, name, first, sides, recorded)
+            yield annotated_clip(annotation, name, index, sides, recorded)
         except (ValueError, KeyError, TypeError, OverflowError) as e:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else one_line(e))
 
@@ -133,9 +134,18 @@ def sides_of_splits(splits: dict) -> dict[str, dict[str, int]]:
     return sides
 
 
-def annotated_clip(annotation: dict, name: str, first: int, sides: dict[str, dict[str, int]],
+def annotated_labels(annotations: list) -> list[int]:
+    """The labels of annotations that have one; without it an annotation costs its own clip alone."""
+    labels = []
+    for annotation in annotations:
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+            labels.append(int(annotation["label"]))
+    return labels
+
+
+def annotated_clip(annotation: dict, name: str, index: dict[str, int], sides: dict[str, dict[str, int]],
                    recorded: Recorded) -> Clip:
-    """The clip of an annotation, whose label counts from `first`. ValueError, KeyError or TypeError if it is none."""
+    """The clip of an annotation; index: of labels.number_classes. ValueError, KeyError or TypeError if it is none."""
     # the numbers in a name of NTU RGB+D
     try:
         numbers = ntu_fields(name)
@@ -152,6 +162,7 @@ def annotated_clip(annotation: dict, name: str, first: int, sides: dict[str, dic
     # the two who move most
     people = len(joints)
     joints = trimmed(main_two(joints, score))
-    numbers["label"] = int(annotation["label"]) - first
+    label = int(annotation["label"])
+    numbers["label"] = index.get(str(label), label)
     splits = {protocol: side.get(name, -1) for protocol, side in sides.items()}
     return Clip(name, joints=joints, splits=splits, people=people, **numbers)

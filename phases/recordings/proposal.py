@@ -174,11 +174,13 @@ def choose_split(survey: Survey) -> Split:
         return Split("xsub", {"field": "subject", "train": people[:-1]}, "few people: all but the last train")
 
     # replications; replications_in_turn numbers them 0 to 3
-    first, *others = sorted({c.replication for c in survey.all_clips})
-    if not others:
+    replications = sorted({c.replication for c in survey.all_clips})
+    if len(replications) < 2:
         raise ValueError("nothing tells training from test clips: they have one person, one replication and no split")
-    in_turn = (first, others[-1]) == (0, 3)
-    what = "every fourth clip of a class tests" if in_turn else f"replication {first} tests"
+    in_turn = (replications[0], replications[-1]) == (0, 3)
+    tested = tested_replication(survey, replications)
+    others = [k for k in replications if k != tested]
+    what = "every fourth clip of a class tests" if in_turn else f"replication {tested} tests"
     why = "Nobody said whose clips they are: the same people train and test, which flatters the network. Give " \
           "labels.csv a column subject"
     if people:
@@ -186,11 +188,26 @@ def choose_split(survey: Survey) -> Split:
     return Split("random", {"field": "replication", "train": others}, f"{what}. {why}")
 
 
+def tested_replication(survey: Survey, replications: list[int]) -> int:
+    """The first replication whose clips can test: it leaves the fewest classes without a training clip."""
+    of_class: dict[int, set[int]] = {}
+    for c in survey.all_clips:
+        of_class.setdefault(c.label, set()).add(c.replication)
+    return min(replications, key=lambda tested: sum(seen == {tested} for seen in of_class.values()))
+
+
 def trains(clip: Clip, split: Split) -> bool:
     """Whether a clip is on the training side."""
     if split.rule is None:
         return clip.splits.get(split.name) == 0
     return getattr(clip, split.rule["field"]) in split.rule["train"]
+
+
+def tests(clip: Clip, split: Split) -> bool:
+    """Whether a clip is on the test side; a split that the recordings bring may have it on neither side."""
+    if split.rule is None:
+        return clip.splits.get(split.name) == 1
+    return not trains(clip, split)
 
 
 def count_training_clips(survey: Survey, split: Split) -> int:

@@ -100,11 +100,21 @@ def test_a_few_clips_of_other_joints_are_left_out_and_named(tmp_path):
     assert len(found.clips) == 23 and skip.file == "c5" and "17 joints" in skip.reason and "25" in skip.reason
 
 
-@pytest.mark.parametrize("labels, classes", [(("1", "2", "3"), 3), (("1", "3", "3"), 4), (("0", "1", "1"), 2)])
-def test_labels_count_from_1_if_none_is_missing(tmp_path, labels, classes):
+@pytest.mark.parametrize("labels, classes", [
+    ("123", ["class 1", "class 2", "class 3"]), ("133", ["class 1", "class 3"]), ("011", ["class 0", "class 1"]),
+    ("1ab", ["1", "a", "b"])])
+def test_labels_keep_their_numbers_and_have_no_holes(tmp_path, labels, classes):
     raw = labelled_folder(tmp_path / "mine", [clip(i) for i in range(12)], list(labels))
     (raw / "skeleton.json").unlink()
-    assert look(raw, "ntu25").classes == [f"class {k}" for k in range(classes)]
+    found = look(raw, "ntu25")
+    assert found.classes == classes and {c.label for c in found.clips} == set(range(len(classes)))
+
+
+def test_a_listed_class_without_clips_is_left_out(tmp_path):
+    raw = labelled_folder(tmp_path / "mine", [clip(i) for i in range(12)], ["a", "b"])
+    (raw / "skeleton.json").write_text(json.dumps({"skeleton": "ntu25", "classes": ["a", "none", "b"]}))
+    found = look(raw)
+    assert found.classes == ["a", "b"] and found.left_out == ["none"]
 
 
 def test_a_folder_of_frames_is_no_set_of_clips(tmp_path):
