@@ -118,9 +118,14 @@ def tell_numbers(index: dict[str, int], names: list[str], numbers: list[int]) ->
     low, high = numbers[0], numbers[-1]
     lacking = high - low + 1 - len(numbers)
     holes = f", {lacking} numbers between them have no clip" if lacking else ""
+
+    # classes named by their numbers say themselves which they are
     word = min(shifted, key=int)
-    print(f"  labels run from {low} to {high}{holes}: label {word} is {names[index[word]]!r}, and so on",
-          file=sys.stderr)
+    name = names[index[word]]
+    which = f"label {word} is {name!r}, and so on"
+    if name == f"class {int(word)}":
+        which = f"a class for each that has clips, {names[0]!r} to {names[-1]!r}"
+    print(f"  labels run from {low} to {high}{holes}: {which}", file=sys.stderr)
 
 
 def read_labels(row: dict[str, str | None], index: dict[str, int],

@@ -192,6 +192,18 @@ def reference_joint(clips: list[np.ndarray]) -> tuple[int, ...]:
     return (int(always[0]),) if len(always) == 1 and np.median(near) < 0.6 else ()
 
 
+def in_unit_square(places: np.ndarray) -> bool:
+    """Whether places (N, 3) are shares of a picture's width and height: x and y are within 0 to 1, or turned 0 to -1.
+
+    A few joints may be beyond the edges. Places in metres, about a sensor or a body, have both signs.
+    """
+    if not len(places):
+        return False
+    plane = places[:, :2]
+    one_sign = np.maximum((plane >= 0).mean(0), (plane <= 0).mean(0))
+    return bool((one_sign > 0.95).all() and ((np.abs(plane) <= 1).mean(0) > 0.95).all())
+
+
 def guess(trunks: np.ndarray) -> tuple[float, str, str]:
     """(length, unit, axis that points up) of trunks (N, 3) as recorded; an empty text for what they do not show.
 

@@ -30,6 +30,9 @@ def assumptions(proposal: Proposal) -> list[str]:
     for key, choice in (("unit", proposal.unit), ("up", proposal.up)):
         if choice.reason.startswith(ASSUMED):
             found.append(f"{key} = {choice.value} is {choice.reason}; draw a clip and look")
+    if proposal.in_picture:
+        found.append("x and y are within 0 and 1, shares of a picture: unless it is square, bodies are stretched; "
+                     "record world landmarks, or multiply x by the width and y by the height")
     return found
 
 

@@ -20,11 +20,12 @@ from phases.recordings.clips import (
     trimmed,
 )
 from phases.recordings.labels import number_classes
-from phases.recordings.metres import Recorded, as_joints
+from phases.recordings.metres import PLACE, Recorded, as_joints
 from phases.recordings.ntu import ntu_fields
 from phases.recordings.pickles import read_annotations
 from phases.recordings.settings import Data
 
+SPINE = 1   # the joint that CTR-GCN's clips are centred on
 TRAINING = ("train", "training")  # sides of pyskl's splits; all others test
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -34,7 +35,8 @@ TRAINING = ("train", "training")  # sides of pyskl's splits; all others test
 def read_ctrgcn(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """CTR-GCN's .npz files, such as NTU60_CS.npz. They bring the split `given`.
 
-    x_train and x_test (N, T, 150) hold two bodies of 25 joints; y_train and y_test are one-hot.
+    x_train and x_test (N, T, 150) hold two bodies of 25 joints; y_train and y_test are one-hot. CTR-GCN subtracts the
+    middle of the spine in the first frame from each clip, where that joint is then 0, 0, 0, and not missing.
     """
     arrays = npz_arrays(raw, {"x_train", "y_train", "x_test", "y_test"}, but="x_")
     for side, name in enumerate(("train", "test")):
@@ -62,9 +64,20 @@ def ctrgcn_clip(row: np.ndarray, label: np.ndarray, name: str, i: int, side: int
     if label.ndim and (np.count_nonzero(label) != 1 or label.max() != 1):
         raise ValueError(f"y_{name}[{i}] is not one-hot")
     joints = np.moveaxis(row.reshape(len(row), 2, -1, 3), 1, 0)  # m l v c
-    joints = trimmed(as_joints(joints))
+    joints = off_the_origin(trimmed(as_joints(joints)))
     number = int(label.argmax() if label.ndim else label)
     return Clip(f"{name}_{i:06d}", number, joints, splits={"given": side})
+
+
+def off_the_origin(joints: np.ndarray) -> np.ndarray:
+    """Joints (M, L, V, 3), moved by PLACE if CTR-GCN's origin is one of them: the middle of the first body's spine, in
+    the first frame that shows it, as the only joint at 0, 0, 0. Bodies that a frame does not show stay 0."""
+    there = joints.any(3)  # m l v
+    shown = there.any(2)   # m l
+    first = joints[0][shown[0]][:1]
+    if not len(first) or np.flatnonzero(~first[0].any(1)).tolist() != [SPINE]:
+        return joints
+    return np.where(shown[..., None, None], joints + PLACE, np.float32(0))
 
 
 def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from phases.recordings.clips import Clip
 from phases.recordings.handedness import mirrored_classes, sided_class
-from phases.recordings.metres import AXES, guess, trunk_of, trunk_vector
+from phases.recordings.metres import AXES, guess, in_unit_square, trunk_of, trunk_vector
+from phases.recordings.quality import OFTEN
 from phases.recordings.skeleton_guess import first_few
 from phases.recordings.survey import Survey
 from skeletons import SKELETONS
@@ -44,6 +45,7 @@ class Measures:
     longest: int
     two_bodies: float                  # share of the clips
     cameras: int
+    in_picture: bool                   # x and y are shares of a picture's width and height
     sided: str                         # a class whose name tells left from right, or empty
     twins: tuple[str, str] | None      # two classes that are each other's mirror image
 
@@ -67,6 +69,7 @@ def measure(survey: Survey) -> Measures:
         longest=survey.lengths.max(),
         two_bodies=np.mean([c.joints.any((1, 2, 3)).sum() > 1 for c in survey.clips]),
         cameras=len({c.camera for c in survey.clips}),
+        in_picture=np.mean([in_unit_square(c.joints[c.joints.any(3)]) for c in survey.clips]) > OFTEN,
         sided=sided,
         twins=twins)
 
@@ -94,6 +97,7 @@ class Proposal:
     skeleton: Choice
     unit: Choice
     up: Choice
+    in_picture: bool                   # see Measures
     split: Split
     training_clips: int
     frames: Choice
@@ -117,6 +121,7 @@ def propose(survey: Survey) -> Proposal:
         skeleton=choose_skeleton(survey),
         unit=choose_unit(survey, measured),
         up=choose_up(survey, measured),
+        in_picture=measured.in_picture,
         split=split,
         training_clips=number,
         frames=choose_frames(measured),
@@ -140,7 +145,9 @@ def choose_skeleton(survey: Survey) -> Choice:
 
 
 def choose_unit(survey: Survey, measured: Measures) -> Choice:
-    unit = "px" if survey.flat else measured.unit or "body"
+    unit = "px" if survey.flat or measured.in_picture else measured.unit or "body"
+    if measured.in_picture:
+        return Choice(unit, "x and y are within 0 and 1: shares of a picture, not metres")
     if measured.trunk:
         return Choice(unit, f"the median trunk is {measured.trunk:.3g} long")
     return Choice(unit, without_trunk(survey))

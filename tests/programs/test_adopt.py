@@ -460,6 +460,25 @@ def test_clips_in_which_nothing_moves_are_named(here, capsys):
     assert ["c3" in line for line in odd if "nothing moves" in line] == [True]
 
 
+def test_shares_of_a_picture_are_not_called_metres(here, capsys):
+    # MediaPipe's landmarks of the picture: x and y of 0 to 1, y down, z about the hips
+    clips = []
+    for i in range(8):
+        x = clip(i, skeleton=SKELETONS["mediapipe33"])[0]
+        x = np.where(x.any(2, keepdims=True), (x - [x[..., 0].mean(), x[..., 1].mean(), 3]) * [0.3, -0.3, 0.3], 0)
+        clips.append(np.where(x.any(2, keepdims=True), x + [0.5, 0.5, 0], 0))
+    odd = said_of(capsys, labelled_folder(here / "raw", clips, ["a", "b"], skeleton="mediapipe33"))
+    cfg = load_config(["recipe=mine"])
+    assert (cfg.data.unit, cfg.data.up) == ("px", "-y")
+    assert ["world landmarks" in line for line in odd if "shares of a picture" in line] == [True]
+
+
+def test_the_first_word_without_a_key_is_the_recordings():
+    assert adopt.with_raw(["FOLDER", "name=a"]) == ["raw=FOLDER", "name=a"]
+    assert adopt.with_raw(["name=a", "x.npz"]) == ["name=a", "raw=x.npz"]
+    assert adopt.with_raw(["--help"]) == ["--help"] and adopt.with_raw(["raw=a"]) == ["raw=a"]
+
+
 def write_clips(raw: Path, x: np.ndarray) -> None:
     for path in raw.glob("*.npy"):
         np.save(path, x)
