@@ -116,7 +116,10 @@ def print_assumed(survey: Survey, proposal: Proposal, cfg: Config) -> None:
     others = [s.name for s in SKELETONS.values() if s.num_joints == own.num_joints and s != own]
     perhaps = f" (or skeleton={', '.join(others)}?)" if others and not survey.named else ""
 
-    print(f"assumed  {own.name}{perhaps}, {cfg.data.unit}, {cfg.data.up} up, {cfg.view.frames} frames, "
+    # joints of low scores do not count
+    scores = f", scores from {survey.min_score:g} on" if survey.min_score else ""
+
+    print(f"assumed  {own.name}{perhaps}, {cfg.data.unit}, {cfg.data.up} up{scores}, {cfg.view.frames} frames, "
           f"{cfg.train.epochs} epochs; {proposal.split.reason}")
 
 

@@ -325,6 +325,8 @@ def data_lines(name: str, survey: Survey, proposal: Proposal) -> list[Line]:
         setting("up", proposal.up)]
     if survey.channels == "xys":
         lines.append(setting("channels", Choice("xys", "the third number of a joint is a score")))
+    if survey.scores:
+        lines.append(setting("min_score", Choice(survey.min_score, survey.scores)))
 
     # the split, and a person who could judge settings
     split, rule, reason = proposal.split

@@ -15,6 +15,7 @@ from phases.recordings.labels import number_classes
 from phases.recordings.ntu import NTU_NAME, ntu_fields, read_ntu_file
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
+from phases.recordings.scores import least_score, recorded_scores
 from phases.recordings.settings import Data
 from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, third_is_score, without_odd
 from phases.recordings.sources import listed_classes, recorded_labels
@@ -36,6 +37,8 @@ class Survey:
     channels: str = "xyz"
     rest: list[Clip] = field(default_factory=list)   # the clips beyond the sample, with one frame at most
     left_out: list[str] = field(default_factory=list)   # classes of a list that no clip has
+    min_score: float = 0.0   # joints with a lower one are missing, because ...
+    scores: str = ""         # what the scores show; empty if there are none
 
     @property
     def flat(self) -> bool:
@@ -76,7 +79,11 @@ def look(raw: Path, skeleton: str = "") -> Survey:
     labels = recorded_labels(reader, raw)
     _, classes = number_classes(labels, listed, 0)
 
-    clips, skips, rest = read_sample(raw, reader, named, len(classes) or CLASSES)
+    # as recorded, without joints of low scores
+    data = Data(name="adopted", reader=reader, num_classes=len(classes) or CLASSES,
+                skeleton=named if named in SKELETONS else "")
+    min_score, scores = least_score(recorded_scores(raw, data))
+    clips, skips, rest = read_sample(raw, replace(data, min_score=min_score))
     clips, odd = without_odd(clips)
     skips += odd
     found, is_named = guess_skeleton(raw, reader, clips, named)
@@ -85,14 +92,16 @@ def look(raw: Path, skeleton: str = "") -> Survey:
     channels = "xyz"
     if reader == "arrays" and third_is_score(clips):
         channels = "xys"
-        clips = [replace(c, joints=c.joints * (c.joints[..., 2:] > 0) * np.float32([1, 1, 0])) for c in clips]
+        third = np.concatenate([c.joints[..., 2].ravel() for c in clips])
+        min_score, scores = least_score(third[third > 0])
+        clips = [without_low_scores(c, min_score) for c in clips]
 
     # NTU's names and one-hot rows number the classes themselves
     if not labels:
         classes = [f"class {k}" for k in range(1 + max(c.label for c in clips + rest))]
 
     left_out = [name for name in listed if name not in classes]
-    survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest, left_out)
+    survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest, left_out, min_score, scores)
     check_classes(raw, survey)
     return survey
 
@@ -129,22 +138,20 @@ def reader_of(raw: Path) -> str:
 # Clips
 # ---------------------------------------------------------------------------------------------------------------------
 
-def read_sample(raw: Path, reader: str, named: str,
-                num_classes: int) -> tuple[list[Clip], list[Skip], list[Clip]]:
+def read_sample(raw: Path, data: Data) -> tuple[list[Clip], list[Skip], list[Clip]]:
     """Clips as recorded, at most SAMPLE; those that could not be read; all other clips, with one frame at most."""
     rest: list[Clip] = []
-    if reader == "ntu":
+    if data.reader == "ntu":
         found, rest = ntu_sample(raw)
     else:
-        skeleton = named if named in SKELETONS else ""
-        found = READERS[reader](raw, Data(name="adopted", reader=reader, num_classes=num_classes, skeleton=skeleton))
+        found = READERS[data.reader](raw, data)
 
     # no whole clip beyond the sample stays in memory
     items = []
     for item in found:
         if len(items) >= SAMPLE and isinstance(item, Clip):
             item = replace(item, joints=item.joints[:, :1].copy())
-        if isinstance(item, Clip) and not 0 <= item.label < num_classes:
+        if isinstance(item, Clip) and not 0 <= item.label < data.num_classes:
             item = Skip(item.name, 0, f"label {item.label} is no class")
         items.append(item)
 
@@ -170,6 +177,13 @@ def ntu_sample(raw: Path) -> tuple[Iterable[Clip | Skip], list[Clip]]:
     unread = np.zeros((1, 1, 25, 3), np.float32)
     rest = [Clip(path.stem, joints=unread, **ntu_fields(path.stem)) for path in sorted(set(files) - set(some))]
     return map(read_ntu_file, some), rest
+
+
+def without_low_scores(clip: Clip, min_score: float) -> Clip:
+    """The flat clip of one with x, y, score: a joint with a low score is missing."""
+    score = clip.joints[..., 2:]
+    counts = (score > 0) & (score >= min_score)
+    return replace(clip, joints=clip.joints * counts * np.float32([1, 1, 0]))
 
 
 def is_usable(clip: Clip) -> bool:

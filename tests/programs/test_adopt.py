@@ -157,6 +157,53 @@ def test_three_numbers_that_look_so_are_x_y_score(here):
     assert not stored().frames[:, :, 2].any()
 
 
+def low_legs(i: int, low: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (L, 17, 2) and scores (L, 17) of a clip whose legs were not seen: low scores, anywhere in the picture."""
+    rng = np.random.default_rng(i)
+    x = 300 + 200 * clip(i, skeleton=COCO)[0][..., :2] * [1, -1]
+    score = rng.uniform(0.5, 1, x.shape[:2])
+    legs = [v for v, joint in enumerate(COCO.joints) if "knee" in joint or "ankle" in joint]
+    x[:, legs] = rng.uniform(0, 900, (len(x), 4, 2))
+    score[:, legs] = low * rng.uniform(0.5, 1.5, (len(x), 4))
+    return np.round(x), score
+
+
+@pytest.mark.parametrize("form", ["xys", "xyzs", "pickle"])
+def test_joints_of_low_scores_become_missing(here, form):
+    if form == "pickle":
+        annotations = []
+        for i in range(8):
+            x, score = low_legs(i)
+            clip_of = {"keypoint": x[None], "keypoint_score": score[None]}
+            annotations.append({"frame_dir": f"v{i}", "label": i % 2} | clip_of)
+        raw = here / "list.pkl"
+        raw.write_bytes(pickle.dumps(annotations))
+    else:
+        clips = []
+        for i in range(8):
+            x, score = low_legs(i)
+            z = [0 * score] if form == "xyzs" else []
+            clips.append(np.stack([x[..., 0], x[..., 1], *z, score], 2))
+        raw = labelled_folder(here / "raw", clips, ["a", "b"], skeleton="coco17")
+
+    cfg = adopted(raw, "skeleton=coco17")
+    assert 0.05 < cfg.data.min_score < 0.5
+    text = (here / "recipes" / "mine.toml").read_text()
+    assert "24 % of the joints have lower scores" in text
+    frames = stored().frames
+    missing = (frames == 0).all(2).mean(0)
+    assert (missing[13:] == 1).all() and missing[:13].max() < 0.1
+
+
+def test_scores_of_one_group_leave_every_joint(here):
+    clips = []
+    for i in range(8):
+        x, score = low_legs(i, low=0.6)
+        clips.append(np.dstack([x, score]))
+    cfg = adopted(labelled_folder(here / "raw", clips, ["a", "b"], skeleton="coco17"))
+    assert cfg.data.min_score == 0 and "one group" in (here / "recipes" / "mine.toml").read_text()
+
+
 def test_a_second_body_of_zeros_is_nobody(here):
     clips = [np.concatenate([clip(i), np.zeros_like(clip(i))]) for i in range(8)]
     assert adopted(labelled_folder(here / "tanz💃", clips, ["a", "b"])).view.bodies == 1
