@@ -286,7 +286,7 @@ def packed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
 
 def as_whole_numbers(labels: np.ndarray) -> np.ndarray:
     """Labels as integers, if they are such in floating point."""
-    is_whole = labels.dtype.kind == "f" and bool((labels % 1 == 0).all()) and bool((np.abs(labels) < 1e9).all())
+    is_whole = labels.dtype.kind == "f" and bool((np.abs(labels) < 1e9).all()) and bool((labels % 1 == 0).all())
     return labels.astype(np.int64) if is_whole else labels
 
 

@@ -153,7 +153,7 @@ def annotated_labels(annotations: list) -> list[int]:
     for annotation in annotations:
         with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
             labels.append(int(annotation["label"]))
-    return labels
+    return [label for label in labels if abs(label) < 10**9]
 
 
 def annotated_clip(annotation: dict, name: str, index: dict[str, int], sides: dict[str, dict[str, int]],

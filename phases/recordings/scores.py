@@ -29,7 +29,7 @@ def recorded_scores(raw: Path, data: Data) -> np.ndarray:
     arrays = pickled_scores(raw) if data.reader == "pyskl" else array_scores(raw, data)
     found = [np.ravel(scores) for scores in itertools.islice(arrays, LOOKED_AT)]
     scores = np.concatenate([np.zeros(0), *found])
-    return scores[scores > 0]  # NaN is not
+    return scores[(scores > 0) & np.isfinite(scores)]
 
 
 def pickled_scores(raw: Path) -> Iterator[np.ndarray]:
@@ -58,7 +58,7 @@ def array_scores(raw: Path, data: Data) -> Iterator[np.ndarray]:
             joints = np.asarray(load_pose(path, joint_names), np.float64)
         except Exception:  # noqa: S112, the reader names a damaged clip
             continue
-        if joints.shape[-1] == 4:
+        if joints.ndim in (3, 4) and joints.shape[-1] == 4:
             yield joints[..., 3]
 
 

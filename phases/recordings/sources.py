@@ -98,5 +98,5 @@ def recorded_labels(reader: str, raw: Path) -> list[object]:
     if reader != "arrays":
         return []
     if not raw.is_dir():
-        return as_whole_numbers(npz_arrays(raw, {"labels"}, but="data")["labels"]).tolist()
+        return as_whole_numbers(npz_arrays(raw, {"labels"}, but="data")["labels"].ravel()).tolist()
     return class_folders(raw) or [row["label"] or "" for row in labelled_rows(raw / "labels.csv")]
