@@ -7,12 +7,12 @@ import numpy as np
 
 from phases.recordings.metres import body_size, trunk_of
 from phases.recordings.proposal import ASSUMED, Proposal, tests, trains
+from phases.recordings.quality import UNEQUAL
 from phases.recordings.skeleton_guess import first_few
 from phases.recordings.survey import Survey
 
-SHORT = 4     # frames
-TIMES = 5     # larger or smaller than the median
-UNEQUAL = 10  # times as many clips of one class as of another
+SHORT = 4   # frames
+TIMES = 5   # larger or smaller than the median
 
 
 def oddities(survey: Survey, proposal: Proposal) -> list[str]:

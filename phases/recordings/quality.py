@@ -18,6 +18,7 @@ from skeletons import Skeleton
 FIELDS = ("label", "subject", "camera", "setup")    # counted in the report
 FARTHEST_BONE = 5                                   # metres: with longer bones the unit is probably another
 OFTEN = 0.9                                         # share of the clips that show what is true of all
+UNEQUAL = 10                                        # times as many clips of one class as of another
 NAMED = 3                                           # clips, classes or people that a line names
 
 
@@ -251,13 +252,22 @@ def doubtful_places(meta: dict) -> Iterator[str]:
 
 
 def doubtful_sides(meta: dict) -> Iterator[str]:
-    """Classes that cannot be learned or tested, and people who do both. Published protocols are as they are."""
+    """Classes that cannot be learned or tested, or hardly; people on both sides. Published protocols are as they are.
+    """
     q = meta["quality"]
     classes = meta["classes"]
     empty = [name for label, name in enumerate(classes) if str(label) not in q["per_label"]]
     if empty:
         yield (f"  no clip of {len(empty)} of {len(classes)} classes ({first_of(empty)}): a network has them among its "
                "answers and never learns them")
+
+    # the largest and the smallest class
+    counts = {classes[int(label)]: n for label, n in q["per_label"].items()}
+    most = max(counts, key=counts.get)
+    least = min(counts, key=counts.get)
+    if counts[most] >= UNEQUAL * counts[least]:
+        yield (f"  class {most!r} has {counts[most]} clips, {least!r} {counts[least]}: a network prefers the larger; "
+               "record more of the smaller, or give phase 1 train.balanced=true")
 
     published = PROTOCOLS.get(meta["dataset"], {})
     for name, lacking_on in q["on_one_side"].items():

@@ -496,6 +496,7 @@ def test_a_class_of_one_clip_trains_and_unequal_classes_are_told(here, capsys):
     assert any("no test clip of class 'fall'" in line for line in odd)
     assert any("'sit' has 12 clips, 'fall' 1" in line and "train.balanced" in line for line in odd)
     store = stored()
+    assert "'sit' has 12 clips, 'fall' 1" in capsys.readouterr().err
     train, test = store.split("random")
     assert 0 in store.clips["label"][train] and len(test)
 
@@ -511,9 +512,10 @@ def test_shares_of_a_picture_are_not_called_metres(here, capsys):
     # MediaPipe's landmarks of the picture: x and y of 0 to 1, y down, z about the hips
     clips = []
     for i in range(8):
-        x = clip(i, skeleton=SKELETONS["mediapipe33"])[0]
-        x = np.where(x.any(2, keepdims=True), (x - [x[..., 0].mean(), x[..., 1].mean(), 3]) * [0.3, -0.3, 0.3], 0)
-        clips.append(np.where(x.any(2, keepdims=True), x + [0.5, 0.5, 0], 0))
+        x = clip(i, skeleton=SKELETONS["mediapipe33"])[0]  # l v 3
+        there = x.any(2)
+        middle = (x[there].max(0) + x[there].min(0)) / 2
+        clips.append(np.where(there[..., None], (x - middle) * [0.6, -0.8, 0.6] + [0.5, 0.5, 0], 0))
     odd = said_of(capsys, labelled_folder(here / "raw", clips, ["a", "b"], skeleton="mediapipe33"))
     cfg = load_config(["recipe=mine"])
     assert (cfg.data.unit, cfg.data.up) == ("px", "-y")
