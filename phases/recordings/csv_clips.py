@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import read_bytes
+from phases.recordings.metres import missing_as_zeros
 from skeletons import spelled
 
 SCORES = ("visibility", "vis", "confidence", "conf", "score", "likelihood", "v", "c", "s")
 AXES = ("x", "y", "z", *SCORES)
+MISSING = ("", "nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>")  # cells of a joint that was not seen
 COUNTS = (17, 18, 20, 25, 26, 33)  # joints of usual skeletons, for numbers without names
 
 # a column is left_elbow_x, x_elbow or ELBOWX; a joint without a name is joint7
@@ -34,7 +36,7 @@ def joints_of_table(path: Path) -> list[str]:
 
 
 def clip_of_table(path: Path, names: Sequence[str] = ()) -> np.ndarray:
-    """(L, V, C) of a table with a row per frame; an empty cell makes its joint missing. names: the skeleton's joints.
+    """(L, V, C) of a table with a row per frame; a joint with a cell of MISSING is zeros. names: the skeleton's joints.
 
     Columns that name every joint of the skeleton are put into its order. ValueError if a table of as many joints names
     some of them differently.
@@ -44,8 +46,7 @@ def clip_of_table(path: Path, names: Sequence[str] = ()) -> np.ndarray:
     columns = [column for joint in joints for column in joint]
     x = table_numbers(header, body, columns).reshape(len(body), len(joints), -1)  # l v c
 
-    # one empty cell, and the joint is missing
-    x[np.isinf(x).any(2)] = 0
+    x = missing_as_zeros(x)
 
     # x, y, score: a z of 0 keeps the score from being read as z
     last = joints[0][-1]
@@ -60,7 +61,7 @@ def clip_of_table(path: Path, names: Sequence[str] = ()) -> np.ndarray:
 def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, or none; the rows below) of a table."""
     rows = cells(path)
-    filled = [at for at, row in enumerate(rows) if any(map(str.strip, row))] or [0]
+    filled = [at for at, row in enumerate(rows) if not all(map(is_missing, row))] or [0]
     first, last = filled[0], filled[-1]
     top = rows[first] if rows else []
 
@@ -94,7 +95,7 @@ def cells(path: Path) -> list[list[str]]:
 def delimiter_of(line: str) -> str:
     """What separates the cells of a first line. In a line of numbers with `;` or tabs a comma is a decimal mark."""
     for mark in ";\t,":
-        filled = [cell for cell in line.split(mark) if cell.strip()]
+        filled = [cell for cell in line.split(mark) if not is_missing(cell)]
         numbers = filled if mark == "," else map(with_point, filled)
         if mark in line and all(map(is_number, numbers)):
             return mark
@@ -106,6 +107,10 @@ def with_point(cell: str) -> str:
     return re.sub(r"^(\s*[-+]?\d*),(?=\d)", r"\1.", cell)
 
 
+def is_missing(cell: str) -> bool:
+    return cell.strip().lower() in MISSING
+
+
 def is_number(word: str) -> bool:
     try:
         return np.isfinite(float(word))
@@ -114,19 +119,18 @@ def is_number(word: str) -> bool:
 
 
 def table_numbers(header: list[str], body: list[list[str]], columns: list[int]) -> np.ndarray:
-    """(L, columns) float32 of the cells; infinite where one is empty."""
+    """(L, columns) float32 of the cells; NaN where one is missing."""
     x = np.zeros((len(body), len(columns)), np.float32)
     for at, row in enumerate(body):
         for k, column in enumerate(columns):
             # a number
-            empty = not row[column].strip()
             try:
-                x[at, k] = np.inf if empty else float(row[column])
+                x[at, k] = np.nan if is_missing(row[column]) else float(row[column])
             except ValueError:
                 raise ValueError(f"frame {at}: {row[column]!r} is not a number") from None
 
-            # infinite only where nothing is written
-            if not empty and not np.isfinite(x[at, k]):
+            # infinite as written, or as a float32
+            if np.isinf(x[at, k]):
                 name = header[column] if header else "a coordinate"
                 raise ValueError(f"frame {at}: {name} is not finite; an empty cell means that the joint is missing")
     return x

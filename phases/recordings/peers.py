@@ -146,7 +146,7 @@ def annotated_clip(annotation: dict, name: str, first: int, sides: dict[str, dic
     joints = as_joints(np.asarray(annotation["keypoint"]), recorded)
     score = annotation.get("keypoint_score")
     if score is not None:
-        score = np.asarray(score, np.float32).reshape(joints.shape[:3])
+        score = np.nan_to_num(np.asarray(score, np.float32)).reshape(joints.shape[:3])
         joints = joints * ((score > 0) & (score >= recorded.min_score))[..., None]
 
     # the two who move most

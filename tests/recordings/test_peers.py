@@ -142,6 +142,7 @@ def test_annotations_that_cannot_be_stored_are_named(tmp_path):
         {"frame_dir": "far label", "label": 60, "keypoint": np.ones((1, 2, 25, 3))},
         "text",
         {"frame_dir": "nan", "label": 1, "keypoint": np.full((1, 2, 25, 3), np.nan)},
+        {"frame_dir": "inf", "label": 1, "keypoint": np.full((1, 2, 25, 3), np.inf)},
         d["annotations"][0]]
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(d))
 
@@ -149,7 +150,7 @@ def test_annotations_that_cannot_be_stored_are_named(tmp_path):
     assert phase0(*argv)[0] == 3
     told = " ".join(f"{k} {v[1]}" for k, v in skips(tmp_path / "store").items())
     assert len(clips(tmp_path / "store")) == 3
-    assert all(w in told for w in ("no points", "keypoint", "label 60", "not finite", "second clip")), told
+    assert all(w in told for w in ("no points", "keypoint", "label 60", "no body", "not finite", "second clip")), told
 
 
 @pytest.mark.parametrize("payload", [
