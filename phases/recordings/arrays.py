@@ -9,7 +9,17 @@ import numpy as np
 
 from phases.common.limits import CLASSES, JOINTS, load_npz, one_line, read_json
 from phases.recordings.clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, replications_in_turn
-from phases.recordings.labels import HEADER, LINE, NUMBERS, label_words, labelled_rows, labels_table, read_labels
+from phases.recordings.labels import (
+    HEADER,
+    LINE,
+    NAMED,
+    NUMBERS,
+    label_words,
+    labelled_rows,
+    labels_table,
+    numbers_of_names,
+    read_labels,
+)
 from phases.recordings.metres import Recorded, as_joints
 from phases.recordings.poses import SUFFIXES, is_frames, load_pose, pose_files
 from phases.recordings.settings import Data
@@ -165,6 +175,11 @@ def listed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
     rows = labelled_rows(table)
     yield from not_listed(raw, rows)
 
+    # people by name
+    for key in NAMED:
+        number_of = numbers_of_names(key, [row.get(key) for row in rows])
+        rows = [row | {key: number_of[row[key]]} if row.get(key) in number_of else row for row in rows]
+
     # a row is a clip
     joint_names = named_joints(raw, data)
     recorded = recorded_as(data)
@@ -265,7 +280,7 @@ def packed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
     recorded = recorded_as(data)
     first = count_from(arrays["labels"].tolist(), data.num_classes)
     for i, name in enumerate(map(str, arrays["names"])):
-        row = {key: str(column[i]) for key, column in columns.items()}
+        row = {key: column[i] for key, column in columns.items()}
         try:
             label, splits, numbers = read_labels(row, classes, first)
             joints = as_joints(arrays["data"][offsets[i]:offsets[i + 1]], recorded)
@@ -274,8 +289,8 @@ def packed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
             yield Skip(f"{raw.name}:{name}", 0, str(e))
 
 
-def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{column of labels.csv: its values} of a packed file; ValueError if its arrays do not fit each other."""
+def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, list[str]]:
+    """{column of labels.csv: its values as text} of a packed file; ValueError if its arrays do not fit each other."""
     for key in (*PACKED, *NUMBERS, "split"):
         array = arrays.get(key)
         if array is not None and (not array.ndim or array.ndim > 1 and key != "data"):
@@ -294,4 +309,11 @@ def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.nda
         raise ValueError(f"{raw}: {len(names)} names, {len(offsets)} offsets, {lengths}: each column must have one "
                          f"value per name, and offsets must be {len(names) + 1} whole numbers that rise from 0 to "
                          f"{rows}")
-    return {key.replace("labels", "label"): column for key, column in found.items()}
+
+    # people by name
+    columns = {key.replace("labels", "label"): list(map(str, column)) for key, column in found.items()}
+    for key in NAMED:
+        number_of = numbers_of_names(key, columns.get(key, []))
+        if number_of:
+            columns[key] = [number_of.get(word, word) for word in columns[key]]
+    return columns

@@ -16,8 +16,8 @@ import numpy as np
 
 from phases.common.limits import VALUES, one_line, read_bytes
 from phases.recordings.clips import motion_of
-from phases.recordings.csv_clips import SCORES, usual_channels
 from phases.recordings.metres import check_shape, missing_as_zeros
+from phases.recordings.tables import SCORES, usual_channels
 
 PICTURE = ("landmarks", "poseLandmarks", "pose_landmarks", "landmark", "people", "keypoints", "pose_keypoints_3d",
            "pose_keypoints_2d", "joints")  # keys of bodies as they are in the picture

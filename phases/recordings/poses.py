@@ -3,7 +3,8 @@
     .npy     (L, V, C) or (M, L, V, C)
     .json    the same nested, frames or bodies first; or a list of frames, each with its bodies: landmarks as
              MediaPipe's (world landmarks before those of the picture), `people` as OpenPose's, or lists of joints
-    .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only
+    .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only;
+             or a row per joint, with the columns frame, joint, x, y and perhaps z, a score, person
     folder   a .json file per frame, as OpenPose writes them
 
 A joint is x, y; x, y, z; x, y, score; or x, y, z, score. In text a score is known by its name (left_elbow_score).
