@@ -210,8 +210,9 @@ def test_a_column_that_numbers_each_joint_is_no_coordinate(tmp_path, before, C, 
 
     # numbers that change from frame to frame are coordinates
     if not before and C == 2:
-        moved = rows[3].replace(f"{first},", f"{first + 1},", 1)
-        assert read(tmp_path, "\n".join([*rows[:3], moved]), "clip.csv")[0, 0, 1, 0] == first + 1
+        cells = rows[3].split(",")
+        cells[15] = "9"
+        assert read(tmp_path, "\n".join([*rows[:3], ",".join(cells)]), "clip.csv")[0, 0, 1, 0] == first + 1
 
 
 def test_a_first_joint_that_walks_is_a_joint(tmp_path):
