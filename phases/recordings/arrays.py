@@ -39,7 +39,7 @@ def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>. What
     is beside the folders, or is not listed, is skipped with that reason.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
-    it x.json, as METADATA says.
+    it x.json or skeleton.json, as METADATA says.
     Clips without split get replications in turn, unless a column has them.
     """
     classes = list(map(str, metadata(raw).get("classes") or []))
@@ -67,12 +67,12 @@ def has_replications(raw: Path) -> bool:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def metadata(raw: Path) -> dict:
-    """The table {skeleton, classes} of recordings: skeleton.json of a folder, or the .json beside a packed file.
+    """The table {skeleton, classes} of recordings: skeleton.json of a folder, or what is beside a packed file.
 
     Classes that it does not list are the class folders, or the words in labels.csv. ValueError if it is missing where
     nothing else names the classes, or is damaged.
     """
-    path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
+    path = description_file(raw)
     folders = class_folders(raw)
     found = folders or label_words(raw / "labels.csv")
 
@@ -93,6 +93,32 @@ def metadata(raw: Path) -> dict:
     if folders and listed and not set(folders) <= set(map(str, listed)):
         raise ValueError(f"{path}: its classes are not the class folders, {', '.join(folders)}")
     return d | {"classes": listed or found} if found else d
+
+
+def description(raw: Path, reader: str) -> dict:
+    """The table {skeleton, classes} of recordings, for any reader; {} for readers that can do without one."""
+    if reader == "arrays":
+        return metadata(raw)
+    path = description_file(raw)
+    d = read_json(path) if path.is_file() else {}
+
+    # beside a pickle, a file of its name may be about anything
+    if path.name != "skeleton.json" and not (isinstance(d, dict) and d.keys() & {"skeleton", "classes"}):
+        return {}
+    check_metadata(path, d)
+    return d
+
+
+def description_file(raw: Path) -> Path:
+    """skeleton.json in a folder; x.json beside a file x.npz or x.pkl, else skeleton.json beside it.
+
+    The first of the two, if there is none.
+    """
+    if raw.is_dir():
+        return raw / "skeleton.json"
+    own = raw.with_suffix(".json")
+    beside = raw.with_name("skeleton.json")
+    return beside if beside.is_file() and not own.is_file() else own
 
 
 def check_metadata(path: Path, d: object) -> None:

@@ -1,4 +1,7 @@
-"""What phase 0 knows of the recordings before it reads their clips: the skeleton, and the names of the classes."""
+"""What phase 0 knows of the recordings before it reads their clips: the skeleton, and the names of the classes.
+
+For every reader skeleton.json says both, in the folder of the recordings or beside their file: see arrays.METADATA.
+"""
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,7 +10,7 @@ import numpy as np
 
 from phases.common.command import nearest
 from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES
-from phases.recordings.arrays import metadata
+from phases.recordings.arrays import description, description_file
 from phases.recordings.pickles import read_annotations
 from phases.recordings.puppet import SYNTHETIC_ACTIONS
 from phases.recordings.settings import Data
@@ -37,18 +40,15 @@ def recorded_skeleton(data: Data, raw: Path) -> Skeleton:
 
 def brought_skeleton(data: Data, raw: Path) -> Skeleton | None:
     """The skeleton that the recordings bring, by its name or as a table; None if they bring none."""
-    brought = None
-    if data.reader == "arrays":
-        brought = metadata(raw).get("skeleton")
-    elif data.reader == "pyskl" and not data.skeleton:
+    brought = description(raw, data.reader).get("skeleton")
+    if brought is None and data.reader == "pyskl" and not data.skeleton:
         brought = pyskl_skeleton(raw)
 
     if isinstance(brought, dict):
         try:
             return Skeleton.from_dict(brought)
         except ValueError as e:
-            path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
-            raise ValueError(f"{path}: {e}") from None
+            raise ValueError(f"{description_file(raw)}: {e}") from None
     if brought is not None and brought not in SKELETONS:
         known = nearest(brought, SKELETONS)
         raise ValueError(f"skeleton {brought!r} of {raw} is unknown{known}; or spell it out as a table")
@@ -65,7 +65,7 @@ def pyskl_skeleton(raw: Path) -> str | None:
 def recorded_classes(data: Data, raw: Path) -> list[str]:
     """Names of the classes: those in the recordings, those of a public data set, or "class 0", "class 1", ..."""
     num_classes = data.num_classes
-    named = metadata(raw).get("classes") if data.reader == "arrays" else None
+    named = description(raw, data.reader).get("classes")
     if named:
         if len(named) != num_classes:
             raise ValueError(f"data.num_classes = {num_classes}, but {raw} names {len(named)} classes")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import CLASSES, load_npz
-from phases.recordings.arrays import class_folders, metadata
+from phases.recordings.arrays import class_folders, description
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.ntu import NTU_NAME, ntu_fields, read_ntu_file
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
@@ -166,7 +166,7 @@ def is_usable(clip: Clip) -> bool:
 
 def classes_of_clips(raw: Path, reader: str, clips: list[Clip]) -> list[str]:
     """The names of the classes; numbers in their place if the recordings have none, from 0 or from 1."""
-    named = metadata(raw).get("classes") if reader == "arrays" else None
+    named = description(raw, reader).get("classes")
     if named:
         return list(map(str, named))
 

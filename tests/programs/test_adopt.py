@@ -335,6 +335,27 @@ def test_a_split_without_training_clips_is_named(here):
         call(adopt, f"raw={raw}")
 
 
+def test_a_pickle_of_ones_own_joints_takes_skeleton_json(here):
+    own = {"name": "chain", "joints": [f"j{v}" for v in range(12)], "parents": [max(0, v - 1) for v in range(12)],
+           "regions": {"torso": list(range(12))}}
+    annotations = [{"frame_dir": f"v{i}", "label": i % 2, "keypoint": clip(i)[:, :, :12]} for i in range(8)]
+    first, last = [f"v{i}" for i in range(6)], ["v6", "v7"]
+    split = {"train1": first, "test1": last, "train2": last, "test2": first}
+    (here / "raw").mkdir()
+    (here / "raw" / "list.pkl").write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    with pytest.raises(ValueError, match="12 joints fit no known skeleton.*skeleton.json"):
+        call(adopt, "raw=raw/list.pkl")
+
+    # with its joints and classes beside it
+    (here / "raw" / "skeleton.json").write_text(json.dumps({"skeleton": own, "classes": ["wave", "point"]}))
+    cfg = adopted("raw/list.pkl")
+    assert (cfg.data.skeleton, cfg.data.reader, cfg.data.split) == ("", "pyskl", "split1")
+    store = stored()
+    assert store.classes == ["wave", "point"] and list(store.skeleton.joints) == own["joints"]
+    assert [len(side) for side in store.split("split1")] == [6, 2]
+    assert [len(side) for side in store.split("split2")] == [2, 6]
+
+
 def test_an_annotation_without_a_label_costs_that_clip_alone(here):
     annotations = [{"frame_dir": f"v{i}", "label": i % 2, "keypoint": clip(i)} for i in range(8)]
     del annotations[5]["label"]
