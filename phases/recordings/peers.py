@@ -146,8 +146,7 @@ def sides_of_splits(raw: Path, splits: dict) -> dict[str, dict[str, int]]:
     for protocol, members in found.items():
         if {"val", "test"} <= members.keys():
             held_out = members.pop("val")
-            print(f"  {protocol}: the {len(held_out)} clips of val are held out, those of test are tested on",
-                  file=sys.stderr)
+            print(f"  {protocol}: val is held out ({len(held_out)} of the clips), test is tested on", file=sys.stderr)
         sides[protocol] = {}
         for side, names in members.items():
             sides[protocol].update(dict.fromkeys(names, int(side != "train")))

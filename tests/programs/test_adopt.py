@@ -207,6 +207,27 @@ def test_tables_and_openpose_frames_in_class_folders_are_stored(here, capsys):
     assert stored().clips["name"].tolist() == names
 
 
+def test_tables_of_a_row_per_joint_with_holes_are_adopted(here, capsys):
+    body = SKELETONS["kinect20"]
+    lines = ["name;label;subject"]
+    (here / "raw").mkdir()
+    for i in range(8):
+        rows = ["frame;joint;x;y;z"]
+        for (t, v), xyz in zip(np.ndindex(20, 20), clip(i, skeleton=body)[0].reshape(-1, 3), strict=True):
+            cells = ["NaN" if (t + v + i) % 50 == 0 else f"{number:.4f}".replace(".", ",") for number in xyz]
+            rows.append(";".join([str(t), body.joints[v], *cells]))
+        (here / "raw" / f"c{i}.csv").write_text("\n".join(rows))
+        lines.append(f"c{i};{('gähnen', 'grüßen')[i % 2]};{('Zoë', 'Anna', 'Bo', 'Cem')[i // 2]}")
+    (here / "raw" / "labels.csv").write_bytes("\n".join(lines).encode("latin-1"))
+
+    cfg = adopted("raw")
+    said = capsys.readouterr()
+    assert (cfg.data.skeleton, cfg.data.unit, cfg.data.up) == ("kinect20", "m", "y")
+    assert "8 clips of 2 classes, 4 people, 20 joints" in said.out and "Anna is 1, Bo is 2" in said.err
+    store = stored()
+    assert store.classes == ["grüßen", "gähnen"] and store.clips["subject"].tolist() == [4, 4, 1, 1, 2, 2, 3, 3]
+
+
 def test_mediapipe_landmarks_go_all_the_way_to_a_prediction(here, capsys, monkeypatch):
     # world landmarks: metres, y down, the origin between the hips; one .json file per clip
     body = SKELETONS["mediapipe33"]

@@ -161,7 +161,7 @@ def test_the_names_of_splits_become_protocols_and_sides(tmp_path, capsys, split,
     # clips that are held out are reported
     held = [name for name, side in want.items() if -1 in side]
     told = [line for line in capsys.readouterr().err.splitlines() if "held out" in line]
-    assert len(told) == len(held) and all("the 1 clips of val" in line for line in told)
+    assert len(told) == len(held) and all("(1 of the clips)" in line for line in told)
 
 
 def test_a_split_of_no_side_is_an_error_with_all_names(tmp_path):

@@ -85,6 +85,21 @@ def test_every_fault_of_a_json_file_is_named(tmp_path):
         assert told[name][0] == line and reason in told[name][1], (name, told[name])
 
 
+def test_nan_and_null_are_missing_and_skeleton_json_is_no_clip(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 20, 3)).round(3)
+    x[1, 2] = np.nan
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for i, word in enumerate(("NaN", "null")):
+        text = json.dumps({"skeletons": x.tolist(), "label": 1}).replace("NaN", word)
+        (raw / f"a01_s01_e0{i}_v01.json").write_text(text)
+    (raw / "skeleton.json").write_text('{"skeleton": "kinect20"}')
+
+    assert phase0("recipe=nw_ucla", f"raw={raw}", f"data.store={tmp_path / 'store'}") == (0, "")
+    for joints in clips(tmp_path / "store").values():
+        np.testing.assert_array_equal(joints[0], np.float32(np.nan_to_num(x)))
+
+
 def test_a_truncated_archive_gives_what_it_still_holds(tmp_path):
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:xz") as tar:
