@@ -13,6 +13,8 @@ from skeletons import spelled
 
 SCORES = ("visibility", "vis", "confidence", "conf", "score", "likelihood", "v", "c", "s")
 MISSING = ("", "nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>")  # cells of a joint that was not seen
+DECIMAL = re.compile(r"[-+]?\d*,\d+(e[-+]?\d+)?", re.IGNORECASE)
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 LARGEST = 3.4e38  # of a float32
 COUNTS = (17, 18, 20, 25, 26, 33)  # joints of usual skeletons, for numbers without names
 
@@ -41,14 +43,25 @@ def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def cells(path: Path) -> list[list[str]]:
-    """The cells of a table without its empty lines. Where no comma separates them, decimal commas become points."""
+    """The cells of a table without its empty lines. Decimal commas become points, also in quotes between commas."""
     try:
         lines = read_text(path).splitlines()
         delimiter = delimiter_of(next((line for line in lines if line.strip(" ,;\t")), ""))
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row[1:] or any(map(str.strip, row))]
     except csv.Error as e:
         raise ValueError(f"is no table of text ({e})") from None
-    return rows if delimiter == "," else [list(map(with_point, row)) for row in rows]
+    if delimiter == "," and not has_decimal_commas(rows):
+        return rows
+    return [list(map(with_point, row)) for row in rows]
+
+
+def has_decimal_commas(rows: list[list[str]]) -> bool:
+    """Whether cells hold numbers with a comma that is not before thousands: 1,5 or 0,125, but not 1,250 alone."""
+    for row in rows:
+        for cell in row:
+            if "," in cell and DECIMAL.fullmatch(cell.strip()) and not THOUSANDS.fullmatch(cell.strip()):
+                return True
+    return False
 
 
 def delimiter_of(line: str) -> str:

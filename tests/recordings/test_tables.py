@@ -109,6 +109,18 @@ def test_tables_in_any_usual_alphabet(tmp_path, encoding):
     assert joints_of_table(tmp_path / "clip.csv") == ["hüfte", "fuß"]
 
 
+def test_decimal_commas_in_quotes_are_read_and_thousands_are_not(tmp_path):
+    rows = '"1,5","-2,250",3,"4,125e1","well, well"\n1,2,"0,125",4,\n'
+    x = read(tmp_path, "a_x,a_y,b_x,b_y,note\n" + rows)
+    np.testing.assert_array_equal(x[0, :, :, :2], [[[1.5, -2.25], [3, 41.25]], [[1, 2], [0.125, 4]]])
+    numbers = ",".join('"1,5"' for _ in range(51))
+    assert (read(tmp_path, f"{numbers}\n{numbers}\n") == 1.5).all()
+
+    # nothing tells thousands from thousandths
+    with pytest.raises(ValueError, match="'1,250' is not a number"):
+        read(tmp_path, 'a_x,a_y\n"1,250",2\n')
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_labels_in_any_usual_alphabet_with_any_mark(tmp_path, encoding, mark):
