@@ -89,6 +89,8 @@ def completed(value: object, sizes: tuple[int, ...]) -> np.ndarray:
         return np.full(sizes, np.nan, np.float32)
     if len(sizes) == 1:
         return np.asarray(value, np.float32)
+    if len(value) != sizes[0]:
+        raise ValueError("lists of different lengths")
     return np.stack([completed(item, sizes[1:]) for item in value])
 
 

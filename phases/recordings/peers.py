@@ -163,9 +163,12 @@ def protocol_and_side(raw: Path, name: str, splits: dict) -> tuple[str, str]:
 
     # the name of the protocol, and its number
     before, side, number = hit[1], hit[2].lower(), hit[3]
-    protocol = "_".join(word for word in (before, number) if word) if before else f"split{number}"
-    if not before and not number:
-        protocol = "given"
+    if before:
+        protocol = f"{before}_{number}" if number else before
+    else:
+        protocol = f"split{number}" if number else "given"
+
+    # what its clips are for
     if side in TRAINING:
         return protocol, "train"
     return protocol, "val" if side in VALIDATION else "test"

@@ -139,9 +139,11 @@ def test_a_body_of_nothing_but_null_is_nobody(tmp_path):
         read(tmp_path, [{"people": [{"keypoints": none}]}])
 
 
-def test_missing_frames_take_no_memory_that_the_file_does_not_have(tmp_path):
+def test_missing_frames_take_no_more_memory_than_the_file(tmp_path):
     with pytest.raises(ValueError, match="at most"):
-        read(tmp_path, f"[{json.dumps([[1, 2, 3]] * 100_000)}{', null' * 100_000}]")
+        read(tmp_path, f"[{json.dumps([[1, 2, 3]] * 20_000)}{', null' * 50_000}]")
+    with pytest.raises(ValueError, match="in any frame|at most|bodies differ"):
+        read(tmp_path, f"[{json.dumps([[[1, 2, 3]] * 20_000])}, [{'null, ' * 200_000} null]]")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
