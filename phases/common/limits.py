@@ -66,6 +66,20 @@ def read_bytes(path: Path, most: int = TEXT) -> bytes:
         return f.read(most)  # the file may grow meanwhile
 
 
+def read_text(path: Path) -> str:
+    """The text of a table: UTF-8, UTF-16 where the file begins with its mark, else Latin-1 as Windows writes it.
+
+    ValueError if the file has more than TEXT bytes.
+    """
+    data = read_bytes(path)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")  # Excel begins a file with a byte order mark
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
 def check_file(path: Path, most: float = math.inf) -> None:
     """ValueError for a path that is no regular file, such as a pipe, and for a file of more than `most` bytes."""
     about = os.stat(path)

@@ -12,11 +12,13 @@ from phases.recordings.clips import Clip, Skip, main_two, npz_arrays, recorded_a
 from phases.recordings.labels import (
     HEADER,
     LINE,
+    NAMED,
     NUMBERS,
     label_words,
     labelled_rows,
     labels_table,
     number_classes,
+    numbers_of_names,
     read_labels,
 )
 from phases.recordings.metres import Recorded, as_joints
@@ -37,7 +39,7 @@ def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>. What
     is beside the folders, or is not listed, is skipped with that reason.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
-    it x.json, as METADATA says.
+    it x.json or skeleton.json, as METADATA says.
     Clips without split get replications in turn, unless a column has them.
     """
     classes = list(map(str, metadata(raw).get("classes") or []))
@@ -65,12 +67,12 @@ def has_replications(raw: Path) -> bool:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def metadata(raw: Path) -> dict:
-    """The table {skeleton, classes} of recordings: skeleton.json of a folder, or the .json beside a packed file.
+    """The table {skeleton, classes} of recordings: skeleton.json of a folder, or what is beside a packed file.
 
     Classes that it does not list are the class folders, or the words in labels.csv. ValueError if it is damaged, or
     missing in a folder where nothing else names the classes.
     """
-    path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
+    path = description_file(raw)
     folders = class_folders(raw)
     found = folders or label_words(raw / "labels.csv")
 
@@ -91,6 +93,32 @@ def metadata(raw: Path) -> dict:
     if folders and listed and not set(folders) <= set(map(str, listed)):
         raise ValueError(f"{path}: its classes are not the class folders, {', '.join(folders)}")
     return d | {"classes": listed or found} if found else d
+
+
+def description(raw: Path, reader: str) -> dict:
+    """The table {skeleton, classes} of recordings, for any reader; {} for readers that can do without one."""
+    if reader == "arrays":
+        return metadata(raw)
+    path = description_file(raw)
+    d = read_json(path) if path.is_file() else {}
+
+    # beside a pickle, a file of its name may be about anything
+    if path.name != "skeleton.json" and not (isinstance(d, dict) and d.keys() & {"skeleton", "classes"}):
+        return {}
+    check_metadata(path, d)
+    return d
+
+
+def description_file(raw: Path) -> Path:
+    """skeleton.json in a folder; x.json beside a file x.npz or x.pkl, else skeleton.json beside it.
+
+    The first of the two, if there is none.
+    """
+    if raw.is_dir():
+        return raw / "skeleton.json"
+    own = raw.with_suffix(".json")
+    beside = raw.with_name("skeleton.json")
+    return beside if beside.is_file() and not own.is_file() else own
 
 
 def check_metadata(path: Path, d: object) -> None:
@@ -174,6 +202,11 @@ def listed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
         raise ValueError(f"{table}: missing; it lists the clips under the header {HEADER}")
     rows = labelled_rows(table)
     yield from not_listed(raw, rows)
+
+    # people by name
+    for key in NAMED:
+        number_of = numbers_of_names(key, [row.get(key) for row in rows])
+        rows = [row | {key: number_of[row[key]]} if row.get(key) in number_of else row for row in rows]
 
     # a row is a clip
     joint_names = named_joints(raw, data)
@@ -273,9 +306,9 @@ def packed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
 
     # each clip with its row of labels
     recorded = recorded_as(data)
-    index, classes = number_classes(columns["label"].tolist(), classes, data.num_classes, tell=True)
+    index, classes = number_classes(columns["label"], classes, data.num_classes, tell=True)
     for i, name in enumerate(map(str, arrays["names"])):
-        row = {key: str(column[i]) for key, column in columns.items()}
+        row = {key: column[i] for key, column in columns.items()}
         try:
             label, splits, numbers = read_labels(row, index, classes)
             joints = as_joints(arrays["data"][offsets[i]:offsets[i + 1]], recorded)
@@ -290,8 +323,8 @@ def as_whole_numbers(labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.int64) if is_whole else labels
 
 
-def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{column of labels.csv: its values} of a packed file; ValueError if its arrays do not fit each other."""
+def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, list[str]]:
+    """{column of labels.csv: its values as text} of a packed file; ValueError if its arrays do not fit each other."""
     for key in (*PACKED, *NUMBERS, "split"):
         array = arrays.get(key)
         if array is not None and (not array.ndim or array.ndim > 1 and key != "data"):
@@ -311,4 +344,11 @@ def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.nda
         raise ValueError(f"{raw}: {len(names)} names, {len(offsets)} offsets, {lengths}: each column must have one "
                          f"value per name, and offsets must be {len(names) + 1} whole numbers that rise from 0 to "
                          f"{rows}")
-    return {key.replace("labels", "label"): column for key, column in found.items()}
+
+    # people by name
+    columns = {key.replace("labels", "label"): list(map(str, column)) for key, column in found.items()}
+    for key in NAMED:
+        number_of = numbers_of_names(key, columns.get(key, []))
+        if number_of:
+            columns[key] = [number_of.get(word, word) for word in columns[key]]
+    return columns

@@ -1,19 +1,29 @@
-"""A clip of a table: a row per frame, a column per coordinate. poses.py lists the forms. numpy only."""
+"""A clip of a table: a row per frame, a column per coordinate; or a row per joint. poses.py lists the forms.
+
+numpy only.
+"""
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from phases.common.limits import read_bytes
+from phases.recordings.metres import missing_as_zeros
+from phases.recordings.tables import (
+    SCORES,
+    csv_rows,
+    in_order_of,
+    is_missing,
+    is_number,
+    number_of,
+    usual_channels,
+)
+from phases.recordings.tidy_tables import clip_of_joint_rows, joints_of_rows, tidy_columns
 from skeletons import spelled
 
-SCORES = ("visibility", "vis", "confidence", "conf", "score", "likelihood", "v", "c", "s")
 AXES = ("x", "y", "z", *SCORES)
-COUNTS = (17, 18, 20, 25, 26, 33)  # joints of usual skeletons, for numbers without names
 
 # a column is left_elbow_x, x_elbow or ELBOWX; a joint without a name is joint7
 JOINT_AXIS = re.compile(rf"(.+?)(?:[_. /-]|(?<=\d)|(?<=[a-z])(?=[A-Z]))((?i:{'|'.join(AXES)}))(?i:[_. ]pos(?:ition)?)?")
@@ -27,25 +37,30 @@ def joints_of_table(path: Path) -> list[str]:
     """
     if path.suffix.lower() != ".csv":
         return []
-    header, _ = csv_rows(path)
+    header, body = csv_rows(path)
     if not header:
         return []
-    return [joint for joint in named_columns(header) if not NUMBERED.fullmatch(joint)]
+    tidy = tidy_columns(header)
+    joints = joints_of_rows(body, tidy) if tidy else named_columns(header)
+    return [joint for joint in joints if not NUMBERED.fullmatch(joint)]
 
 
 def clip_of_table(path: Path, names: Sequence[str] = ()) -> np.ndarray:
-    """(L, V, C) of a table with a row per frame; an empty cell makes its joint missing. names: the skeleton's joints.
+    """The numbers of a table: (L, V, C) of a row per frame, (M, L, V, C) of a row per joint.
 
-    Columns that name every joint of the skeleton are put into its order. ValueError if a table of as many joints names
-    some of them differently.
+    A joint with a cell of MISSING is zeros. names: the skeleton's joints. Joints that a table names are put into their
+    order. ValueError if a table of as many joints names some of them differently.
     """
     header, body = csv_rows(path)
+    tidy = tidy_columns(header)
+    if tidy:
+        return clip_of_joint_rows(body, tidy, names)
+
+    # a row per frame
     joints = joint_columns(header, names) or plain_columns(body)
     columns = [column for joint in joints for column in joint]
     x = table_numbers(header, body, columns).reshape(len(body), len(joints), -1)  # l v c
-
-    # one empty cell, and the joint is missing
-    x[np.isinf(x).any(2)] = 0
+    x = missing_as_zeros(x)
 
     # x, y, score: a z of 0 keeps the score from being read as z
     last = joints[0][-1]
@@ -53,82 +68,16 @@ def clip_of_table(path: Path, names: Sequence[str] = ()) -> np.ndarray:
     return np.insert(x, 2, 0, axis=2) if scored and x.shape[2] == 3 else x
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Cells
-# ---------------------------------------------------------------------------------------------------------------------
-
-def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """(names of the columns, or none; the rows below) of a table."""
-    rows = cells(path)
-    filled = [at for at, row in enumerate(rows) if any(map(str.strip, row))] or [0]
-    first, last = filled[0], filled[-1]
-    top = rows[first] if rows else []
-
-    # the first row has names, or pandas's 0, 1, 2, ... (after an empty cell, if pandas wrote an index), or a frame
-    header = [] if any(map(is_number, top)) else top
-    numbered = [str(k) for k in range(len(top))]
-    counted = [cell.strip() for cell in top] in (numbered, ["", *numbered[:-1]])
-
-    # a spreadsheet leaves empty rows below the last frame; between frames they are frames without a body
-    below = first + 1 if header or counted else 0
-    body = rows[below:last + 1]
-    if not body:
-        raise ValueError("holds no frame")
-    lengths = {len(row) for row in body} | ({len(header)} if header else set())
-    if len(lengths) != 1:
-        raise ValueError("its rows differ in length")
-    return header, body
-
-
-def cells(path: Path) -> list[list[str]]:
-    """The cells of a table without its empty lines. Where no comma separates them, decimal commas become points."""
-    try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
-        delimiter = delimiter_of(next((line for line in lines if line.strip(" ,;\t")), ""))
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row[1:] or any(map(str.strip, row))]
-    except (UnicodeDecodeError, csv.Error) as e:
-        raise ValueError(f"is no table of text ({e})") from None
-    return rows if delimiter == "," else [list(map(with_point, row)) for row in rows]
-
-
-def delimiter_of(line: str) -> str:
-    """What separates the cells of a first line. In a line of numbers with `;` or tabs a comma is a decimal mark."""
-    for mark in ";\t,":
-        filled = [cell for cell in line.split(mark) if cell.strip()]
-        numbers = filled if mark == "," else map(with_point, filled)
-        if mark in line and all(map(is_number, numbers)):
-            return mark
-    return max(",;\t", key=line.count)
-
-
-def with_point(cell: str) -> str:
-    """1,5 -> 1.5"""
-    return re.sub(r"^(\s*[-+]?\d*),(?=\d)", r"\1.", cell)
-
-
-def is_number(word: str) -> bool:
-    try:
-        return np.isfinite(float(word))
-    except ValueError:
-        return False
-
-
 def table_numbers(header: list[str], body: list[list[str]], columns: list[int]) -> np.ndarray:
-    """(L, columns) float32 of the cells; infinite where one is empty."""
+    """(L, columns) float32 of the cells; NaN where one is missing."""
     x = np.zeros((len(body), len(columns)), np.float32)
     for at, row in enumerate(body):
         for k, column in enumerate(columns):
-            # a number
-            empty = not row[column].strip()
             try:
-                x[at, k] = np.inf if empty else float(row[column])
-            except ValueError:
-                raise ValueError(f"frame {at}: {row[column]!r} is not a number") from None
-
-            # infinite only where nothing is written
-            if not empty and not np.isfinite(x[at, k]):
-                name = header[column] if header else "a coordinate"
-                raise ValueError(f"frame {at}: {name} is not finite; an empty cell means that the joint is missing")
+                x[at, k] = number_of(row[column])
+            except ValueError as e:
+                name = f"{header[column]} = " if header else ""
+                raise ValueError(f"frame {at}: {name}{e}") from None
     return x
 
 
@@ -140,16 +89,7 @@ def joint_columns(header: list[str], names: Sequence[str]) -> list[list[int]]:
     """The columns of each joint that a header names, in the order of `names` if it names all of these; [] without one.
     """
     found = named_columns(header) if header else {}
-    wanted = [spelled(name) for name in names]
-    lacking = [name for name in wanted if name not in found]
-
-    # as many joints as the skeleton has, but not the same
-    if len(found) == len(wanted) > len(lacking) > 0:
-        others = ", ".join(name for name in found if name not in wanted)
-        raise ValueError(f"has no columns for the joint {lacking[0]!r}, but for {others}: name them alike here and in "
-                         "the skeleton")
-    order = wanted if wanted and not lacking else found
-    return [found[name] for name in order]
+    return [found[name] for name in in_order_of(names, found)]
 
 
 def named_columns(header: list[str]) -> dict[str, list[int]]:
@@ -187,6 +127,9 @@ def joint_and_axis(column: str) -> tuple[str, str]:
 
 def plain_columns(rows: list[list[str]]) -> list[list[int]]:
     """The columns of each joint in a table of numbers only; a first column that counts frames is left out."""
+    indexed = indexed_columns(rows)
+    if indexed:
+        return indexed
     counted = counts_frames([row[0] for row in rows])
     for first in (1, 0) if counted else (0, 1):
         n = len(rows[0]) - first
@@ -197,9 +140,38 @@ def plain_columns(rows: list[list[str]]) -> list[list[int]]:
                      "them: left_elbow_x, left_elbow_y, ...")
 
 
-def usual_channels(n: int) -> int:
-    """How many numbers a joint has if n numbers are a usual skeleton: 3, 2 or 4; 0 if they are none."""
-    return next((C for C in (3, 2, 4) if n % C == 0 and n // C in COUNTS), 0)
+def indexed_columns(rows: list[list[str]]) -> list[list[int]]:
+    """The columns of each joint in a table that puts the joint's number before its coordinates: t, 0, x, y, z, 1, ...
+
+    The numbers count the joints from 0 or 1, at equal distances up to the end of the row, and are the same in every
+    row. Columns before the first of them, such as a time, belong to no joint. [] for another table.
+    """
+    # what a row must have: the numbers at every C + 1 columns
+    row = next(row for row in rows if not all(map(is_missing, row)))
+    width = len(row)
+    for first in range(min(4, width)):
+        for C in (3, 2, 4):
+            at = range(first, width, C + 1)
+            if len(at) < 3 or (width - first) % (C + 1) or not counts_joints([row[column] for column in at]):
+                continue
+
+            # the same in all rows; a row without a body may lack them
+            numbers = [row[column] for column in at]
+            if all(same_or_missing([other[column] for column in at], numbers) for other in rows):
+                return [list(range(column + 1, column + 1 + C)) for column in at]
+    return []
+
+
+def same_or_missing(cells: list[str], others: list[str]) -> bool:
+    return all(cell == other or is_missing(cell) for cell, other in zip(cells, others, strict=True))
+
+
+def counts_joints(cells: list[str]) -> bool:
+    """Whether cells are 0, 1, 2, ... or 1, 2, 3, ..."""
+    if not all(map(is_number, cells)):
+        return False
+    numbers = [float(cell) for cell in cells]
+    return numbers[0] in (0, 1) and numbers == [numbers[0] + k for k in range(len(numbers))]
 
 
 def counts_frames(column: list[str]) -> bool:

@@ -2,20 +2,22 @@
 
     value -> frames -> bodies (V, C) of each frame -> (M, L, V, C), each body in a row of its own
 
-numpy only.
+null, NaN and an empty list mean that a number, a joint, a body or a frame is missing. numpy only.
 """
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from phases.common.limits import one_line, read_bytes
+from phases.common.limits import VALUES, one_line, read_bytes
 from phases.recordings.clips import motion_of
-from phases.recordings.csv_clips import SCORES, usual_channels
+from phases.recordings.metres import check_shape, missing_as_zeros
+from phases.recordings.tables import SCORES, usual_channels
 
 PICTURE = ("landmarks", "poseLandmarks", "pose_landmarks", "landmark", "people", "keypoints", "pose_keypoints_3d",
            "pose_keypoints_2d", "joints")  # keys of bodies as they are in the picture
@@ -53,30 +55,61 @@ def clip_of_json(value: object) -> np.ndarray:
         raise ValueError(f"is {type(value).__name__}: must be a list of frames")
 
     # nested numbers; or frames, whose numbers of bodies may differ
-    depth, item = nesting(value)
+    sizes, item = nesting(value)
+    depth = len(sizes)
     if depth in (1, 2) and isinstance(item, (int, float)):
         raise ValueError("is a list of numbers: must be frames of joints of [x, y, z]")
-    whole = full_array(value) if depth in (3, 4) else None
-    if whole is None or whole.ndim != depth or depth == 4 and len(whole) > whole.shape[1]:
+    whole = full_array(value, sizes) if depth in (3, 4) else None
+    if whole is None or depth == 4 and len(whole) > whole.shape[1]:
         return clip_of_frames(value)
     return whole
 
 
-def full_array(value: list) -> np.ndarray | None:
-    """The array of nested numbers; None for lists of different lengths, or of anything else."""
+def full_array(value: object, sizes: tuple[int, ...]) -> np.ndarray | None:
+    """The array of nested numbers, NaN where one is missing; None for lists of different lengths, or anything else.
+
+    sizes: of the lists around a number, as `nesting` finds them.
+    """
+    # every list is whole
     with contextlib.suppress(ValueError, TypeError):
-        return np.asarray(value, np.float32)
+        x = np.asarray(value, np.float32)
+        if x.ndim == len(sizes):
+            return x
+
+    # a joint, a body or a frame is missing
+    with contextlib.suppress(ValueError, TypeError):
+        if math.prod(sizes) <= VALUES:
+            return completed(value, sizes)
     return None
 
 
-def nesting(value: object) -> tuple[int, object]:
-    """(depth of nested lists, the first item that is not a list); empty items do not count."""
-    depth = 0
-    while isinstance(value, list):
-        filled = [item for item in value if item not in ([], {}, None)]
-        depth += 1
-        value = filled[0] if filled else None
-    return depth, value
+def completed(value: object, sizes: tuple[int, ...]) -> np.ndarray:
+    """Nested numbers as an array; null and empty lists in it become NaN. ValueError if others differ in length."""
+    if is_empty(value):
+        return np.full(sizes, np.nan, np.float32)
+    if len(sizes) == 1:
+        return np.asarray(value, np.float32)
+    if len(value) != sizes[0]:
+        raise ValueError("lists of different lengths")
+    return np.stack([completed(item, sizes[1:]) for item in value])
+
+
+def nesting(value: object, deepest: int = 8) -> tuple[tuple[int, ...], object]:
+    """(sizes of the nested lists around the first item that is no list, that item); empty ones do not count.
+
+    (sizes, None) if there is no such item. No list is opened that has `deepest` lists around it.
+    """
+    if not isinstance(value, list) or not deepest:
+        return (), None if is_empty(value) else value
+    for item in value:
+        sizes, found = nesting(item, deepest - 1)
+        if found is not None:
+            return (len(value), *sizes), found
+    return (len(value),), None
+
+
+def is_empty(value: object) -> bool:
+    return value is None or value == [] or value == {}
 
 
 def is_frame(value: object) -> bool:
@@ -84,12 +117,14 @@ def is_frame(value: object) -> bool:
     if isinstance(value, dict):
         keys = [key for key in BODIES if key in value]
         return bool(keys) and not any(is_crowd(value[key]) for key in keys)
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "x" in value[0]
+    first = next((item for item in value if item), None) if isinstance(value, list) else None
+    return isinstance(first, dict) and "x" in first
 
 
 def is_crowd(value: object) -> bool:
     """Whether a value under a body's key has more bodies than a picture shows: then they are the frames of a clip."""
-    depth, item = nesting(value)
+    sizes, item = nesting(value)
+    depth = len(sizes)
     return (depth > 2 or depth == 2 and isinstance(item, dict)) and len(value) > CROWD
 
 
@@ -99,7 +134,7 @@ def is_crowd(value: object) -> bool:
 
 def bodies_of(frame: object) -> list[np.ndarray]:
     """The bodies (V, C) of a frame: a table of bodies, a list of them, or the joints of one."""
-    if not frame:
+    if nesting(frame)[1] is None:
         return []
     if isinstance(frame, dict):
         return bodies_of_table(frame)
@@ -107,15 +142,17 @@ def bodies_of(frame: object) -> list[np.ndarray]:
         raise ValueError(f"is {type(frame).__name__}: must be a list of joints or of bodies")
 
     # a list of bodies
-    first = next((item for item in frame if item), None)
-    if isinstance(first, dict) and "x" not in first or nesting(first)[0] == 2 or is_frame(first):
+    first = next(item for item in frame if nesting(item)[1] is not None)
+    if isinstance(first, dict) and "x" not in first or len(nesting(first)[0]) == 2 or is_frame(first):
         return [body for item in frame for body in bodies_of(item)]
 
     # the joints of one body
-    joints = [joint_of(joint) for joint in frame]
-    if len({joint.shape for joint in joints}) > 1:
+    joints = [None if is_empty(joint) else joint_of(joint) for joint in frame]
+    lengths = {len(joint) for joint in joints if joint is not None}
+    if len(lengths) > 1:
         raise ValueError("has joints of different lengths")
-    return [np.stack(joints)]
+    missing = np.full(lengths.pop(), np.nan, np.float32)
+    return [np.stack([missing if joint is None else joint for joint in joints])]
 
 
 def bodies_of_table(frame: dict) -> list[np.ndarray]:
@@ -132,19 +169,23 @@ def bodies_of_table(frame: dict) -> list[np.ndarray]:
     value = frame[key]
     if key in ("pose_keypoints_2d", "pose_keypoints_3d"):
         return [flat_body(value, 3 if key.endswith("2d") else 4)]
-    if key == "keypoints" and isinstance(value, list) and isinstance(value[0], (int, float)):
+    if key == "keypoints" and isinstance(value, list) and are_numbers(value):
         return [flat_body(value, usual_channels(len(value)) or 3)]
     return bodies_of(value)
 
 
+def are_numbers(value: list) -> bool:
+    """Whether a list holds numbers, as its first item shows that is not null."""
+    sizes, first = nesting(value)
+    return len(sizes) == 1 and isinstance(first, (int, float))
+
+
 def joint_of(joint: object) -> np.ndarray:
-    """x, y, z, score of a landmark; a plain joint's numbers as they are; a joint of null is missing."""
-    # a landmark by its names; a missing joint
+    """x, y, z, score of a landmark; a plain joint's numbers as they are; NaN for null."""
+    # a landmark by its names; a score of null says nothing
     if isinstance(joint, dict):
-        score = next((joint[key] for key in SCORES if key in joint), 1.0)
+        score = next((joint[key] for key in SCORES if joint.get(key) is not None), 1.0)
         joint = [joint.get("x"), joint.get("y"), joint.get("z", 0.0), score]
-    elif joint is None or joint == []:
-        joint = [0.0, 0.0, 0.0, 0.0]
 
     # its numbers
     try:
@@ -179,10 +220,12 @@ def clip_of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
     places: Frames = []  # the same bodies as they are in the picture
     for number, frame in enumerate(frames):
         try:
-            bodies.append(bodies_of(frame))
+            found = bodies_of(frame)
         except ValueError as e:
             raise ValueError(f"{names[number] if names else f'frame {number}'} {e}") from None
-        places.append(in_picture(frame, bodies[-1]))
+        seen = seen_bodies(found, in_picture(frame, found))
+        bodies.append([body for body, _ in seen])
+        places.append([place for _, place in seen])
     bodies, places = one_frame_per_image(frames, bodies, places)
 
     # all of one shape
@@ -192,7 +235,19 @@ def clip_of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
     if len(shapes) > 1:
         sizes = [f"{V} joints of {C} numbers" for V, C in sorted(shapes)[:3]]
         raise ValueError(f"bodies differ: {', '.join(sizes)}")
-    return main_body_first(in_rows(bodies, places, shapes.pop()))
+    (shape,) = shapes
+    check_shape((max(map(len, bodies)), len(bodies), *shape))
+    return main_body_first(in_rows(bodies, places, shape))
+
+
+def seen_bodies(bodies: list[np.ndarray], places: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(body, its place) for each body of a frame that has a joint; a missing joint becomes zeros."""
+    seen = []
+    for body, place in zip(bodies, places, strict=True):
+        body = missing_as_zeros(body)
+        if body[:, :3].any():
+            seen.append((body, missing_as_zeros(place)))
+    return seen
 
 
 def in_picture(frame: object, bodies: list[np.ndarray]) -> list[np.ndarray]:

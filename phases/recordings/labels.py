@@ -2,7 +2,7 @@
 
     name,label[,subject,camera,setup,replication,split]
 
-No numpy: text only.
+Between the fields are commas, semicolons or tabs. subject, camera and setup are numbers or names. No numpy: text only.
 """
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import difflib
 import io
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from phases.common.limits import read_bytes
+from phases.common.limits import read_text
 
+NAMED = ("subject", "camera", "setup")     # columns that may hold names in place of numbers
 NUMBERS = ("subject", "camera", "setup", "replication")
 COLUMNS = {"name", "label", *NUMBERS, "split"}
 HEADER = "name,label[,subject,camera,setup,replication,split]"
@@ -26,8 +27,9 @@ NUMBER = re.compile(r"\d{1,9}")  # a label that may be the number of a class
 def labels_table(path: Path) -> tuple[list[dict], list[str]]:
     """Rows and columns of labels.csv, a row's line number under LINE; ValueError if it is no such text or too large."""
     try:
-        text = read_bytes(path).decode("utf-8-sig")  # Excel begins a file with a byte order mark
-        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        text = read_text(path)
+        mark = max(",;\t", key=text.partition("\n")[0].count)
+        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, delimiter=mark)
         if len(reader.fieldnames or []) > 100 or text.count("\n") + text.count("\r") > 2_000_000:
             raise csv.Error("at most 100 columns and a million lines are read")
         reader.fieldnames = [str(name).strip() for name in reader.fieldnames or []]
@@ -38,8 +40,6 @@ def labels_table(path: Path) -> tuple[list[dict], list[str]]:
             row = {key: value.strip() if isinstance(value, str) else value for key, value in row.items()}
             rows.append(row | {LINE: reader.line_num})
         return rows, reader.fieldnames
-    except UnicodeDecodeError as e:
-        raise ValueError(f"{path}: is not in UTF-8 ({e})") from None
     except csv.Error as e:
         raise ValueError(f"{path}: is not the table that it must be: {e}") from None
 
@@ -51,7 +51,7 @@ def labelled_rows(path: Path) -> list[dict]:
         return rows
     header = ",".join(columns)
     found = f"its header is {header!r}" if rows or not columns else f"below {header!r} it has none"
-    raise ValueError(f"{path}: must have the header {HEADER} with commas between, and a line per clip; {found}")
+    raise ValueError(f"{path}: must have the header {HEADER} and a line per clip; {found}")
 
 
 def label_words(path: Path) -> list[str]:
@@ -126,6 +126,34 @@ def tell_numbers(index: dict[str, int], names: list[str], numbers: list[int]) ->
     if name == f"class {int(word)}":
         which = f"a class for each that has clips, {names[0]!r} to {names[-1]!r}"
     print(f"  labels run from {low} to {high}{holes}: {which}", file=sys.stderr)
+
+
+def numbers_of_names(key: str, column: Sequence[str | None]) -> dict[str, str]:
+    """{name: number} of the names in a column of NAMED, reported on standard error; {} for a column of numbers.
+
+    Names that differ only in their last digits, as S01 and S07, have these as numbers; others are numbered from 1 in
+    the order of the alphabet. Small and capital letters do not tell names apart. A column with numbers among the names
+    stays as it is: a name in it is reported with its row.
+    """
+    names = {word for word in column if word}
+    if not names or any(re.fullmatch(r"-?\d+", word) for word in names):
+        return {}
+
+    # the number in each name, if that tells them apart
+    different = sorted({name.casefold() for name in names})
+    hits = [re.fullmatch(r"(.*?\D)(\d{1,9})", name) for name in different]
+    if all(hits) and len({hit[1] for hit in hits}) == 1:
+        numbers = [int(hit[2]) for hit in hits]
+        if len(set(numbers)) == len(numbers) and 0 not in numbers:
+            number_of = dict(zip(different, numbers, strict=True))
+            return {name: str(number_of[name.casefold()]) for name in names}
+
+    # in the order of the alphabet
+    number_of = {name: number for number, name in enumerate(different, 1)}
+    shown = {number_of[name.casefold()]: name for name in sorted(names, reverse=True)}
+    listed = ", ".join(f"{shown[number]} is {number}" for number in sorted(shown)[:8])
+    print(f"  {key} by name: {listed}{', ...' if len(shown) > 8 else ''}", file=sys.stderr)
+    return {name: str(number_of[name.casefold()]) for name in names}
 
 
 def read_labels(row: dict[str, str | None], index: dict[str, int],

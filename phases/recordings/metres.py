@@ -7,7 +7,8 @@
     data.min_score  a joint with a lower score is missing
     data.fill       frames: a joint that is missing for at most this long is put on the line between its neighbours
 
-A missing joint is 0, 0, 0. A joint that the clips are centred on is 0, 0, 0 in every frame: it is kept. numpy only.
+A missing joint is 0, 0, 0; as recorded it may also be NaN. A joint that the clips are centred on is 0, 0, 0 in every
+frame: it is kept. numpy only.
 """
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ class Recorded:
 def as_joints(x, recorded: Recorded = Recorded()) -> np.ndarray:  # noqa: B008, a frozen value
     """Joints (M, L, V, 3) float32 of an array (L, V, C) or (M, L, V, C) of 2 to 4 channels; z is 0 if there is none.
 
-    A joint with a low score becomes missing. ValueError if x is no such array, is larger than a clip may be
-    (limits.py), or holds a coordinate that is not finite.
+    A joint with a low score becomes missing, and so does one with a coordinate or a score of NaN. ValueError if x is no
+    such array, is larger than a clip may be (limits.py), or holds a coordinate that is infinite or too large.
     """
     x = real_array(x)
     if x.ndim == 3:
@@ -60,12 +61,19 @@ def as_joints(x, recorded: Recorded = Recorded()) -> np.ndarray:  # noqa: B008, 
         score, x = x[..., -1:], x[..., :-1]
         x = np.where((score > 0) & (score >= recorded.min_score), x, np.float32(0))
 
-    # the negation counts NaN as far
-    far = np.argwhere(~(np.abs(x) <= FARTHEST))
+    # NaN is not far
+    far = np.argwhere(np.abs(x) > FARTHEST)
     if len(far):
         raise ValueError(f"frame {int(far[0][1])}: a coordinate is not finite, or beyond ±{FARTHEST:g}; a missing "
-                         "joint is 0, 0, 0")
+                         "joint is 0, 0, 0 or NaN")
+    x = missing_as_zeros(x)
     return x if x.shape[-1] == 3 else np.pad(x, [(0, 0)] * 3 + [(0, 1)])
+
+
+def missing_as_zeros(x: np.ndarray) -> np.ndarray:
+    """Joints (..., C), those with a number that is NaN as zeros."""
+    missing = np.isnan(x).any(-1, keepdims=True)
+    return np.where(missing, np.float32(0), x) if missing.any() else x
 
 
 def real_array(x) -> np.ndarray:

@@ -24,7 +24,7 @@ def read_nw_ucla(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """The all_sqe JSON files of Northwestern-UCLA, from a folder or straight from a tar archive."""
     # name and path, or name and bytes
     if raw.is_dir():
-        files = [(path.name, path) for path in raw.rglob("*.json")]
+        files = [(path.name, path) for path in raw.rglob("*.json") if path.name != "skeleton.json"]
     else:
         files, skips = unpacked(raw)
         yield from skips

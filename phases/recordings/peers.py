@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +28,10 @@ from phases.recordings.pickles import read_annotations
 from phases.recordings.settings import Data
 
 SPINE = 1   # the joint that CTR-GCN's clips are centred on
-TRAINING = ("train", "training")  # sides of pyskl's splits; all others test
+# a split of pyskl's: xsub_train, train, train1; its sides
+SPLIT = re.compile(r"(?:(.+?)[_.-])?(train|training|val|valid|validation|eval|test|testing)[_.-]?(\d*)", re.IGNORECASE)
+TRAINING = ("train", "training")
+VALIDATION = ("val", "valid", "validation", "eval")
 
 # ---------------------------------------------------------------------------------------------------------------------
 # CTR-GCN
@@ -110,7 +115,7 @@ def numbers_header(z: zipfile.ZipFile, f: IO[bytes], key: str) -> tuple[tuple[in
 # ---------------------------------------------------------------------------------------------------------------------
 
 def read_pyskl(raw: Path, data: Data) -> Iterator[Clip | Skip]:
-    """pyskl's annotation pickle. It brings its splits: xsub_train and xsub_val (or xsub_test) become the protocol xsub.
+    """pyskl's annotation pickle. It brings its splits, which become protocols: see sides_of_splits.
 
     {split: {name: [frame_dir]}, annotations: [{frame_dir, label, keypoint (M, L, V, C), ...}]}, or the bare list of
     annotations. keypoint_score (M, L, V) decides which joints are missing. Of many people the two that move most stay.
@@ -124,7 +129,7 @@ def annotated_clips(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     d = read_annotations(raw)
     recorded = recorded_as(data)
     index, _ = number_classes(annotated_labels(d["annotations"]), [], data.num_classes, tell=True)
-    sides = sides_of_splits(d["split"])
+    sides = sides_of_splits(raw, d["split"])
 
     # each by its name, else by its number
     for i, annotation in enumerate(d["annotations"]):
@@ -135,15 +140,30 @@ def annotated_clips(raw: Path, data: Data) -> Iterator[Clip | Skip]:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else one_line(e))
 
 
-def sides_of_splits(splits: dict) -> dict[str, dict[str, int]]:
-    """{protocol: {clip: 0 training, 1 test}} of pyskl's splits {protocol_side: clips}."""
-    sides: dict[str, dict[str, int]] = {}
+def sides_of_splits(raw: Path, splits: dict) -> dict[str, dict[str, int]]:
+    """{protocol: {clip: 0 training, 1 test}} of pyskl's splits {name: clips}.
+
+    xsub_train and xsub_val are the protocol xsub, train and val are `given`, train1 and test1 are `split1`. The side
+    val tests where a protocol has no side test; else its clips are held out, which is reported on standard error.
+    ValueError for a name of no side.
+    """
+    # {protocol: {side: clips}}
+    found: dict[str, dict[str, list[str]]] = {}
     for name, members in splits.items():
-        protocol, _, side = str(name).rpartition("_")
+        protocol, side = protocol_and_side(raw, str(name), splits)
         if not isinstance(members, (list, tuple)):
             members = np.asarray(members).tolist()
-        number = int(side not in TRAINING)
-        sides.setdefault(protocol or "given", {}).update(dict.fromkeys(map(str, members), number))
+        found.setdefault(protocol, {}).setdefault(side, []).extend(map(str, members))
+
+    # val beside test is for choosing settings
+    sides: dict[str, dict[str, int]] = {}
+    for protocol, members in found.items():
+        if {"val", "test"} <= members.keys():
+            held_out = members.pop("val")
+            print(f"  {protocol}: val is held out ({len(held_out)} of the clips), test is tested on", file=sys.stderr)
+        sides[protocol] = {}
+        for side, names in members.items():
+            sides[protocol].update(dict.fromkeys(names, int(side != "train")))
     return sides
 
 
@@ -154,6 +174,27 @@ def annotated_labels(annotations: list) -> list[int]:
         with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
             labels.append(int(annotation["label"]))
     return [label for label in labels if abs(label) < 10**9]
+
+
+def protocol_and_side(raw: Path, name: str, splits: dict) -> tuple[str, str]:
+    """(protocol, train, val or test) of the name of a split; ValueError, with all names, if it is no such name."""
+    hit = SPLIT.fullmatch(name)
+    if not hit:
+        listed = ", ".join(map(str, list(splits)[:20]))
+        raise ValueError(f"{raw}: the split {name[:40]!r} is no side of a protocol; a name is like xsub_train, "
+                         f"xsub_val, train, test or train1, test1 (this file has: {listed})")
+
+    # the name of the protocol, and its number
+    before, side, number = hit[1], hit[2].lower(), hit[3]
+    if before:
+        protocol = f"{before}_{number}" if number else before
+    else:
+        protocol = f"split{number}" if number else "given"
+
+    # what its clips are for
+    if side in TRAINING:
+        return protocol, "train"
+    return protocol, "val" if side in VALIDATION else "test"
 
 
 def annotated_clip(annotation: dict, name: str, index: dict[str, int], sides: dict[str, dict[str, int]],
@@ -169,7 +210,7 @@ def annotated_clip(annotation: dict, name: str, index: dict[str, int], sides: di
     joints = as_joints(np.asarray(annotation["keypoint"]), recorded)
     score = annotation.get("keypoint_score")
     if score is not None:
-        score = np.asarray(score, np.float32).reshape(joints.shape[:3])
+        score = np.nan_to_num(np.asarray(score, np.float32)).reshape(joints.shape[:3])
         joints = joints * ((score > 0) & (score >= recorded.min_score))[..., None]
 
     # the two who move most

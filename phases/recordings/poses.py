@@ -3,10 +3,12 @@
     .npy     (L, V, C) or (M, L, V, C)
     .json    the same nested, frames or bodies first; or a list of frames, each with its bodies: landmarks as
              MediaPipe's (world landmarks before those of the picture), `people` as OpenPose's, or lists of joints
-    .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only
+    .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only;
+             or a row per joint, with the columns frame, joint, x, y and perhaps z, a score, person
     folder   a .json file per frame, as OpenPose writes them
 
-A joint is x, y; x, y, z; x, y, score; or x, y, z, score. In text a score is known by its name (left_elbow_score).
+A joint is x, y; x, y, z; x, y, score; or x, y, z, score; with NaN, null or an empty cell in it the joint is missing.
+In text a score is known by its name (left_elbow_score).
 A table that names every joint of the skeleton is put into the skeleton's order. A table of as many joints that names
 some of them differently is refused. Any other table must have the skeleton's order.
 Of the people in frames, one who clearly moves most becomes the first.

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.command import nearest
-from phases.recordings.arrays import clip_folders, metadata
+from phases.recordings.arrays import clip_folders, description, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import body_size
@@ -104,9 +104,7 @@ def joints_of_skeleton(skeleton: Skeleton) -> set[str]:
 
 def brought_name(raw: Path, reader: str) -> str | dict | None:
     """The skeleton that recordings bring: its name, or a table that spells it out."""
-    if reader == "arrays":
-        return metadata(raw).get("skeleton")
-    return "ntu25" if reader == "ntu" else None
+    return description(raw, reader).get("skeleton") or ("ntu25" if reader == "ntu" else None)
 
 
 def own_skeleton(raw: Path, table: dict, clip: Clip) -> Skeleton:

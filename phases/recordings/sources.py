@@ -1,4 +1,7 @@
-"""What phase 0 knows of the recordings before it reads their clips: the skeleton, and the names of the classes."""
+"""What phase 0 knows of the recordings before it reads their clips: the skeleton, and the names of the classes.
+
+For every reader skeleton.json says both, in the folder of the recordings or beside their file: see arrays.METADATA.
+"""
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,7 +10,7 @@ import numpy as np
 
 from phases.common.command import nearest
 from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES
-from phases.recordings.arrays import as_whole_numbers, class_folders, metadata
+from phases.recordings.arrays import as_whole_numbers, class_folders, description, description_file
 from phases.recordings.clips import npz_arrays
 from phases.recordings.labels import labelled_rows, number_classes
 from phases.recordings.peers import annotated_labels
@@ -40,18 +43,15 @@ def recorded_skeleton(data: Data, raw: Path) -> Skeleton:
 
 def brought_skeleton(data: Data, raw: Path) -> Skeleton | None:
     """The skeleton that the recordings bring, by its name or as a table; None if they bring none."""
-    brought = None
-    if data.reader == "arrays":
-        brought = metadata(raw).get("skeleton")
-    elif data.reader == "pyskl" and not data.skeleton:
+    brought = description(raw, data.reader).get("skeleton")
+    if brought is None and data.reader == "pyskl" and not data.skeleton:
         brought = pyskl_skeleton(raw)
 
     if isinstance(brought, dict):
         try:
             return Skeleton.from_dict(brought)
         except ValueError as e:
-            path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
-            raise ValueError(f"{path}: {e}") from None
+            raise ValueError(f"{description_file(raw)}: {e}") from None
     if brought is not None and brought not in SKELETONS:
         known = nearest(brought, SKELETONS)
         raise ValueError(f"skeleton {brought!r} of {raw} is unknown{known}; or spell it out as a table")
@@ -78,17 +78,17 @@ def recorded_classes(data: Data, raw: Path) -> list[str]:
 
     labels = recorded_labels(data.reader, raw)
     _, names = number_classes(labels, listed, data.num_classes)
-    if labels and len(names) != data.num_classes:
+    if (labels or listed) and len(names) != data.num_classes:
         _, used = number_classes(labels, listed, 0)
         some = "" if len(used) == len(names) else f", {len(used)} of them with clips"
         raise ValueError(f"data.num_classes = {data.num_classes}, but {raw} names {len(names)} "
                          f"class{'es' * (len(names) != 1)}{some}")
-    return names if labels else [f"class {k}" for k in range(data.num_classes)]
+    return names if labels or listed else [f"class {k}" for k in range(data.num_classes)]
 
 
 def listed_classes(reader: str, raw: Path) -> list[str]:
     """The classes that skeleton.json, folders or the words in labels.csv name; [] if there are none."""
-    return list(map(str, metadata(raw).get("classes") or [])) if reader == "arrays" else []
+    return list(map(str, description(raw, reader).get("classes") or []))
 
 
 def recorded_labels(reader: str, raw: Path) -> list[object]:

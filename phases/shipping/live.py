@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from phases.common.limits import FARTHEST
+from phases.recordings.json_clips import full_array, nesting
 from phases.recordings.metres import Recorded, as_joints, trunk_vector
 from phases.shipping.exported import ExportedModel
 
@@ -21,23 +23,29 @@ UNSURE = -1  # in place of a class
 # ---------------------------------------------------------------------------------------------------------------------
 
 def frame_of(line: str, counts: tuple[int, ...], model: ExportedModel) -> np.ndarray:
-    """Joints (M, V, 3) of a line, V one of `counts`; M = 0 for a frame without a body. ValueError for a bad line."""
+    """Joints (M, V, 3) of a line, V one of `counts`; M = 0 for a frame without a body. ValueError for a bad line.
+
+    null and NaN mean that a joint, a body or the frame is missing.
+    """
     allowed = " or ".join(map(str, counts))
     try:
         with np.errstate(over="ignore"):  # 1e300 becomes infinite, and is refused below
-            x = np.asarray(json.loads(line), np.float32)
+            value = json.loads(line)
+            x = None if isinstance(value, dict) else full_array(value, nesting(value)[0])
+        if x is None:
+            raise ValueError
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise ValueError(f"is no JSON list of {allowed} joints, [[x, y, z], ...]") from None
 
-    # one body or several
+    # nobody, one body or several
+    if np.isnan(x).all():
+        return np.zeros((0, counts[0], 3), np.float32)
     if x.ndim == 2:
         x = x[None]
-    if x.size == 0:
-        return np.zeros((0, counts[0], 3), np.float32)
     if x.ndim != 3 or x.shape[1] not in counts or x.shape[2] not in (2, 3, 4):
         raise ValueError(f"has shape {x.shape[-2:] if x.ndim else x.shape}, must be {allowed} joints [x, y, z]")
-    if not np.isfinite(x).all():
-        raise ValueError("a coordinate is not finite; a missing joint is [0, 0, 0]")
+    if (np.abs(x) > FARTHEST).any():
+        raise ValueError("a coordinate is not finite, or too large; a missing joint is [0, 0, 0] or null")
 
     # the network's own joints are recorded as its training clips were
     is_own = x.shape[1] == len(model.skeleton["joints"])

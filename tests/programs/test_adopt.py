@@ -254,6 +254,27 @@ def test_tables_and_openpose_frames_in_class_folders_are_stored(here, capsys):
     assert stored().clips["name"].tolist() == names
 
 
+def test_tables_of_a_row_per_joint_with_holes_are_adopted(here, capsys):
+    body = SKELETONS["kinect20"]
+    lines = ["name;label;subject"]
+    (here / "raw").mkdir()
+    for i in range(8):
+        rows = ["frame;joint;x;y;z"]
+        for (t, v), xyz in zip(np.ndindex(20, 20), clip(i, skeleton=body)[0].reshape(-1, 3), strict=True):
+            cells = ["NaN" if (t + v + i) % 50 == 0 else f"{number:.4f}".replace(".", ",") for number in xyz]
+            rows.append(";".join([str(t), body.joints[v], *cells]))
+        (here / "raw" / f"c{i}.csv").write_text("\n".join(rows))
+        lines.append(f"c{i};{('gähnen', 'grüßen')[i % 2]};{('Zoë', 'Anna', 'Bo', 'Cem')[i // 2]}")
+    (here / "raw" / "labels.csv").write_bytes("\n".join(lines).encode("latin-1"))
+
+    cfg = adopted("raw")
+    said = capsys.readouterr()
+    assert (cfg.data.skeleton, cfg.data.unit, cfg.data.up) == ("kinect20", "m", "y")
+    assert "8 clips of 2 classes, 4 people, 20 joints" in said.out and "Anna is 1, Bo is 2" in said.err
+    store = stored()
+    assert store.classes == ["grüßen", "gähnen"] and store.clips["subject"].tolist() == [4, 4, 1, 1, 2, 2, 3, 3]
+
+
 def test_mediapipe_landmarks_go_all_the_way_to_a_prediction(here, capsys, monkeypatch):
     # world landmarks: metres, y down, the origin between the hips; one .json file per clip
     body = SKELETONS["mediapipe33"]
@@ -397,6 +418,27 @@ def test_a_split_without_training_clips_is_named(here):
     relabel(raw, "name,label,split", [f"c{i},{'ab'[i % 2]},test" for i in range(8)])
     with pytest.raises(ValueError, match="'given'"):
         call(adopt, f"raw={raw}")
+
+
+def test_a_pickle_of_ones_own_joints_takes_skeleton_json(here):
+    own = {"name": "chain", "joints": [f"j{v}" for v in range(12)], "parents": [max(0, v - 1) for v in range(12)],
+           "regions": {"torso": list(range(12))}}
+    annotations = [{"frame_dir": f"v{i}", "label": i % 2, "keypoint": clip(i)[:, :, :12]} for i in range(8)]
+    first, last = [f"v{i}" for i in range(6)], ["v6", "v7"]
+    split = {"train1": first, "test1": last, "train2": last, "test2": first}
+    (here / "raw").mkdir()
+    (here / "raw" / "list.pkl").write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
+    with pytest.raises(ValueError, match="12 joints fit no known skeleton.*skeleton.json"):
+        call(adopt, "raw=raw/list.pkl")
+
+    # with its joints and classes beside it
+    (here / "raw" / "skeleton.json").write_text(json.dumps({"skeleton": own, "classes": ["wave", "point"]}))
+    cfg = adopted("raw/list.pkl")
+    assert (cfg.data.skeleton, cfg.data.reader, cfg.data.split) == ("", "pyskl", "split1")
+    store = stored()
+    assert store.classes == ["wave", "point"] and list(store.skeleton.joints) == own["joints"]
+    assert [len(side) for side in store.split("split1")] == [6, 2]
+    assert [len(side) for side in store.split("split2")] == [2, 6]
 
 
 def test_an_annotation_without_a_label_costs_that_clip_alone(here):

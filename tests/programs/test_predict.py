@@ -46,9 +46,10 @@ def clips(shipped, tmp_path_factory) -> Path:
 
 
 def write_bad_clips(folder: Path) -> dict[str, str]:
-    """Seven files that are no clip of 25 joints; {name: part of the message}."""
+    """Eight files that are no clip of 25 joints; {name: part of the message}."""
     arrays = {"nineteen.npy": np.ones((5, 19, 3)), "empty.npy": np.zeros((0, 25, 3)),
-              "nobody.npy": np.zeros((4, 25, 3)), "nan.npy": np.full((4, 25, 3), np.nan)}
+              "nobody.npy": np.zeros((4, 25, 3)), "nan.npy": np.full((4, 25, 3), np.nan),
+              "inf.npy": np.full((4, 25, 3), np.inf)}
     for name, joints in arrays.items():
         np.save(folder / name, joints)
 
@@ -61,7 +62,8 @@ def write_bad_clips(folder: Path) -> dict[str, str]:
     torn[200:300] = bytes(100)
     (folder / "torn.npz").write_bytes(torn)
     return {"nineteen.npy": "has 19 joints, the model's skeleton 'ntu25' has 25", "empty.npy": "no frame",
-            "nobody.npy": "no body in any frame", "nan.npy": "not finite", "bad.skeleton": "line 3",
+            "nobody.npy": "no body in any frame", "nan.npy": "no body in any frame",
+            "inf.npy": "not finite", "bad.skeleton": "line 3",
             "a01_s01_e00_v01.json": "has 25 joints, kinect20 has 20", "torn.npz": "damaged"}
 
 
@@ -111,8 +113,8 @@ def test_frames_on_standard_input_become_a_label(shipped, clips):
 
 def test_each_kind_of_bad_line_is_reported_once(shipped):
     good = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist()) + "\n"
-    nan = f"[{', '.join(['[NaN, 0, 0]'] * 25)}]"
-    text = "".join(f"{line}\n" for line in ["hello", "[" * 5000, "{}", "7", "[[1, 2, 3]]", nan] * 3) + good
+    far = f"[{', '.join(['[Infinity, 0, 0]'] * 25)}]"
+    text = "".join(f"{line}\n" for line in ["hello", "[" * 5000, "{}", "7", "[[1, 2, 3]]", far] * 3) + good
     done = run(f"model={shipped.export / 'model.onnx'}", "stream=true", text=text)
     assert done.returncode == 0 and done.stderr.count("standard input, line") == 4, done.stderr
 
@@ -132,7 +134,7 @@ def test_a_bad_clip_is_one_line_and_bad_files_are_skipped(shipped, clips, tmp_pa
     np.save(tmp_path / "good.npy", np.load(sorted(clips.iterdir())[0]))
     done = run(f"model={whole}", f"clip={tmp_path}", "format=csv", "top=1")
     assert done.returncode == 3 and len(done.stdout.splitlines()) == 2
-    assert done.stderr.count("skipped:") == len(bad) == 7
+    assert done.stderr.count("skipped:") == len(bad) == 8
 
 
 def test_ctrl_c_ends_a_stream_with_130_and_its_times(shipped):

@@ -1,4 +1,5 @@
 """CTR-GCN's arrays and pyskl's pickles: read as written, refused by name, and no code of a pickle is run."""
+import json
 import os
 import pickle
 import re
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from phases.recordings.peers import read_ctrgcn, read_pyskl
 from phases.recordings.settings import Data
-from tests.helpers.recordings import clips, contents, phase0, skips
+from tests.helpers.recordings import clips, contents, names, phase0, skips, write_ntu
+
+RNG = np.random.default_rng(0)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # CTR-GCN's arrays
@@ -172,6 +175,94 @@ def test_flat_key_points_get_a_z_and_the_fitting_skeleton(tmp_path):
     assert x.shape == (1, 6, 17, 3) and not x[..., 2].any() and x[..., :2].any()
 
 
+@pytest.mark.parametrize("split, want", [
+    # name of a split: clips, of annotations a b c d; protocol: side of each
+    ({"train": "ab", "val": "cd"}, {"given": [0, 0, 1, 1]}),
+    ({"train": "ab", "test": "cd"}, {"given": [0, 0, 1, 1]}),
+    ({"train": "a", "val": "b", "test": "cd"}, {"given": [0, -1, 1, 1]}),
+    ({"test": "cd", "validation": "b", "training": "a"}, {"given": [0, -1, 1, 1]}),
+    ({"train1": "ab", "test1": "cd", "train2": "cd", "test2": "ab"}, {"split1": [0, 0, 1, 1], "split2": [1, 1, 0, 0]}),
+    ({"train_1": "ab", "test_1": "cd"}, {"split1": [0, 0, 1, 1]}),
+    ({"xsub_train": "ab", "xsub_val": "cd"}, {"xsub": [0, 0, 1, 1]}),
+    ({"xsub_train": "a", "xsub_val": "b", "xsub_test": "cd", "xset_train": "ab", "xset_val": "cd"},
+     {"xsub": [0, -1, 1, 1], "xset": [0, 0, 1, 1]}),
+    ({"cross_view_train": "ab", "cross_view_test": "cd"}, {"cross_view": [0, 0, 1, 1]}),
+    ({"xsub_train1": "ab", "xsub_test1": "cd"}, {"xsub_1": [0, 0, 1, 1]})])
+def test_the_names_of_splits_become_protocols_and_sides(tmp_path, capsys, split, want):
+    found = [{"frame_dir": name, "label": 0, "keypoint": np.ones((1, 2, 25, 3))} for name in "abcd"]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"split": {k: list(v) for k, v in split.items()},
+                                                   "annotations": found}))
+    sides = [clip.splits for clip in read_pyskl(tmp_path / "a.pkl", Data(reader="pyskl"))]
+    assert {name: [side[name] for side in sides] for name in sides[0]} == want
+
+    # clips that are held out are reported
+    held = [name for name, side in want.items() if -1 in side]
+    told = [line for line in capsys.readouterr().err.splitlines() if "held out" in line]
+    assert len(told) == len(held) and all("(1 of the clips)" in line for line in told)
+
+
+def test_a_split_of_no_side_is_an_error_with_all_names(tmp_path):
+    d = annotations()
+    d["split"]["xsub_dev"] = ["clip"]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(d))
+    argv = "recipe=ntu60", "data.reader=pyskl", f"raw={tmp_path / 'a.pkl'}", f"data.store={tmp_path / 'store'}"
+    code, message = phase0(*argv)
+    assert code == 2 and "a.pkl: the split 'xsub_dev'" in message
+    assert "xsub_train, xsub_val, xview_train, xsub_dev" in message and not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("beside", ["skeleton.json", "a.json"])
+def test_skeleton_json_beside_a_pickle_says_joints_and_classes(tmp_path, beside):
+    own = {"name": "puppet", "joints": ["hip", "neck", "hand"], "parents": [0, 0, 1],
+           "regions": {"torso": [0, 1], "arm": [2]}}
+    found = [{"frame_dir": f"clip{i}", "label": i % 2, "keypoint": RNG.normal(size=(1, 5, 3, 3))} for i in range(4)]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"split": {}, "annotations": found}))
+    (tmp_path / beside).write_text(json.dumps({"skeleton": own, "classes": ["wave", "sit"]}))
+    argv = ["recipe=ntu60", "data.reader=pyskl", "data.num_classes=2", f"raw={tmp_path / 'a.pkl'}",
+            f"data.store={tmp_path / 'store'}"]
+    code, message = phase0(*argv)
+    assert code == 2 and "brings 'puppet'" in message and 'data.skeleton=""' in message
+
+    assert phase0(*argv, 'data.skeleton=""') == (0, "")
+    meta = contents(tmp_path / "store")[2]
+    assert meta["skeleton"]["joints"] == own["joints"] and meta["classes"] == ["wave", "sit"]
+
+    # a fault in it names it
+    (tmp_path / beside).write_text(json.dumps({"skeleton": own | {"parents": [0, 0]}}))
+    code, message = phase0(*argv, 'data.skeleton=""')
+    assert code == 2 and beside in message
+
+
+def test_a_json_about_anything_else_beside_a_pickle_is_not_read(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(annotations()))
+    (tmp_path / "a.json").write_text('["a list of labels"]')
+    argv = "recipe=ntu60", "data.reader=pyskl", f"raw={tmp_path / 'a.pkl'}", f"data.store={tmp_path / 'store'}"
+    assert phase0(*argv) == (0, "")
+
+
+def test_skeleton_json_names_the_classes_of_every_reader(tmp_path):
+    """Beside CTR-GCN's arrays, and in a folder of NTU's text."""
+    about = json.dumps({"skeleton": "ntu25", "classes": ["wave", "sit"]})
+    x = RNG.normal(size=(2, 5, 150))
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=[0, 1], x_test=x, y_test=[0, 1])
+    (tmp_path / "skeleton.json").write_text(about)
+    write_ntu(tmp_path / "raw", names(2))
+    (tmp_path / "raw" / "skeleton.json").write_text(about)
+
+    for reader, raw in (("ctrgcn", tmp_path / "a.npz"), ("ntu", tmp_path / "raw")):
+        store = tmp_path / reader
+        argv = f"data.reader={reader}", "data.num_classes=2", "data.workers=1", f"raw={raw}", f"data.store={store}"
+        assert phase0("recipe=ntu60", *argv) == (0, "")
+        assert contents(store)[2]["classes"] == ["wave", "sit"]
+
+    # a name that none has, and one that is not the recipe's
+    for name, words in (("ntu52", "'ntu52'"), ("openpose25", "brings 'openpose25'")):
+        (tmp_path / "skeleton.json").write_text(json.dumps({"skeleton": name}))
+        code, message = phase0("recipe=ntu60", "data.reader=ctrgcn", f"raw={tmp_path / 'a.npz'}",
+                               f"data.store={tmp_path / 'none'}")
+        assert code == 2 and words in message
+
+
 def test_annotations_that_cannot_be_stored_are_named(tmp_path):
     d = annotations()
     d["annotations"] += [
@@ -179,6 +270,7 @@ def test_annotations_that_cannot_be_stored_are_named(tmp_path):
         {"frame_dir": "far label", "label": 60, "keypoint": np.ones((1, 2, 25, 3))},
         "text",
         {"frame_dir": "nan", "label": 1, "keypoint": np.full((1, 2, 25, 3), np.nan)},
+        {"frame_dir": "inf", "label": 1, "keypoint": np.full((1, 2, 25, 3), np.inf)},
         d["annotations"][0]]
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(d))
 
@@ -186,7 +278,7 @@ def test_annotations_that_cannot_be_stored_are_named(tmp_path):
     assert phase0(*argv)[0] == 3
     told = " ".join(f"{k} {v[1]}" for k, v in skips(tmp_path / "store").items())
     assert len(clips(tmp_path / "store")) == 3
-    assert all(w in told for w in ("no points", "keypoint", "label 60", "not finite", "second clip")), told
+    assert all(w in told for w in ("no points", "keypoint", "label 60", "no body", "not finite", "second clip")), told
 
 
 @pytest.mark.parametrize("payload", [

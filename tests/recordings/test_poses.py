@@ -192,6 +192,29 @@ def test_a_first_column_of_times_or_numbers_is_no_coordinate(tmp_path, times, V)
     np.testing.assert_allclose(read(tmp_path, "\n".join(rows), "clip.csv"), BODY[None, :, :V], rtol=1e-6)
 
 
+@pytest.mark.parametrize("before", [[], ["t"], ["t", "person"]])
+@pytest.mark.parametrize("C", [2, 3, 4])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_numbers_each_joint_is_no_coordinate(tmp_path, before, C, first):
+    x = np.concatenate([BODY, np.full((4, 33, 1), 0.5, np.float32)], 2)[:, :20, :C]
+    rows = []
+    for t, frame in enumerate(x):
+        numbered = np.insert(frame, 0, np.arange(first, first + 20), axis=1).ravel().tolist()
+        whole = [int(number) if k % (C + 1) == 0 else number for k, number in enumerate(numbered)]
+        rows.append(",".join(map(str, [t / 30, 7][:len(before)] + whole)))
+    rows[2] = "," * rows[0].count(",")
+
+    want = BODY[:, :20] * ([1, 1, 0] if C == 2 else [1, 1, 1])
+    want[2] = 0
+    np.testing.assert_allclose(read(tmp_path, "\n".join(rows), "clip.csv"), want[None], rtol=1e-6)
+
+    # numbers that change from frame to frame are coordinates
+    if not before and C == 2:
+        cells = rows[3].split(",")
+        cells[15] = "9"
+        assert read(tmp_path, "\n".join([*rows[:3], ",".join(cells)]), "clip.csv")[0, 0, 1, 0] == first + 1
+
+
 def test_a_first_joint_that_walks_is_a_joint(tmp_path):
     x = np.round(FLAT[:, :17])
     x[:, 0, 0] = (400, 403, 405, 410)

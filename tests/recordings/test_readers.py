@@ -69,7 +69,7 @@ def test_every_fault_of_a_json_file_is_named(tmp_path):
         "a01_s01_e06_v01": (nw_ucla_json("x", skeletons=[[[1, 2, 3]] * 20, [[1, 2]] * 20]), 0, "array"),
         "a01_s01_e07_v01": (nw_ucla_json("x", skeletons=[]), 0, "shape"),
         "a01_s01_e08_v01": (nw_ucla_json("x", skeletons=[[[0, 0, 0]] * 20]), 0, "no body"),
-        "a01_s01_e09_v01": (nw_ucla_json("x", skeletons=[[[1, 2, float("nan")]] * 20]), 0, "not finite"),
+        "a01_s01_e09_v01": (nw_ucla_json("x", skeletons=[[[1, 2, float("inf")]] * 20]), 0, "not finite"),
         "a01_s02_e00_v01": (b"\xff\xfe" + good, 0, ""),
         "a01_s02_e01_v01": (nw_ucla_json("x", label=None), 0, ""),
         "notes": (b"{}", 0, "aAA_sSS"),
@@ -83,6 +83,21 @@ def test_every_fault_of_a_json_file_is_named(tmp_path):
     assert set(told) == set(faults) and list(clips(tmp_path / "store")) == ["a02_s01_e00_v01"]
     for name, (_, line, reason) in faults.items():
         assert told[name][0] == line and reason in told[name][1], (name, told[name])
+
+
+def test_nan_and_null_are_missing_and_skeleton_json_is_no_clip(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 20, 3)).round(3)
+    x[1, 2] = np.nan
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for i, word in enumerate(("NaN", "null")):
+        text = json.dumps({"skeletons": x.tolist(), "label": 1}).replace("NaN", word)
+        (raw / f"a01_s01_e0{i}_v01.json").write_text(text)
+    (raw / "skeleton.json").write_text('{"skeleton": "kinect20"}')
+
+    assert phase0("recipe=nw_ucla", f"raw={raw}", f"data.store={tmp_path / 'store'}") == (0, "")
+    for joints in clips(tmp_path / "store").values():
+        np.testing.assert_array_equal(joints[0], np.float32(np.nan_to_num(x)))
 
 
 def test_a_truncated_archive_gives_what_it_still_holds(tmp_path):
@@ -127,8 +142,8 @@ def test_a_file_that_is_no_clip_is_named(tmp_path):
     (tmp_path / "bad.json").write_text("{}")
     (tmp_path / "bad.txt").write_text("1")
     np.savez(tmp_path / "bad.npz", a=x, b=x)
-    np.save(tmp_path / "nan.npy", x * np.nan)
+    np.save(tmp_path / "inf.npy", x * np.inf)
     np.save(tmp_path / "object.npy", np.array([{}], object))
-    for name in ("bad.skeleton", "bad.json", "bad.txt", "bad.npz", "nan.npy", "object.npy"):
+    for name in ("bad.skeleton", "bad.json", "bad.txt", "bad.npz", "inf.npy", "object.npy"):
         with pytest.raises(ValueError, match=name):
             read_clip(tmp_path / name)

@@ -16,7 +16,7 @@ from tests.helpers.shipped import Shipped, recorded, ship
 GOOD = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist()) + "\n"
 BAD = {"hello": "is no JSON", "[" * 5000: "is no JSON", f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]": "is no JSON",
        GOOD[:99]: "is no JSON", "{}": "is no JSON", "7": "has shape ()", "[[1, 2, 3]]": "has shape (1, 3)",
-       "[[[NaN, 0, 0]]]": "has shape (1, 3)", f"[{', '.join(['[NaN, 0, 0]'] * 25)}]": "a coordinate is not finite",
+       "[[[NaN, 0, 0]]]": "has shape (1, 3)", f"[{', '.join(['[Infinity, 0, 0]'] * 25)}]": "a coordinate is not finite",
        "\ufffd\x00": "is no JSON"}
 
 
@@ -108,6 +108,23 @@ def test_a_stream_outlives_a_bad_line_and_reports_its_fault(model, capsys, line,
     first, last = said.err.splitlines()
     assert first.startswith(f"standard input, line 3: {message}") and "skipped" in first
     assert last.startswith("3 frames") and last.endswith("2 lines were skipped")
+
+
+def test_a_missing_value_of_a_frame_is_a_missing_joint(model):
+    """null and NaN in a number, a joint, a body and the frame, as in a file."""
+    rest = json.loads(GOOD)
+    missing = {2: [0.5, float("nan"), 1], 3: None, 4: [None, None, None], 5: []}
+    lines = [json.dumps([missing.get(v, joint) for v, joint in enumerate(rest)]), json.dumps([None, rest]),
+             "null", "[]", json.dumps([[None] * 3] * 25), json.dumps([None] * 25)]
+    frames = [live.frame_of(line, (25,), model) for line in lines]
+
+    # what is seen stays
+    seen = np.ones(25, bool)
+    seen[list(missing)] = False
+    np.testing.assert_array_equal(frames[0][0].any(1), seen)
+    np.testing.assert_array_equal(frames[0][0, seen], np.float32(rest)[seen])
+    assert not frames[1][0].any() and frames[1][1].any(1).all()
+    assert [len(frame) for frame in frames[2:]] == [0] * 4
 
 
 @pytest.mark.parametrize("text,message", [

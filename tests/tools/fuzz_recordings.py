@@ -35,6 +35,7 @@ from tests.tools.mutations import Target, changed_json, changed_npy, changed_zip
 PACKED = load_config(["recipe=utd_mhad", "data.name=own", "data.num_classes=2", "data.split=given"]).data
 OWN = load_config(["recipe=utd_mhad", "data.name=own", "data.num_classes=2", 'data.skeleton=""']).data
 LABELS = b"name,label,subject,split\na,wave,1,train\nb,1,2,test\n"
+NAMES = "name;label;subject\na;wave;Zoë\nb;1;Bo\n".encode("latin-1")
 
 
 class Different(AssertionError):
@@ -256,7 +257,7 @@ def own_targets(folder: Path) -> list[Target]:
         return take
 
     return [Target("npy", arrays, folder_with("a.npy"), changed_npy),
-            Target("labels", [LABELS], folder_with("labels.csv")),
+            Target("labels", [LABELS, NAMES], folder_with("labels.csv")),
             Target("skeleton", skeletons, folder_with("skeleton.json"), changed_json)]
 
 
@@ -315,6 +316,11 @@ def pose_target(folder: Path) -> Target:
 
     seeds = [json.dumps(v).encode() for v in (marks, mediapipe, openpose, x.tolist(), [x[0].tolist(), []])]
     seeds += [b"frame,hip_x,hip_y,hand_x,hand_y\n0,1,2,3,4\n1,2,3,4,5\n", b"x0;y0;v0\n1;2;0.5\n", b"1,2,3,4,5,6\n" * 3]
+
+    # a row per joint, an index per joint, and what is missing
+    seeds += [b"frame;joint;x;y;person\n0;hip;1,5;2;a\n0;hand;3;;a\n1;hip;1;2;b\n", b"0,0,1,2,1,3,4,2,5,6\n" * 2,
+              json.dumps([None, marks[0][:2] + [None], [{"x": None, "y": 1}]]).encode(),
+              json.dumps([x[0].tolist(), None, [None] * 20]).encode()]
 
     def take(data: bytes) -> None:
         path = folder / ("clip.json" if data[:1] in b"[{" else "clip.csv")
