@@ -10,7 +10,8 @@ from skeletons import MEANS, SKELETONS, Skeleton, means, retarget_tables, retarg
 from tests.helpers.clip_stores import rest_pose
 
 
-@pytest.mark.parametrize("source", ["mediapipe33", "coco17", "openpose25", "halpe26"])
+@pytest.mark.parametrize("source", ["mediapipe33", "coco17", "openpose25", "halpe26", "azure32", "smpl24", "smpl22",
+                                    "nite15", "jhmdb15", "holistic"])
 @pytest.mark.parametrize("target", ["kinect20", "ntu25"])
 def test_a_pose_estimators_joints_become_kinects(source, target):
     s, t = SKELETONS[source], SKELETONS[target]
@@ -23,6 +24,50 @@ def test_a_pose_estimators_joints_become_kinects(source, target):
             assert tuple(s.joints[v] for v in of) in MEANS[joint]
         sides = {side for side in ("left", "right") if side in joint}
         assert not sides or all(sides <= {w for w in s.joints[v].split()} for v in of)
+
+
+FULL = ("ntu25", "kinect20", "h36m17", "smpl24", "smpl22", "nite15", "jhmdb15")  # every body becomes one of these
+FACE = ("mediapipe33", "openpose25", "halpe26", "azure32", "holistic")  # these become coco17
+
+
+@pytest.mark.parametrize("target", SKELETONS)
+def test_who_becomes_whom(target):
+    bodies = {name for name in SKELETONS if name not in ("hand21", "shrec22")}
+    expected = {"hand21": {"shrec22"}, "shrec22": {"hand21"}, "holistic": set(), "mediapipe33": {"holistic"},
+                "coco17": {*FACE, "openpose18"}, "openpose18": {*FACE, "coco17"},
+                "azure32": {*FACE, "openpose18", "coco17"}, "openpose25": set(FACE), "halpe26": set(FACE)}
+    expected |= dict.fromkeys(FULL, bodies)
+    assert set(retarget_tables(SKELETONS[target])) == expected[target] - {target}
+
+
+@pytest.mark.parametrize("target", SKELETONS)
+def test_a_converted_clip_keeps_the_joints_that_both_name(target):
+    t = SKELETONS[target]
+    for name, how in retarget_tables(t).items():
+        s = SKELETONS[name]
+        x = np.random.default_rng(0).normal(size=(1, 3, s.num_joints, 3)).astype(np.float32)
+        out = retargeted(x, how["means"])
+        assert out.shape == (1, 3, t.num_joints, 3) and out.any(3).all()
+        for v, joint in enumerate(t.joints):
+            if joint in s.joints:
+                np.testing.assert_array_equal(out[:, :, v], x[:, :, s.joints.index(joint)])
+
+
+def test_what_has_no_joint_of_its_own_is_where_it_should_be():
+    smpl = SKELETONS["smpl24"].joints
+    place = dict.fromkeys(SKELETONS["coco17"].joints, (0, 0, 1)) | {
+        "left shoulder": (0.2, 0.5, 1), "right shoulder": (-0.2, 0.5, 1), "left hip": (0.1, 0, 1),
+        "right hip": (-0.1, 0, 1)}
+    x = np.array([*place.values()], np.float32)[None, None]
+    out = dict(zip(smpl, retargeted(x, means(SKELETONS["coco17"].joints, smpl))[0, 0], strict=True))
+    np.testing.assert_allclose([out[f"spine{i}"] for i in (1, 2, 3)], [(0, h / 6, 1) for h in (1, 1.5, 2)], atol=1e-6)
+    np.testing.assert_allclose([out["left collar"], out["right collar"]], [(0.1, 0.5, 1), (-0.1, 0.5, 1)], atol=1e-6)
+
+
+def test_azure_kinects_own_spelling_is_known():
+    theirs = ["PELVIS", "SPINE_NAVAL", "SpineNaval", "SPINE_NAVEL", "HANDTIP_LEFT", "HandTipLeft", "CLAVICLE_RIGHT"]
+    assert [spelled(joint) for joint in theirs] == ["pelvis", *["spine navel"] * 3, *["left hand tip"] * 2,
+                                                    "right clavicle"]
 
 
 def test_retargeting_commutes_with_turning_scaling_and_moving():
