@@ -333,8 +333,8 @@ SKELETONS = {s.name: s for s in (
     _skeleton("azure32",  # Azure Kinect's body tracking (k4abt_joint_id_t)
               "pelvis, spine navel, spine chest, neck, left clavicle, left shoulder, left elbow, left wrist, "
               "left hand, left hand tip, left thumb, right clavicle, right shoulder, right elbow, right wrist, "
-              "right hand, right hand tip, right thumb, left hip, left knee, left ankle, left foot, right hip, right knee, "
-              "right ankle, right foot, head, nose, left eye, left ear, right eye, right ear",
+              "right hand, right hand tip, right thumb, left hip, left knee, left ankle, left foot, right hip, "
+              "right knee, right ankle, right foot, head, nose, left eye, left ear, right eye, right ear",
               [0, 0, 1, 2, 2, 4, 5, 6, 7, 8, 7, 2, 11, 12, 13, 14, 15, 14, 0, 18, 19, 20, 0, 22, 23, 24, 3, 26, 26, 26,
                26, 26],
               left_arm=[*range(4, 11)], right_arm=[*range(11, 18)], left_leg=[18, 19, 20, 21],
