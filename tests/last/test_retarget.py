@@ -115,7 +115,7 @@ def name_beside(folder: Path, skeleton: object) -> None:
 
 
 @pytest.mark.parametrize("title", ["sbu15", "coco17", "nite15"])
-def test_joints_of_the_networks_names_are_its_own_whatever_the_title(tmp_path, title):
+def test_joints_named_as_the_networks_are_its_own_by_any_title(tmp_path, title):
     own = dataclasses.replace(SKELETONS["nite15"], name="mine")
     x = np.random.default_rng(0).normal(size=(4, 15, 3)).astype(np.float32)
     np.save(tmp_path / "clip.npy", x)

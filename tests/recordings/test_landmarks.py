@@ -56,7 +56,7 @@ def test_the_shape_is_the_worlds_and_the_path_the_pictures(tmp_path, capsys, key
     assert said.count("\n") == 1 and "world landmarks give the shape" in said
 
 
-def test_world_landmarks_alone_are_read_and_what_they_lack_is_told(tmp_path, capsys):
+def test_world_landmarks_alone_are_read_and_the_lack_is_told(tmp_path, capsys):
     frames = [{"worldLandmarks": [landmarks(frame)]} for frame in BODY]
     np.testing.assert_allclose(load(tmp_path / "clip.json", frames)[0], BODY, rtol=1e-5)
     assert "how the whole body moves is not in them" in capsys.readouterr().err
