@@ -22,16 +22,17 @@ import numpy as np
 # ---------------------------------------------------------------------------------------------------------------------
 
 SIDES = {"l": "left", "r": "right", "left": "left", "right": "right"}
+ALIKE = {"center": "centre", "naval": "navel", "handtip": "hand tip"}
 
 
 def spelled(joint: str) -> str:
     """A joint's name in one spelling: LeftShoulder, left_shoulder, LShoulder and shoulder_l become `left shoulder`.
 
-    hip center becomes hip centre, and MediaPipe's foot index is the foot.
+    hip center becomes hip centre, HANDTIP_LEFT left hand tip, and MediaPipe's foot index is the foot.
     """
     # a capital after a small letter, or after a leading L or R, begins a word
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\b[LR])(?=[A-Z][a-z])", " ", re.sub("[_.-]", " ", joint))
-    words = parted.lower().replace("center", "centre").split()
+    words = [ALIKE.get(word, word) for word in parted.lower().split()]
 
     # the side comes first, written out
     sides = [SIDES[word] for word in words if word in SIDES]
@@ -232,9 +233,44 @@ class Skeleton:
 # 2. The bodies of the common sensors and pose estimators
 # ---------------------------------------------------------------------------------------------------------------------
 
-def _skeleton(name: str, joints: str, parents: list[int], **regions: list[int]) -> Skeleton:
+def _skeleton(name: str, joints: str, parents: Sequence[int], **regions: Sequence[int]) -> Skeleton:
     names = tuple(joint.strip() for joint in joints.split(","))
     return Skeleton(name, names, tuple(parents), {k: tuple(v) for k, v in regions.items()})
+
+
+FINGERS = {"thumb": "cmc mcp ip tip", **dict.fromkeys(("index finger", "middle finger", "ring finger", "pinky"),
+                                                      "mcp pip dip tip")}
+
+
+def _hand(name: str, *palm: str) -> Skeleton:
+    """The wrist, perhaps the palm, and FINGERS from root to tip, which begin at the last joint of the palm."""
+    P = len(palm)
+    joints = list(palm)
+    parents = [max(0, v - 1) for v in range(P)]
+    regions = {"palm": range(P)}
+
+    # fingers begin at the palm
+    for finger, parts in FINGERS.items():
+        root = len(joints)
+        joints += [f"{finger} {part}" for part in parts.split()]
+        parents += [P - 1, root, root + 1, root + 2]
+        regions[finger.split()[0]] = range(root, root + 4)
+    return _skeleton(name, ",".join(joints), parents, **regions)
+
+
+def _with_hands(name: str, body: Skeleton, hand: Skeleton) -> Skeleton:
+    """A body with a left and a right hand at its wrists."""
+    joints = list(body.joints)
+    parents = list(body.parents)
+    regions = dict(body.regions)
+
+    # a hand's root hangs on the body's wrist
+    for side in ("left", "right"):
+        first = len(joints)
+        joints += [f"{side} hand {joint}" for joint in hand.joints]
+        parents += [body.joints.index(f"{side} wrist"), *(first + parent for parent in hand.parents[1:])]
+        regions |= {f"{side}_{finger}": [first + v for v in members] for finger, members in hand.regions.items()}
+    return _skeleton(name, ",".join(joints), parents, **regions)
 
 
 SKELETONS = {s.name: s for s in (
@@ -294,7 +330,41 @@ SKELETONS = {s.name: s for s in (
               [0, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15],
               left_arm=[11, 12, 13], right_arm=[14, 15, 16], left_leg=[4, 5, 6], right_leg=[1, 2, 3],
               torso=[0, 7, 8, 9, 10]),
+    _skeleton("azure32",  # Azure Kinect's body tracking (k4abt_joint_id_t)
+              "pelvis, spine navel, spine chest, neck, left clavicle, left shoulder, left elbow, left wrist, "
+              "left hand, left hand tip, left thumb, right clavicle, right shoulder, right elbow, right wrist, "
+              "right hand, right hand tip, right thumb, left hip, left knee, left ankle, left foot, right hip, "
+              "right knee, right ankle, right foot, head, nose, left eye, left ear, right eye, right ear",
+              [0, 0, 1, 2, 2, 4, 5, 6, 7, 8, 7, 2, 11, 12, 13, 14, 15, 14, 0, 18, 19, 20, 0, 22, 23, 24, 3, 26, 26, 26,
+               26, 26],
+              left_arm=[*range(4, 11)], right_arm=[*range(11, 18)], left_leg=[18, 19, 20, 21],
+              right_leg=[22, 23, 24, 25], torso=[0, 1, 2, 3, *range(26, 32)]),
+    _skeleton("smpl24",  # SMPL (Loper et al., SIGGRAPH Asia 2015)
+              "pelvis, left hip, right hip, spine1, left knee, right knee, spine2, left ankle, right ankle, spine3, "
+              "left foot, right foot, neck, left collar, right collar, head, left shoulder, right shoulder, "
+              "left elbow, right elbow, left wrist, right wrist, left hand, right hand",
+              [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21],
+              left_arm=[13, 16, 18, 20, 22], right_arm=[14, 17, 19, 21, 23], left_leg=[1, 4, 7, 10],
+              right_leg=[2, 5, 8, 11], torso=[0, 3, 6, 9, 12, 15]),
+    _skeleton("nite15",  # OpenNI's order (XnSkeletonJoint), as in SBU Kinect Interaction (Yun et al., CVPRW 2012)
+              "head, neck, torso, left shoulder, left elbow, left hand, right shoulder, right elbow, right hand, "
+              "left hip, left knee, left foot, right hip, right knee, right foot",
+              [1, 2, 2, 1, 3, 4, 1, 6, 7, 2, 9, 10, 2, 12, 13],
+              left_arm=[3, 4, 5], right_arm=[6, 7, 8], left_leg=[9, 10, 11], right_leg=[12, 13, 14], torso=[0, 1, 2]),
+    _skeleton("jhmdb15",  # JHMDB's puppet, in 2-D (Jhuang et al., ICCV 2013)
+              "neck, belly, head, right shoulder, left shoulder, right hip, left hip, right elbow, left elbow, "
+              "right knee, left knee, right wrist, left wrist, right ankle, left ankle",
+              [1, 1, 0, 0, 0, 1, 1, 3, 4, 5, 6, 7, 8, 9, 10],
+              left_arm=[4, 8, 12], right_arm=[3, 7, 11], left_leg=[6, 10, 14], right_leg=[5, 9, 13], torso=[0, 1, 2]),
+    _hand("hand21", "wrist"),  # MediaPipe's hand (Zhang et al., arXiv:2006.10214), and OpenPose's
+    _hand("shrec22", "wrist", "palm"),  # SHREC'17 and DHG-14/28 (De Smedt et al., 3DOR 2017)
 )}
+
+# AMASS and HumanML3D leave out SMPL's hands; MediaPipe Holistic gives both
+SMPL = SKELETONS["smpl24"]
+SKELETONS["smpl22"] = _skeleton("smpl22", ",".join(SMPL.joints[:22]), SMPL.parents[:22],
+                                **{name: [v for v in region if v < 22] for name, region in SMPL.regions.items()})
+SKELETONS["holistic"] = _with_hands("holistic", SKELETONS["mediapipe33"], SKELETONS["hand21"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -303,18 +373,28 @@ SKELETONS = {s.name: s for s in (
 
 HIPS = ("left hip", "right hip")
 SHOULDERS = ("left shoulder", "right shoulder")
-BASE = (("mid hip",), HIPS)
-CHEST = (("thorax",), ("spine shoulder",), ("shoulder centre",), SHOULDERS)
-MEANS: dict[str, tuple[tuple[str, ...], ...]] = {  # joint -> joints whose mean can stand for it
-    "spine base": BASE, "hip centre": BASE, "mid hip": BASE, "hip": BASE,
-    "spine mid": (("spine",), SHOULDERS + HIPS), "spine": (("spine mid",), SHOULDERS + HIPS),
+BASE = (("mid hip",), ("pelvis",), HIPS)
+MIDDLE = (("spine",), ("spine mid",), ("spine navel",), ("spine2",), ("torso",), ("belly",), SHOULDERS + HIPS)
+CHEST = (("thorax",), ("spine shoulder",), ("shoulder centre",), ("left clavicle", "right clavicle"),
+         ("left collar", "right collar"), SHOULDERS)
+LIMBS = {  # of either side
+    "hand": (("pinky", "index"), ("wrist",)), "hand tip": (("index",), ("hand",), ("wrist",)),
+    "thumb": (("wrist",), ("hand",)), "wrist": (("hand",),), "foot": (("big toe",), ("ankle",)), "ankle": (("foot",),),
+    "big toe": (("foot",),), "small toe": (("foot",),), "heel": (("ankle",),)}
+
+MEANS: dict[str, tuple[tuple[str, ...], ...]] = {  # joint -> joints whose mean can stand for it; twice: counts twice
+    "spine base": BASE, "hip centre": BASE, "mid hip": BASE, "hip": BASE, "pelvis": BASE,
+    **dict.fromkeys(("spine mid", "spine", "spine navel", "spine2", "torso", "belly"), MIDDLE),
+    "spine1": (SHOULDERS + HIPS * 2,), "spine3": (SHOULDERS * 2 + HIPS,), "spine chest": (SHOULDERS * 2 + HIPS,),
     "shoulder centre": CHEST, "spine shoulder": CHEST, "thorax": CHEST,
     "neck": (("shoulder centre",), (*SHOULDERS, "nose"), SHOULDERS),
     "head": (("left ear", "right ear"), ("nose",)),
     **{f"{side} {name}": tuple(tuple(f"{side} {joint}" for joint in joints) for joints in found)
-       for side in ("left", "right") for name, found in {
-           "hand": (("pinky", "index"), ("wrist",)), "hand tip": (("index",), ("wrist",)),
-           "thumb": (("wrist",),), "foot": (("big toe",), ("ankle",))}.items()},
+       for side in ("left", "right") for name, found in LIMBS.items()},
+    **{f"{side} {name}": ((f"{side} {other}",), (f"{side} shoulder",) * 3 + (f"{twin} shoulder",))
+       for side, twin in (("left", "right"), ("right", "left"))
+       for name, other in (("collar", "clavicle"), ("clavicle", "collar"))},
+    "palm": (("wrist", "middle finger mcp"),),
 }
 
 

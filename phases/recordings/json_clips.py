@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from phases.common.limits import VALUES, one_line, read_bytes
+from phases.common.limits import one_line, read_bytes
 from phases.recordings.clips import motion_of
+from phases.recordings.landmarks import (
+    HAND_KEYS,
+    HANDS,
+    HOLISTIC,
+    NO_PATH,
+    SHAPE_AND_PATH,
+    WRISTS,
+    hand_keys,
+    joined,
+    people_of,
+    scored,
+    shows_hands,
+    wanted_parts,
+    with_path,
+)
 from phases.recordings.metres import check_shape, missing_as_zeros
+from phases.recordings.nested_lists import full_array, is_empty, nesting
 from phases.recordings.tables import SCORES, usual_channels
 
 PICTURE = ("landmarks", "poseLandmarks", "pose_landmarks", "landmark", "people", "keypoints", "pose_keypoints_3d",
-           "pose_keypoints_2d", "joints")  # keys of bodies as they are in the picture
-BODIES = ("worldLandmarks", "world_landmarks", "poseWorldLandmarks", "pose_world_landmarks", *PICTURE)
+           "pose_keypoints_2d", "joints", "hand_landmarks", "multiHandLandmarks", "multi_hand_landmarks",
+           )  # keys of bodies as they are in the picture
+WORLD = ("worldLandmarks", "world_landmarks", "poseWorldLandmarks", "pose_world_landmarks", "hand_world_landmarks",
+         "multiHandWorldLandmarks", "multi_hand_world_landmarks")
+BODIES = (*WORLD, *PICTURE)
 FRAMES = ("skeletons", "frames", "poses", "data")
 CROWD = 10  # a longer list of bodies under one key is the frames of a clip
 
@@ -37,8 +55,8 @@ def json_value(path: Path) -> object:
         raise ValueError(f"is not JSON ({one_line(e)})") from None
 
 
-def clip_of_json(value: object) -> np.ndarray:
-    """A clip of a JSON value: nested numbers, a list of frames, or one frame.
+def clip_of_json(value: object, joints: Sequence[str] = (), notes: list[str] | None = None) -> np.ndarray:
+    """A clip of a JSON value: nested numbers, a list of frames, or one frame; joints, notes: see clip_of_frames.
 
     Four axes of numbers are (L, M, V, C) if that means more frames than bodies, else (M, L, V, C).
     """
@@ -50,7 +68,7 @@ def clip_of_json(value: object) -> np.ndarray:
                              "landmarks")
         value = value[key]
     if is_frame(value):
-        return clip_of_frames([value])
+        return clip_of_frames([value], (), joints, notes)
     if not isinstance(value, list):
         raise ValueError(f"is {type(value).__name__}: must be a list of frames")
 
@@ -61,61 +79,14 @@ def clip_of_json(value: object) -> np.ndarray:
         raise ValueError("is a list of numbers: must be frames of joints of [x, y, z]")
     whole = full_array(value, sizes) if depth in (3, 4) else None
     if whole is None or depth == 4 and len(whole) > whole.shape[1]:
-        return clip_of_frames(value)
+        return clip_of_frames(value, (), joints, notes)
     return whole
-
-
-def full_array(value: object, sizes: tuple[int, ...]) -> np.ndarray | None:
-    """The array of nested numbers, NaN where one is missing; None for lists of different lengths, or anything else.
-
-    sizes: of the lists around a number, as `nesting` finds them.
-    """
-    # every list is whole
-    with contextlib.suppress(ValueError, TypeError):
-        x = np.asarray(value, np.float32)
-        if x.ndim == len(sizes):
-            return x
-
-    # a joint, a body or a frame is missing
-    with contextlib.suppress(ValueError, TypeError):
-        if math.prod(sizes) <= VALUES:
-            return completed(value, sizes)
-    return None
-
-
-def completed(value: object, sizes: tuple[int, ...]) -> np.ndarray:
-    """Nested numbers as an array; null and empty lists in it become NaN. ValueError if others differ in length."""
-    if is_empty(value):
-        return np.full(sizes, np.nan, np.float32)
-    if len(sizes) == 1:
-        return np.asarray(value, np.float32)
-    if len(value) != sizes[0]:
-        raise ValueError("lists of different lengths")
-    return np.stack([completed(item, sizes[1:]) for item in value])
-
-
-def nesting(value: object, deepest: int = 8) -> tuple[tuple[int, ...], object]:
-    """(sizes of the nested lists around the first item that is no list, that item); empty ones do not count.
-
-    (sizes, None) if there is no such item. No list is opened that has `deepest` lists around it.
-    """
-    if not isinstance(value, list) or not deepest:
-        return (), None if is_empty(value) else value
-    for item in value:
-        sizes, found = nesting(item, deepest - 1)
-        if found is not None:
-            return (len(value), *sizes), found
-    return (len(value),), None
-
-
-def is_empty(value: object) -> bool:
-    return value is None or value == [] or value == {}
 
 
 def is_frame(value: object) -> bool:
     """Whether a JSON value is one frame: a table of bodies, or a list of landmarks."""
     if isinstance(value, dict):
-        keys = [key for key in BODIES if key in value]
+        keys = [key for key in (*BODIES, *HAND_KEYS) if key in value]
         return bool(keys) and not any(is_crowd(value[key]) for key in keys)
     first = next((item for item in value if item), None) if isinstance(value, list) else None
     return isinstance(first, dict) and "x" in first
@@ -209,35 +180,74 @@ def flat_body(numbers: object, C: int) -> np.ndarray:
 # Frames -> rows
 # ---------------------------------------------------------------------------------------------------------------------
 
-def clip_of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
+def clip_of_frames(frames: list, names: Sequence[str] = (), joints: Sequence[str] = (),
+                   notes: list[str] | None = None) -> np.ndarray:
     """(M, L, V, C) of frames; a body keeps its row while it stays nearest to where it was, zeros where it is not seen.
 
     Where it was is read from the picture's landmarks, where frames have them: the origin of world landmarks is between
-    the body's own hips. A body that moves clearly more than the first one seen, and is not seen for much less time,
-    becomes the first. names: what messages call the frames.
+    the body's own hips, and gets the path of the picture's. A body that moves clearly more than the first one seen,
+    and is not seen for much less time, becomes the first. names: what messages call the frames. joints: the
+    skeleton's, which may be hands or have them. notes: what to tell the user is appended.
     """
+    # which part of them: the body, with hands, or each hand as a body of its own
+    notes = [] if notes is None else notes
+    has_hands = any(map(shows_hands, frames))
+    has_body = not has_hands or any(has_any(frame, BODIES) for frame in frames)
+    parts = wanted_parts(joints, has_hands, has_body)
+    if has_hands and parts == ("body",):
+        of_people = any(has_any(frame, ("people",)) for frame in frames)
+        notes.append(HANDS if of_people else HOLISTIC)
+
+    rows = [clip_of_part(frames, names, part, notes) for part in parts]
+    found = [clip for clip in rows if clip is not None]
+    if not found:
+        raise ValueError("no body in any frame")
+    return main_body_first(np.concatenate(found))
+
+
+def clip_of_part(frames: list, names: Sequence[str], part: str, notes: list[str]) -> np.ndarray | None:
+    """(M, L, V, C) of one part of frames, a body per row; None if no frame shows it."""
+    # world landmarks of a body are no use beside hands that are only in the picture
+    use_world = part != "holistic" or all(map(has_world_hands, frames))
     bodies: Frames = []
     places: Frames = []  # the same bodies as they are in the picture
+    twice = True  # every body is seen in both
     for number, frame in enumerate(frames):
         try:
-            found = bodies_of(frame)
+            found = bodies_of_part(frame, part, use_world)
         except ValueError as e:
             raise ValueError(f"{names[number] if names else f'frame {number}'} {e}") from None
-        seen = seen_bodies(found, in_picture(frame, found))
+        where = in_picture(frame, part, found)
+        twice = twice and (where is not found or not found)
+        seen = seen_bodies(found, where)
         bodies.append([body for body, _ in seen])
         places.append([place for _, place in seen])
-    bodies, places = one_frame_per_image(frames, bodies, places)
 
-    # all of one shape
+    # a row for each body
+    bodies, places = one_frame_per_image(frames, bodies, places)
+    shape = shape_of_all(bodies)
+    if shape is None:
+        return None
+    check_shape((max(map(len, bodies)), len(bodies), *shape))
+    x = in_rows(bodies, places, shape)
+    if not (use_world and any(has_any(frame, world_keys(part)) for frame in frames)):
+        return x
+
+    # the shape of world landmarks, the path of the picture's
+    if not twice or {place.shape for where in places for place in where} != {shape}:
+        notes.append(NO_PATH)
+        return x
+    notes.append(SHAPE_AND_PATH)
+    return with_path(x, in_rows(places, places, shape))
+
+
+def shape_of_all(bodies: Frames) -> tuple[int, int] | None:
+    """The shape (V, C) that all bodies have, None without a body; ValueError if they differ."""
     shapes = {body.shape for found in bodies for body in found}
-    if not shapes:
-        raise ValueError("no body in any frame")
     if len(shapes) > 1:
         sizes = [f"{V} joints of {C} numbers" for V, C in sorted(shapes)[:3]]
         raise ValueError(f"bodies differ: {', '.join(sizes)}")
-    (shape,) = shapes
-    check_shape((max(map(len, bodies)), len(bodies), *shape))
-    return main_body_first(in_rows(bodies, places, shape))
+    return next(iter(shapes), None)
 
 
 def seen_bodies(bodies: list[np.ndarray], places: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -250,11 +260,66 @@ def seen_bodies(bodies: list[np.ndarray], places: list[np.ndarray]) -> list[tupl
     return seen
 
 
-def in_picture(frame: object, bodies: list[np.ndarray]) -> list[np.ndarray]:
+def has_any(frame: object, keys: Sequence[str]) -> bool:
+    """Whether a frame is a table with something under one of these keys."""
+    return isinstance(frame, dict) and any(frame.get(key) for key in keys)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parts of a frame
+# ---------------------------------------------------------------------------------------------------------------------
+
+def world_keys(part: str) -> tuple[str, ...]:
+    return hand_keys(part, world=True) if part in WRISTS else WORLD
+
+
+def bodies_of_part(frame: object, part: str, world: bool = True) -> list[np.ndarray]:
+    """The bodies (V, C) of a frame; of its world landmarks, if there are any and they are wanted."""
+    if part == "body":
+        only_hands = has_any(frame, HAND_KEYS) and not any(key in frame for key in BODIES)
+        return [] if only_hands else bodies_of(frame)
+    if not isinstance(frame, dict):
+        return []
+    if part in WRISTS:
+        return (world and hands_of(frame, part, world=True)) or hands_of(frame, part)
+
+    # body and hands, both in metres or both in the picture
+    in_world = world and has_any(frame, WORLD)
+    found = {key: frame[key] for key in (WORLD if in_world else PICTURE) if frame.get(key)}
+    hands = {}
+    for side in WRISTS:
+        for hand in hands_of(frame, side, in_world)[:1]:
+            hands[side] = hand
+    return [joined(body, hands, at_wrist=in_world) for body in (bodies_of(found) if found else [])[:1]]
+
+
+def hands_of(frame: dict, side: str, world: bool = False) -> list[np.ndarray]:
+    """The hands (21, 4) of one side: MediaPipe Holistic's, or those of each of OpenPose's people."""
+    for key in hand_keys(side, world):
+        if frame.get(key):
+            return [scored(hand) for hand in bodies_of(frame[key])[:1]]
+
+    # a hand that is not seen is all zeros
+    hands = [] if world else [person.get(f"hand_{side}_keypoints_2d") for person in people_of(frame)]
+    return [flat_body(hand, 3) for hand in hands if isinstance(hand, list) and any(hand)]
+
+
+def has_world_hands(frame: object) -> bool:
+    """Whether each hand of a frame has world landmarks."""
+    if not isinstance(frame, dict):
+        return True
+    return all(hands_of(frame, side, world=True) or not hands_of(frame, side) for side in WRISTS)
+
+
+def in_picture(frame: object, part: str, bodies: list[np.ndarray]) -> list[np.ndarray]:
     """The bodies of a frame as they are in the picture, if the frame has each of them so; else the bodies themselves.
     """
     if not isinstance(frame, dict):
         return bodies
+    if part != "body":
+        seen = bodies_of_part(frame, part, world=False) if bodies else []
+        return seen if len(seen) == len(bodies) else bodies
+
     key = next((key for key in PICTURE if frame.get(key)), None)
     with contextlib.suppress(ValueError):
         seen = bodies_of({key: frame[key]}) if key else []

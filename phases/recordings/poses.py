@@ -2,7 +2,8 @@
 
     .npy     (L, V, C) or (M, L, V, C)
     .json    the same nested, frames or bodies first; or a list of frames, each with its bodies: landmarks as
-             MediaPipe's (world landmarks before those of the picture), `people` as OpenPose's, or lists of joints
+             MediaPipe's (the shape of world landmarks, the path of those of the picture), `people` as OpenPose's, or
+             lists of joints. Hands beside a body are read for a skeleton that has them: hand21, holistic
     .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only;
              or a row per joint, with the columns frame, joint, x, y and perhaps z, a score, person
     folder   a .json file per frame, as OpenPose writes them
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from phases.recordings.json_clips import clip_of_frames, clip_of_json, is_frame,
 
 SUFFIXES = (".npy", ".json", ".csv")
 NO_CLIPS = ("skeleton.json", "labels.csv")
+PRINTED: set[tuple[Path, str]] = set()  # notes of this process: (folder, note)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # 1e300 becomes infinite, which `as_joints` refuses
@@ -36,15 +39,18 @@ def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
     """
     suffix = path.suffix.lower()
     if path.is_dir():
-        return load_frames(path)
+        return load_frames(path, joints)
     if suffix == ".json":
-        return clip_of_json(json_value(path))
+        notes: list[str] = []
+        clip = clip_of_json(json_value(path), joints, notes)
+        print_notes(path, notes)
+        return clip
     if suffix == ".csv":
         return clip_of_table(path, joints)
     return in_order(load_npy(path))
 
 
-def load_frames(folder: Path) -> np.ndarray:
+def load_frames(folder: Path, joints: Sequence[str] = ()) -> np.ndarray:
     """(M, L, V, C) of a folder of frames."""
     files = frame_files(folder)
     if not files:
@@ -57,7 +63,19 @@ def load_frames(folder: Path) -> np.ndarray:
             frames.append(json_value(file))
         except ValueError as e:
             raise ValueError(f"{file.name} {e}") from None
-    return clip_of_frames(frames, [file.name for file in files])
+    notes: list[str] = []
+    clip = clip_of_frames(frames, [file.name for file in files], joints, notes)
+    print_notes(folder, notes)
+    return clip
+
+
+def print_notes(path: Path, notes: list[str]) -> None:
+    """Each note on standard error, once for all clips of a folder, or of the class folders in one."""
+    for note in notes:
+        known = (path.absolute().parent.parent, note)
+        if known not in PRINTED:
+            PRINTED.add(known)
+            print(f"{path}: {note}", file=sys.stderr)
 
 
 def in_order(x: np.ndarray) -> np.ndarray:

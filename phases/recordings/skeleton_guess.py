@@ -4,7 +4,7 @@
     2. the one that a first clip shows: the joints that its table names, or OpenPose's format
     3. the one that skeleton.json names, or NTU's
     4. of those with as many joints, the one whose bones keep their lengths, and whose left bones are as long as its
-       right ones
+       right ones; some only where their bones fit at all
 """
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from phases.recordings.poses import is_openpose, load_pose, pose_files
 from phases.recordings.quality import bone_lengths, bones_of
 from skeletons import SKELETONS, Skeleton, spelled
 
-SENSORS = ("ntu25", "kinect20", "h36m17")  # three-dimensional by nature
+SENSORS = ("ntu25", "kinect20", "h36m17", "nite15")  # three-dimensional by nature
+SELDOM = ("azure32", "smpl24", "smpl22", "nite15", "jhmdb15", "hand21", "shrec22", "holistic")  # guessed if they fit
 LOOKED_AT = 40   # clips whose bones are measured
+LONGER = 1.5     # all bones together, in lengths of the shortest tree: real bodies 1.1 to 1.25, wrong ones from 1.7
 PIXELS = 20      # a body larger than this is not in metres
 LEAST = 1e-3     # added to each of two measures, so that a product of them is never decided by a measure that is 0
 
@@ -133,17 +135,17 @@ def known_skeleton(name: str, V: int) -> Skeleton:
 
 def fitting_skeleton(raw: Path, clips: list[Clip], V: int) -> Skeleton:
     """Of the skeletons with V joints the one that fits the clips best."""
-    fit = [s for s in SKELETONS.values() if s.num_joints == V]
+    bodies = [c.joints[0] for c in clips[:LOOKED_AT]]
+    as_many = [s for s in SKELETONS.values() if s.num_joints == V]
+    fit = [s for s in as_many if s.name not in SELDOM or bones_fit(s, bodies)]
     if not fit:
-        near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
-        raise ValueError(f"raw = {raw}: {V} joints fit no known skeleton, the nearest is {near.name} with "
-                         f"{near.num_joints}; write your own into skeleton.json (README, Your own skeletons)")
+        raise ValueError(f"raw = {raw}: {V} joints {none_fits(V, as_many)} (README, Your own skeletons)")
 
     # clips of a picture are not a depth sensor's, if another skeleton fits
     flat = not any(c.joints[..., 2].any() for c in clips)
     if flat or third_is_score(clips):
         fit = [s for s in fit if s.name not in SENSORS] or fit
-    return best_skeleton([c.joints[0] for c in clips[:LOOKED_AT]], fit)
+    return best_skeleton(bodies, fit)
 
 
 def best_skeleton(bodies: list[np.ndarray], candidates: Sequence[Skeleton]) -> Skeleton:
@@ -201,6 +203,68 @@ def mirrored_bones(skeleton: Skeleton) -> list[tuple[tuple[int, int], tuple[int,
         if skeleton.mirror[bones[0][1]] == bones[1][1]:
             found.append(bones)
     return found
+
+
+def none_fits(V: int, as_many: list[Skeleton]) -> str:
+    """What to do about V joints that are of no known skeleton, as the end of a sentence."""
+    if not as_many:
+        near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
+        return (f"fit no known skeleton, the nearest is {near.name} with {near.num_joints}; write your own into "
+                "skeleton.json")
+    names = " and ".join(s.name for s in as_many)
+    return (f"are as many as {names} has, whose bones do not fit them; give skeleton={as_many[0].name} if they are its "
+            "joints, or write your own into skeleton.json")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whether bones fit
+# ---------------------------------------------------------------------------------------------------------------------
+
+def bones_fit(skeleton: Skeleton, bodies: list[np.ndarray]) -> bool:
+    """Whether bodies (L, V, 3) can be of this skeleton: its bones join neighbours.
+
+    They are hardly longer than the shortest tree that joins all joints. A hand's fingers begin next to each other, in
+    which other bodies of five limbs differ.
+    """
+    d = distances(bodies)
+    if "palm" not in skeleton.regions:
+        length = sum(d[bone] for bone in skeleton.bones)
+        return bool(0 < length <= LONGER * shortest_tree(d))
+
+    # a hand: from finger to finger it is less far than from the wrist
+    roots = [skeleton.regions[finger][0] for finger in ("index", "middle", "ring", "pinky")]
+    return bool(d[roots[:-1], roots[1:]].max() < d[skeleton.root, roots].min())
+
+
+def distances(bodies: list[np.ndarray]) -> np.ndarray:
+    """(V, V) mean distance of two joints, over the frames of bodies (L, V, 3) that show both; 0 if none does."""
+    V = bodies[0].shape[1]
+    total = np.zeros((V, V))
+    number = np.zeros((V, V))
+
+    # some frames of each body are enough
+    for body in bodies:
+        frames = body[::max(1, len(body) // 32)]
+        seen = frames.any(2)
+        both = seen[:, :, None] & seen[:, None]  # l v v
+        total += (np.linalg.norm(frames[:, :, None] - frames[:, None], axis=3) * both).sum(0)
+        number += both.sum(0)
+    return total / np.maximum(number, 1)
+
+
+def shortest_tree(d: np.ndarray) -> float:
+    """The length of the shortest tree through all joints, by their distances (V, V): Prim's algorithm."""
+    far = d[0].copy()  # from the joints in the tree
+    outside = np.arange(len(d)) > 0
+    length = 0.0
+
+    # the nearest joint joins the tree
+    while outside.any():
+        v = np.where(outside, far, np.inf).argmin()
+        length += far[v]
+        outside[v] = False
+        far = np.minimum(far, d[v])
+    return float(length)
 
 
 def third_is_score(clips: list[Clip]) -> bool:

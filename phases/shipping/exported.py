@@ -1,6 +1,7 @@
 """An exported file in use: it reads clips and names their actions. Needs numpy and onnxruntime, no torch."""
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import sys
@@ -16,7 +17,7 @@ from phases.recordings.clips import main_two
 from phases.recordings.metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
 from phases.recordings.readers import read_clip, skeleton_of_format
 from phases.shipping.view_numpy import clip_view
-from skeletons import retargeted
+from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted, spelled
 
 NETWORKS = ROOT / "results" / "networks"
 
@@ -152,16 +153,16 @@ class ExportedModel:
         """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.
 
         Files of NTU RGB+D and Northwestern-UCLA have one skeleton each, and are in metres; for others skeleton.json
-        beside them may name the skeleton. A clip of another skeleton is turned into the network's: of the one that is
-        named, or else of the first with as many joints. Standard error reports it, and any sign of another unit or
-        upright axis. ValueError for a file that cannot be used.
+        beside them may name the skeleton; its joints decide, not its title. A clip of another skeleton is turned into
+        the network's: of the one that is named, or else of the first with as many joints. Standard error reports it,
+        and any sign of another unit or upright axis. ValueError for a file that cannot be used.
         """
         own = self.skeleton["name"]
         V = len(self.skeleton["joints"])
 
         # whose joints they are, if the format or skeleton.json tells
         by_format = skeleton_of_format(path)
-        known = by_format or skeleton_beside(path)
+        known = by_format or self.skeleton_beside(path)
         if known not in (None, own, *self.retarget):
             raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {own!r} ({V} joints)")
 
@@ -184,6 +185,36 @@ class ExportedModel:
             joints = self.in_metres(joints)
             self._report_trunk(path, joints)
         return joints
+
+    def skeleton_beside(self, path: Path) -> str | None:
+        """The skeleton that skeleton.json beside a file names, as this model calls it; None without such a file.
+
+        One whose joints have the network's names is the network's own. A table `retarget` lacks is made of the names.
+        """
+        if not (path.parent / "skeleton.json").is_file():
+            return None
+        found = metadata(path.parent).get("skeleton")
+        if isinstance(found, dict) and "joints" not in found:
+            found = str(found.get("name", "own"))
+        if found is None or isinstance(found, str) and found not in SKELETONS:
+            return found
+
+        # the network's own joints, by their names
+        try:
+            theirs = Skeleton.from_dict(found) if isinstance(found, dict) else SKELETONS[found]
+        except ValueError as e:
+            raise ValueError(f"{path.parent / 'skeleton.json'}: {e}") from None
+        if list(map(spelled, theirs.joints)) == list(map(spelled, self.skeleton["joints"])):
+            return self.skeleton["name"]
+
+        # another skeleton; one that is spelled out may have a known one's title
+        known = SKELETONS.get(theirs.name)
+        if known is not None and known.joints == theirs.joints and theirs.name in self.retarget:
+            return theirs.name
+        name = f"{theirs.name} (skeleton.json)" if isinstance(found, dict) else theirs.name
+        table = retarget_tables(Skeleton.from_dict(self.skeleton), [dataclasses.replace(theirs, name=name)])
+        self.retarget = self.retarget | table
+        return name if table else theirs.name
 
     def _report_people(self, path: Path, people: int) -> None:
         """Standard error: more people than the network sees."""
@@ -254,11 +285,3 @@ class ExportedModel:
         p = self(joints)
         order = np.argsort(-p, kind="stable")[:k]
         return [(self.classes[c], float(p[c])) for c in order]
-
-
-def skeleton_beside(path: Path) -> str | None:
-    """The skeleton that skeleton.json beside a file names; None without such a file."""
-    if not (path.parent / "skeleton.json").is_file():
-        return None
-    found = metadata(path.parent).get("skeleton")
-    return found.get("name", "own") if isinstance(found, dict) else found

@@ -1,6 +1,7 @@
 """Skeletons: what follows from their parents, regions and names."""
 import dataclasses
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -27,7 +28,10 @@ def test_ntu25_has_the_regions_of_the_design():
 
 
 COUNTS = {"ntu25": 25, "kinect20": 20, "coco17": 17, "mediapipe33": 33, "openpose25": 25, "openpose18": 18,
-          "halpe26": 26, "h36m17": 17}
+          "halpe26": 26, "h36m17": 17, "azure32": 32, "smpl24": 24, "smpl22": 22, "nite15": 15, "jhmdb15": 15,
+          "hand21": 21, "shrec22": 22, "holistic": 75}
+HANDS = ("hand21", "shrec22")
+SPINE = {"spine1", "spine2", "spine3"}  # SMPL's
 
 
 def test_each_skeleton_has_its_count_here():
@@ -43,7 +47,16 @@ def test_each_skeleton_has_its_count_here():
                     "12-24 23-25 25-27 27-29 27-31 24-26 26-28 28-30 28-32"),
     ("halpe26", "0-1 0-2 1-3 2-4 5-18 6-18 5-7 7-9 6-8 8-10 17-18 18-19 19-11 19-12 11-13 12-14 13-15 14-16 20-15 "
                 "21-16 24-15 25-16"),
-    ("h36m17", "0-1 1-2 2-3 0-4 4-5 5-6 0-7 7-8 8-9 9-10 8-11 11-12 12-13 8-14 14-15 15-16")])
+    ("h36m17", "0-1 1-2 2-3 0-4 4-5 5-6 0-7 7-8 8-9 9-10 8-11 11-12 12-13 8-14 14-15 15-16"),
+    ("azure32", "0-1 1-2 2-3 2-4 4-5 5-6 6-7 7-8 8-9 7-10 2-11 11-12 12-13 13-14 14-15 15-16 14-17 0-18 18-19 19-20 "
+                "20-21 0-22 22-23 23-24 24-25 3-26 26-27 26-28 26-29 26-30 26-31"),
+    ("smpl24", "0-1 1-4 4-7 7-10 0-2 2-5 5-8 8-11 0-3 3-6 6-9 9-12 12-15 9-13 13-16 16-18 18-20 20-22 9-14 14-17 17-19 "
+               "19-21 21-23"),
+    ("smpl22", "0-1 1-4 4-7 7-10 0-2 2-5 5-8 8-11 0-3 3-6 6-9 9-12 12-15 9-13 13-16 16-18 18-20 9-14 14-17 17-19 "
+               "19-21"),
+    ("hand21", "0-1 1-2 2-3 3-4 0-5 5-6 6-7 7-8 0-9 9-10 10-11 11-12 0-13 13-14 14-15 15-16 0-17 17-18 18-19 19-20"),
+    ("shrec22", "0-1 1-2 2-3 3-4 4-5 1-6 6-7 7-8 8-9 1-10 10-11 11-12 12-13 1-14 14-15 15-16 16-17 1-18 18-19 19-20 "
+                "20-21")])
 def test_bones_are_those_that_the_pose_estimator_draws(name, bones):
     drawn = {frozenset(map(int, bone.split("-"))) for bone in bones.split()}
     ours = {frozenset(bone) for bone in SKELETONS[name].bones}
@@ -60,7 +73,41 @@ def test_regions_partition_joints_and_limbs_keep_to_their_side(s):
     assert sorted(v for r in s.regions.values() for v in r) == list(range(s.num_joints))
     for side, other in (("left", "right"), ("right", "left")):
         for limb in ("arm", "leg"):
-            assert not any(other in s.joints[v] for v in s.regions[f"{side}_{limb}"])
+            assert s.name in HANDS or s.regions[f"{side}_{limb}"]
+        for name, region in s.regions.items():
+            assert not name.startswith(side) or not any(other in s.joints[v] for v in region)
+
+
+@pytest.mark.parametrize("name, hand", [("hand21", ""), ("shrec22", ""), ("holistic", "left "), ("holistic", "right ")])
+def test_each_finger_is_a_region_from_its_root_to_its_tip(name, hand):
+    s = SKELETONS[name]
+    for finger in ("thumb", "index", "middle", "ring", "pinky"):
+        region = s.regions[hand.replace(" ", "_") + finger]
+        assert len(region) == 4 and s.joints[region[-1]].endswith("tip")
+        assert all(finger in s.joints[v] and hand in s.joints[v] for v in region)
+        assert [s.parents[v] for v in region[1:]] == list(region[:-1])
+
+
+def test_holistic_is_the_body_with_a_hand_at_each_wrist():
+    s, body, hand = (SKELETONS[name] for name in ("holistic", "mediapipe33", "hand21"))
+    assert s.joints[:33] == body.joints and s.parents[:33] == body.parents
+    assert [len(s.joints[v].split()) for v in (33, 54)] == [3, 3]
+    for side, first in (("left", 33), ("right", 54)):
+        assert s.joints[first:first + 21] == tuple(f"{side} hand {joint}" for joint in hand.joints)
+        assert s.joints[s.parents[first]] == f"{side} wrist"
+        assert [parent - first for parent in s.parents[first + 1:first + 21]] == list(hand.parents[1:])
+
+
+@pytest.mark.parametrize("own, file", [("jhmdb15", "jhmdb.json"), ("nite15", "sbu.tar.xz")])
+def test_joints_are_those_of_the_recordings(data_folder, own, file):
+    if file.endswith(".json"):
+        table = json.loads((data_folder / file).read_text())
+    else:
+        with tarfile.open(data_folder / file) as tar:
+            member = next(m for m in tar if m.name.endswith("skeleton.json"))
+            table = json.load(tar.extractfile(member))
+    theirs = Skeleton.from_dict(table["skeleton"])
+    assert dataclasses.replace(theirs, name=own) == SKELETONS[own]
 
 
 def naive_hops(s) -> np.ndarray:
@@ -222,9 +269,14 @@ def test_skeleton_cannot_be_changed():
 
 @each
 def test_centre_and_trunk_are_found_by_name(s):
-    named = {"ntu25": {"spine mid"}, "kinect20": {"spine"}, "h36m17": {"spine"}}
+    named = {"ntu25": {"spine mid"}, "kinect20": {"spine"}, "h36m17": {"spine"},
+             "azure32": {"spine navel", "spine chest"}, **dict.fromkeys(("smpl24", "smpl22"), SPINE),
+             **dict.fromkeys(HANDS, {"wrist"})}
     hips = {joint for joint in ("left hip", "right hip", "mid hip") if joint in s.joints}
     assert {s.joints[v] for v in s.centre} == named.get(s.name, hips)
+    if s.name in HANDS:
+        assert s.trunk is None
+        return
     trunk = [[s.joints[v] for v in joints] for joints in s.trunk]
     assert trunk == [["left shoulder"], ["right shoulder"], ["left hip"], ["right hip"]]
 

@@ -584,7 +584,13 @@ def tables_of_two_joints(raw: Path) -> None:
 
 def without_skeleton(raw: Path) -> None:
     (raw / "skeleton.json").write_text('{"classes": ["a", "b"]}')
-    write_clips(raw, np.ones((5, 24, 3)))
+    write_clips(raw, np.ones((5, 23, 3)))
+
+
+def of_as_many_joints(raw: Path) -> None:
+    """Clips of NTU's joints but for the last: 24, as SMPL has."""
+    (raw / "skeleton.json").write_text('{"classes": ["a", "b"]}')
+    write_clips(raw, clip(0)[0][:, :24])
 
 
 @pytest.mark.parametrize("spoil, words", [
@@ -594,7 +600,8 @@ def without_skeleton(raw: Path) -> None:
     (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": "ntu52"}'), ["ntu52", "ntu25"]),
     (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": {"joints": 5}}'), ["skeleton", "parents"]),
     (lambda raw: write_clips(raw, np.full((5, 25, 3), np.nan)), ["no clip could be read"]),
-    (without_skeleton, ["24 joints", "nearest"]),
+    (without_skeleton, ["23 joints", "nearest"]),
+    (of_as_many_joints, ["24 joints", "bones do not fit", "skeleton=smpl24"]),
     (lambda raw: (raw / "skeleton.json").write_text(json.dumps({"skeleton": COCO.to_dict()})),
      ["skeleton.json", "17 joints", "25", "c0"]),
     (tables_of_two_joints, ["2 joints", "skeleton.json"]),

@@ -1,15 +1,18 @@
 """What recordings show before a recipe says it: skeleton, classes, people; and what cannot be learned from."""
+import io
 import json
 import pickle
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from phases.recordings import puppet, survey
 from phases.recordings.handedness import sided_class
-from phases.recordings.skeleton_guess import best_skeleton, bone_asymmetry, bone_deviation
+from phases.recordings.skeleton_guess import best_skeleton, bone_asymmetry, bone_deviation, bones_fit
 from phases.recordings.survey import look
-from skeletons import SKELETONS, Skeleton
+from skeletons import SKELETONS, Skeleton, means, retargeted
 from tests.helpers.clip_stores import rest_pose
 from tests.helpers.own_clips import class_folders, labelled_folder
 from tests.recordings.test_metres import clip
@@ -63,6 +66,80 @@ def test_real_kinect_clips_without_a_word_are_ntu25(data_folder, tmp_path, name)
     (tmp_path / f"{name}.npz").symlink_to(data_folder / f"{name}.npz")
     found = look(tmp_path / f"{name}.npz")
     assert found.skeleton.name == "ntu25" and not found.named
+
+
+def hand(rng: np.random.Generator, frames: int = 30) -> np.ndarray:
+    """(frames, 21, 3) metres: a hand that opens and closes before a camera."""
+    curl = 0.5 + 0.5 * np.sin(np.arange(frames) / 5 + rng.uniform(0, 6))
+    x = np.zeros((frames, 21, 3))
+    x[:, 1:5] = [[-0.03, 0.02, 0.01], [-0.05, 0.05, 0.015], [-0.06, 0.08, 0.01], [-0.065, 0.10, 0]]
+    for root, place in zip((5, 9, 13, 17), ((-0.03, 0.09), (-0.01, 0.095), (0.01, 0.09), (0.03, 0.08)), strict=True):
+        x[:, root, :2] = place
+        angle = 0
+        for k, length in enumerate((0.045, 0.028, 0.022)):
+            angle = angle + curl * (1.5, 1.7, 1.0)[k]
+            bone = np.stack([0 * angle, np.cos(angle), np.sin(angle)], 1)
+            x[:, root + k + 1] = x[:, root + k] + length * bone
+    return x + rng.normal(0, 0.001, x.shape) + [0, 0, 0.5]
+
+
+def body(name: str, rng: np.random.Generator) -> np.ndarray:
+    """(frames, V, 3) of a skeleton: a hand, or the puppet's body with other joints."""
+    if name == "hand21":
+        return hand(rng)
+    source, x = "hand21", hand(rng)
+    if name != "shrec22":
+        source, x = "ntu25", puppet.performers(0, int(rng.integers(10)), 1, 0)[0]
+    table = means(SKELETONS[source].joints, SKELETONS[name].joints)
+    return retargeted(x[None].astype(np.float32), table)[0]
+
+
+def pickled(path: Path, bodies: list[np.ndarray]) -> Path:
+    """A pyskl pickle of clips that names no skeleton."""
+    rows = [{"frame_dir": f"v{i}", "label": i % 2, "keypoint": x[None]} for i, x in enumerate(bodies)]
+    path.write_bytes(pickle.dumps(rows))
+    return path
+
+
+@pytest.mark.parametrize("name", ["smpl24", "smpl22", "nite15", "hand21", "shrec22"])
+def test_a_body_that_is_seldom_met_is_found_by_its_bones(tmp_path, name):
+    rng = np.random.default_rng(0)
+    found = look(pickled(tmp_path / "list.pkl", [body(name, rng) for _ in range(6)]))
+    assert found.skeleton.name == name and not found.named
+
+
+def test_flat_bodies_of_15_joints_are_jhmdbs(tmp_path):
+    rng = np.random.default_rng(0)
+    found = look(pickled(tmp_path / "list.pkl", [body("jhmdb15", rng) * [100, -100, 0] for _ in range(6)]))
+    assert found.skeleton.name == "jhmdb15"
+
+
+@pytest.mark.parametrize("joints, named", [(range(24), "smpl24"), (range(22), "smpl22"), (range(15), "nite15"),
+                                           (range(21), "hand21")])
+def test_joints_that_are_only_as_many_are_not_taken(tmp_path, joints, named):
+    rng = np.random.default_rng(0)
+    bodies = [puppet.performers(0, int(rng.integers(10)), 1, 0)[0][:, list(joints)] for _ in range(6)]
+    with pytest.raises(ValueError, match=f"as many as.*{named}.*bones do not fit.*skeleton="):
+        look(pickled(tmp_path / "list.pkl", bodies))
+
+
+@pytest.mark.parametrize("recordings, right", [("jhmdb", "jhmdb15"), ("sbu", "nite15")])
+def test_recordings_of_15_joints_are_told_apart(data_folder, recordings, right):
+    if recordings == "jhmdb":
+        packed = np.load(data_folder / "jhmdb.npz")
+        bodies = np.split(packed["data"], packed["offsets"][1:-1])[::15]
+    else:
+        with tarfile.open(data_folder / "sbu.tar.xz") as tar:
+            files = [member for member in tar if member.name.endswith(".npy")][::7]
+            bodies = [np.load(io.BytesIO(tar.extractfile(member).read()))[0] for member in files]
+    fit = [s.name for s in SKELETONS.values() if s.num_joints == 15 and bones_fit(s, bodies)]
+    assert fit == [right]
+
+
+def test_a_body_of_21_joints_is_no_hand(data_folder):
+    packed = np.load(data_folder / "bandai.npz")
+    bodies = [packed["data"][at:at + 30].astype(np.float32) for at in packed["offsets"][:-1:100]]
+    assert not bones_fit(SKELETONS["hand21"], bodies)
 
 
 def test_openpose_frames_say_what_they_are(tmp_path):
