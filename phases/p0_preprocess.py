@@ -38,6 +38,7 @@ from phases.common.command import build, fields_of, nearest, run
 from phases.common.files import locked
 from phases.common.protocols import check_rules
 from phases.common.recipes import resolved
+from phases.recordings.archives import unpacked
 from phases.recordings.clips import Clip, Skip, recorded_as
 from phases.recordings.metres import reference_joint, trunk_of
 from phases.recordings.ntu_shards import ntu_shards
@@ -133,7 +134,7 @@ def recordings(settings: Phase0, store: Path) -> Path:
         raise ValueError(f"no recordings: give raw=FOLDER_OR_FILE for the reader {data.reader!r}")
     if not Path(settings.raw).exists():
         raise ValueError(f"raw = {settings.raw!r}: no such file or folder")
-    return Path(settings.raw)
+    return unpacked(Path(settings.raw))
 
 
 def reader_shards(raw: Path, partial: Path, data: Data, common: Common) -> Common:

@@ -9,10 +9,12 @@ import numpy as np
 
 from phases.common.limits import CLASSES, JOINTS, load_npz, one_line, read_json
 from phases.recordings.clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, replications_in_turn
+from phases.recordings.known_files import known_body
 from phases.recordings.labels import HEADER, LINE, NUMBERS, label_words, labelled_rows, labels_table, read_labels
 from phases.recordings.metres import Recorded, as_joints
 from phases.recordings.poses import SUFFIXES, is_frames, load_pose, pose_files
 from phases.recordings.settings import Data
+from phases.recordings.sides import side_folders, split_of_sides
 from skeletons import SKELETONS
 
 METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}'
@@ -69,11 +71,11 @@ def metadata(raw: Path) -> dict:
     # without the file
     if not path.is_file():
         if found:
-            return {"classes": found}
+            return with_known_body(raw, {"classes": found})
         table = raw / "labels.csv"
         if raw.is_dir() and table.is_file():
             labelled_rows(table)  # raises if the table is wrong
-            return {}
+            return with_known_body(raw, {})
         raise ValueError(f"{path}: missing; it must hold {METADATA}")
 
     # with it
@@ -82,7 +84,29 @@ def metadata(raw: Path) -> dict:
     listed = d.get("classes")
     if folders and listed and not set(folders) <= set(map(str, listed)):
         raise ValueError(f"{path}: its classes are not the class folders, {', '.join(folders)}")
-    return d | {"classes": listed or found} if found else d
+    return with_known_body(raw, d | {"classes": listed or found} if found else d)
+
+
+def with_known_body(raw: Path, d: dict) -> dict:
+    """Metadata, with the skeleton that the format of the first clip fixes unless they have one.
+
+    `in_metres` is true if the format fixes unit and upright axis, too.
+    """
+    file = first_clip(raw)
+    known = known_body(file) if file else None
+    if known is None:
+        return d
+    name = known.skeleton.name
+    skeleton = name if SKELETONS.get(name) == known.skeleton else known.skeleton.to_dict()
+    return d | {"skeleton": d.get("skeleton") or skeleton, "in_metres": known.in_metres}
+
+
+def first_clip(raw: Path) -> Path | None:
+    """The first clip in a folder of recordings, or in its class folders."""
+    if not raw.is_dir():
+        return None
+    folders = [folder for _, folder, _ in class_paths(raw)]
+    return next((file for folder in (*folders, raw) for file in pose_files(folder)), None)
 
 
 def check_metadata(path: Path, d: object) -> None:
@@ -119,7 +143,13 @@ def named_joints(raw: Path, data: Data) -> list[str]:
 
 def class_folders(raw: Path) -> list[str]:
     """The names of the class folders, if a folder holds clips in that form."""
-    return [] if (raw / "labels.csv").exists() else clip_folders(raw)
+    return [] if (raw / "labels.csv").exists() else sorted({name for name, _, _ in class_paths(raw)})
+
+
+def class_paths(raw: Path) -> list[tuple[str, Path, str]]:
+    """(class, its folder, side) of class folders; the side is empty unless these are in folders train and test."""
+    found = [(name, raw / name, "") for name in clip_folders(raw)]
+    return found or class_paths_of_sides(raw)
 
 
 def clip_folders(raw: Path) -> list[str]:
@@ -134,6 +164,14 @@ def clip_folders(raw: Path) -> list[str]:
     return sorted(names)
 
 
+def class_paths_of_sides(raw: Path) -> list[tuple[str, Path, str]]:
+    """class_paths of folders train, test and perhaps val that hold the class folders; [] if there are none."""
+    found = []
+    for side in side_folders(raw):
+        found += [(name, side / name, side.name) for name in clip_folders(side)]
+    return found if len({side for _, _, side in found}) > 1 else []
+
+
 def clips_in_folders(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
     """The clips of each class folder, and a Skip for each clip beside the folders."""
     # clips of no class
@@ -143,14 +181,18 @@ def clips_in_folders(raw: Path, classes: list[str], data: Data) -> Iterator[Clip
     # those of each class
     recorded = recorded_as(data)
     joint_names = named_joints(raw, data)
-    for folder in class_folders(raw):
-        for path in pose_files(raw / folder):
+    paths = class_paths(raw)
+    sides = split_of_sides({side for _, _, side in paths})
+    for label, folder, side in paths:
+        for path in pose_files(folder):
+            file = str(path.relative_to(raw))
             try:
                 joints = as_joints(load_pose(path, joint_names), recorded)
-                name = f"{folder}-{without_suffix(path.name)}"
-                yield Clip(name, classes.index(folder), main_two(joints), people=len(joints))
+                splits = {"given": sides[side]} if side else {}
+                name = without_suffix(file).replace("/", "-")
+                yield Clip(name, classes.index(label), main_two(joints), splits=splits, people=len(joints))
             except Exception as e:  # numpy raises almost anything on damaged bytes
-                yield Skip(f"{folder}/{path.name}", 0, one_line(e))
+                yield Skip(file, 0, one_line(e))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from phases.recordings.clips import (
 )
 from phases.recordings.metres import Recorded, as_joints
 from phases.recordings.ntu import ntu_fields
-from phases.recordings.pickles import read_annotations
+from phases.recordings.pickle_sides import annotations_of
 from phases.recordings.settings import Data
 
 TRAINING = ("train", "training")  # sides of pyskl's splits; all others test
@@ -107,7 +107,7 @@ def read_pyskl(raw: Path, data: Data) -> Iterator[Clip | Skip]:
 
 def annotated_clips(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     # what holds for all of them
-    d = read_annotations(raw)
+    d = annotations_of(raw)
     recorded = recorded_as(data)
     first = count_from([a.get("label") for a in d["annotations"] if isinstance(a, dict)], data.num_classes)
     sides = sides_of_splits(d["split"])

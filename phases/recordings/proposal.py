@@ -139,6 +139,8 @@ def choose_skeleton(survey: Survey) -> Choice:
 
 
 def choose_unit(survey: Survey, measured: Measures) -> Choice:
+    if survey.in_metres:
+        return Choice("m", "the format fixes it")
     unit = "px" if survey.flat else measured.unit or "body"
     if measured.trunk:
         return Choice(unit, f"the median trunk is {measured.trunk:.3g} long")
@@ -146,6 +148,8 @@ def choose_unit(survey: Survey, measured: Measures) -> Choice:
 
 
 def choose_up(survey: Survey, measured: Measures) -> Choice:
+    if survey.in_metres:
+        return Choice("y", "the format fixes it")
     if measured.up in AXES:
         return Choice(measured.up, "the axis along which bodies stand")
     if not measured.trunk:

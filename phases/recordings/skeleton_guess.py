@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.command import nearest
-from phases.recordings.arrays import clip_folders, metadata
+from phases.recordings.arrays import first_clip, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import unsteadiness
-from phases.recordings.poses import is_openpose, load_pose, pose_files
+from phases.recordings.ntu import ntu_paths, skeleton_of_text
+from phases.recordings.poses import is_openpose, load_pose
 from skeletons import SKELETONS, Skeleton, spelled
 
 SENSORS = ("ntu25", "kinect20", "h36m17")  # three-dimensional by nature
@@ -71,8 +72,7 @@ def skeleton_of_first_clip(raw: Path) -> str:
 
     ValueError if a table names joints that no known skeleton has, and skeleton.json does not say what they are.
     """
-    folders = [raw / name for name in clip_folders(raw)] or ([raw] if raw.is_dir() else [])
-    file = next((file for folder in folders for file in pose_files(folder)), None)
+    file = first_clip(raw)
     if file is None:
         return ""
     try:
@@ -103,7 +103,8 @@ def brought_name(raw: Path, reader: str) -> str | dict | None:
     """The skeleton that recordings bring: its name, or a table that spells it out."""
     if reader == "arrays":
         return metadata(raw).get("skeleton")
-    return "ntu25" if reader == "ntu" else None
+    file = next(iter(ntu_paths(raw)), None) if reader == "ntu" else None
+    return skeleton_of_text(file) if file else None
 
 
 def own_skeleton(raw: Path, table: dict, clip: Clip) -> Skeleton:

@@ -8,7 +8,8 @@ import numpy as np
 from phases.common.command import nearest
 from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES
 from phases.recordings.arrays import metadata
-from phases.recordings.pickles import read_annotations
+from phases.recordings.ntu import ntu_paths, skeleton_of_text
+from phases.recordings.pickle_sides import annotations_of
 from phases.recordings.puppet import SYNTHETIC_ACTIONS
 from phases.recordings.settings import Data
 from skeletons import SKELETONS, Skeleton
@@ -40,6 +41,9 @@ def brought_skeleton(data: Data, raw: Path) -> Skeleton | None:
     brought = None
     if data.reader == "arrays":
         brought = metadata(raw).get("skeleton")
+    elif data.reader == "ntu" and raw.is_dir():
+        file = next(iter(ntu_paths(raw)), None)
+        brought = skeleton_of_text(file) if file else None
     elif data.reader == "pyskl" and not data.skeleton:
         brought = pyskl_skeleton(raw)
 
@@ -57,7 +61,7 @@ def brought_skeleton(data: Data, raw: Path) -> Skeleton | None:
 
 def pyskl_skeleton(raw: Path) -> str | None:
     """The name of the skeleton by the number of joints, if all annotations of a pickle have the same."""
-    clips = [a for a in read_annotations(raw)["annotations"] if isinstance(a, dict)]
+    clips = [a for a in annotations_of(raw)["annotations"] if isinstance(a, dict)]
     joints = {np.shape(a.get("keypoint"))[-2:-1] for a in clips}
     return PYSKL_SKELETONS.get(joints.pop()) if len(joints) == 1 else None
 

@@ -13,10 +13,11 @@ from phases.common.files import ROOT
 from phases.common.limits import JOINTS, one_line
 from phases.recordings.arrays import metadata
 from phases.recordings.clips import main_two
+from phases.recordings.known_files import known_body
 from phases.recordings.metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
 from phases.recordings.readers import read_clip, skeleton_of_format
 from phases.shipping.view_numpy import clip_view
-from skeletons import retargeted
+from skeletons import Skeleton, retarget_tables, retargeted
 
 NETWORKS = ROOT / "results" / "networks"
 
@@ -161,7 +162,7 @@ class ExportedModel:
 
         # whose joints they are, if the format or skeleton.json tells
         by_format = skeleton_of_format(path)
-        known = by_format or skeleton_beside(path)
+        known = self.skeleton_by_joints(path) or by_format or skeleton_beside(path)
         if known not in (None, own, *self.retarget):
             raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {own!r} ({V} joints)")
 
@@ -184,6 +185,21 @@ class ExportedModel:
             joints = self.in_metres(joints)
             self._report_trunk(path, joints)
         return joints
+
+    def skeleton_by_joints(self, path: Path) -> str | None:
+        """The skeleton that the format of a file fixes, by name: the network's own if it has the same joints.
+
+        Another one is added to those that can be turned into the network's, if it can.
+        """
+        known = known_body(path)
+        if known is None:
+            return None
+        own = self.skeleton["name"]
+        if list(known.skeleton.joints) == self.skeleton["joints"]:
+            return own
+        self.retarget |= retarget_tables(Skeleton.from_dict(self.skeleton), [known.skeleton])
+        name = known.skeleton.name
+        return f"{name} of other joints" if name == own else name
 
     def _report_people(self, path: Path, people: int) -> None:
         """Standard error: more people than the network sees."""

@@ -89,7 +89,7 @@ def test_two_people_in_a_picture_of_alphapose_are_one_frame(tmp_path):
     assert read(tmp_path, odd).shape == (1, 8, 17, 3)
 
 
-@pytest.mark.parametrize("shape", [(3, 40, 25, 2), (3, 40, 25, 1), (40, 2, 25, 3)])
+@pytest.mark.parametrize("shape", [(40, 2, 25, 3), (9, 4, 25, 2)])
 def test_arrays_with_swapped_axes_are_refused(tmp_path, shape):
     np.save(tmp_path / "clip.npy", np.ones(shape))
     np.savez(tmp_path / "clip.npz", np.ones(shape))
