@@ -11,10 +11,11 @@ from phases.common.limits import CLASSES, JOINTS, load_npz, one_line, read_json
 from phases.recordings.clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, replications_in_turn
 from phases.recordings.known_files import known_body
 from phases.recordings.labels import HEADER, LINE, NUMBERS, label_words, labelled_rows, labels_table, read_labels
+from phases.recordings.laid_out import laid_out, laid_out_classes
 from phases.recordings.metres import Recorded, as_joints
 from phases.recordings.poses import SUFFIXES, is_frames, load_pose, pose_files
 from phases.recordings.settings import Data
-from phases.recordings.sides import side_folders, split_of_sides
+from phases.recordings.sides import side_folders, side_of, split_of_sides
 from skeletons import SKELETONS
 
 METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}'
@@ -22,7 +23,7 @@ PACKED = ("data", "offsets", "names", "labels")
 
 
 def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
-    """Anyone's own clips, in one of three forms.
+    """Anyone's own clips, in one of these forms.
 
     A folder: <name>.npy, .json or .csv per clip, or a folder of frames, as poses.py reads them; labels.csv under
     labels.HEADER, the label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the
@@ -30,6 +31,7 @@ def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     names the skeleton.
     A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>. What
     is beside the folders, or is not listed, is skipped with that reason.
+    Folders train and test (and val) of class folders, which become the split `given`; a data set of laid_out.py.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
     it x.json, as METADATA says.
     Clips without split get replications in turn, unless a column has them.
@@ -37,6 +39,8 @@ def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     classes = list(map(str, metadata(raw).get("classes") or []))
     if not raw.is_dir():
         clips = packed_clips(raw, classes, data)
+    elif laid_out(raw):
+        clips = said_clips(raw, classes, data)
     elif class_folders(raw):
         clips = clips_in_folders(raw, classes, data)
     else:
@@ -66,7 +70,7 @@ def metadata(raw: Path) -> dict:
     """
     path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
     folders = class_folders(raw)
-    found = folders or label_words(raw / "labels.csv")
+    found = folders or laid_out_classes(raw) or label_words(raw / "labels.csv")
 
     # without the file
     if not path.is_file():
@@ -105,6 +109,9 @@ def first_clip(raw: Path) -> Path | None:
     """The first clip in a folder of recordings, or in its class folders."""
     if not raw.is_dir():
         return None
+    said = laid_out(raw)
+    if said:
+        return said[0].path
     folders = [folder for _, folder, _ in class_paths(raw)]
     return next((file for folder in (*folders, raw) for file in pose_files(folder)), None)
 
@@ -143,7 +150,14 @@ def named_joints(raw: Path, data: Data) -> list[str]:
 
 def class_folders(raw: Path) -> list[str]:
     """The names of the class folders, if a folder holds clips in that form."""
-    return [] if (raw / "labels.csv").exists() else sorted({name for name, _, _ in class_paths(raw)})
+    if (raw / "labels.csv").exists() or laid_out(raw):
+        return []
+    names = sorted({name for name, _, _ in class_paths(raw)})
+    sides = {side_of(name) for name in names}
+    if "train" in sides and len(sides) > 1 and "" not in sides:
+        raise ValueError(f"{raw}: {' and '.join(names)} are sides of a split and hold clips: which action is each? "
+                         "Give each side a folder per class")
+    return names
 
 
 def class_paths(raw: Path) -> list[tuple[str, Path, str]]:
@@ -193,6 +207,32 @@ def clips_in_folders(raw: Path, classes: list[str], data: Data) -> Iterator[Clip
                 yield Clip(name, classes.index(label), main_two(joints), splits=splits, people=len(joints))
             except Exception as e:  # numpy raises almost anything on damaged bytes
                 yield Skip(file, 0, one_line(e))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data sets that say what their clips are
+# ---------------------------------------------------------------------------------------------------------------------
+
+def said_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
+    """The clips of a data set that laid_out.py knows."""
+    recorded = recorded_as(data)
+    joint_names = named_joints(raw, data)
+    for said in laid_out(raw):
+        file = str(said.path.relative_to(raw.absolute()))
+        if not said.label:
+            yield Skip(file, 0, "holds no JSON with a label, text, and a label_index, a number")
+            continue
+
+        # some sets use a part of a file's frames
+        try:
+            joints = as_joints(load_pose(said.path, joint_names), recorded)
+            last = len(joints[0]) if said.last is None else said.last + 1
+            joints = joints[:, said.first:last]
+            splits = {} if said.split is None else {"given": said.split}
+            yield Clip(said.name, classes.index(said.label), main_two(joints), said.subject, splits=splits,
+                       people=len(joints))
+        except Exception as e:  # numpy raises almost anything on damaged bytes
+            yield Skip(file, 0, one_line(e))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from phases.common.limits import CLASSES, load_npz
 from phases.recordings.archives import unpacked
 from phases.recordings.arrays import class_folders, metadata
 from phases.recordings.clips import Clip, Skip
+from phases.recordings.laid_out import laid_out
 from phases.recordings.ntu import is_ntu_name, ntu_fields, ntu_paths, read_ntu_file
 from phases.recordings.pickle_sides import pickle_sides
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
@@ -122,8 +123,8 @@ def reader_of(raw: Path) -> str:
 
 
 def has_labels(raw: Path) -> bool:
-    """Whether labels.csv or class folders say what the clips in a folder are."""
-    return (raw / "labels.csv").is_file() or bool(class_folders(raw))
+    """Whether labels.csv, class folders or the files themselves say what the clips in a folder are."""
+    return (raw / "labels.csv").is_file() or bool(class_folders(raw) or laid_out(raw))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -186,6 +186,66 @@ def test_folders_of_yolos_text_are_clips(here):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Data sets that say what their clips are
+# ---------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("table", [False, True])
+def test_kinetics_files_bring_their_labels_and_sides(here, table):
+    for n, side in enumerate(("kinetics_train", "kinetics_val")):
+        folder = here / "mine" / side
+        folder.mkdir(parents=True)
+        lines = {}
+        for i in range(4):
+            said = {"label": ("wave", "abseiling")[i % 2], "label_index": (380, 2)[i % 2]}
+            lines[f"v{n}{i}"] = said | {"has_skeleton": True}
+            (folder / f"v{n}{i}.json").write_text(json.dumps(kinetics(FLAT + i / 50) | said))
+        if table:
+            (here / "mine" / f"{side}_label.json").write_text(json.dumps(lines))
+
+    data, found, rows, meta = stored(here / "mine")
+    assert meta["classes"] == ["abseiling", "wave"] and rows["label"] == [1, 0] * 4 and data.split == "given"
+    assert rows["split_given"] == [0] * 4 + [1] * 4 and meta["skeleton"]["name"] == "openpose18"
+    assert found["v11"].shape == (1, 5, 18, 3)
+
+    # a file without a label
+    (here / "mine" / "kinetics_val" / "v9.json").write_text('{"data": []}')
+    (skip,) = look(here / "mine").skips
+    assert skip.file == "kinetics_val/v9.json" and "label_index" in skip.reason
+
+
+@pytest.mark.parametrize("shrec", [True, False])
+def test_the_folders_of_hand_gestures_say_what_they_are(here, shrec):
+    raw = here / "hands"
+    lines = []
+    for gesture in (1, 9):
+        for subject in (1, 2, 3, 4):
+            folder = raw / f"gesture_{gesture}" / "finger_1" / f"subject_{subject}" / "essai_1"
+            folder.mkdir(parents=True)
+            rows = RNG.normal(size=(9, 66)).round(3)
+            name = "skeletons_world.txt" if shrec else "skeleton_world.txt"
+            (folder / name).write_text("\n".join(" ".join(map(str, row)) for row in rows))
+            lines.append(f"{gesture} 1 {subject} 1")
+    if shrec:
+        (raw / "train_gestures.txt").write_text("\n".join(f"{line} {line[0]} 1 9" for line in lines[:6]))
+        (raw / "test_gestures.txt").write_text("\n".join(f"{line} {line[0]} 1 9" for line in lines[6:]))
+    else:
+        (raw / "informations_troncage_sequences.txt").write_text("\n".join(f"{line} 2 5" for line in lines))
+
+    data, found, rows, meta = stored(raw)
+    assert meta["classes"] == ["grab", "swipe up"] and rows["subject"] == [1, 2, 3, 4] * 2
+    assert found["1_1_1_1"].shape == (1, 9 if shrec else 4, 22, 3) and meta["skeleton"]["name"] == "shrec22"
+    assert data.split == ("given" if shrec else "xsub")
+    if shrec:
+        assert rows["split_given"] == [0] * 6 + [1] * 2
+
+
+def test_sides_that_hold_clips_are_no_classes(tmp_path):
+    raw = class_folders(tmp_path / "mine", train=[walk(0)] * 2, test=[walk(1)] * 2)
+    with pytest.raises(ValueError, match="test and train are sides of a split"):
+        look(raw)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Archives and videos
 # ---------------------------------------------------------------------------------------------------------------------
 
