@@ -2,6 +2,7 @@
 
     just phase0 recipe=ntu60 raw=FOLDER                 .skeleton files of NTU RGB+D, at any depth of the folder
     just phase0 recipe=ntu120 raw=FOLDER                NTU-60 and NTU-120 files together
+    just phase0 recipe=NAME raw=FOLDER                  what `just adopt` wrote a recipe for; also a .zip of it
     just phase0 recipe=nw_ucla raw=all_sqe              a folder of JSON files, or a tar archive of one
     just phase0 recipe=utd_mhad raw=utd-mhad.npz        your own clips: see `read_arrays`
     just phase0 recipe=ntu60 data.reader=ctrgcn raw=NTU60_CS.npz data.split=given

@@ -5,8 +5,9 @@
     just predict model=utd_mhad clip=FILE                      a network that comes along, in results/networks
     camera | just predict model=exports/lite_small/model.onnx stream=true
 
-clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose), .csv, .npy or .npz (frames, joints, 3) or
-(bodies, frames, joints, 3), a folder of OpenPose's frames; or a folder of clips. Skeleton, class names, view, unit and
+clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose, Azure Kinect, AlphaPose, YOLO), .csv, .bvh,
+.amc with its .asf, .txt (UAV-Human, hand gestures), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3), a
+folder of OpenPose's or YOLO's frames; or a folder or .zip of clips. Skeleton, class names, view, unit and
 upright axis come from the file's metadata. A clip of another skeleton is turned into the network's joints where that
 is possible, else refused; skeleton.json beside it may name its skeleton.
 

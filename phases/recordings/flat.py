@@ -22,11 +22,13 @@ def note(text: str) -> None:
 def in_usual_order(x: np.ndarray, joints: int = 0) -> np.ndarray:
     """(L, V, C) or (M, L, V, C) of an array; `joints`: of the skeleton, 0 if unknown.
 
-    (L, C·V) is a flat row per frame; (3, L, V) and (3, L, V, M) have their channels first, as ST-GCN has them. Others
-    are returned as they are.
+    (L, C·V) and (M, L, C·V) have a flat row per frame; (3, L, V) and (3, L, V, M) have their channels first, as ST-GCN
+    has them. Others are returned as they are.
     """
     if x.ndim == 2:
         return joints_of_rows(x, joints)
+    if x.ndim == 3 and is_rows_of_bodies(x.shape, joints):
+        return np.stack([joints_of_rows(body, joints) for body in x])
     if x.ndim == 3 and x.shape[0] in (2, 3) and x.shape[2] not in WORDS:
         note(f"arrays of shape ({x.shape[0]}, frames, {x.shape[2]}) are read as channels first: {WORDS[x.shape[0]]}")
         return np.moveaxis(x, 0, 2)
@@ -37,6 +39,15 @@ def in_usual_order(x: np.ndarray, joints: int = 0) -> np.ndarray:
              f"ST-GCN's: {WORDS[x.shape[0]]} of {x.shape[3]} {'body' if x.shape[3] == 1 else 'bodies'}")
         return np.moveaxis(x, (3, 1, 2, 0), (0, 1, 2, 3))
     return x
+
+
+def is_rows_of_bodies(shape: tuple[int, ...], joints: int) -> bool:
+    """Whether an array is (bodies, L, C·V): a flat row per body and frame."""
+    bodies, _, N = shape
+    layout = row_layout(N, joints)
+    if N in WORDS or N == joints or layout[0] == 2 or not layout[1]:
+        return False
+    return joints > 0 or bodies == 2 and N not in COUNTS
 
 
 def joints_of_rows(x: np.ndarray, joints: int = 0) -> np.ndarray:

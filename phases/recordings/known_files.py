@@ -88,7 +88,7 @@ def in_order_of(x: np.ndarray, own: Sequence[Sequence[str]], names: Sequence[str
 
 def known_body(path: Path) -> Known | None:
     """What the format of a file fixes; None if it fixes nothing, or the file is damaged: its reader then says how."""
-    with contextlib.suppress(ValueError, OSError, TypeError, KeyError, IndexError):
+    with contextlib.suppress(ValueError, OSError, TypeError, KeyError, IndexError), np.errstate(all="ignore"):
         about = path.stat()
         return fixed_by(path, about.st_mtime_ns, about.st_size)
     return None

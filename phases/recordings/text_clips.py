@@ -62,7 +62,7 @@ def skeleton_of_rows(path: Path) -> Skeleton | str | None:
     if kind == "yolo":
         points, _ = yolo_points(rows_of(path)[0])
         return "coco17" if points == 17 else None
-    if kind == "rows" and row_layout(rows_of(path).shape[1])[1] == 22:
+    if kind == "rows" and row_layout(rows_of(path).shape[1]) == (1, 22, 3):
         return SKELETONS.get("shrec22") or shrec_hand()
     return None
 

@@ -286,3 +286,14 @@ def test_a_table_that_is_no_clip_is_told_in_one_line(tmp_path, text, words):
     with pytest.raises(ValueError, match=words) as e:
         read(tmp_path, text, "clip.csv")
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("joints", [0, 25])
+def test_flat_rows_of_two_bodies_are_told_from_channels(tmp_path, joints):
+    two = RNG.normal(size=(2, 6, 25, 3)).astype(np.float32)
+    names = [f"j{v}" for v in range(joints)]
+    for change in (lambda x: x.reshape(2, 6, 75), lambda x: np.moveaxis(x, 0, 1).reshape(6, 150)):
+        np.save(tmp_path / "a.npy", change(two))
+        np.testing.assert_array_equal(load_pose(tmp_path / "a.npy", names), two)
+    np.save(tmp_path / "a.npy", np.moveaxis(two[0, ..., :2], 2, 0))
+    np.testing.assert_array_equal(load_pose(tmp_path / "a.npy", names), two[0, ..., :2])
