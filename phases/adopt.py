@@ -3,8 +3,12 @@
     just adopt FOLDER                       a folder of clips per class, or clips with labels.csv
     just adopt FILE name=gestures           a packed .npz, a pyskl pickle; a folder of NTU's .skeleton files
     just adopt FOLDER skeleton=openpose25   what the joints are, if the recordings do not say
+    just adopt FOLDER_OF_SIDES              train/ and test/ with class folders; train.pkl and val.pkl: their split
+    just adopt FILE.zip                     any of these, packed; it is unpacked into a temporary folder each time
 
-A clip is a .npy, .json or .csv file, or a folder of .json frames (poses.py lists the forms). What no file says is
+A clip is a .npy, .npz, .json, .csv, .bvh, .amc (with .asf), .skeleton or .txt file, or a folder of frames in .json or
+.txt files (poses.py lists the forms). Kinetics-Skeleton, UAV-Human, DHG and SHREC'17 say themselves what their clips
+are. What a format fixes, such as the joints of BVH or the millimetres of Azure Kinect, is used. What no file says is
 measured: the unit and the upright axis by the trunks of the bodies; the skeleton, among those with as many joints, by
 bones that keep their lengths and are as long on the left as on the right. The schedule gives a network some 1,600
 steps, which small sets need. Read the recipe, correct what is wrong, then run the commands that are printed. An

@@ -2,6 +2,7 @@
 
     just phase0 recipe=ntu60 raw=FOLDER                 .skeleton files of NTU RGB+D, at any depth of the folder
     just phase0 recipe=ntu120 raw=FOLDER                NTU-60 and NTU-120 files together
+    just phase0 recipe=NAME raw=FOLDER                  what `just adopt` wrote a recipe for; also a .zip of it
     just phase0 recipe=nw_ucla raw=all_sqe              a folder of JSON files, or a tar archive of one
     just phase0 recipe=utd_mhad raw=utd-mhad.npz        your own clips: see `read_arrays`
     just phase0 recipe=ntu60 data.reader=ctrgcn raw=NTU60_CS.npz data.split=given
@@ -38,6 +39,7 @@ from phases.common.command import build, fields_of, nearest, run
 from phases.common.files import locked
 from phases.common.protocols import check_rules
 from phases.common.recipes import resolved
+from phases.recordings.archives import unpacked
 from phases.recordings.clips import Clip, Skip, recorded_as
 from phases.recordings.metres import reference_joint, trunk_of
 from phases.recordings.ntu_shards import ntu_shards
@@ -133,7 +135,7 @@ def recordings(settings: Phase0, store: Path) -> Path:
         raise ValueError(f"no recordings: give raw=FOLDER_OR_FILE for the reader {data.reader!r}")
     if not Path(settings.raw).exists():
         raise ValueError(f"raw = {settings.raw!r}: no such file or folder")
-    return Path(settings.raw)
+    return unpacked(Path(settings.raw))
 
 
 def reader_shards(raw: Path, partial: Path, data: Data, common: Common) -> Common:

@@ -5,8 +5,9 @@
     just predict model=utd_mhad clip=FILE                      a network that comes along, in results/networks
     camera | just predict model=exports/lite_small/model.onnx stream=true
 
-clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose), .csv, .npy or .npz (frames, joints, 3) or
-(bodies, frames, joints, 3), a folder of OpenPose's frames; or a folder of clips. Skeleton, class names, view, unit and
+clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose, Azure Kinect, AlphaPose, YOLO), .csv, .bvh,
+.amc with its .asf, .txt (UAV-Human, hand gestures), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3), a
+folder of OpenPose's or YOLO's frames; or a folder or .zip of clips. Skeleton, class names, view, unit and
 upright axis come from the file's metadata. A clip of another skeleton is turned into the network's joints where that
 is possible, else refused; skeleton.json beside it may name its skeleton.
 
@@ -35,8 +36,10 @@ from typing import Annotated, Literal
 from phases.common.command import run
 from phases.common.files import atomic
 from phases.common.limits import CLASSES, FRAMES
-from phases.recordings.poses import is_frames
+from phases.recordings.archives import unpacked
+from phases.recordings.poses import is_clip, is_frames
 from phases.recordings.readers import READABLE
+from phases.recordings.videos import check_videos
 from phases.shipping.exported import ExportedModel, model_file
 from phases.shipping.live import stream
 
@@ -95,6 +98,8 @@ def recordings(clip: Path) -> dict[str, Path]:
     """{name: file}: every readable file below a folder, named by its path in it; or the one file."""
     if not clip.exists():
         raise ValueError(f"clip = {clip}: no such file or folder")
+    if clip.is_file():
+        check_videos(clip)
     if not clip.is_dir() or is_frames(clip):
         return {str(clip): clip}
 
@@ -103,19 +108,20 @@ def recordings(clip: Path) -> dict[str, Path]:
     folders = [p for p in below if p.is_dir() and is_frames(p)]
     files = [p for p in below if is_clip_name(p) and p.parent not in folders]
     if not folders and not files:
+        check_videos(clip)
         raise ValueError(f"clip = {clip}: holds no {', '.join(READABLE)} file")
     return {str(p.relative_to(clip)): p for p in sorted([*folders, *files])}
 
 
 def is_clip_name(path: Path) -> bool:
-    """Whether a file in a folder of clips is one, by its name."""
-    is_hidden = path.name[0] == "."
-    return path.suffix.lower() in READABLE and not is_hidden and path.name not in ("skeleton.json", "labels.csv")
+    """Whether a file in a folder of clips is one, by its name; a .txt file by its first line."""
+    return path.is_file() and is_clip(path)
 
 
 def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str, Ranking]], int]:
     """The `top` most probable names of each clip, and how many files of a folder were skipped."""
     # a single file that cannot be used is an error, one of many is left out
+    clip = unpacked(clip)
     found = []
     skipped = 0
     for name, path in recordings(clip).items():
@@ -187,7 +193,8 @@ def check_out(out: Path, model: Path, text: str) -> None:
     # an earlier answer begins as this one does
     suffix = out.suffix.lower()
     is_answer = suffix in (".csv", ".json") and out.read_text(errors="replace")[:10] == text[:10]
-    is_precious = out.resolve() == model.resolve() or suffix in (*READABLE, ".onnx", ".csv")
+    is_recording = suffix in READABLE and (suffix != ".txt" or is_clip(out))
+    is_precious = out.resolve() == model.resolve() or is_recording or suffix in (".onnx", ".csv")
     if is_precious and not is_answer:
         raise ValueError(f"out = {out}: exists, and would be lost; give another name")
 

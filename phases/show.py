@@ -23,6 +23,7 @@ import numpy as np
 
 from phases.common.command import run
 from phases.recordings.arrays import metadata
+from phases.recordings.known_files import known_body
 from phases.recordings.readers import READABLE, read_clip, skeleton_of_format
 from phases.reporting.drawing import FRONT, as_camera, clip_joints
 from phases.reporting.pictures import Drawn, animation, contact_sheet, views
@@ -111,6 +112,9 @@ def clip_of_file_for(model: ExportedModel, path: Path) -> Drawn:
 def drawn_skeleton(path: Path, joints: int) -> Skeleton:
     """The skeleton that skeleton.json beside a file names; without one, the known skeleton of as many joints."""
     # what may be: one that is written out, one of its name, any
+    fixed = known_body(path)
+    if fixed and fixed.skeleton.num_joints == joints:
+        return fixed.skeleton
     beside = path.parent / "skeleton.json"
     own = metadata(path.parent).get("skeleton") if beside.is_file() else skeleton_of_format(path)
     if isinstance(own, dict):

@@ -5,15 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from phases.common.limits import CLASSES, JOINTS, load_npz, one_line, read_json
-from phases.recordings.clips import Clip, Skip, main_two, npz_arrays, recorded_as, replications_in_turn
+from phases.recordings.clips import Clip, Skip, main_two, recorded_as, replications_in_turn
+from phases.recordings.known_files import known_body
 from phases.recordings.labels import (
     HEADER,
     LINE,
     NAMED,
-    NUMBERS,
     label_words,
     labelled_rows,
     labels_table,
@@ -21,23 +19,26 @@ from phases.recordings.labels import (
     numbers_of_names,
     read_labels,
 )
+from phases.recordings.laid_out import laid_out, laid_out_classes
 from phases.recordings.metres import Recorded, as_joints
+from phases.recordings.packed import packed_clips
 from phases.recordings.poses import SUFFIXES, is_frames, load_pose, pose_files
 from phases.recordings.settings import Data
+from phases.recordings.sides import side_folders, side_of, split_of_sides
 from skeletons import SKELETONS
 
 METADATA = '{"skeleton": a name or {joints, parents, regions}, "classes": [...]}'
-PACKED = ("data", "offsets", "names", "labels")
 
 
 def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
-    """Anyone's own clips, in one of three forms.
+    """Anyone's own clips, in one of these forms.
 
     A folder: <name>.npy, .json or .csv per clip, or a folder of frames, as poses.py reads them; labels.csv under
     labels.HEADER, the label a class name or the number of one (labels.number_classes), the split train or test;
     skeleton.json as METADATA says. Without it the classes are the labels in order, and the recipe names the skeleton.
     A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>. What
     is beside the folders, or is not listed, is skipped with that reason.
+    Folders train and test (and val) of class folders, which become the split `given`; a data set of laid_out.py.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
     it x.json or skeleton.json, as METADATA says.
     Clips without split get replications in turn, unless a column has them.
@@ -45,6 +46,8 @@ def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     classes = list(map(str, metadata(raw).get("classes") or []))
     if not raw.is_dir():
         clips = packed_clips(raw, classes, data)
+    elif laid_out(raw):
+        clips = said_clips(raw, classes, data)
     elif class_folders(raw):
         clips = clips_in_folders(raw, classes, data)
     else:
@@ -74,16 +77,16 @@ def metadata(raw: Path) -> dict:
     """
     path = description_file(raw)
     folders = class_folders(raw)
-    found = folders or label_words(raw / "labels.csv")
+    found = folders or laid_out_classes(raw) or label_words(raw / "labels.csv")
 
     # without the file
     if not path.is_file():
         if found or raw.is_file():
-            return {"classes": found}
+            return with_known_body(raw, {"classes": found})
         table = raw / "labels.csv"
         if raw.is_dir() and table.is_file():
             labelled_rows(table)  # raises if the table is wrong
-            return {}
+            return with_known_body(raw, {})
         raise ValueError(f"{path}: missing; it must hold {METADATA}")
 
     # with it
@@ -92,7 +95,32 @@ def metadata(raw: Path) -> dict:
     listed = d.get("classes")
     if folders and listed and not set(folders) <= set(map(str, listed)):
         raise ValueError(f"{path}: its classes are not the class folders, {', '.join(folders)}")
-    return d | {"classes": listed or found} if found else d
+    return with_known_body(raw, d | {"classes": listed or found} if found else d)
+
+
+def with_known_body(raw: Path, d: dict) -> dict:
+    """Metadata, with the skeleton that the format of the first clip fixes unless they have one.
+
+    `in_metres` is true if the format fixes unit and upright axis, too.
+    """
+    file = first_clip(raw)
+    known = known_body(file) if file else None
+    if known is None:
+        return d
+    name = known.skeleton.name
+    skeleton = name if SKELETONS.get(name) == known.skeleton else known.skeleton.to_dict()
+    return d | {"skeleton": d.get("skeleton") or skeleton, "in_metres": known.in_metres}
+
+
+def first_clip(raw: Path) -> Path | None:
+    """The first clip in a folder of recordings, or in its class folders."""
+    if not raw.is_dir():
+        return None
+    said = laid_out(raw)
+    if said:
+        return said[0].path
+    folders = [folder for _, folder, _ in class_paths(raw)]
+    return next((file for folder in (*folders, raw) for file in pose_files(folder)), None)
 
 
 def description(raw: Path, reader: str) -> dict:
@@ -155,7 +183,20 @@ def named_joints(raw: Path, data: Data) -> list[str]:
 
 def class_folders(raw: Path) -> list[str]:
     """The names of the class folders, if a folder holds clips in that form."""
-    return [] if (raw / "labels.csv").exists() else clip_folders(raw)
+    if (raw / "labels.csv").exists() or laid_out(raw):
+        return []
+    names = sorted({name for name, _, _ in class_paths(raw)})
+    sides = {side_of(name) for name in names}
+    if "train" in sides and len(sides) > 1 and "" not in sides:
+        raise ValueError(f"{raw}: {' and '.join(names)} are sides of a split and hold clips: which action is each? "
+                         "Give each side a folder per class")
+    return names
+
+
+def class_paths(raw: Path) -> list[tuple[str, Path, str]]:
+    """(class, its folder, side) of class folders; the side is empty unless these are in folders train and test."""
+    found = [(name, raw / name, "") for name in clip_folders(raw)]
+    return found or class_paths_of_sides(raw)
 
 
 def clip_folders(raw: Path) -> list[str]:
@@ -170,6 +211,14 @@ def clip_folders(raw: Path) -> list[str]:
     return sorted(names)
 
 
+def class_paths_of_sides(raw: Path) -> list[tuple[str, Path, str]]:
+    """class_paths of folders train, test and perhaps val that hold the class folders; [] if there are none."""
+    found = []
+    for side in side_folders(raw):
+        found += [(name, side / name, side.name) for name in clip_folders(side)]
+    return found if len({side for _, _, side in found}) > 1 else []
+
+
 def clips_in_folders(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
     """The clips of each class folder, and a Skip for each clip beside the folders."""
     # clips of no class
@@ -179,16 +228,47 @@ def clips_in_folders(raw: Path, classes: list[str], data: Data) -> Iterator[Clip
     # those of each class
     recorded = recorded_as(data)
     joint_names = named_joints(raw, data)
-    folders = class_folders(raw)
-    index, _ = number_classes(folders, classes, data.num_classes)
-    for folder in folders:
-        for path in pose_files(raw / folder):
+    paths = class_paths(raw)
+    index, _ = number_classes([label for label, _, _ in paths], classes, data.num_classes)
+    sides = split_of_sides({side for _, _, side in paths})
+    for label, folder, side in paths:
+        for path in pose_files(folder):
+            file = str(path.relative_to(raw))
             try:
                 joints = as_joints(load_pose(path, joint_names), recorded)
-                name = f"{folder}-{without_suffix(path.name)}"
-                yield Clip(name, index[folder], main_two(joints), people=len(joints))
+                splits = {"given": sides[side]} if side else {}
+                name = without_suffix(file).replace("/", "-")
+                yield Clip(name, index[label], main_two(joints), splits=splits, people=len(joints))
             except Exception as e:  # numpy raises almost anything on damaged bytes
-                yield Skip(f"{folder}/{path.name}", 0, one_line(e))
+                yield Skip(file, 0, one_line(e))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data sets that say what their clips are
+# ---------------------------------------------------------------------------------------------------------------------
+
+def said_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
+    """The clips of a data set that laid_out.py knows."""
+    recorded = recorded_as(data)
+    joint_names = named_joints(raw, data)
+    said_of_all = laid_out(raw)
+    index, _ = number_classes([said.label or "" for said in said_of_all], classes, data.num_classes)
+    for said in said_of_all:
+        file = str(said.path.relative_to(raw.absolute()))
+        if not said.label:
+            yield Skip(file, 0, "holds no JSON with a label, text, and a label_index, a number")
+            continue
+
+        # some sets use a part of a file's frames
+        try:
+            joints = as_joints(load_pose(said.path, joint_names), recorded)
+            last = len(joints[0]) if said.last is None else said.last + 1
+            joints = joints[:, said.first:last]
+            splits = {} if said.split is None else {"given": said.split}
+            yield Clip(said.name, index[said.label], main_two(joints), said.subject, splits=splits,
+                       people=len(joints))
+        except Exception as e:  # numpy raises almost anything on damaged bytes
+            yield Skip(file, 0, one_line(e))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -292,63 +372,3 @@ def clip_file(raw: Path, name: str) -> Path:
 def without_suffix(name: str) -> str:
     """The name of a clip without a suffix that clips have."""
     return next((name[:-len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# A packed file
-# ---------------------------------------------------------------------------------------------------------------------
-
-def packed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | Skip]:
-    """The clips of a packed file: clip i has the rows offsets[i] to offsets[i + 1] of data."""
-    arrays = npz_arrays(raw, set(PACKED))
-    columns = packed_columns(raw, arrays)
-    offsets = arrays["offsets"]
-
-    # each clip with its row of labels
-    recorded = recorded_as(data)
-    index, classes = number_classes(columns["label"], classes, data.num_classes, tell=True)
-    for i, name in enumerate(map(str, arrays["names"])):
-        row = {key: column[i] for key, column in columns.items()}
-        try:
-            label, splits, numbers = read_labels(row, index, classes)
-            joints = as_joints(arrays["data"][offsets[i]:offsets[i + 1]], recorded)
-            yield Clip(name, label, joints, splits=splits, **numbers)
-        except ValueError as e:
-            yield Skip(f"{raw.name}:{name}", 0, str(e))
-
-
-def as_whole_numbers(labels: np.ndarray) -> np.ndarray:
-    """Labels as integers, if they are such in floating point."""
-    is_whole = labels.dtype.kind == "f" and bool((np.abs(labels) < 1e9).all()) and bool((labels % 1 == 0).all())
-    return labels.astype(np.int64) if is_whole else labels
-
-
-def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, list[str]]:
-    """{column of labels.csv: its values as text} of a packed file; ValueError if its arrays do not fit each other."""
-    for key in (*PACKED, *NUMBERS, "split"):
-        array = arrays.get(key)
-        if array is not None and (not array.ndim or array.ndim > 1 and key != "data"):
-            raise ValueError(f"{raw}: {key} has shape {array.shape}: must have one value per clip")
-
-    # one value per clip
-    names, offsets = arrays["names"], arrays["offsets"]
-    found = {key: arrays[key] for key in ("labels", *NUMBERS, "split") if key in arrays}
-    found["labels"] = as_whole_numbers(found["labels"])
-    fits = len(offsets) == len(names) + 1 and all(len(column) == len(names) for column in found.values())
-
-    # offsets that rise from the first row to the last
-    rows = len(arrays["data"])
-    rise = fits and offsets.dtype.kind in "iu" and bool((offsets[1:] >= offsets[:-1]).all())
-    if not rise or offsets[0] != 0 or offsets[-1] != rows:
-        lengths = ", ".join(f"{len(column)} {key}" for key, column in found.items())
-        raise ValueError(f"{raw}: {len(names)} names, {len(offsets)} offsets, {lengths}: each column must have one "
-                         f"value per name, and offsets must be {len(names) + 1} whole numbers that rise from 0 to "
-                         f"{rows}")
-
-    # people by name
-    columns = {key.replace("labels", "label"): list(map(str, column)) for key, column in found.items()}
-    for key in NAMED:
-        number_of = numbers_of_names(key, columns.get(key, []))
-        if number_of:
-            columns[key] = [number_of.get(word, word) for word in columns[key]]
-    return columns

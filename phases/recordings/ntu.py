@@ -3,23 +3,30 @@
     parse_ntu        text -> tracks, the frames and joints of each body that the camera numbered
     clean_bodies     tracks -> actors, cleaned as the field does
     read_ntu_file    both, for one file
+
+Other data sets use the same text: UAV-Human (Li et al., CVPR 2021) writes 17 joints into .txt files with names of its
+own. A text with another number of joints than 25 may have any number of fields on a line, the same on all lines.
 """
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from phases.common.limits import FARTHEST, read_bytes
+from phases.common.limits import FARTHEST, JOINTS, read_bytes
 from phases.recordings.clips import Clip, Skip
 
 NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+UAV_NAME = re.compile(r"P(\d{3})S\d{2}G\d{2}B\d{2}H\d{2}UC\d{6}LC\d{6}A(\d{3})R(\d)_\d+")
 MOST_BODIES = 20        # per frame; a Kinect tracks six
 BODY_FIELDS = 10        # of a body's line
 JOINT_FIELDS = 12       # of a joint's line: x y z; depth x y, colour x y, orientation w x y z and state are not read
+START = 100_000         # bytes of a text that show how it is laid out
 BODY_LINES = 27         # a body's line, its number of joints, 25 joints
-Track = tuple[np.ndarray, np.ndarray]                           # frame numbers (F,), joints (F, 25, 3)
+Track = tuple[np.ndarray, np.ndarray]                           # frame numbers (F,), joints (F, V, 3)
 Bodies = tuple[int, list[bytes], list[int], np.ndarray]         # frames of the file; id, frame, joints of each body
 
 
@@ -33,12 +40,39 @@ class Malformed(ValueError):
 
 
 def ntu_fields(name: str) -> dict[str, int]:
-    """setup, camera, subject, replication, and label from 0, of a name SsssCcccPpppRrrrAaaa."""
+    """setup, camera, subject, replication, and label from 0, of a name SsssCcccPpppRrrrAaaa; or as UAV-Human names it.
+    """
+    # UAV-Human counts people and actions from 0
+    hit = UAV_NAME.fullmatch(name)
+    if hit:
+        p, a, r = map(int, hit.groups())
+        return {"subject": p, "replication": r, "label": a}
+
     hit = NTU_NAME.fullmatch(name)
     if not hit:
         raise ValueError("name is not of the form SsssCcccPpppRrrrAaaa")
     s, c, p, r, a = map(int, hit.groups())
     return {"setup": s, "camera": c, "subject": p, "replication": r, "label": a - 1}
+
+
+def ntu_paths(raw: Path) -> list[Path]:
+    """The files of NTU's text at any depth of a folder, sorted by name: .skeleton, and .txt with UAV-Human's names."""
+    found = list(raw.rglob("*.skeleton"))
+    found += [path for path in raw.rglob("*.txt") if UAV_NAME.fullmatch(path.stem)]
+    return sorted(found, key=lambda path: path.name)
+
+
+def skeleton_of_text(path: Path) -> str | None:
+    """The skeleton of a file of NTU's text: 25 joints are a Kinect v2's, UAV-Human's 17 are COCO's; else None."""
+    with open(path, "rb") as f:
+        joints = layout_of(f.read(START)).joints
+    if UAV_NAME.fullmatch(path.stem) and joints == 17:
+        return "coco17"
+    return "ntu25" if joints == 25 else None
+
+
+def is_ntu_name(name: str) -> bool:
+    return bool(NTU_NAME.fullmatch(name) or UAV_NAME.fullmatch(name))
 
 
 def read_ntu_file(path: Path) -> Clip | Skip:
@@ -198,6 +232,32 @@ def _decimals(data: bytes, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndar
 
 # --- the careful path ---
 
+class Layout(NamedTuple):
+    """Numbers of joints, and of fields on the lines of a body and of a joint."""
+    joints: int = 25
+    body_fields: int = BODY_FIELDS
+    joint_fields: int = JOINT_FIELDS
+
+
+def layout_of(data: bytes) -> Layout:
+    """The layout that the first body of a text shows; the camera's if it has 25 joints, or shows none that can be."""
+    # behind the number of frames and the frames without a body
+    lines = data[:START].split(b"\n")
+    first = next((at for at, line in enumerate(lines[1:], 1) if line.strip() != b"0"), len(lines))
+    body = [line.split() for line in lines[first + 1:first + 4]]
+    if len(body) < 3 or len(body[1]) != 1 or not body[1][0].isdigit():
+        return Layout()
+
+    # a Kinect v2's text is malformed if it says another number than it has lines
+    joints = int(body[1][0][:10])
+    rows = [len(line.split()) for line in lines[first + 3:]]
+    run = next((at for at, fields in enumerate(rows) if fields != rows[0]), len(rows))
+    if joints == 25 or run == 25 or not 2 <= joints <= JOINTS or not body[0]:
+        return Layout()
+    fields, _ = Counter(rows[:joints]).most_common(1)[0]
+    return Layout(joints, len(body[0]), fields) if fields >= 3 else Layout()
+
+
 class _Lines:
     """The lines of a file, read one after the other; Malformed for one that does not follow the format."""
 
@@ -221,18 +281,18 @@ class _Lines:
             raise Malformed(self.at, f"{shown!r} is not a number of {of}, 0 to {most}")
         return int(line)
 
-    def body(self) -> bytes:
+    def body(self, layout: Layout) -> bytes:
         """The id of a body."""
         fields = self.take().split()
-        if len(fields) != BODY_FIELDS:
-            raise Malformed(self.at, f"a body has {BODY_FIELDS} fields, this line has {len(fields)}")
+        if len(fields) != layout.body_fields:
+            raise Malformed(self.at, f"a body has {layout.body_fields} fields, this line has {len(fields)}")
         return fields[0]
 
-    def coordinates(self) -> list[float]:
+    def coordinates(self, layout: Layout) -> list[float]:
         """x, y and z of a joint."""
         fields = self.take().split()
-        if len(fields) != JOINT_FIELDS:
-            raise Malformed(self.at, f"a joint has {JOINT_FIELDS} numbers, this line has {len(fields)}")
+        if len(fields) != layout.joint_fields:
+            raise Malformed(self.at, f"a joint has {layout.joint_fields} numbers, this line has {len(fields)}")
         try:
             xyz = [float(x) for x in fields[:3]]
         except ValueError:
@@ -249,27 +309,28 @@ class _Lines:
 def parse_careful(data: bytes) -> Bodies:
     """What parse_plain returns, read line by line; Malformed if a line does not follow the format."""
     lines = _Lines(data)
+    layout = layout_of(data)
     ids, times, joints = [], [], []
     frames = lines.count("frames", 1_000_000)
     for t in range(frames):
         for _ in range(lines.count("bodies", MOST_BODIES)):
             # once per frame
-            body = lines.body()
+            body = lines.body(layout)
             if (body, t) in zip(ids[-MOST_BODIES:], times[-MOST_BODIES:], strict=True):
                 raise Malformed(lines.at, f"body {body.decode(errors='replace')} appears twice in frame {t}")
 
-            # of 25 joints
-            num_joints = lines.count("joints", 1000)
-            if num_joints != 25:
-                raise Malformed(lines.at, f"a body has 25 joints, this one has {num_joints}")
+            # all of as many joints
+            num_joints = lines.count("joints", JOINTS)
+            if num_joints != layout.joints:
+                raise Malformed(lines.at, f"a body has {layout.joints} joints, this one has {num_joints}")
             ids.append(body)
             times.append(t)
-            for _ in range(25):
-                joints += lines.coordinates()
+            for _ in range(layout.joints):
+                joints += lines.coordinates(layout)
 
     if any(line.strip() for line in lines.lines[lines.at:]):
         raise Malformed(lines.at + 1, f"text after the last of {frames} frames")
-    return frames, ids, times, np.array(joints).reshape(-1, 25, 3)
+    return frames, ids, times, np.array(joints).reshape(-1, layout.joints, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from phases.common.files import ROOT
 from phases.common.progress import progress_bar
 from phases.common.protocols import WITHIN
-from phases.recordings.ntu import ntu_fields, read_ntu_file
+from phases.recordings.ntu import ntu_fields, ntu_paths, read_ntu_file
 from phases.recordings.settings import Data
 from phases.recordings.store import SHARD, Common, fresh_partial, shard_path, write_shard
 
@@ -64,7 +64,7 @@ def ntu_files(raw: Path, data: Data) -> tuple[list[str], int]:
     within = WITHIN.get(data.name, {})
     files = []
     left_out = 0
-    for path in sorted(raw.rglob("*.skeleton"), key=lambda p: p.name):
+    for path in ntu_paths(raw):
         try:
             numbers = ntu_fields(path.stem)
         except ValueError:

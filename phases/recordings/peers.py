@@ -24,7 +24,7 @@ from phases.recordings.clips import (
 from phases.recordings.labels import number_classes
 from phases.recordings.metres import PLACE, Recorded, as_joints
 from phases.recordings.ntu import ntu_fields
-from phases.recordings.pickles import read_annotations
+from phases.recordings.pickle_sides import annotations_of
 from phases.recordings.settings import Data
 
 SPINE = 1   # the joint that CTR-GCN's clips are centred on
@@ -126,7 +126,7 @@ def read_pyskl(raw: Path, data: Data) -> Iterator[Clip | Skip]:
 
 def annotated_clips(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     # what holds for all of them
-    d = read_annotations(raw)
+    d = annotations_of(raw)
     recorded = recorded_as(data)
     index, _ = number_classes(annotated_labels(d["annotations"]), [], data.num_classes, tell=True)
     sides = sides_of_splits(raw, d["split"])

@@ -1,12 +1,14 @@
 """One clip of anyone's own, as an array or as pose estimators write it. numpy only.
 
-    .npy     (L, V, C) or (M, L, V, C)
+    .npy     (L, V, C) or (M, L, V, C); flat rows and channels first as flat.py reads them
+    .npz     one such array, or the one named joints
     .json    the same nested, frames or bodies first; or a list of frames, each with its bodies: landmarks as
              MediaPipe's (the shape of world landmarks, the path of those of the picture), `people` as OpenPose's, or
              lists of joints. Hands beside a body are read for a skeleton that has them: hand21, holistic
     .csv     a row per frame, a column per coordinate: left_elbow_x, left_elbow_y, ...; or x0, y0, ...; or numbers only;
              or a row per joint, with the columns frame, joint, x, y and perhaps z, a score, person
-    folder   a .json file per frame, as OpenPose writes them
+    folder   a .json file per frame, as OpenPose writes them; or a .txt file per frame, as YOLO does
+    others   known_files.py: BVH, AMC with ASF, NTU's text, hand gestures; Azure Kinect, Kinetics, AlphaPose, YOLO
 
 A joint is x, y; x, y, z; x, y, score; or x, y, z, score; with NaN, null or an empty cell in it the joint is missing.
 In text a score is known by its name (left_elbow_score).
@@ -24,11 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
-from phases.common.limits import load_npy, read_bytes
+from phases.common.limits import load_npy, load_npz, read_bytes
+from phases.recordings import known_files
 from phases.recordings.csv_clips import clip_of_table
+from phases.recordings.flat import in_usual_order
 from phases.recordings.json_clips import clip_of_frames, clip_of_json, is_frame, json_value
+from phases.recordings.text_clips import clip_of_text_frames, is_text_frames, text_frame_files
 
-SUFFIXES = (".npy", ".json", ".csv")
+SUFFIXES = (".npy", ".npz", ".json", ".csv", *known_files.SUFFIXES)
 NO_CLIPS = ("skeleton.json", "labels.csv")
 PRINTED: set[tuple[Path, str]] = set()  # notes of this process: (folder, note)
 
@@ -41,18 +46,40 @@ def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
     if path.is_dir():
         return load_frames(path, joints)
     if suffix == ".json":
+        value = json_value(path)
+        known = known_files.clip_of_known_json(value, joints)
+        if known is not None:
+            return known
         notes: list[str] = []
-        clip = clip_of_json(json_value(path), joints, notes)
+        clip = clip_of_json(value, joints, notes)
         print_notes(path, notes)
         return clip
     if suffix == ".csv":
         return clip_of_table(path, joints)
-    return in_order(load_npy(path))
+    if suffix in known_files.SUFFIXES:
+        return known_files.load_known(path, joints)
+    return in_order(in_usual_order(load_array(path), len(joints)))
+
+
+def load_array(path: Path) -> np.ndarray:
+    """The array of an .npy file; of an .npz file the only one, or the one named joints."""
+    with open(path, "rb") as f:
+        packed = f.read(2) == b"PK"  # the name may be wrong
+    if not packed:
+        return load_npy(path)
+
+    # of several arrays the one named joints
+    arrays = load_npz(path)
+    if len(arrays) != 1 and "joints" not in arrays:
+        raise ValueError(f"holds {', '.join(arrays)}: must hold one array, or one named joints")
+    return arrays["joints" if "joints" in arrays else next(iter(arrays))]
 
 
 def load_frames(folder: Path, joints: Sequence[str] = ()) -> np.ndarray:
     """(M, L, V, C) of a folder of frames."""
     files = frame_files(folder)
+    if not files and is_text_frames(folder):
+        return clip_of_text_frames(text_frame_files(folder))
     if not files:
         raise ValueError(f"{folder}: holds no .json file of a frame")
 
@@ -99,14 +126,17 @@ def is_clip(path: Path) -> bool:
     if path.name in NO_CLIPS or path.name[0] == ".":
         return False
     if path.is_file():
-        return path.suffix.lower() in SUFFIXES
+        suffix = path.suffix.lower()
+        return known_files.is_known_clip(path) if suffix in known_files.SUFFIXES else suffix in SUFFIXES
     return path.is_dir() and is_frames(path)
 
 
 def is_frames(folder: Path) -> bool:
-    """Whether a folder holds a .json file per frame, and so one clip; other files may sort before or after them."""
+    """Whether a folder holds a file per frame, .json or .txt, and so one clip; other files may be among them."""
     files = frame_files(folder)
-    if not files or any(path.suffix.lower() in (".npy", ".csv") for path in folder.iterdir()):
+    if not files:
+        return is_text_frames(folder)
+    if any(path.suffix.lower() in (".npy", ".csv") for path in folder.iterdir()):
         return False
 
     # one that is readable and a frame is enough

@@ -145,6 +145,8 @@ def choose_skeleton(survey: Survey) -> Choice:
 
 
 def choose_unit(survey: Survey, measured: Measures) -> Choice:
+    if survey.in_metres:
+        return Choice("m", "the format fixes it")
     unit = "px" if survey.flat or measured.in_picture else measured.unit or "body"
     if measured.in_picture:
         return Choice(unit, "x and y are within 0 and 1: shares of a picture, not metres")
@@ -154,6 +156,8 @@ def choose_unit(survey: Survey, measured: Measures) -> Choice:
 
 
 def choose_up(survey: Survey, measured: Measures) -> Choice:
+    if survey.in_metres:
+        return Choice("y", "the format fixes it")
     if measured.up in AXES:
         return Choice(measured.up, "the axis along which bodies stand")
     if not measured.trunk:

@@ -10,26 +10,30 @@ from pathlib import Path
 
 import numpy as np
 
-from phases.common.limits import load_npy, load_npz, one_line, read_bytes
+from phases.common.limits import one_line
 from phases.recordings.arrays import read_arrays
 from phases.recordings.clips import Clip, Skip
+from phases.recordings.known_files import known_body
 from phases.recordings.metres import Recorded, as_joints
-from phases.recordings.ntu import Malformed, clean_bodies, parse_ntu
+from phases.recordings.ntu import Malformed
 from phases.recordings.nw_ucla import NW_UCLA_NAME, read_nw_ucla
 from phases.recordings.peers import read_ctrgcn, read_pyskl
-from phases.recordings.poses import in_order, load_pose
+from phases.recordings.poses import SUFFIXES, load_pose
 from phases.recordings.settings import Data
 
 READERS: dict[str, Callable[[Path, Data], Iterator[Clip | Skip]]] = {
     "nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, "arrays": read_arrays}
-READABLE = (".skeleton", ".json", ".csv", ".npy", ".npz")
+READABLE = SUFFIXES
 
 
 def skeleton_of_format(path: Path) -> str | None:
-    """The skeleton that a file's format fixes: NTU's text and Northwestern-UCLA's JSON have one each."""
-    if path.suffix.lower() == ".skeleton":
-        return "ntu25"
-    if path.suffix.lower() != ".json" or not path.is_file():
+    """The skeleton of a file whose format fixes it together with metres and y up, as NTU's text does."""
+    if not path.exists():
+        return None
+    known = known_body(path)
+    if known and known.in_metres:
+        return known.skeleton.name
+    if path.suffix.lower() != ".json" or path.is_dir():
         return None
 
     # others use the word skeletons, too
@@ -67,26 +71,6 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, 
 
 def load_file(path: Path, joint_names: Sequence[str]) -> np.ndarray:
     """The numbers of one clip, as its file has them."""
-    suffix = path.suffix.lower()
-    if suffix == ".skeleton":
-        return clean_bodies(parse_ntu(read_bytes(path))[1])
-    if suffix in (".json", ".csv") or path.is_dir():
+    if path.suffix.lower() in SUFFIXES or path.is_dir():
         return load_pose(path, joint_names)
-    if suffix in (".npy", ".npz"):
-        return load_array(path)
-    raise ValueError("must end in .skeleton, .json, .csv, .npy or .npz")
-
-
-def load_array(path: Path) -> np.ndarray:
-    """The array of an .npy file; of an .npz file the only one, or the one named joints."""
-    with open(path, "rb") as f:
-        packed = f.read(2) == b"PK"  # the name may be wrong
-    if not packed:
-        return in_order(load_npy(path))
-
-    # of several arrays the one named joints
-    arrays = load_npz(path)
-    if len(arrays) != 1 and "joints" not in arrays:
-        raise ValueError(f"holds {', '.join(arrays)}: must hold one array, or one named joints")
-    name = "joints" if "joints" in arrays else next(iter(arrays))
-    return in_order(arrays[name])
+    raise ValueError(f"must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from phases.recordings.arrays import class_folders, clip_file, named_joints
+from phases.recordings.arrays import class_folders, class_paths, clip_file, named_joints
 from phases.recordings.clips import npz_arrays
 from phases.recordings.labels import labelled_rows
-from phases.recordings.pickles import read_annotations
+from phases.recordings.laid_out import laid_out
+from phases.recordings.pickle_sides import annotations_of
 from phases.recordings.poses import load_pose, pose_files
 from phases.recordings.settings import Data
 
@@ -33,7 +34,7 @@ def recorded_scores(raw: Path, data: Data) -> np.ndarray:
 
 
 def pickled_scores(raw: Path) -> Iterator[np.ndarray]:
-    for annotation in read_annotations(raw)["annotations"]:
+    for annotation in annotations_of(raw)["annotations"]:
         try:
             yield np.asarray(annotation["keypoint_score"], np.float64)
         except (KeyError, TypeError, ValueError):  # the reader names a damaged clip
@@ -63,12 +64,19 @@ def array_scores(raw: Path, data: Data) -> Iterator[np.ndarray]:
 
 
 def clip_paths(raw: Path) -> Iterator[Path]:
-    """The files of the clips in class folders, or in labels.csv."""
-    folders = class_folders(raw)
-    for folder in folders:
-        yield from pose_files(raw / folder)[:1 + LOOKED_AT // len(folders)]
-    if not folders:
+    """The files of the clips of a known data set, in class folders, or in labels.csv."""
+    said = laid_out(raw)
+    if said:
+        yield from (clip.path for clip in said)
+        return
+
+    # some of each class; or those that are listed
+    if not class_folders(raw):
         yield from (clip_file(raw, row["name"]) for row in labelled_rows(raw / "labels.csv") if row["name"])
+        return
+    folders = class_paths(raw)
+    for _, folder, _ in folders:
+        yield from pose_files(folder)[:1 + LOOKED_AT // len(folders)]
 
 
 def least_score(scores: np.ndarray) -> tuple[float, str]:

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.command import nearest
-from phases.recordings.arrays import clip_folders, description, metadata
+from phases.recordings.arrays import description, first_clip, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import body_size
-from phases.recordings.poses import is_openpose, load_pose, pose_files
+from phases.recordings.ntu import ntu_paths, skeleton_of_text
+from phases.recordings.poses import is_openpose, load_pose
 from phases.recordings.quality import bone_lengths, bones_of
 from skeletons import SKELETONS, Skeleton, spelled
 
@@ -76,8 +77,7 @@ def skeleton_of_first_clip(raw: Path) -> str:
 
     ValueError if a table names joints that no known skeleton has, and skeleton.json does not say what they are.
     """
-    folders = [raw / name for name in clip_folders(raw)] or ([raw] if raw.is_dir() else [])
-    file = next((file for folder in folders for file in pose_files(folder)), None)
+    file = first_clip(raw)
     if file is None:
         return ""
     try:
@@ -106,7 +106,11 @@ def joints_of_skeleton(skeleton: Skeleton) -> set[str]:
 
 def brought_name(raw: Path, reader: str) -> str | dict | None:
     """The skeleton that recordings bring: its name, or a table that spells it out."""
-    return description(raw, reader).get("skeleton") or ("ntu25" if reader == "ntu" else None)
+    brought = description(raw, reader).get("skeleton")
+    if brought is not None or reader != "ntu":
+        return brought
+    file = next(iter(ntu_paths(raw)), None)
+    return skeleton_of_text(file) if file else None
 
 
 def own_skeleton(raw: Path, table: dict, clip: Clip) -> Skeleton:

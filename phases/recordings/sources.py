@@ -10,11 +10,14 @@ import numpy as np
 
 from phases.common.command import nearest
 from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES
-from phases.recordings.arrays import as_whole_numbers, class_folders, description, description_file
+from phases.recordings.arrays import class_folders, description, description_file
 from phases.recordings.clips import npz_arrays
 from phases.recordings.labels import labelled_rows, number_classes
+from phases.recordings.laid_out import laid_out
+from phases.recordings.ntu import ntu_paths, skeleton_of_text
+from phases.recordings.packed import as_whole_numbers
 from phases.recordings.peers import annotated_labels
-from phases.recordings.pickles import read_annotations
+from phases.recordings.pickle_sides import annotations_of
 from phases.recordings.puppet import SYNTHETIC_ACTIONS
 from phases.recordings.settings import Data
 from skeletons import SKELETONS, Skeleton
@@ -44,7 +47,10 @@ def recorded_skeleton(data: Data, raw: Path) -> Skeleton:
 def brought_skeleton(data: Data, raw: Path) -> Skeleton | None:
     """The skeleton that the recordings bring, by its name or as a table; None if they bring none."""
     brought = description(raw, data.reader).get("skeleton")
-    if brought is None and data.reader == "pyskl" and not data.skeleton:
+    if brought is None and data.reader == "ntu" and raw.is_dir():
+        file = next(iter(ntu_paths(raw)), None)
+        brought = skeleton_of_text(file) if file else None
+    elif brought is None and data.reader == "pyskl" and not data.skeleton:
         brought = pyskl_skeleton(raw)
 
     if isinstance(brought, dict):
@@ -60,7 +66,7 @@ def brought_skeleton(data: Data, raw: Path) -> Skeleton | None:
 
 def pyskl_skeleton(raw: Path) -> str | None:
     """The name of the skeleton by the number of joints, if all annotations of a pickle have the same."""
-    clips = [a for a in read_annotations(raw)["annotations"] if isinstance(a, dict)]
+    clips = [a for a in annotations_of(raw)["annotations"] if isinstance(a, dict)]
     joints = {np.shape(a.get("keypoint"))[-2:-1] for a in clips}
     return PYSKL_SKELETONS.get(joints.pop()) if len(joints) == 1 else None
 
@@ -94,9 +100,10 @@ def listed_classes(reader: str, raw: Path) -> list[str]:
 def recorded_labels(reader: str, raw: Path) -> list[object]:
     """The labels of all clips as the recordings have them; [] where they can be no other than numbers of classes."""
     if reader == "pyskl":
-        return annotated_labels(read_annotations(raw)["annotations"])
+        return annotated_labels(annotations_of(raw)["annotations"])
     if reader != "arrays":
         return []
     if not raw.is_dir():
         return as_whole_numbers(npz_arrays(raw, {"labels"}, but="data")["labels"].ravel()).tolist()
-    return class_folders(raw) or [row["label"] or "" for row in labelled_rows(raw / "labels.csv")]
+    said = [clip.label or "" for clip in laid_out(raw)]
+    return class_folders(raw) or said or [row["label"] or "" for row in labelled_rows(raw / "labels.csv")]

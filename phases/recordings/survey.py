@@ -9,16 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import CLASSES, load_npz
-from phases.recordings.arrays import class_folders
+from phases.recordings.archives import unpacked
+from phases.recordings.arrays import class_folders, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.labels import number_classes
-from phases.recordings.ntu import NTU_NAME, ntu_fields, read_ntu_file
+from phases.recordings.laid_out import laid_out
+from phases.recordings.ntu import is_ntu_name, ntu_fields, ntu_paths, read_ntu_file
+from phases.recordings.pickle_sides import pickle_sides
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
 from phases.recordings.scores import least_score, recorded_scores
 from phases.recordings.settings import Data
 from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, third_is_score, without_odd
 from phases.recordings.sources import listed_classes, recorded_labels
+from phases.recordings.videos import check_videos
 from skeletons import SKELETONS, Skeleton
 
 SAMPLE = 2000     # clips that are looked at with all their frames
@@ -39,6 +43,7 @@ class Survey:
     left_out: list[str] = field(default_factory=list)   # classes of a list that no clip has
     min_score: float = 0.0   # joints with a lower one are missing, because ...
     scores: str = ""         # what the scores show; empty if there are none
+    in_metres: bool = False  # whether the format fixes metres and y up
 
     @property
     def flat(self) -> bool:
@@ -70,6 +75,7 @@ class Survey:
 
 def look(raw: Path, skeleton: str = "") -> Survey:
     """Read recordings, and see what they are; `skeleton` names theirs. ValueError if no network can learn from them."""
+    raw = unpacked(raw)
     reader = reader_of(raw)
     named = skeleton
     if reader == "arrays" and not skeleton:
@@ -101,7 +107,9 @@ def look(raw: Path, skeleton: str = "") -> Survey:
         classes = [f"class {k}" for k in range(1 + max(c.label for c in clips + rest))]
 
     left_out = [name for name in listed if name not in classes]
-    survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest, left_out, min_score, scores)
+    in_metres = reader == "arrays" and metadata(raw).get("in_metres", False)
+    survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest, left_out, min_score, scores,
+                    in_metres)
     check_classes(raw, survey)
     return survey
 
@@ -120,18 +128,27 @@ def reader_of(raw: Path) -> str:
 
     # a folder
     if raw.is_dir():
-        if next(raw.rglob("*.skeleton"), None):
+        named = any(is_ntu_name(path.stem) for path in ntu_paths(raw))
+        if named or next(raw.rglob("*.skeleton"), None) and not has_labels(raw):
             return "ntu"
-        if (raw / "labels.csv").is_file() or class_folders(raw):
+        if has_labels(raw):
             return "arrays"
+        if pickle_sides(raw):
+            return "pyskl"
         if is_frames(raw):
             raise ValueError(f"{raw} holds the frames of one clip; give a folder per class, with a folder per clip")
         if pose_files(raw):
             frames = "; a folder of frames is one clip, and lies in a class folder" if any(raw.glob("*/*.json")) else ""
             raise ValueError(f"{raw} holds clips, but neither labels.csv nor a folder per class: which action is each? "
                              f"Write labels.csv with the header name,label,subject{frames}")
+    check_videos(raw)
     raise ValueError(f"raw = {raw}: give a folder per class of {', '.join(SUFFIXES)} files, or these files with "
                      "labels.csv, a folder of .skeleton files, a packed .npz or a pyskl pickle")
+
+
+def has_labels(raw: Path) -> bool:
+    """Whether labels.csv, class folders or the files themselves say what the clips in a folder are."""
+    return (raw / "labels.csv").is_file() or bool(class_folders(raw) or laid_out(raw))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -167,16 +184,18 @@ def read_sample(raw: Path, data: Data) -> tuple[list[Clip], list[Skip], list[Cli
 
 def ntu_sample(raw: Path) -> tuple[Iterable[Clip | Skip], list[Clip]]:
     """The clips of evenly chosen .skeleton files, and the others, of which only the names are read."""
-    files = [path for path in sorted(raw.rglob("*.skeleton")) if NTU_NAME.fullmatch(path.stem)]
+    files = [path for path in ntu_paths(raw) if is_ntu_name(path.stem)]
     if not files:
         raise ValueError(f"raw = {raw}: no .skeleton file has a name like S001C001P001R001A001 (setup, camera, "
                          "person, replication, action), which says whose clip it is and of what")
 
     # one file in a number is read whole
-    some = files[::max(1, len(files) // NTU_SAMPLE)]
-    unread = np.zeros((1, 1, 25, 3), np.float32)
-    rest = [Clip(path.stem, joints=unread, **ntu_fields(path.stem)) for path in sorted(set(files) - set(some))]
-    return map(read_ntu_file, some), rest
+    some_files = files[::max(1, len(files) // NTU_SAMPLE)]
+    some = list(map(read_ntu_file, some_files))
+    first = next((clip for clip in some if isinstance(clip, Clip)), None)
+    unread = np.zeros((1, 1, first.joints.shape[2] if first else 25, 3), np.float32)
+    rest = [Clip(path.stem, joints=unread, **ntu_fields(path.stem)) for path in sorted(set(files) - set(some_files))]
+    return some, rest
 
 
 def without_low_scores(clip: Clip, min_score: float) -> Clip:

@@ -14,6 +14,7 @@ from phases.common.files import ROOT
 from phases.common.limits import JOINTS, one_line
 from phases.recordings.arrays import metadata
 from phases.recordings.clips import main_two
+from phases.recordings.known_files import known_body
 from phases.recordings.metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
 from phases.recordings.readers import read_clip, skeleton_of_format
 from phases.shipping.view_numpy import clip_view
@@ -162,7 +163,7 @@ class ExportedModel:
 
         # whose joints they are, if the format or skeleton.json tells
         by_format = skeleton_of_format(path)
-        known = by_format or self.skeleton_beside(path)
+        known = self.skeleton_by_joints(path) or by_format or self.skeleton_beside(path)
         if known not in (None, own, *self.retarget):
             raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {own!r} ({V} joints)")
 
@@ -215,6 +216,21 @@ class ExportedModel:
         table = retarget_tables(Skeleton.from_dict(self.skeleton), [dataclasses.replace(theirs, name=name)])
         self.retarget = self.retarget | table
         return name if table else theirs.name
+
+    def skeleton_by_joints(self, path: Path) -> str | None:
+        """The skeleton that the format of a file fixes, by name: the network's own if it has the same joints.
+
+        Another one is added to those that can be turned into the network's, if it can.
+        """
+        known = known_body(path)
+        if known is None:
+            return None
+        own = self.skeleton["name"]
+        if list(known.skeleton.joints) == self.skeleton["joints"]:
+            return own
+        self.retarget |= retarget_tables(Skeleton.from_dict(self.skeleton), [known.skeleton])
+        name = known.skeleton.name
+        return f"{name} of other joints" if name == own else name
 
     def _report_people(self, path: Path, people: int) -> None:
         """Standard error: more people than the network sees."""

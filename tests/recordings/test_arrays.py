@@ -74,7 +74,7 @@ def test_packed_labels_may_be_names_and_offsets_must_rise(tmp_path):
 
 def test_every_fault_of_own_clips_is_named(tmp_path):
     x = np.ones((4, 20, 3), np.float32)
-    faults = {"inf": x * np.inf, "nan": x * np.nan, "joints": np.ones((4, 19, 3)), "shape": np.ones((4, 60)),
+    faults = {"inf": x * np.inf, "nan": x * np.nan, "joints": np.ones((4, 19, 3)), "shape": np.ones((4, 61)),
               "zero": 0 * x, "empty": np.ones((0, 20, 3)), "objects": np.array([{}], object),
               "words": np.array([["a"]])}
     labels = ("name,label,subject,split\ngood,wave,1,train\ngone,wave,1,test\ngood,1,1,train\n"
@@ -90,7 +90,7 @@ def test_every_fault_of_own_clips_is_named(tmp_path):
     for words in (("gone.npy",), ("good", "second clip"), ("labels.csv line 5", "jump"),
                   ("range", "label 2 is out of range"), ("labels.csv line 7", "left"),
                   ("inf", "frame 0: a coordinate is not finite"), ("nan", "no body"),
-                  ("joints", "19 joints"), ("shape", "(4, 60)"), ("empty", "0 frames"),
+                  ("joints", "19 joints"), ("shape", "rows of 61 numbers"), ("empty", "0 frames"),
                   ("zero", "no body"), ("objects.npy",), ("words.npy",), ("cut.npy",)):
         assert any(all(w in t for w in words) for t in told), (words, told)
 

@@ -89,7 +89,7 @@ def test_two_people_in_a_picture_of_alphapose_are_one_frame(tmp_path):
     assert read(tmp_path, odd).shape == (1, 8, 17, 3)
 
 
-@pytest.mark.parametrize("shape", [(3, 40, 25, 2), (3, 40, 25, 1), (40, 2, 25, 3)])
+@pytest.mark.parametrize("shape", [(40, 2, 25, 3), (9, 4, 25, 2)])
 def test_arrays_with_swapped_axes_are_refused(tmp_path, shape):
     np.save(tmp_path / "clip.npy", np.ones(shape))
     np.savez(tmp_path / "clip.npz", np.ones(shape))
@@ -309,3 +309,14 @@ def test_a_table_that_is_no_clip_is_told_in_one_line(tmp_path, text, words):
     with pytest.raises(ValueError, match=words) as e:
         read(tmp_path, text, "clip.csv")
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("joints", [0, 25])
+def test_flat_rows_of_two_bodies_are_told_from_channels(tmp_path, joints):
+    two = RNG.normal(size=(2, 6, 25, 3)).astype(np.float32)
+    names = [f"j{v}" for v in range(joints)]
+    for change in (lambda x: x.reshape(2, 6, 75), lambda x: np.moveaxis(x, 0, 1).reshape(6, 150)):
+        np.save(tmp_path / "a.npy", change(two))
+        np.testing.assert_array_equal(load_pose(tmp_path / "a.npy", names), two)
+    np.save(tmp_path / "a.npy", np.moveaxis(two[0, ..., :2], 2, 0))
+    np.testing.assert_array_equal(load_pose(tmp_path / "a.npy", names), two[0, ..., :2])
