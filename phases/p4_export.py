@@ -9,7 +9,8 @@ In:  runs/<recipe>/<dataset>-<split>/seed<k>/final.pt, and the clip store the ru
 Out: exports/<dataset>/<recipe>/
          model.onnx        FP32, joints (B, M, T, V, 3) -> logits (B, K), any B
          model.int8.onnx   weights and activations of the convolutions in 8 bits (static, QDQ); stem and head in float
-         model.w8.onnx     only the weights in 8 bits, arithmetic in float: the smallest file, the closest to FP32
+         model.w8.onnx     only the weights in 8 bits, without the stem's; arithmetic in float: the smallest file, the
+                           closest to FP32
          report.json, report.md: what each file loses to FP32, and whether it passes
      A file's metadata hold skeleton, class names, view, streams, recipe and test accuracy, all that predict needs.
 Batch norms are folded, and the graph derives the streams. It reads joints, centred as `just predict` centres them.
