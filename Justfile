@@ -94,10 +94,10 @@ demo:
     @"{{python}}" -m phases.table runs=runs/demo results= show=rest
     @"{{python}}" -m phases.show clip=@each store=stores/synthetic out=runs/demo/clips.png
     @"{{python}}" -m phases.p4_export recipe=lite_nano_small data=synthetic out=runs/demo exports=runs/demo/exports \
-        || [ $? = 1 ]  # INT8 lost a point here, and phase 4 has said so
-    @"{{python}}" -m phases.predict model=runs/demo/exports/lite_nano_small/model.int8.onnx \
+        || [ $? = 1 ]  # a file lost a point here, and phase 4 has said so
+    @"{{python}}" -m phases.predict model=runs/demo/exports/synthetic/lite_nano_small/model.int8.onnx \
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton
-    @"{{python}}" -m phases.show model=runs/demo/exports/lite_nano_small/model.int8.onnx \
+    @"{{python}}" -m phases.show model=runs/demo/exports/synthetic/lite_nano_small/model.int8.onnx \
         clip=stores/synthetic-raw/S001C001P006R001A003.skeleton out=runs/demo/clip.gif
     @"{{python}}" -m phases.report recipe=lite_nano_small data=synthetic out=runs/demo html=runs/demo/report.html
 

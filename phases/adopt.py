@@ -136,15 +136,12 @@ def print_lost(survey: Survey) -> None:
 
 def next_commands(name: str, survey: Survey) -> list[str]:
     """From the recipe to a prediction, to be pasted."""
-    # exports/lite_nano is another data set's
-    folder = f"exports/{name}" if Path("exports/lite_nano").exists() else "exports"
-    elsewhere = f" exports={folder}" if folder != "exports" else ""
     return [
         f"just phase0 recipe={name}",
         shlex.join(["just", "show", f"data={name}", f"clip={survey.clips[0].name}", "out=clip.gif"]),
         f"just phase1 recipe=lite_nano data={name}",
-        f"just phase4 recipe=lite_nano data={name}{elsewhere}",
-        f"just predict model={folder}/lite_nano/model.onnx clip=FILE"]
+        f"just phase4 recipe=lite_nano data={name}",
+        f"just predict model=exports/{name}/lite_nano/model.onnx clip=FILE"]
 
 
 def with_raw(argv: list[str]) -> list[str]:

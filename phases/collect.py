@@ -3,14 +3,17 @@
     just collect
 
     runs/<recipe>/<dataset>-<split>/seed<k>/result.json   -> results/<recipe>--<dataset>-<split>.json, all seeds in one
-    exports/*/report.json                                 -> results/<recipe>--<dataset>-export.json
+    exports/<dataset>/<recipe>/report.json                -> results/<recipe>--<dataset>-export.json
 
+An export that was made in exports/<recipe> or moved to exports/ANY is collected too, if there is no other of its recipe
+and data set.
 phases/reporting/measured.py describes such a file. Not collected: synthetic clips, which are a demonstration, and
 networks that were tested on their training clips (data.split=all).
 Exit codes: 0 written, 2 bad input or nothing to collect.
 """
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -30,13 +33,32 @@ class Options:
 def export_reports(exports: Path) -> dict[str, dict]:
     """Reports of phase 4 by the name of their file, without those about training clips."""
     found = {}
-
-    # folders of an export have any name; the report says what was exported
-    for path in sorted(exports.glob("*/report.json")):
+    taken = {}
+    for path in export_paths(exports):
         report = read_result(path, "recipe", "dataset")
-        if report.get("split") != "all":
-            found[f"{report['recipe']}--{report['dataset']}-export"] = report
+        if report.get("split") == "all":
+            continue
+
+        # the first of its recipe and data set counts
+        name = f"{report['recipe']}--{report['dataset']}-export"
+        if name in found:
+            print(f"left out: {path.parent}: {taken[name]} is of the same recipe and data set", file=sys.stderr)
+            continue
+        found[name] = report
+        taken[name] = path.parent
     return found
+
+
+def export_paths(exports: Path) -> list[Path]:
+    """The reports below a folder: those in the place that phase 4 gives them, then those of older exports."""
+    # exports=exports/seed2 makes folders of the same depth, which are no data set's
+    in_place = []
+    for path in sorted(exports.glob("*/*/report.json")):
+        if read_result(path, "dataset")["dataset"] == path.parts[-3]:
+            in_place.append(path)
+
+    # folders of older exports have any name; the report says what was exported
+    return in_place + sorted(exports.glob("*/report.json"))
 
 
 def main(options: Options) -> None:

@@ -1,6 +1,6 @@
 """Write a web page that recognises actions from a webcam, or serve it to a browser on this machine.
 
-    just page model=exports/lite_small/model.onnx out=page/ serve=8000        then open http://127.0.0.1:8000
+    just page model=exports/mine/lite_nano/model.onnx out=page/ serve=8000    then open http://127.0.0.1:8000
     just page model=utd_mhad,nw_ucla out=page/                                networks that come along
     just page out=page/ serve=8000                                            a page that was written before
 

@@ -1,9 +1,9 @@
 """Name the action in a clip with an exported file. It needs onnxruntime and numpy, no torch.
 
-    just predict model=exports/lite_small/model.onnx clip=S001C001P001R001A001.skeleton
-    just predict model=exports/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
+    just predict model=exports/ntu60/lite_small/model.onnx clip=S001C001P001R001A001.skeleton
+    just predict model=exports/ntu60/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
     just predict model=utd_mhad clip=FILE                      a network that comes along, in results/networks
-    camera | just predict model=exports/lite_small/model.onnx stream=true
+    camera | just predict model=exports/ntu60/lite_small/model.onnx stream=true
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose, Azure Kinect, AlphaPose, YOLO), .csv, .bvh,
 .amc with its .asf, .txt (UAV-Human, hand gestures), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3), a

@@ -19,6 +19,7 @@ import jinja2
 
 from phases.common.command import run
 from phases.common.files import ROOT, atomic
+from phases.common.wording import counted
 from phases.reporting.charts import Chart, chart
 from phases.reporting.reported import ReportedRun, answers_of, load_reported
 from phases.training.recipe import load_config
@@ -47,11 +48,14 @@ def facts(reported: ReportedRun) -> list[tuple[str, str]]:
         clean = ""
         if r.get("top1_clean") is not None:
             clean = f", {r['top1_clean']:.1f} % without copied clips"
+
+        # of five classes or fewer, every clip's is among five
+        top5 = f"; top-5 {r['top5']:.1f} %" if len(reported.classes) > 5 else ""
         lines += [
-            ("top-1", f"{r['top1']:.1f} %{clean}; top-5 {r['top5']:.1f} %; {r['clips']} test clips"),
+            ("top-1", f"{r['top1']:.1f} %{clean}{top5}; {counted(r['clips'], 'test clip')}"),
             ("network", f"{reported.recipe['model']['name']}, {r['params']:,} parameters, {r['macs'] / 1e6:.1f}M "
                         "multiply-adds a clip"),
-            ("training", f"{r['epochs']} epochs, {r['seconds'] / 60:.1f} minutes on {r['device']}"),
+            ("training", f"{counted(r['epochs'], 'epoch')}, {r['seconds'] / 60:.1f} minutes on {r['device']}"),
         ]
 
     # an encoder of phase 3

@@ -1,9 +1,11 @@
 """Tables of what was measured, and the numbers of the Markdown pages.
 
-    just table                        Markdown: LAST-Base and LAST-Lite beside published rows, ablation rows, all others
-    just table data=nw_ucla           the same about another data set; split= names another split than its own
+    just table                        Markdown: LAST-Base and LAST-Lite beside published rows and the ablation rows, on
+                                      NTU-60; then everything else that was measured
+    just table data=mine              only rows with figures of that data set; split= names another split than its own
     just table show=L,rest            some of the tables
-    just table format=csv             every number: a row per (recipe, data set, split), then the published ones
+    just table format=csv             every number (with data= of one data set): a row per (recipe, data set, split),
+                                      then the published ones
     just table into=README.md         makes the blocks of a page anew: the text between `<!-- table: NAME -->` and
                                       `<!-- end -->`, from the committed files in results/ alone
 
@@ -28,12 +30,12 @@ from phases.common.files import atomic
 from phases.reporting.blocks import render_blocks
 from phases.reporting.cells import streams_of, values
 from phases.reporting.measured import RUN_KEYS, Results, gather, published
-from phases.reporting.tables import SHOW, plan_tables
+from phases.reporting.tables import SHOW, nothing_measured, plan_tables
 
 
 @dataclass(frozen=True)
 class Options:
-    data: Annotated[str, "the data set of the tables"] = "ntu60"
+    data: Annotated[str, "only rows of this data set; empty: NTU-60's plan, and all that was measured besides"] = ""
     split: Annotated[str, "one of its splits; empty: the one that its recipe names"] = ""
     show: Annotated[tuple[str, ...], SHOW, "which tables"] = SHOW
     format: Annotated[Literal["markdown", "csv"], "of what is printed"] = "markdown"
@@ -53,10 +55,15 @@ class Options:
 # CSV
 # ---------------------------------------------------------------------------------------------------------------------
 
-def csv_table(entries: dict, exports: dict) -> str:
-    """Every number: measured entries in the order of their names, then the published ones."""
+def csv_table(entries: dict, exports: dict, data: str = "") -> str:
+    """Every number, or those of one data set: measured entries in the order of their names, then the published ones."""
     measured = [entry for _, entry in sorted(entries.items())]
-    rows = [csv_row(entry, exports) for entry in (*measured, *published().values())]
+    rows = []
+    for entry in (*measured, *published().values()):
+        if data in ("", entry["dataset"]):
+            rows.append(csv_row(entry, exports))
+    if not rows:
+        raise ValueError(nothing_measured(entries, data))
 
     # the columns of all rows, in the order of their first appearance
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -133,13 +140,14 @@ def main(options: Options) -> int:
         entries |= results.entries
         exports |= results.exports
     entries |= gather(options.runs, strict=False)
+    shown = [entry for entry in entries.values() if options.data in ("", entry["dataset"])]
     if not entries:
         raise ValueError(f"nothing to show: no finished run below {options.runs}, no file in "
                          f"{options.results or 'results'}")
 
     # the text, to a file or to standard output
     if options.format == "csv":
-        text = csv_table(entries, exports)
+        text = csv_table(entries, exports, options.data)
     else:
         text = plan_tables(entries, exports, options.data, options.split, options.show)
     if options.out:
@@ -147,7 +155,7 @@ def main(options: Options) -> int:
             part.write_text(text)
     else:
         print(text, end="")
-    print(f"{len(entries)} measured; accuracies in percent, mean ± sd over seeds", file=sys.stderr)
+    print(f"{len(shown)} measured; accuracies in percent, mean ± sd over seeds", file=sys.stderr)
     return 0
 
 

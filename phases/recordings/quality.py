@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.protocols import PROTOCOLS, sides
+from phases.common.wording import counted
 from phases.recordings.clips import skip_text
 from phases.recordings.metres import in_unit_square, trunk_vector
 from skeletons import Skeleton
@@ -180,32 +181,38 @@ def people_on_both_sides(clips: dict[str, np.ndarray], protocols: dict) -> dict[
 
 def show_report(meta: dict, store: Path, show: int = 20) -> None:
     """Prints the report in a few lines, and on standard error warnings and at most `show` skips; meta.json has all."""
-    for line in (*counted(meta, store), *remarkable(meta)):
+    for line in (*stored(meta, store), *remarkable(meta)):
         print(line)
     odd = (*doubtful(meta["quality"]), *doubtful_places(meta), *doubtful_sides(meta))
     for line in (*odd, *skipped(meta["skipped"], store, show)):
         print(line, file=sys.stderr)
 
 
-def counted(meta: dict, store: Path) -> Iterator[str]:
+def stored(meta: dict, store: Path) -> Iterator[str]:
     """The clips of the store, of each class, subject, camera and setup, and of each side of the protocols."""
     # the store
     q = meta["quality"]
     shortest, median, longest = q["frames"]
-    yield (f"{store}: {q['clips']} clips, {shortest} to {longest} frames (median {median:g}), "
-           f"{q['two_bodies']} with two bodies")
+    lengths = f"{shortest} to {longest} frames (median {median:g})"
+    if shortest == longest:
+        lengths = counted(shortest, "frame")
+    yield f"{store}: {counted(q['clips'], 'clip')}, {lengths}, {q['two_bodies']} with two bodies"
 
     # fields with several values
     for plural, key in (("classes", "label"), ("subjects", "subject"), ("cameras", "camera"), ("setups", "setup")):
         clips = q[f"per_{key}"].values()
-        if len(clips) > 1:
-            each = f"{min(clips)} to {max(clips)}" if min(clips) < max(clips) else min(clips)
-            yield f"  {len(clips)} {plural} with {each} clips each"
+        if len(clips) < 2:
+            continue
+        each = f"{min(clips)} to {max(clips)} clips"
+        if min(clips) == max(clips):
+            each = counted(min(clips), "clip")
+        yield f"  {len(clips)} {plural} with {each} each"
 
     # protocols
     for name, n in meta["counts"].items():
         copied = q["test_clips_in_training"].get(name, 0)
-        note = f"; {copied} test clips are copies of training clips" if copied else ""
+        copies = "clip is a copy of a training clip" if copied == 1 else "clips are copies of training clips"
+        note = f"; {copied} test {copies}" if copied else ""
         empty = "" if n["train"] and n["test"] else "  <- one side is empty"
         yield f"  {name}: {n['train']} training, {n['test']} test{note}{empty}"
 

@@ -74,24 +74,30 @@ def heading(place: tuple[str, str]) -> str:
 
 
 def results_table(title: str, listed: list[tuple[str, tuple]], places: list[tuple[str, str]], entries: dict,
-                  exports: dict) -> tuple[str, set[str]]:
-    """A table of the plan's section 10, and the names of the entries in it. `places` are (data set, split)."""
+                  exports: dict, whole: bool) -> tuple[str, set[str]]:
+    """A table of the plan's section 10, and the names of the entries in it. `places` are (data set, split).
+
+    whole: our rows are listed without figures too; else a table without rows is empty text.
+    """
     known = {**published(), **entries}
     rows = []
     shown = set()
     for model, recipes in listed:
         recipe = first_measured(recipes, places, known)
 
-        # the row's entries; a paper that measured none of these places has no row
+        # the row's entries; a paper that measured none of these places never has a row
         found = {}
         for data, split in places:
             name = f"{recipe}--{data}-{split}"
             if name in known:
                 found[data, split] = known[name]
                 shown.add(name)
-        if found or model not in PAPERS:
+        if found or (whole and model not in PAPERS):
             export = exports.get((recipe, *places[0]), {})
             rows.append(results_row(model, recipe, found, export, places[0]))
+
+    if not rows:
+        return "", shown
 
     # accuracies first, sizes of files only for what is exported
     accuracies = []
@@ -154,14 +160,19 @@ def ablation_rows(letter: str) -> list[str]:
     return sorted(planned | further, key=lambda row: int(row[1:]))
 
 
-def ablation_table(letter: str, data: str, split: str, entries: dict) -> tuple[str, set[str]]:
-    """The ablation table of rows B, L or P, and the names of the entries in it."""
+def ablation_table(letter: str, data: str, split: str, entries: dict, whole: bool) -> tuple[str, set[str]]:
+    """The ablation table of rows B, L or P, and the names of the entries in it.
+
+    whole: rows are listed without figures too; else a table without rows is empty text.
+    """
     found = {row: entry_of_row(row, data, split, entries) for row in ablation_rows(letter)}
     references = {f"to {row}": found[row] for row in AGAINST[letter]}
 
     # a line per row, empty where nothing was measured
     rows = []
     for name, entry in found.items():
+        if entry is None and not whole:
+            continue
         row = {
             "row": marked(name, data),
             "purpose": purpose(name),
@@ -177,6 +188,8 @@ def ablation_table(letter: str, data: str, split: str, entries: dict) -> tuple[s
 
     head = ["row", "purpose", "top-1", "top-1 clean", *references, *SIZES, "epochs", "with"]
     shown = {f"{row}--{data}-{split}" for row in found}
+    if not rows:
+        return "", shown
     return titled_table(f"Rows {letter}, {heading((data, split))}", head, rows), shown
 
 
@@ -202,7 +215,13 @@ def rest_table(entries: dict[str, dict]) -> str:
 
 
 def plan_tables(entries: dict, exports: dict, data: str, split: str, show: tuple[str, ...]) -> str:
-    """The tables that `just table` prints; `show` names them, each of SHOW."""
+    """The tables that `just table` prints; `show` names them, each of SHOW.
+
+    Without `data`: the plan's rows on NTU-60, measured or not, and everything that was measured besides. With it: only
+    rows that have figures of that data set; ValueError without any.
+    """
+    whole = not data
+    data = data or "ntu60"
     split = split or default_split(data)
 
     # the tables in the order they were asked for
@@ -210,19 +229,34 @@ def plan_tables(entries: dict, exports: dict, data: str, split: str, show: tuple
     shown = set()
     for name in show:
         if name in ABLATIONS:
-            text, names = ablation_table(name, data, split, entries)
+            text, names = ablation_table(name, data, split, entries, whole)
         elif name == "base":
             places = NTU if (data, split) in (("ntu60", "xsub"), ("ntu120", "xsub")) else [(data, split)]
-            text, names = results_table("LAST-Base", BASE, places, entries, exports)
+            text, names = results_table("LAST-Base", BASE, places, entries, exports, whole)
         elif name == "lite":
-            text, names = results_table("LAST-Lite", LITE, [(data, split)], entries, exports)
+            text, names = results_table("LAST-Lite", LITE, [(data, split)], entries, exports, whole)
         else:
             continue
-        texts.append(text)
+        if text:
+            texts.append(text)
         shown |= names
 
     # entries that none of them shows
-    rest = {name: entry for name, entry in entries.items() if name not in shown}
+    rest = {}
+    for name, entry in entries.items():
+        if name not in shown and (whole or entry["dataset"] == data):
+            rest[name] = entry
     if rest and "rest" in show:
         texts.append(rest_table(rest))
+
+    if not texts and not whole:
+        raise ValueError(nothing_measured(entries, data, show))
     return "\n\n".join(texts) + "\n"
+
+
+def nothing_measured(entries: dict, data: str, show: tuple[str, ...] = SHOW) -> str:
+    """Why there is no row of a data set in these tables, and what there is."""
+    measured = sorted({entry["dataset"] for entry in entries.values()})
+    if data in measured:
+        return f"show = '{','.join(show)}': none of these rows was measured on {data}; leave show= out for all tables"
+    return f"data = '{data}': nothing was measured on it; there are runs of {', '.join(measured)}"

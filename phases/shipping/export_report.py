@@ -1,12 +1,18 @@
 """The report of an export as a page, report.md: its forms, what they lose, their times, the layers that cost most."""
 from __future__ import annotations
 
+from phases.common.wording import counted
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES
+from phases.shipping.verify import CLIPS, DROP
 
-COLUMNS = ("form", "file", "bytes", "top-1", "points lost to FP32 (paired 95 %)", "agreement",
+COLUMNS = ("form", "file", "bytes", "top-1", "passes", "points lost to FP32 (paired 95 %)", "agreement",
            "largest logit difference")
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The page
+# ---------------------------------------------------------------------------------------------------------------------
 
 def markdown(report: dict) -> str:
     """The whole page."""
@@ -14,29 +20,27 @@ def markdown(report: dict) -> str:
     lines = [
         f"# {report['recipe']} on {report['dataset']} {report['split']}, exported",
         "",
-        f"{report['params']:,} parameters, {report['clips']} test clips; `{report['command']}`, commit "
+        f"{report['params']:,} parameters, {counted(report['clips'], 'test clip')}; `{report['command']}`, commit "
         f"{report['commit']}, {report['device']}.",
         "",
     ]
 
-    # a table of the forms
+    # a table of the forms, and the rule that they were judged by
     lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *form_rows(report), ""]
+    lines += [f"A file passes if it loses {allowance(report)} of top-1 to FP32.", ""]
 
     # times, and a warning
     ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in report["latency"].items())
     lines.append(f"Time of one clip, one thread, as a ratio to the FP32 deploy form: {ratios}.")
-    if not report["accepted"]:
-        lines += ["", *refusal(report)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *warnings(report)]) + "\n"
 
 
 def form_rows(report: dict) -> list[str]:
     """A row of the table for each form that was written."""
     rows = []
-    for form, name in (FILES | TFLITE_FILES).items():
-        if form not in report:
-            continue
+    for form, name in written(report).items():
         figures = report[form]
+        passes = "yes" if figures["accepted"] else "**no**"
 
         # FP32 loses nothing to itself
         loss = " | | |"
@@ -45,13 +49,64 @@ def form_rows(report: dict) -> list[str]:
             loss = (f"{figures['drop']:.2f} ({low:.2f} to {high:.2f}) | {figures['agreement']:.1f} | "
                     f"{figures['max_diff']:.2g} |")
 
-        rows.append(f"| {form} | {name} | {figures['bytes']:,} | {figures['top1']:.1f} | {loss}")
+        rows.append(f"| {form} | {name} | {figures['bytes']:,} | {figures['top1']:.1f} | {passes} | {loss}")
     return rows
 
 
-def refusal(report: dict) -> list[str]:
-    """Why INT8 is refused, and the layers to blame."""
-    lines = [f"**INT8 lost {report['int8']['drop']:.2f} points, 1 or more: do not ship it.** Layers that cost most:"]
-    for layer in report["layers"][:5]:
-        lines.append(f"- {layer['layer']}: {layer['saves']:.1f} % of the logit error")
+def warnings(report: dict) -> list[str]:
+    """A paragraph for each file that does not pass; for INT8 also the layers to blame."""
+    lines = []
+    for form, name in refused(report).items():
+        lines += ["", f"**{name} lost {report[form]['drop']:.2f} points: do not ship it.**"]
+        if form == "int8":
+            lines[-1] += " Layers that cost most:"
+            lines += [f"- {layer['layer']}: {layer['saves']:.1f} % of the logit error" for layer in worst(report)]
     return lines
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which files to ship
+# ---------------------------------------------------------------------------------------------------------------------
+
+def written(report: dict) -> dict[str, str]:
+    """The file of each form that was written."""
+    return {form: name for form, name in (FILES | TFLITE_FILES).items() if form in report}
+
+
+def refused(report: dict) -> dict[str, str]:
+    """The file of each form that lost too much."""
+    return {form: name for form, name in written(report).items() if not report[form]["accepted"]}
+
+
+def advised(report: dict) -> list[str]:
+    """The files that pass, the smallest first."""
+    passing = [form for form in written(report) if report[form]["accepted"]]
+    return [written(report)[form] for form in sorted(passing, key=lambda form: report[form]["bytes"])]
+
+
+def verdict(report: dict) -> str:
+    """One line: the files that do not pass, the limit, the layers to blame, the files to ship instead."""
+    # each with its loss
+    lost = []
+    for form, name in refused(report).items():
+        lost.append(f"{name} lost {report[form]['drop']:.2f} points of top-1")
+    text = f"{', '.join(lost)}; {'each' if len(lost) > 1 else 'it'} may lose {allowance(report)}"
+
+    # where INT8 lost them, and what to do
+    if "int8" in refused(report):
+        layers = ", ".join(f"{layer['layer']} ({layer['saves']:.0f} %)" for layer in worst(report))
+        text += f"; the layers with most of the error of INT8 are {layers}"
+    return f"{text}; ship {' or '.join(advised(report))}"
+
+
+def allowance(report: dict) -> str:
+    """The limit that the files were judged by, in words."""
+    points = report["limit"]
+    if points == DROP:
+        return f"fewer than {points:g} point"
+    return f"fewer than {points:.3g} points ({CLIPS:g} of {counted(report['clips'], 'test clip')})"
+
+
+def worst(report: dict) -> list[dict]:
+    """The layers that cost INT8 most."""
+    return report["layers"][:5]

@@ -21,16 +21,22 @@ WEIGHTED = ("Conv", "Gemm")  # the ONNX operators that are quantised: convolutio
 # ---------------------------------------------------------------------------------------------------------------------
 
 def weight_only(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The weights of convolutions and linear layers as int8, each behind a DequantizeLinear; arithmetic in float."""
+    """The weights of convolutions and linear layers as int8, each behind a DequantizeLinear; arithmetic in float.
+
+    The first layer, the stem, stays in float, under one percent of the weights. It has the norm of the input folded in:
+    of flat clips z does not vary, so its weights are tens of times as large as those of x and y, which would round to
+    0 under the common scale of an output channel.
+    """
     model = copy.deepcopy(model)
     graph = model.graph
     weights = {constant.name: constant for constant in graph.initializer}
+    stem = next(node.name for node in graph.node if node.op_type in WEIGHTED)
 
     # a weight's DequantizeLinear is inserted before the first layer that reads it
     nodes = []
     done = set()
     for node in graph.node:
-        if node.op_type in WEIGHTED and node.input[1] in weights:
+        if node.op_type in WEIGHTED and node.input[1] in weights and node.name != stem:
             name = node.input[1]
             if name not in done:
                 done.add(name)

@@ -40,13 +40,13 @@ def ship(base: Path) -> Shipped:
     argv = ["recipe=lite_nano", *QUICK, f"data.store={folder / 'stores' / 'tiny'}", f"out={folder / 'runs'}"]
     with open(folder.with_suffix(".lock"), "w") as lock, pytest.MonkeyPatch.context() as patch:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "exports" / "lite_nano").exists():
+        if not (folder / "exports" / "tiny" / "lite_nano").exists():
             write_store(folder / "stores" / "tiny", clips=48)
             patch.chdir(folder)
             call(p1_train, *argv)
             assert call(p4_export, *argv, f"exports={folder / 'exports'}", "calibration=16") in (0, 1)
     run = folder / "runs" / "lite_nano" / "tiny-xsub" / "seed3"
-    return Shipped(folder, run, folder / "exports" / "lite_nano", argv)
+    return Shipped(folder, run, folder / "exports" / "tiny" / "lite_nano", argv)
 
 
 @functools.cache

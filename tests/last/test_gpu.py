@@ -217,7 +217,7 @@ def test_phase_4_exports_a_run_of_this_device(trained):
     folder, argv, result = trained
     options = p4_export.Options(exports=Path("exports"), calibration=8)
     code = p4_export.main(options, without(argv, "device"))
-    report = json.loads(Path("exports/lite_nano/report.json").read_text())
+    report = json.loads(Path("exports/tiny/lite_nano/report.json").read_text())
     assert code in (0, 1) and report["fp32"]["parity"] < 1e-3 * 100
     assert report["fp32"]["top1"] == pytest.approx(result["top1"], abs=10), "the same network, in FP32 on a CPU"
 

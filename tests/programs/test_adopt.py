@@ -98,7 +98,7 @@ wrote    {here}/recipes/mine.toml: read it, then
          just show data=mine clip=c0 out=clip.gif
          just phase1 recipe=lite_nano data=mine
          just phase4 recipe=lite_nano data=mine
-         just predict model=exports/lite_nano/model.onnx clip=FILE
+         just predict model=exports/mine/lite_nano/model.onnx clip=FILE
 """
 
 
@@ -110,13 +110,12 @@ def test_a_folder_becomes_a_recipe_that_trains(here):
 
 
 def test_commands_can_be_pasted_and_the_name_is_plain(here, capsys):
-    (here / "exports" / "lite_nano").mkdir(parents=True)
     class_folders(here / "Übungen Mai", **{"Fuß Tritt (links)": [clip(i)[0] for i in range(4)],
                                            "b": [clip(i)[0] for i in range(4)]})
     call(adopt, f"raw={here / 'Übungen Mai'}", "skeleton=ntu25")
     said = capsys.readouterr().out
     assert "just show data=ubungen_mai 'clip=Fuß Tritt (links)-0' out=clip.gif" in said
-    assert "exports=exports/ubungen_mai" in said and "model=exports/ubungen_mai/lite_nano/" in said
+    assert "model=exports/ubungen_mai/lite_nano/model.onnx" in said
 
 
 def test_utd_mhad_is_adopted_as_its_own_recipe_has_it(here, data_folder):
@@ -297,13 +296,13 @@ def test_mediapipe_landmarks_go_all_the_way_to_a_prediction(here, capsys, monkey
     assert call(p1_train, *short) == 0 and call(p4_export, *short, "calibration=4") in (0, 1)
 
     # the exported file reads the clip as the store has it
-    model = ExportedModel(here / "exports/lite_nano/model.onnx")
+    model = ExportedModel(here / "exports/mine/lite_nano/model.onnx")
     name, first, length = (store.clips[key][3] for key in ("name", "offset", "length"))
     file = here / "raw" / f"{name.replace('-', '/')}.json"
     np.testing.assert_allclose(model.read(file)[0], store.frames[first[0]:first[0] + length], atol=1e-6)
 
     capsys.readouterr()
-    assert call(predict, "model=exports/lite_nano/model.onnx", f"clip={file}") == 0
+    assert call(predict, "model=exports/mine/lite_nano/model.onnx", f"clip={file}") == 0
     said = capsys.readouterr()
     assert "wave" in said.out and "point" in said.out and not said.err
 

@@ -38,7 +38,7 @@ def test_the_demo_shows_what_distillation_gives(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(p0_preprocess, "write_synthetic", few_clips)
     monkeypatch.setattr(verify, "relative_times", lambda *given: {})  # a second export, and its time
 
-    # every command, on few clips; after so short a training INT8 may lose a point: phase 4 then returns 1
+    # every command, on few clips; after so short a training a file may lose a point: phase 4 then returns 1
     said = {}
     for program, argv in commands():
         trains = program in ("p1_train", "p2_distill", "p4_export")

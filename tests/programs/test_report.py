@@ -1,4 +1,5 @@
 """report.py: one self-contained page about a run."""
+import dataclasses
 import json
 import re
 import shutil
@@ -71,6 +72,15 @@ def test_a_page_has_the_facts_of_the_run_folder(run, capsys):
     charts = [d for d in drawings(text) if d.findall("polyline")]
     assert [d.get("aria-label") for d in charts] == ["Loss", "Accuracy in percent", "Learning rate"]
     assert all(len(d.find("polyline").get("points").split()) == 3 for d in charts), "a point per epoch"
+
+
+@pytest.mark.parametrize("classes, says", [(3, False), (5, False), (6, True)])
+def test_top_5_is_left_out_where_it_says_nothing(run, monkeypatch, classes, says):
+    load = report.load_reported
+    names = [f"class {k}" for k in range(classes)]
+    monkeypatch.setattr(report, "load_reported", lambda folder: dataclasses.replace(load(folder), classes=names))
+    lines = dict(report.facts(report.load_reported(run)))
+    assert ("top-5" in lines["top-1"]) is says and "test clips" in lines["top-1"]
 
 
 def test_confusions_recall_and_clips_are_those_of_the_scores(run):

@@ -103,6 +103,7 @@ def test_a_recipe_of_a_further_row_appears_by_itself(here, capsys, monkeypatch):
     (here / "recipes").mkdir()
     (here / "recipes" / "L13.toml").write_text('# L13: L5 + something.\nextends = "L5"\n')
     monkeypatch.setattr(tables_, "ROOT", here)
+    write_result("L0", 60.0)
     write_result("L13", 70.0)
     rows = tables(capsys, "data=nw_ucla")["Rows L, NW-UCLA xview"]
     last = rows[-1]
@@ -116,8 +117,8 @@ def test_synthetic_rows_are_marked_as_a_demonstration(here, capsys):
     shown = tables(capsys, "data=synthetic")
     assert row(shown["Rows L, synthetic xsub"], "L0 (demonstration)")["top-1"] == "99.0"
     assert row(shown["LAST-Lite"], "LAST-Lite small (demonstration)")["synthetic xsub"] == "98.0"
-    rows = shown["LAST-Lite"] + shown["LAST-Base"]
-    assert not any(r["source"].startswith("published") for r in rows)  # nothing to compare with
+    assert not any(r["source"].startswith("published") for r in shown["LAST-Lite"])  # nothing to compare with
+    assert "LAST-Base" not in shown
     assert all("(demonstration)" in r["data set"] for r in tables(capsys)["Measured besides"])
 
 
@@ -165,6 +166,7 @@ def test_published_rows_have_what_was_published_and_its_source(here, capsys):
     b0 = row(shown["LAST-Lite"], "EfficientGCN-B0")
     assert b0["NTU-60 xsub"] == "90.2" and b0["parameters in total"] == "290K"
     assert row(shown["LAST-Base"], "HI-GCN")["NTU-60 xview"] == ""
+    write_result("lite_small", 90.0)
     ucla = tables(capsys, "data=nw_ucla")
     assert row(ucla["LAST-Base"], "CTR-GCN (4s)")["NW-UCLA xview"] == "96.5"
     assert "EfficientGCN-B0" not in [r["model"] for r in ucla["LAST-Lite"]]  # it publishes nothing for this data set
@@ -242,9 +244,43 @@ def test_a_file_takes_the_place_of_standard_output_whole(here, capsys):
 
 def test_show_picks_tables_and_the_rest_is_what_they_leave(here, capsys):
     write_result("L0", 80.0)
+    write_result("P1", 70.0)
     assert list(tables(capsys, "data=nw_ucla", "show=P,L")) == ["Rows P, NW-UCLA xview", "Rows L, NW-UCLA xview"]
     assert row(tables(capsys, "data=nw_ucla", "show=P,rest")["Measured besides"], "L0")["top-1"] == "80.0"
     assert "Measured besides" not in tables(capsys, "data=nw_ucla")
+
+
+@pytest.fixture
+def mine(here, monkeypatch):
+    """Runs of Northwestern-UCLA, and two of a data set of the user's own."""
+    monkeypatch.setattr(tables_, "default_split", lambda data: "xsub" if data == "mine" else "xview")
+    for recipe in ("lite_small", "L0", "L2", "B3", "base"):
+        write_result(recipe, 90.0)
+    write_result("lite_nano", 70.0, data="mine", split="xsub")
+    write_result("probe_1", 60.0, data="mine", split="all subjects")
+
+
+def test_a_data_set_by_name_lists_only_rows_with_its_figures(mine, capsys):
+    shown = tables(capsys, "data=mine")
+    assert list(shown) == ["LAST-Lite", "Measured besides"]
+    assert [r["mine xsub"] for r in shown["LAST-Lite"]] == ["70.0"]
+    assert [(r["recipe"], r["data set"]) for r in shown["Measured besides"]] == [("probe_1", "mine")]
+    assert call(table, "data=mine") == 0 and capsys.readouterr().err.startswith("2 measured")
+
+    # every number of it
+    assert call(table, "data=mine", "format=csv") == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(r["recipe"], r["top1"]) for r in rows] == [("lite_nano", "70.0"), ("probe_1", "60.0")]
+
+
+@pytest.mark.parametrize("words, named", [
+    (("data=utd_mhad", "show=L"), "there are runs of mine, nw_ucla"),
+    (("data=utd_mhad_2", "format=csv"), "there are runs of mine, nw_ucla"),
+    (("data=mine", "show=L,P"), "show = 'L,P': none of these rows was measured on mine")])
+def test_tables_without_a_row_are_one_line(mine, words, named):
+    with pytest.raises(ValueError, match=named) as e:
+        call(table, *words)
+    assert "\n" not in str(e.value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -262,6 +298,26 @@ def test_exports_are_collected_into_the_file_the_table_reads(here):
     assert not call(collect)
     assert [p.name for p in (here / "results").iterdir()] == ["lite_nano--nw_ucla-export.json"]
     assert json.loads((here / "results" / "lite_nano--nw_ucla-export.json").read_text()) == report
+
+
+def test_exports_in_their_place_count_before_older_ones(here, capsys):
+    def export(folder: str, top1: float, data: str = "nw_ucla") -> None:
+        path = here / "exports" / folder / "report.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"recipe": "lite_nano", "dataset": data, "split": "xview", "fp32": {"top1": top1}}))
+
+    export("lite_nano", 80.0)            # as phase 4 wrote it once
+    export("utd_mhad/lite_nano", 70.0, "utd_mhad")
+    export("seed2/lite_nano", 60.0)      # of exports=exports/seed2 at that time
+    found = here / "results" / "lite_nano--nw_ucla-export.json"
+    assert not call(collect) and json.loads(found.read_text())["fp32"]["top1"] == 80.0
+    assert {p.name for p in found.parent.iterdir()} == {found.name, "lite_nano--utd_mhad-export.json"}
+
+    export("nw_ucla/lite_nano", 90.0)
+    capsys.readouterr()
+    assert not call(collect) and json.loads(found.read_text())["fp32"]["top1"] == 90.0
+    assert capsys.readouterr().err == ("left out: exports/lite_nano: exports/nw_ucla/lite_nano is of the same recipe "
+                                       "and data set\n")
 
 
 def test_ensembles_are_collected_with_their_streams(here, capsys):

@@ -1,11 +1,14 @@
 """8-bit graphs: weights within half a step, and layers that go back to float one by one."""
 import numpy as np
 import onnx
+import torch
 from onnx import numpy_helper
 
+from phases.shipping.deploy import deploy
+from phases.shipping.onnx_files import to_onnx
 from phases.shipping.quantise import back_to_float, quantised_layers, static_int8, weight_only
 from phases.shipping.verify import logits_of, session
-from tests.helpers.networks import joints
+from tests.helpers.networks import joints, network
 from tests.helpers.shipped import float_graph
 
 
@@ -14,8 +17,9 @@ def test_weights_in_8_bits_are_within_half_a_step():
     small = weight_only(graph)
     arrays = {i.name: numpy_helper.to_array(i) for i in small.graph.initializer}
     weights = {i.name: numpy_helper.to_array(i) for i in graph.graph.initializer}
-    layers = [n for n in graph.graph.node if n.op_type in ("Conv", "Gemm")]
+    stem, *layers = [n for n in graph.graph.node if n.op_type in ("Conv", "Gemm")]
     assert layers
+    np.testing.assert_array_equal(arrays[stem.input[1]], weights[stem.input[1]])
 
     for node in layers:
         name = node.input[1]
@@ -24,6 +28,22 @@ def test_weights_in_8_bits_are_within_half_a_step():
         step = np.expand_dims(scale, tuple(i for i in range(w.ndim) if i != axis))
         assert q.dtype == np.int8 and (np.abs(q * step - w) <= step * 0.5001).all()
     assert len(small.SerializeToString()) < 0.6 * len(graph.SerializeToString())
+
+
+def test_flat_clips_keep_their_answers_with_weights_in_8_bits():
+    # a network whose norm of the input has seen nothing but z = 0
+    x = joints(64, 1, 16, 17)
+    x[..., 2] = 0
+    model = network("coco17", "view.frames=16").train()
+    with torch.no_grad():
+        for _ in range(100):
+            model(x)
+    graph = to_onnx(deploy(model.eval()), x[:2], 18)
+
+    want = logits_of(session(graph), x.numpy())
+    found = logits_of(session(weight_only(graph), "w8"), x.numpy())
+    assert (found.argmax(1) == want.argmax(1)).mean() > 0.95
+    assert np.abs(found - want).mean() < 0.1 * want.std()
 
 
 def test_layers_put_back_one_by_one_make_the_float_graph():

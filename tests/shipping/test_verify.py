@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from phases.shipping.verify import acceptable, compare, latencies
+from phases.shipping.verify import acceptable, compare, latencies, limit
 
 
 def test_what_a_form_loses_is_counted_clip_by_clip():
@@ -24,9 +24,19 @@ def test_the_interval_of_no_change_still_has_a_width():
     assert x["drop"] == 0 and x["agreement"] == 100 and x["drop_ci95"][0] < 0 < x["drop_ci95"][1] < 1
 
 
-def test_int8_may_lose_one_clip_or_less_than_a_point():
+def test_a_form_may_lose_one_clip_or_less_than_a_point():
     assert acceptable(100 / 12, 12) and not acceptable(200 / 12, 12)
     assert acceptable(0.99, 1000) and not acceptable(1.0, 1000)
+    assert (limit(12), limit(150), limit(1000)) == (12.5, 1, 1)
+
+
+def test_a_comparison_says_whether_the_form_passes():
+    label = np.arange(12) % 3
+    z = np.eye(3)[label]
+    for lost, passes in ((0, True), (1, True), (2, False)):
+        other = z.copy()
+        other[:lost] = other[:lost, [1, 2, 0]]
+        assert compare(z, other, label)["accepted"] is passes
 
 
 def test_times_are_ratios_to_the_deploy_form():

@@ -128,7 +128,7 @@ def make_phases(work: Path, wanted: tuple[str, ...]) -> list[Phase]:
         Phase("p1_train", trained, run_of("lite_nano"), run_result),
         Phase("p2_distill", ["recipe=lite_nano_small", *tiny, taught], run_of("lite_nano_small"), run_result),
         Phase("p3_maskclr", ["recipe=maskclr_nano", "force=true", *tiny], run_of("maskclr_nano"), run_result),
-        Phase("p4_export", [*trained, f"out={work / 'runs'}", "calibration=8"], "exports/lite_nano", export_result,
+        Phase("p4_export", [*trained, f"out={work / 'runs'}", "calibration=8"], "exports/tiny/lite_nano", export_result,
               promised=(0, 1)),
         Phase("page", ["model=utd_mhad", "out=page"], "page", page_result),
         Phase("ablation", ["rows=lite_nano", "seeds=0,1", "jobs=2", *tiny], "runs", run_result)]
