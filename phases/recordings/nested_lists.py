@@ -31,7 +31,7 @@ def completed(value: object, sizes: tuple[int, ...]) -> np.ndarray:
     """Nested numbers as an array; null and empty lists in it become NaN. ValueError if others differ in length."""
     if is_empty(value):
         return np.full(sizes, np.nan, np.float32)
-    if len(sizes) == 1:
+    if len(sizes) <= 1:
         return np.asarray(value, np.float32)
     if len(value) != sizes[0]:
         raise ValueError("lists of different lengths")

@@ -166,7 +166,7 @@ def test_amc_gives_the_ends_of_its_bones_in_metres(tmp_path):
     assert skeleton_of_format(path) == "asf3"
 
 
-def test_the_axis_order_and_a_turned_root_are_as_the_fields_parsers_have_them(tmp_path):
+def test_axis_order_and_a_turned_root_are_as_other_parsers_have(tmp_path):
     def turned(rx, ry, rz) -> np.ndarray:
         x, y, z = np.deg2rad([rx, ry, rz])
         one = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])

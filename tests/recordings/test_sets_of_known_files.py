@@ -73,7 +73,7 @@ def test_uav_humans_text_is_stored_with_its_people_and_classes(here):
     np.testing.assert_allclose(found["P001S00G10B10H50UC022000LC021000A000R0_08241711"].shape, (1, 12, 17, 3))
 
 
-def test_a_text_of_17_joints_in_class_folders_is_a_clip_of_its_own(here):
+def test_a_text_of_17_joints_in_class_folders_is_a_clip(here):
     x = RNG.normal(size=(8, 12, 17, 3)).round(3) + 3
     raw = in_classes(here / "mine", "{}.skeleton", lambda path, i: path.write_text(text_of(x[i])))
     _, found, _, _ = stored(raw)

@@ -164,14 +164,21 @@ def exported_target(folder: Path) -> Target:
     return Target("exported", [json.dumps(about).encode()], take, change)
 
 
-def frame_naively(text: str) -> np.ndarray:
-    """(M, 3, 3) of a line of a stream: a missing third number is 0, a joint with a score of 0 is all 0."""
-    frame = np.array(json.loads(text), np.float32)
-    if frame.size and frame.shape[-1] == 4:
-        frame = np.where(frame[..., 3:] > 0, frame[..., :3], 0)
-    if frame.size and frame.shape[-1] == 2:
-        frame = np.pad(frame, [(0, 0)] * (frame.ndim - 1) + [(0, 1)])
-    return frame.reshape(-1, 3, 3)
+def frame_naively(text: str) -> np.ndarray | None:
+    """(M, 3, 3) of a line of a stream, joint by joint; None where a whole joint or body is missing."""
+    try:
+        frame = np.array(json.loads(text), np.float32)
+    except (ValueError, TypeError):
+        return None
+    if np.isnan(frame).all():
+        return np.zeros((0, 3, 3), np.float32)
+
+    # a joint with a score of 0, or without a number, is 0; a missing third number is 0
+    joints = []
+    for x in frame.reshape(-1, frame.shape[-1]):
+        missing = np.isnan(x).any() or len(x) == 4 and x[3] <= 0
+        joints.append([0, 0, 0] if missing else [*x, 0][:3])
+    return np.float32(joints).reshape(-1, 3, 3)
 
 
 def stream_target() -> Target:
@@ -182,7 +189,7 @@ def stream_target() -> Target:
         text = data.decode(errors="replace")
         frame = frame_of(text, (3,), network)
         naive = frame_naively(text)
-        if frame.shape[1:] != (3, 3) or len(naive) and not np.array_equal(frame, naive):
+        if frame.shape[1:] != (3, 3) or naive is not None and not np.array_equal(frame, naive):
             raise Different(f"a stream's line is read as shape {frame.shape}")
 
     return Target("stream", FRAMES, take, changed_json)
