@@ -14,9 +14,8 @@ from tests.helpers.clip_stores import rest_pose
 from tests.helpers.shipped import Shipped, recorded, ship
 
 GOOD = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist()) + "\n"
-BAD = {
-    '"ntu25"': "is no JSON", '""': "is no JSON",
-   "hello": "is no JSON", "[" * 5000: "is no JSON", f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]": "is no JSON",
+BAD = {"\"ntu25\"": "is no JSON", "\"\"": "is no JSON",
+       "hello": "is no JSON", "[" * 5000: "is no JSON", f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]": "is no JSON",
        GOOD[:99]: "is no JSON", "{}": "is no JSON", "7": "has shape ()", "[[1, 2, 3]]": "has shape (1, 3)",
        "[[[NaN, 0, 0]]]": "has shape (1, 3)", f"[{', '.join(['[Infinity, 0, 0]'] * 25)}]": "a coordinate is not finite",
        "\ufffd\x00": "is no JSON"}
