@@ -6,9 +6,11 @@
     camera | just predict model=exports/lite_small/model.onnx stream=true
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose), .csv, .npy or .npz (frames, joints, 3) or
-(bodies, frames, joints, 3), a folder of OpenPose's frames; or a folder of clips. Skeleton, class names, view, unit and
-upright axis come from the file's metadata. A clip of another skeleton is turned into the network's joints where that
-is possible, else refused; skeleton.json beside it may name its skeleton.
+(bodies, frames, joints, 3), a folder of OpenPose's frames; or a folder of clips. Class names and view come from the
+network's metadata. What a clip is (skeleton, unit, upright axis) is decided by its format; else by the nearest
+skeleton.json, in the clip's folder or above it in the data set; else by the network, if it has as many joints; else by
+a guess, which standard error reports. A clip of another skeleton is turned into the network's joints where that is
+possible, else refused.
 
 stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
 [[[x, y, z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own

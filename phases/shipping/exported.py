@@ -4,6 +4,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,20 @@ import onnxruntime
 
 from phases.common.files import ROOT
 from phases.common.limits import JOINTS, one_line
-from phases.recordings.arrays import metadata
 from phases.recordings.clips import main_two
-from phases.recordings.metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
+from phases.recordings.described import (
+    PICTURE,
+    Described,
+    described,
+    guessed_recorded,
+    guessed_skeleton,
+    has_score,
+    without_score,
+)
+from phases.recordings.metres import METRES, Recorded, complaints, in_metres, trunk_vector
 from phases.recordings.readers import read_clip, skeleton_of_format
 from phases.shipping.view_numpy import clip_view
-from skeletons import retargeted
+from skeletons import SKELETONS, retargeted
 
 NETWORKS = ROOT / "results" / "networks"
 
@@ -151,39 +160,91 @@ class ExportedModel:
     def read(self, path: Path) -> np.ndarray:
         """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.
 
-        Files of NTU RGB+D and Northwestern-UCLA have one skeleton each, and are in metres; for others skeleton.json
-        beside them may name the skeleton. A clip of another skeleton is turned into the network's: of the one that is
-        named, or else of the first with as many joints. Standard error reports it, and any sign of another unit or
-        upright axis. ValueError for a file that cannot be used.
+        described.py decides what the file is. A clip of another skeleton is turned into the network's. Standard error
+        reports it, and any sign of another unit or upright axis. ValueError for a file that cannot be used.
         """
+        return self.read_recorded(path)[0]
+
+    def read_recorded(self, path: Path) -> tuple[np.ndarray, Recorded]:
+        """What `read` gives, and how the file was recorded."""
         own = self.skeleton["name"]
         V = len(self.skeleton["joints"])
 
         # whose joints they are, if the format or skeleton.json tells
-        by_format = skeleton_of_format(path)
-        known = by_format or skeleton_beside(path)
+        found = described(path, self.skeleton["joints"])
+        known = found.name
         if known not in (None, own, *self.retarget):
             raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {own!r} ({V} joints)")
 
-        # the people in it
-        recorded = Recorded() if by_format else self.recorded
-        people = read_clip(path, recorded, self.skeleton["joints"] if known in (None, own) else ())
+        # the people in it; a third number that may be a score is kept until it is known whose joints they are
+        names = self.skeleton["joints"] if known in (None, own) else found.joints
+        people = read_clip(path, replace(self.recorded, channels="xyz"), names)
+        if not people.any():
+            raise ValueError(f"{path}: no body in any frame")
+        source, is_guess = self._source(path, found, people)
+        if source == own and self.recorded.channels == "xys" and not found.recorded:
+            people = read_clip(path, self.recorded, names)
+        is_scored = found.recorded is None and has_score(people)
+        people = without_score(people, self.recorded.min_score) if is_scored else people
         joints = main_two(people)
         if not joints.any():
             raise ValueError(f"{path}: no body in any frame")
-        if not by_format:
+        if not skeleton_of_format(path):
             self._report_people(path, len(people))
 
         # in the network's joints and in metres
-        source = known or self.other_skeleton(joints.shape[2])
-        if source in self.retarget:
-            return self._read_retargeted(path, joints, source, in_metres_already=by_format is not None)
-        if joints.shape[2] != V:
-            raise ValueError(f"{path}: has {joints.shape[2]} joints, the model's skeleton {own!r} has {V}")
-        if by_format is None:
-            joints = self.in_metres(joints)
+        recorded = self._recorded(found, source, joints, is_scored)
+        if source != own:
+            self._report_turned(path, source, recorded, found, is_guess)
+            return self.from_skeleton(joints, source, recorded), recorded
+        if is_scored:
+            print(f"{path}: the third number of a joint is a score: read as pixels, {recorded.up} up", file=sys.stderr)
+        joints = in_metres(joints, recorded, self.trunk)
+        if recorded == self.recorded and not found.recorded:
             self._report_trunk(path, joints)
-        return joints
+        return joints, recorded
+
+    def _source(self, path: Path, found: Described, people: np.ndarray) -> tuple[str, bool]:
+        """The skeleton of a file's joints, the network's own or one that can be turned into it; whether it is a guess.
+
+        ValueError if it is neither, or has more or fewer joints than the file.
+        """
+        own = self.skeleton["name"]
+        V = len(self.skeleton["joints"])
+        count = people.shape[2]
+
+        # one that is known, or the network's own
+        known = found.skeleton_of(count)
+        if known not in (None, own, *self.retarget):
+            raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {own!r} ({V} joints)")
+        if known in self.retarget and self.retarget[known]["joints"] != count:
+            raise ValueError(f"{path}: has {count} joints, {known} has {self.retarget[known]['joints']}")
+        if known in self.retarget or known is None and found.likely(count) in self.retarget:
+            return known or found.likely(count), False
+        if count == V:
+            return own, False
+
+        # a guess
+        source = None if known else self.other_skeleton(people, path)
+        if source is None:
+            raise ValueError(f"{path}: has {count} joints, the model's skeleton {own!r} has {V}")
+        return source, True
+
+    def _recorded(self, found: Described, source: str, joints: np.ndarray, is_scored: bool) -> Recorded:
+        """How a file was recorded: by its format, else as the training clips, else a guess that the user can check."""
+        is_picture = is_scored or found.recorded == PICTURE and not joints[..., 2].any()
+        if found.recorded and not found.key_points:
+            return found.recorded
+
+        # another skeleton's
+        if source != self.skeleton["name"]:
+            return found.recorded if is_picture and not is_scored else self.guess_recorded(joints, source)
+
+        # the network's own: pixels are not metres, whatever the training clips were
+        if is_picture and self.recorded.unit in METRES:
+            up = guessed_recorded(joints, self.trunk).up if is_scored else PICTURE.up
+            return replace(self.recorded, unit=PICTURE.unit, up=up, reference=())
+        return self.recorded
 
     def _report_people(self, path: Path, people: int) -> None:
         """Standard error: more people than the network sees."""
@@ -198,38 +259,43 @@ class ExportedModel:
         for line in complaints(trunk[None], self.recorded):
             print(f"{path}: {line.split(': give')[0]}: is it recorded as the training clips were?", file=sys.stderr)
 
-    def _read_retargeted(self, path: Path, joints: np.ndarray, source: str, in_metres_already: bool) -> np.ndarray:
-        """Joints of another skeleton as the network's own. ValueError if they are more or fewer than it has."""
-        expected = self.retarget[source]["joints"]
-        if joints.shape[2] != expected:
-            raise ValueError(f"{path}: has {joints.shape[2]} joints, {source} has {expected}")
-
-        # unit and axis: those of the format, or a guess that the user can check
-        if in_metres_already:
-            recorded = Recorded()
-            how = hint = ""
-        else:
-            recorded = self.guess_recorded(joints, source)
-            how = f" ({recorded.unit}, {recorded.up} up)"
-            hint = "; skeleton.json beside it may name another skeleton"
+    def _report_turned(self, path: Path, source: str, recorded: Recorded, found: Described, is_guess: bool) -> None:
+        """Standard error: joints of another skeleton, and what of it is a guess that skeleton.json can correct."""
+        how = "" if found.recorded and not found.key_points else f" ({recorded.unit}, {recorded.up} up)"
+        alike = [s.name for s in SKELETONS.values() if s.num_joints == self.retarget[source]["joints"]]
+        hint = "" if found.recorded or found.name else "; skeleton.json beside it may name another skeleton"
+        if is_guess and len(alike) > 1:
+            hint = f", by the lengths of their bones{hint} ({', '.join(alike)})"
         print(f"{path}: joints of {source}{how} are turned into the network's {self.skeleton['name']}{hint}",
               file=sys.stderr)
-        return self.from_skeleton(joints, source, recorded)
 
     # --- joints as the network takes them ----------------------------------------------------------------------------
 
-    def other_skeleton(self, count: int) -> str | None:
-        """The first skeleton with `count` joints that can be turned into the network's, unless that has as many."""
-        if count == len(self.skeleton["joints"]):
+    def other_skeleton(self, joints: np.ndarray, path: Path | None = None) -> str | None:
+        """The skeleton of joints (M, L, W, 3) that can be turned into the network's, unless that has as many.
+
+        Of several skeletons with W joints it is a guess. If it cannot be turned, that is a ValueError for a file; a
+        stream's few frames show no more than which of the others is likeliest.
+        """
+        count = joints.shape[2]
+        able = [name for name, how in self.retarget.items() if how["joints"] == count]
+        if count == len(self.skeleton["joints"]) or not able:
             return None
-        return next((name for name, how in self.retarget.items() if how["joints"] == count), None)
+
+        # of several with as many joints
+        alike = [skeleton for skeleton in SKELETONS.values() if skeleton.num_joints == count]
+        if len(alike) < 2:
+            return able[0]
+        found = guessed_skeleton(path or Path("stream"), joints).name
+        if found in able or path is None:
+            return found if found in able else able[0]
+        raise ValueError(f"{path}: its {count} joints move as those of {found}, which cannot be turned into the "
+                         f"network's {self.skeleton['name']}; if they are of {' or '.join(able)}, name it in "
+                         "skeleton.json beside it")
 
     def guess_recorded(self, joints: np.ndarray, source: str) -> Recorded:
         """Unit and upright axis of another skeleton's joints (M, L, W, 3), by the trunk of the main body."""
-        trunk = trunk_vector(joints[0], self.retarget[source]["trunk"])
-        _, unit, up = guess(trunk[None])
-        is_flat = not joints[..., 2].any()
-        return Recorded("px" if is_flat else unit or "body", up if up in AXES else "y")
+        return guessed_recorded(joints, self.retarget[source]["trunk"])
 
     def from_skeleton(self, joints: np.ndarray, source: str, recorded: Recorded) -> np.ndarray:
         """Another skeleton's joints (M, L, W, 3) as recorded -> the network's (M, L, V, 3) in metres, y up."""
@@ -254,11 +320,3 @@ class ExportedModel:
         p = self(joints)
         order = np.argsort(-p, kind="stable")[:k]
         return [(self.classes[c], float(p[c])) for c in order]
-
-
-def skeleton_beside(path: Path) -> str | None:
-    """The skeleton that skeleton.json beside a file names; None without such a file."""
-    if not (path.parent / "skeleton.json").is_file():
-        return None
-    found = metadata(path.parent).get("skeleton")
-    return found.get("name", "own") if isinstance(found, dict) else found

@@ -259,7 +259,7 @@ def test_a_table_with_columns_of_another_skeleton_is_turned(model, tmp_path):
     names = [f"{joint}_{axis}" for joint in reversed(other.joints) for axis in "xyz"]
     rows = [",".join(map(str, frame[::-1].ravel())) for frame in pose]
     (tmp_path / "x.CSV").write_text("\n".join([",".join(names), *rows]))
-    np.save(tmp_path / "x.npy", pose[:, ::-1])
+    np.save(tmp_path / "x.npy", pose)  # the names of the columns count, not their order
     (tmp_path / "skeleton.json").write_text('{"skeleton": "openpose25"}')
     np.testing.assert_allclose(model.read(tmp_path / "x.CSV"), model.read(tmp_path / "x.npy"), atol=1e-5)
 

@@ -90,8 +90,8 @@ class Oracle:
 
     recorded = Recorded()
 
-    def read(self, path):
-        return readers.read_clip(path)
+    def read_recorded(self, path):
+        return readers.read_clip(path), Recorded()
 
     def top(self, joints, k):
         self.asked.append(joints.shape[1])
