@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import one_line, read_bytes
-from phases.recordings.clips import motion_of
 from phases.recordings.csv_clips import SCORES, usual_channels
 
 PICTURE = ("landmarks", "poseLandmarks", "pose_landmarks", "landmark", "people", "keypoints", "pose_keypoints_3d",
@@ -172,8 +171,7 @@ def clip_of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
     """(M, L, V, C) of frames; a body keeps its row while it stays nearest to where it was, zeros where it is not seen.
 
     Where it was is read from the picture's landmarks, where frames have them: the origin of world landmarks is between
-    the body's own hips. A body that moves clearly more than the first one seen, and is not seen for much less time,
-    becomes the first. names: what messages call the frames.
+    the body's own hips. clips.main_two finds the main one. names: what messages call the frames.
     """
     bodies: Frames = []
     places: Frames = []  # the same bodies as they are in the picture
@@ -192,7 +190,7 @@ def clip_of_frames(frames: list, names: Sequence[str] = ()) -> np.ndarray:
     if len(shapes) > 1:
         sizes = [f"{V} joints of {C} numbers" for V, C in sorted(shapes)[:3]]
         raise ValueError(f"bodies differ: {', '.join(sizes)}")
-    return main_body_first(in_rows(bodies, places, shapes.pop()))
+    return in_rows(bodies, places, shapes.pop())
 
 
 def in_picture(frame: object, bodies: list[np.ndarray]) -> list[np.ndarray]:
@@ -261,14 +259,3 @@ def centre_of(body: np.ndarray) -> np.ndarray:
     places = body[:, :3] if body.shape[1] > 2 else np.pad(body, ((0, 0), (0, 1)))
     seen = places.any(1)
     return places[seen].mean(0) if seen.any() else np.zeros(3, np.float32)
-
-
-def main_body_first(x: np.ndarray) -> np.ndarray:
-    """The bodies (M, L, V, C); one that moves clearly more than the first becomes the first."""
-    # motion per step; a passer-by, seen for less than half the time of the first body, does not count
-    way, steps = motion_of(x[..., :3])
-    seen = x.any((2, 3)).sum(1)
-    motion = way / steps.clip(1) * (2 * seen >= seen[0])
-
-    first = int(motion.argmax()) if motion.max() > 1.2 * motion[0] else 0
-    return x[[first, *(row for row in range(len(x)) if row != first)]]

@@ -12,7 +12,7 @@ import onnxruntime
 
 from phases.common.files import ROOT
 from phases.common.limits import JOINTS, one_line
-from phases.recordings.clips import main_two
+from phases.recordings.clips import main_bodies
 from phases.recordings.described import (
     PICTURE,
     Described,
@@ -186,11 +186,12 @@ class ExportedModel:
             people = read_clip(path, self.recorded, names)
         is_scored = found.recorded is None and has_score(people)
         people = without_score(people, self.recorded.min_score) if is_scored else people
-        joints = main_two(people)
+        is_sensor = skeleton_of_format(path) is not None  # its reader has chosen the bodies
+        main = list(range(len(people))) if is_sensor else main_bodies(people)
+        joints = people[main]
         if not joints.any():
             raise ValueError(f"{path}: no body in any frame")
-        if not skeleton_of_format(path):
-            self._report_people(path, len(people))
+        self._report_people(path, len(people), main)
 
         # in the network's joints and in metres
         recorded = self._recorded(found, source, joints, is_scored)
@@ -246,12 +247,13 @@ class ExportedModel:
             return replace(self.recorded, unit=PICTURE.unit, up=up, reference=())
         return self.recorded
 
-    def _report_people(self, path: Path, people: int) -> None:
-        """Standard error: more people than the network sees."""
+    def _report_people(self, path: Path, people: int, main: list[int]) -> None:
+        """Standard error: more people than the network sees, and which of them it sees."""
         bodies = self.view["bodies"]
         if people > bodies:
-            sees = "the first of them" if people == 2 else f"{bodies} of the two that move most"
-            print(f"{path}: shows {people} people, the network sees {sees}", file=sys.stderr)
+            seen = " and ".join(f"number {m + 1}" for m in main[:bodies])
+            print(f"{path}: shows {people} people, the network sees {bodies}: {seen} in the order of the file, the "
+                  "most active", file=sys.stderr)
 
     def _report_trunk(self, path: Path, joints: np.ndarray) -> None:
         """Standard error: a trunk whose length or direction speaks against the unit or the axis."""

@@ -94,6 +94,7 @@ class Window:
         self.number = 0                         # frames with a body so far
         self.source: str | None = None          # another skeleton, guessed anew until it is SETTLED
         self.recorded: Recorded | None = None   # of that one: unit and axis, once a trunk has been seen
+        self.is_crowd = False                   # more bodies than the network sees, which is reported once
 
     def clear(self) -> None:
         self.frames.clear()
@@ -107,9 +108,11 @@ class Window:
 
         # as in a store, the next body takes the place of one that is never seen
         clip = self.bodies()  # m l v 3
-        clip = main_two(clip[clip.any((1, 2, 3))])
+        clip = clip[clip.any((1, 2, 3))]
         if not len(clip):
             return clip
+        self.report_people(len(clip))
+        clip = main_two(clip)
 
         # another skeleton's joints; a few frames may not show whose
         self.number += 1
@@ -120,6 +123,13 @@ class Window:
         if self.source is None:
             return self.model.in_metres(clip)
         return self.from_skeleton(without_score(clip) if has_score(clip) else clip, self.source)
+
+    def report_people(self, people: int) -> None:
+        """Standard error, once: more people than the network sees."""
+        bodies = self.model.view["bodies"]
+        if people > bodies and not self.is_crowd:
+            self.is_crowd = True
+            print(f"{people} people, the network sees {bodies}: the most active of each window", file=sys.stderr)
 
     def bodies(self) -> np.ndarray:
         """(M, L, V, 3) of the frames: bodies in the order of their lines, or followed if their number varies."""

@@ -69,7 +69,8 @@ export class Network {
    */
   read(name, bytes, skeleton) {
     const V = this.skeleton.joints.length, mine = this.skeleton.name, found = readClip(name, bytes, this.recorded);
-    const theirs = found.skeleton ?? skeleton, clip = mainTwo(found);
+    const theirs = found.skeleton ?? skeleton;
+    const clip = found.skeleton ? found : mainTwo(found); // a sensor's reader has chosen the bodies
     const fits = ([other, table]) => table.joints === clip.V && (theirs ? other === theirs : clip.V !== V);
     const [source, how] = Object.entries(this.retarget).find(fits) ?? [];
     if (how && theirs) {
