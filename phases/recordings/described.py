@@ -17,7 +17,7 @@ import numpy as np
 
 from phases.common.limits import read_bytes, read_json
 from phases.recordings.arrays import check_metadata
-from phases.recordings.clips import Clip
+from phases.recordings.clips import Clip, main_bodies
 from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import AXES, Recorded, guess, trunk_vector
 from phases.recordings.poses import frame_files
@@ -148,7 +148,8 @@ def without_score(joints: np.ndarray, min_score: float = 0.0) -> np.ndarray:
 
 def guessed_skeleton(path: Path, joints: np.ndarray) -> Skeleton:
     """The skeleton that joints (M, L, V, 3) have, as adopt guesses it; ValueError if no known one has V joints."""
-    return steadiest_skeleton(path, [Clip(path.stem, 0, joints)], joints.shape[2])
+    main = joints[main_bodies(joints)[:1]]  # the bones of a body that stands still show nothing
+    return steadiest_skeleton(path, [Clip(path.stem, 0, main)], joints.shape[2])
 
 
 def guessed_recorded(joints: np.ndarray, trunk: list[int] | None) -> Recorded:

@@ -168,7 +168,8 @@ def walking(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["ntu25", "openpose25", "coco17", "h36m17"])
 def test_of_equal_counts_the_bones_decide_and_it_is_said(tmp_path, utd, capsys, name):
-    np.save(tmp_path / "x.npy", walking(name))
+    bystander = np.tile(upright(name) + [2, 0, 3], (30, 1, 1))
+    np.save(tmp_path / "x.npy", np.stack([bystander, walking(name)]))
     utd.read(tmp_path / "x.npy")
     said = capsys.readouterr().err
     assert f"joints of {name} (m, y up)" in said and "by the lengths of their bones; skeleton.json" in said
