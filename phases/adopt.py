@@ -1,13 +1,14 @@
 """Look at your own recordings and write a recipe for them, recipes/<name>.toml, every line explained.
 
-    just adopt raw=FOLDER                       a folder of clips per class, or clips with labels.csv
-    just adopt raw=FILE name=gestures           a packed .npz, a pyskl pickle; a folder of NTU's .skeleton files
-    just adopt raw=FOLDER skeleton=openpose25   what the joints are, if the recordings do not say
+    just adopt FOLDER                       a folder of clips per class, or clips with labels.csv
+    just adopt FILE name=gestures           a packed .npz, a pyskl pickle; a folder of NTU's .skeleton files
+    just adopt FOLDER skeleton=openpose25   what the joints are, if the recordings do not say
 
 A clip is a .npy, .json or .csv file, or a folder of .json frames (poses.py lists the forms). What no file says is
 measured: the unit and the upright axis by the trunks of the bodies; the skeleton, among those with as many joints, by
-how steady its bones are. The schedule gives a network some 1,600 steps, which small sets need. Read the recipe, correct
-what is wrong, then run the commands that are printed. An existing recipe is not overwritten.
+bones that keep their lengths and are as long on the left as on the right. The schedule gives a network some 1,600
+steps, which small sets need. Read the recipe, correct what is wrong, then run the commands that are printed. An
+existing recipe is not overwritten. raw=FOLDER says the same as FOLDER.
 Exit codes: 0 written, 2 bad input, 3 written, but clips were left out, each named.
 """
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from phases.common.command import run
+from phases.common.command import HELP, run
 from phases.common.files import ROOT, atomic
 from phases.common.recipes import recipe_files
 from phases.recordings.oddities import oddities
@@ -115,7 +116,10 @@ def print_assumed(survey: Survey, proposal: Proposal, cfg: Config) -> None:
     others = [s.name for s in SKELETONS.values() if s.num_joints == own.num_joints and s != own]
     perhaps = f" (or skeleton={', '.join(others)}?)" if others and not survey.named else ""
 
-    print(f"assumed  {own.name}{perhaps}, {cfg.data.unit}, {cfg.data.up} up, {cfg.view.frames} frames, "
+    # joints of low scores do not count
+    scores = f", scores from {survey.min_score:g} on" if survey.min_score else ""
+
+    print(f"assumed  {own.name}{perhaps}, {cfg.data.unit}, {cfg.data.up} up{scores}, {cfg.view.frames} frames, "
           f"{cfg.train.epochs} epochs; {proposal.split.reason}")
 
 
@@ -139,5 +143,14 @@ def next_commands(name: str, survey: Survey) -> list[str]:
         f"just predict model={folder}/lite_nano/model.onnx clip=FILE"]
 
 
+def with_raw(argv: list[str]) -> list[str]:
+    """The words of a command line; the first one without = is the recordings."""
+    bare = next((i for i, word in enumerate(argv) if "=" not in word and word not in HELP), None)
+    if bare is None:
+        return argv
+    return [*argv[:bare], f"raw={argv[bare]}", *argv[bare + 1:]]
+
+
 if __name__ == "__main__":
+    sys.argv[1:] = with_raw(sys.argv[1:])
     run(main, Options)

@@ -8,8 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import CLASSES, JOINTS, load_npz, one_line, read_json
-from phases.recordings.clips import Clip, Skip, count_from, main_two, npz_arrays, recorded_as, replications_in_turn
-from phases.recordings.labels import HEADER, LINE, NUMBERS, label_words, labelled_rows, labels_table, read_labels
+from phases.recordings.clips import Clip, Skip, main_two, npz_arrays, recorded_as, replications_in_turn
+from phases.recordings.labels import (
+    HEADER,
+    LINE,
+    NUMBERS,
+    label_words,
+    labelled_rows,
+    labels_table,
+    number_classes,
+    read_labels,
+)
 from phases.recordings.metres import Recorded, as_joints
 from phases.recordings.poses import SUFFIXES, is_frames, load_pose, pose_files
 from phases.recordings.settings import Data
@@ -23,9 +32,8 @@ def read_arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """Anyone's own clips, in one of three forms.
 
     A folder: <name>.npy, .json or .csv per clip, or a folder of frames, as poses.py reads them; labels.csv under
-    labels.HEADER, the label a number from 0 (or 1, if all are from 1 to the number of classes) or a class name, the
-    split train or test; skeleton.json as METADATA says. Without it the classes are the labels in order, and the recipe
-    names the skeleton.
+    labels.HEADER, the label a class name or the number of one (labels.number_classes), the split train or test;
+    skeleton.json as METADATA says. Without it the classes are the labels in order, and the recipe names the skeleton.
     A folder of class folders, <class>/<name>.npy; labels.csv may list them, as <class>/<name> or <class>-<name>. What
     is beside the folders, or is not listed, is skipped with that reason.
     A packed file x.npz: data (rows, V, 3), offsets (N + 1), names, labels, and any other column of labels.csv; beside
@@ -59,8 +67,8 @@ def has_replications(raw: Path) -> bool:
 def metadata(raw: Path) -> dict:
     """The table {skeleton, classes} of recordings: skeleton.json of a folder, or the .json beside a packed file.
 
-    Classes that it does not list are the class folders, or the words in labels.csv. ValueError if it is missing where
-    nothing else names the classes, or is damaged.
+    Classes that it does not list are the class folders, or the words in labels.csv. ValueError if it is damaged, or
+    missing in a folder where nothing else names the classes.
     """
     path = raw / "skeleton.json" if raw.is_dir() else raw.with_suffix(".json")
     folders = class_folders(raw)
@@ -68,7 +76,7 @@ def metadata(raw: Path) -> dict:
 
     # without the file
     if not path.is_file():
-        if found:
+        if found or raw.is_file():
             return {"classes": found}
         table = raw / "labels.csv"
         if raw.is_dir() and table.is_file():
@@ -143,12 +151,14 @@ def clips_in_folders(raw: Path, classes: list[str], data: Data) -> Iterator[Clip
     # those of each class
     recorded = recorded_as(data)
     joint_names = named_joints(raw, data)
-    for folder in class_folders(raw):
+    folders = class_folders(raw)
+    index, _ = number_classes(folders, classes, data.num_classes)
+    for folder in folders:
         for path in pose_files(raw / folder):
             try:
                 joints = as_joints(load_pose(path, joint_names), recorded)
                 name = f"{folder}-{without_suffix(path.name)}"
-                yield Clip(name, classes.index(folder), main_two(joints), people=len(joints))
+                yield Clip(name, index[folder], main_two(joints), people=len(joints))
             except Exception as e:  # numpy raises almost anything on damaged bytes
                 yield Skip(f"{folder}/{path.name}", 0, one_line(e))
 
@@ -168,9 +178,9 @@ def listed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
     # a row is a clip
     joint_names = named_joints(raw, data)
     recorded = recorded_as(data)
-    first = count_from([row["label"] for row in rows], data.num_classes)
+    index, classes = number_classes([row["label"] or "" for row in rows], classes, data.num_classes, tell=True)
     for row in rows:
-        yield listed_clip(raw, row, classes, first, joint_names, recorded)
+        yield listed_clip(raw, row, index, classes, joint_names, recorded)
 
 
 def not_listed(raw: Path, rows: list[dict]) -> Iterator[Skip]:
@@ -191,7 +201,7 @@ def not_listed(raw: Path, rows: list[dict]) -> Iterator[Skip]:
                 yield Skip(f"{folder}/{path.name}", 0, why)
 
 
-def listed_clip(raw: Path, row: dict, classes: list[str], first: int, joint_names: Sequence[str],
+def listed_clip(raw: Path, row: dict, index: dict[str, int], classes: list[str], joint_names: Sequence[str],
                 recorded: Recorded) -> Clip | Skip:
     """The clip that a row of labels.csv names."""
     # the row
@@ -202,7 +212,7 @@ def listed_clip(raw: Path, row: dict, classes: list[str], first: int, joint_name
     if None in row:
         return Skip("labels.csv", line, f"{name}: has more fields than the header")
     try:
-        label, splits, numbers = read_labels(row, classes, first)
+        label, splits, numbers = read_labels(row, index, classes)
     except ValueError as e:
         return Skip("labels.csv", line, f"{name}: {e}")
 
@@ -263,15 +273,21 @@ def packed_clips(raw: Path, classes: list[str], data: Data) -> Iterator[Clip | S
 
     # each clip with its row of labels
     recorded = recorded_as(data)
-    first = count_from(arrays["labels"].tolist(), data.num_classes)
+    index, classes = number_classes(columns["label"].tolist(), classes, data.num_classes, tell=True)
     for i, name in enumerate(map(str, arrays["names"])):
         row = {key: str(column[i]) for key, column in columns.items()}
         try:
-            label, splits, numbers = read_labels(row, classes, first)
+            label, splits, numbers = read_labels(row, index, classes)
             joints = as_joints(arrays["data"][offsets[i]:offsets[i + 1]], recorded)
             yield Clip(name, label, joints, splits=splits, **numbers)
         except ValueError as e:
             yield Skip(f"{raw.name}:{name}", 0, str(e))
+
+
+def as_whole_numbers(labels: np.ndarray) -> np.ndarray:
+    """Labels as integers, if they are such in floating point."""
+    is_whole = labels.dtype.kind == "f" and bool((np.abs(labels) < 1e9).all()) and bool((labels % 1 == 0).all())
+    return labels.astype(np.int64) if is_whole else labels
 
 
 def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -284,6 +300,7 @@ def packed_columns(raw: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.nda
     # one value per clip
     names, offsets = arrays["names"], arrays["offsets"]
     found = {key: arrays[key] for key in ("labels", *NUMBERS, "split") if key in arrays}
+    found["labels"] = as_whole_numbers(found["labels"])
     fits = len(offsets) == len(names) + 1 and all(len(column) == len(names) for column in found.values())
 
     # offsets that rise from the first row to the last

@@ -1,8 +1,6 @@
 """A clip as a reader yields it, and the functions that all readers share. numpy only."""
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -128,25 +126,8 @@ def trimmed(joints: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Labels, files and skips
+# Files and skips
 # ---------------------------------------------------------------------------------------------------------------------
-
-def count_from(labels: list, num_classes: int) -> int:
-    """The number of the first class: 1 if the labels are all of 1 to the number of classes, else 0.
-
-    Counting from 1 is reported on standard error.
-    """
-    # labels that are numbers
-    numbers = set()
-    for label in labels:
-        with contextlib.suppress(TypeError, ValueError, OverflowError):  # an empty label only costs its own clip
-            numbers.add(int(label))
-
-    if numbers != set(range(1, num_classes + 1)):
-        return 0
-    print(f"  labels run from 1 to {num_classes}: label 1 is taken for class 0, and so on", file=sys.stderr)
-    return 1
-
 
 def npz_arrays(path: Path, needed: set[str], but: str = "-") -> dict[str, np.ndarray]:
     """The arrays of an .npz file, except those with a name that starts with `but`."""

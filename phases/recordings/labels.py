@@ -10,6 +10,8 @@ import csv
 import difflib
 import io
 import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from phases.common.limits import read_bytes
@@ -17,7 +19,8 @@ from phases.common.limits import read_bytes
 NUMBERS = ("subject", "camera", "setup", "replication")
 COLUMNS = {"name", "label", *NUMBERS, "split"}
 HEADER = "name,label[,subject,camera,setup,replication,split]"
-LINE = "its line"  # no column has this name
+LINE = "its line"                # no column has this name
+NUMBER = re.compile(r"\d{1,9}")  # a label that may be the number of a class
 
 
 def labels_table(path: Path) -> tuple[list[dict], list[str]]:
@@ -52,26 +55,90 @@ def labelled_rows(path: Path) -> list[dict]:
 
 
 def label_words(path: Path) -> list[str]:
-    """The labels of labels.csv in order, if none is a number; [] if there is no such table."""
+    """The labels of labels.csv in order; [] if all are numbers, or there is no such table."""
     try:
         rows, _ = labels_table(path)
     except (OSError, ValueError):
         return []
-    words = {row.get("label") or "" for row in rows}
-    return [] if any(not word or word.isdigit() for word in words) else sorted(words)
+    return words_in([row.get("label") or "" for row in rows])
 
 
-def read_labels(row: dict[str, str | None], classes: list[str],
-                first: int = 0) -> tuple[int, dict[str, int], dict[str, int]]:
+def words_in(labels: Iterable[str]) -> list[str]:
+    """The labels in order, each once; [] if all are numbers. Empty ones do not count."""
+    words = sorted(set(labels) - {""})
+    return [] if all(re.fullmatch(r"-?\d+", word) for word in words) else words
+
+
+def number_classes(labels: Iterable[object], listed: list[str], num_classes: int,
+                   tell: bool = False) -> tuple[dict[str, int], list[str]]:
+    """{label: its class, from 0} and the names of the classes, for the labels of all clips.
+
+    A label is a class of the list, or the number of one. Without a list the labels themselves are the classes; numbers
+    become "class 5". Classes without clips are left out if num_classes counts the others, or is 0: else each number
+    from 0 on is a class. `tell` reports on standard error what label k does not say: which class it is.
+    """
+    words = sorted({str(label) for label in labels} - {""})
+    numbers = sorted({int(word) for word in words if NUMBER.fullmatch(word)})
+    names = listed or words_in(words)
+    if names:
+        index = index_of_words(words, numbers, names)
+        used = sorted(set(index.values()))
+    else:
+        index = {word: int(word) for word in words if NUMBER.fullmatch(word)}
+        used = numbers
+
+    # the classes that have clips, in order; or all
+    if num_classes in (0, len(used)):
+        index = {word: used.index(k) for word, k in index.items()}
+        names = [names[k] if names else f"class {k}" for k in used]
+    names = names or [f"class {k}" for k in range(num_classes)]
+
+    if tell:
+        tell_numbers(index, names, numbers)
+    return index, names
+
+
+def index_of_words(words: list[str], numbers: list[int], names: list[str]) -> dict[str, int]:
+    """{label: number of its class in a list}; labels that are numbers count from 1 if the last class has clips so."""
+    first = int(0 not in numbers and len(names) in numbers)
+    index = {}
+    for word in words:
+        if word in names:
+            index[word] = names.index(word)
+        elif NUMBER.fullmatch(word) and 0 <= int(word) - first < len(names):
+            index[word] = int(word) - first
+    return index
+
+
+def tell_numbers(index: dict[str, int], names: list[str], numbers: list[int]) -> None:
+    """Report which class the first number is, unless each number is the class of this number."""
+    shifted = [word for word in index if NUMBER.fullmatch(word) and word not in names and int(word) != index[word]]
+    if not shifted:
+        return
+    low, high = numbers[0], numbers[-1]
+    lacking = high - low + 1 - len(numbers)
+    holes = f", {lacking} numbers between them have no clip" if lacking else ""
+
+    # classes named by their numbers say themselves which they are
+    word = min(shifted, key=int)
+    name = names[index[word]]
+    which = f"label {word} is {name!r}, and so on"
+    if name == f"class {int(word)}":
+        which = f"a class for each that has clips, {names[0]!r} to {names[-1]!r}"
+    print(f"  labels run from {low} to {high}{holes}: {which}", file=sys.stderr)
+
+
+def read_labels(row: dict[str, str | None], index: dict[str, int],
+                classes: list[str]) -> tuple[int, dict[str, int], dict[str, int]]:
     """(label, splits, numbers) of a row of labels.csv. ValueError names the field that is wrong.
 
-    A label is a class, or a number that counts from `first`.
+    index: of number_classes. A number that it lacks is the label itself, which is no class.
     """
     # the label
     word = row["label"] or ""
-    if word not in classes and not re.fullmatch(r"\d{1,9}", word):
+    if word not in index and not NUMBER.fullmatch(word):
         raise ValueError(f"label {word!r} is neither a class nor the number of one{known_classes(word, classes)}")
-    label = classes.index(word) if word in classes else int(word) - first
+    label = index[word] if word in index else int(word)
 
     # the side of the split
     split = row.get("split", "")

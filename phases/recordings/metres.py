@@ -192,17 +192,16 @@ def reference_joint(clips: list[np.ndarray]) -> tuple[int, ...]:
     return (int(always[0]),) if len(always) == 1 and np.median(near) < 0.6 else ()
 
 
-def unsteadiness(bodies: list[np.ndarray], bones: list[tuple[int, int]]) -> float:
-    """Median over bones of the relative deviation of their lengths over time.
+def in_unit_square(places: np.ndarray) -> bool:
+    """Whether places (N, 3) are shares of a picture's width and height: x and y are within 0 to 1, or turned 0 to -1.
 
-    Joints that are not joined by a bone change their distance: the right skeleton has the steadiest bones.
+    A few joints may be beyond the edges. Places in metres, about a sensor or a body, have both signs.
     """
-    ends = np.array([bone for bone in bones if bone[0] != bone[1]])
-    found = []
-    for body in bodies:  # l v 3
-        length = np.linalg.norm(body[:, ends[:, 0]] - body[:, ends[:, 1]], axis=2)  # l bones
-        found.append(np.median(length.std(0) / np.maximum(length.mean(0), 1e-9)))
-    return float(np.median(found))
+    if not len(places):
+        return False
+    plane = places[:, :2]
+    one_sign = np.maximum((plane >= 0).mean(0), (plane <= 0).mean(0))
+    return bool((one_sign > 0.95).all() and ((np.abs(plane) <= 1).mean(0) > 0.95).all())
 
 
 def guess(trunks: np.ndarray) -> tuple[float, str, str]:

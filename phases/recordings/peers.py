@@ -1,6 +1,7 @@
 """Other projects' packed files: CTR-GCN's .npz and pyskl's annotation pickle."""
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,18 +13,19 @@ from phases.common.limits import check_size, one_line, open_zip, reading
 from phases.recordings.clips import (
     Clip,
     Skip,
-    count_from,
     main_two,
     npz_arrays,
     recorded_as,
     replications_in_turn,
     trimmed,
 )
-from phases.recordings.metres import Recorded, as_joints
+from phases.recordings.labels import number_classes
+from phases.recordings.metres import PLACE, Recorded, as_joints
 from phases.recordings.ntu import ntu_fields
 from phases.recordings.pickles import read_annotations
 from phases.recordings.settings import Data
 
+SPINE = 1   # the joint that CTR-GCN's clips are centred on
 TRAINING = ("train", "training")  # sides of pyskl's splits; all others test
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -33,7 +35,8 @@ TRAINING = ("train", "training")  # sides of pyskl's splits; all others test
 def read_ctrgcn(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     """CTR-GCN's .npz files, such as NTU60_CS.npz. They bring the split `given`.
 
-    x_train and x_test (N, T, 150) hold two bodies of 25 joints; y_train and y_test are one-hot.
+    x_train and x_test (N, T, 150) hold two bodies of 25 joints; y_train and y_test are one-hot. CTR-GCN subtracts the
+    middle of the spine in the first frame from each clip, where that joint is then 0, 0, 0, and not missing.
     """
     arrays = npz_arrays(raw, {"x_train", "y_train", "x_test", "y_test"}, but="x_")
     for side, name in enumerate(("train", "test")):
@@ -61,9 +64,20 @@ def ctrgcn_clip(row: np.ndarray, label: np.ndarray, name: str, i: int, side: int
     if label.ndim and (np.count_nonzero(label) != 1 or label.max() != 1):
         raise ValueError(f"y_{name}[{i}] is not one-hot")
     joints = np.moveaxis(row.reshape(len(row), 2, -1, 3), 1, 0)  # m l v c
-    joints = trimmed(as_joints(joints))
+    joints = off_the_origin(trimmed(as_joints(joints)))
     number = int(label.argmax() if label.ndim else label)
     return Clip(f"{name}_{i:06d}", number, joints, splits={"given": side})
+
+
+def off_the_origin(joints: np.ndarray) -> np.ndarray:
+    """Joints (M, L, V, 3), moved by PLACE if CTR-GCN's origin is one of them: the middle of the first body's spine, in
+    the first frame that shows it, as the only joint at 0, 0, 0. Bodies that a frame does not show stay 0."""
+    there = joints.any(3)  # m l v
+    shown = there.any(2)   # m l
+    first = joints[0][shown[0]][:1]
+    if not len(first) or np.flatnonzero(~first[0].any(1)).tolist() != [SPINE]:
+        return joints
+    return np.where(shown[..., None, None], joints + PLACE, np.float32(0))
 
 
 def npz_rows(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
@@ -109,14 +123,14 @@ def annotated_clips(raw: Path, data: Data) -> Iterator[Clip | Skip]:
     # what holds for all of them
     d = read_annotations(raw)
     recorded = recorded_as(data)
-    first = count_from([a.get("label") for a in d["annotations"] if isinstance(a, dict)], data.num_classes)
+    index, _ = number_classes(annotated_labels(d["annotations"]), [], data.num_classes, tell=True)
     sides = sides_of_splits(d["split"])
 
     # each by its name, else by its number
     for i, annotation in enumerate(d["annotations"]):
         name = str(annotation.get("frame_dir", i)) if isinstance(annotation, dict) else str(i)
         try:
-            yield annotated_clip(annotation, name, first, sides, recorded)
+            yield annotated_clip(annotation, name, index, sides, recorded)
         except (ValueError, KeyError, TypeError, OverflowError) as e:
             yield Skip(f"{raw.name}:{name}", 0, f"lacks {e}" if isinstance(e, KeyError) else one_line(e))
 
@@ -133,9 +147,18 @@ def sides_of_splits(splits: dict) -> dict[str, dict[str, int]]:
     return sides
 
 
-def annotated_clip(annotation: dict, name: str, first: int, sides: dict[str, dict[str, int]],
+def annotated_labels(annotations: list) -> list[int]:
+    """The labels of annotations that have one; without it an annotation costs its own clip alone."""
+    labels = []
+    for annotation in annotations:
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+            labels.append(int(annotation["label"]))
+    return [label for label in labels if abs(label) < 10**9]
+
+
+def annotated_clip(annotation: dict, name: str, index: dict[str, int], sides: dict[str, dict[str, int]],
                    recorded: Recorded) -> Clip:
-    """The clip of an annotation, whose label counts from `first`. ValueError, KeyError or TypeError if it is none."""
+    """The clip of an annotation; index: of labels.number_classes. ValueError, KeyError or TypeError if it is none."""
     # the numbers in a name of NTU RGB+D
     try:
         numbers = ntu_fields(name)
@@ -152,6 +175,7 @@ def annotated_clip(annotation: dict, name: str, first: int, sides: dict[str, dic
     # the two who move most
     people = len(joints)
     joints = trimmed(main_two(joints, score))
-    numbers["label"] = int(annotation["label"]) - first
+    label = int(annotation["label"])
+    numbers["label"] = index.get(str(label), label)
     splits = {protocol: side.get(name, -1) for protocol, side in sides.items()}
     return Clip(name, joints=joints, splits=splits, people=people, **numbers)

@@ -17,7 +17,8 @@ import numpy as np
 
 from phases.recordings.clips import Clip
 from phases.recordings.handedness import mirrored_classes, sided_class
-from phases.recordings.metres import AXES, guess, trunk_of, trunk_vector
+from phases.recordings.metres import AXES, guess, in_unit_square, trunk_of, trunk_vector
+from phases.recordings.quality import OFTEN
 from phases.recordings.skeleton_guess import first_few
 from phases.recordings.survey import Survey
 from skeletons import SKELETONS
@@ -44,6 +45,7 @@ class Measures:
     longest: int
     two_bodies: float                  # share of the clips
     cameras: int
+    in_picture: bool                   # x and y are shares of a picture's width and height
     sided: str                         # a class whose name tells left from right, or empty
     twins: tuple[str, str] | None      # two classes that are each other's mirror image
 
@@ -67,6 +69,7 @@ def measure(survey: Survey) -> Measures:
         longest=survey.lengths.max(),
         two_bodies=np.mean([c.joints.any((1, 2, 3)).sum() > 1 for c in survey.clips]),
         cameras=len({c.camera for c in survey.clips}),
+        in_picture=np.mean([in_unit_square(c.joints[c.joints.any(3)]) for c in survey.clips]) > OFTEN,
         sided=sided,
         twins=twins)
 
@@ -94,6 +97,7 @@ class Proposal:
     skeleton: Choice
     unit: Choice
     up: Choice
+    in_picture: bool                   # see Measures
     split: Split
     training_clips: int
     frames: Choice
@@ -117,6 +121,7 @@ def propose(survey: Survey) -> Proposal:
         skeleton=choose_skeleton(survey),
         unit=choose_unit(survey, measured),
         up=choose_up(survey, measured),
+        in_picture=measured.in_picture,
         split=split,
         training_clips=number,
         frames=choose_frames(measured),
@@ -135,11 +140,14 @@ def choose_skeleton(survey: Survey) -> Choice:
     if survey.named:
         return Choice(skeleton.name, "as named")
     alike = ", ".join(s.name for s in SKELETONS.values() if s.num_joints == skeleton.num_joints)
-    return Choice(skeleton.name, f"{skeleton.num_joints} joints: its bones are the steadiest of {alike}; is it right?")
+    return Choice(skeleton.name, f"{skeleton.num_joints} joints: of {alike} its bones are the steadiest and its sides "
+                  "the most alike; is it right?")
 
 
 def choose_unit(survey: Survey, measured: Measures) -> Choice:
-    unit = "px" if survey.flat else measured.unit or "body"
+    unit = "px" if survey.flat or measured.in_picture else measured.unit or "body"
+    if measured.in_picture:
+        return Choice(unit, "x and y are within 0 and 1: shares of a picture, not metres")
     if measured.trunk:
         return Choice(unit, f"the median trunk is {measured.trunk:.3g} long")
     return Choice(unit, without_trunk(survey))
@@ -173,11 +181,13 @@ def choose_split(survey: Survey) -> Split:
         return Split("xsub", {"field": "subject", "train": people[:-1]}, "few people: all but the last train")
 
     # replications; replications_in_turn numbers them 0 to 3
-    first, *others = sorted({c.replication for c in survey.all_clips})
-    if not others:
+    replications = sorted({c.replication for c in survey.all_clips})
+    if len(replications) < 2:
         raise ValueError("nothing tells training from test clips: they have one person, one replication and no split")
-    in_turn = (first, others[-1]) == (0, 3)
-    what = "every fourth clip of a class tests" if in_turn else f"replication {first} tests"
+    in_turn = (replications[0], replications[-1]) == (0, 3)
+    tested = tested_replication(survey, replications)
+    others = [k for k in replications if k != tested]
+    what = "every fourth clip of a class tests" if in_turn else f"replication {tested} tests"
     why = "Nobody said whose clips they are: the same people train and test, which flatters the network. Give " \
           "labels.csv a column subject"
     if people:
@@ -185,11 +195,26 @@ def choose_split(survey: Survey) -> Split:
     return Split("random", {"field": "replication", "train": others}, f"{what}. {why}")
 
 
+def tested_replication(survey: Survey, replications: list[int]) -> int:
+    """The first replication whose clips can test: it leaves the fewest classes without a training clip."""
+    of_class: dict[int, set[int]] = {}
+    for c in survey.all_clips:
+        of_class.setdefault(c.label, set()).add(c.replication)
+    return min(replications, key=lambda tested: sum(seen == {tested} for seen in of_class.values()))
+
+
 def trains(clip: Clip, split: Split) -> bool:
     """Whether a clip is on the training side."""
     if split.rule is None:
         return clip.splits.get(split.name) == 0
     return getattr(clip, split.rule["field"]) in split.rule["train"]
+
+
+def tests(clip: Clip, split: Split) -> bool:
+    """Whether a clip is on the test side; a split that the recordings bring may have it on neither side."""
+    if split.rule is None:
+        return clip.splits.get(split.name) == 1
+    return not trains(clip, split)
 
 
 def count_training_clips(survey: Survey, split: Split) -> int:
@@ -300,6 +325,8 @@ def data_lines(name: str, survey: Survey, proposal: Proposal) -> list[Line]:
         setting("up", proposal.up)]
     if survey.channels == "xys":
         lines.append(setting("channels", Choice("xys", "the third number of a joint is a score")))
+    if survey.scores:
+        lines.append(setting("min_score", Choice(survey.min_score, survey.scores)))
 
     # the split, and a person who could judge settings
     split, rule, reason = proposal.split

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from phases.common.protocols import sides
+from phases.common.protocols import PROTOCOLS, sides
 from phases.recordings.clips import skip_text
-from phases.recordings.metres import trunk_vector
+from phases.recordings.metres import in_unit_square, trunk_vector
 from skeletons import Skeleton
 
 FIELDS = ("label", "subject", "camera", "setup")    # counted in the report
 FARTHEST_BONE = 5                                   # metres: with longer bones the unit is probably another
+OFTEN = 0.9                                         # share of the clips that show what is true of all
+UNEQUAL = 10                                        # times as many clips of one class as of another
+NAMED = 3                                           # clips, classes or people that a line names
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -31,6 +34,8 @@ class ClipQuality:
     is_incomplete: bool     # a joint is missing in some frame
     is_flat: bool           # z is 0 throughout
     is_constant: bool       # nothing moves
+    lone: int               # the only joint that is ever missing; -1 if there are several or none
+    in_unit_square: bool    # as shares of a picture's width and height are
     digest: bytes           # the same for exact copies
 
 
@@ -41,6 +46,7 @@ def clip_quality(rows: np.ndarray, length: int, bones: np.ndarray, trunk: list[i
     """
     body = rows[:length]
     there = (body != 0).any(2)  # l v
+    lacking = np.flatnonzero((~there & there.any(1, keepdims=True)).any(0))
 
     return ClipQuality(
         bones=bone_lengths(body, there, bones),
@@ -48,6 +54,8 @@ def clip_quality(rows: np.ndarray, length: int, bones: np.ndarray, trunk: list[i
         is_incomplete=not there.all(),
         is_flat=not body[..., 2].any(),
         is_constant=length > 1 and not np.ptp(body, axis=0).any(),
+        lone=int(lacking[0]) if len(lacking) == 1 else -1,
+        in_unit_square=in_unit_square(body[there]),
         digest=hashlib.blake2b(rows.tobytes(), digest_size=16).digest())
 
 
@@ -71,13 +79,15 @@ def bone_lengths(body: np.ndarray, there: np.ndarray, bones: np.ndarray) -> np.n
 
 def quality_report(clips: dict[str, np.ndarray], per_clip: list[ClipQuality], protocols: dict,
                    skeleton: Skeleton) -> dict:
-    """Quality of a store: counts, lengths, missing joints, constant clips, bones out of range, copies.
+    """Quality of a store: counts, lengths, missing joints, constant clips, bones out of range, copies, sides.
 
-    test_clips_in_training counts the test clips of each protocol that are copies of a training clip.
+    Bones of flat clips are as long as a picture shows them: none is out of range. test_clips_in_training counts the
+    test clips of each protocol that are copies of a training clip.
     """
     # bones and copies compare each clip with all others
     names = clips["name"]
     length = clips["length"]
+    is_flat = all(clip.is_flat for clip in per_clip)
     usual, odd = odd_bones(per_clip)
     joints = [skeleton.joints[child] for child, _ in bones_of(skeleton)]
     copies = copies_of(per_clip)
@@ -88,11 +98,15 @@ def quality_report(clips: dict[str, np.ndarray], per_clip: list[ClipQuality], pr
         "two_bodies": int((clips["offset"][:, 1] >= 0).sum()),
         "missing_joints": sum(clip.is_incomplete for clip in per_clip),
         "longest_bone": float(usual.max()),
-        "flat": all(clip.is_flat for clip in per_clip),
+        "flat": is_flat,
         "constant": [str(name) for name, clip in zip(names, per_clip, strict=True) if clip.is_constant],
-        "odd_bones": [f"{names[i]}: {joints[k]}" for i, k in odd.items()],
+        "odd_bones": [] if is_flat else [f"{names[i]}: {joints[k]}" for i, k in odd.items()],
+        "lone_joint": lone_joint(per_clip),
+        "in_unit_square": float(np.mean([clip.in_unit_square for clip in per_clip])),
         "copies": [[str(names[i]) for i in group] for group in copies],
-        "test_clips_in_training": copied_tests(clips, copies, protocols)}
+        "test_clips_in_training": copied_tests(clips, copies, protocols),
+        "on_one_side": classes_on_one_side(clips, protocols),
+        "people_on_both_sides": people_on_both_sides(clips, protocols)}
 
     # {value of a field: its clips}
     for field in FIELDS:
@@ -118,6 +132,12 @@ def odd_bones(per_clip: list[ClipQuality]) -> tuple[np.ndarray, dict[int, int]]:
     return usual, dict(zip(odd.tolist(), worst.tolist(), strict=True))
 
 
+def lone_joint(per_clip: list[ClipQuality]) -> list[int]:
+    """[joint, its clips] of the joint that is missing in nearly all clips, in which no other joint ever is; else []."""
+    (joint, number), *_ = Counter(clip.lone for clip in per_clip).most_common()
+    return [joint, number] if joint >= 0 and number > OFTEN * len(per_clip) else []
+
+
 def copies_of(per_clip: list[ClipQuality]) -> list[list[int]]:
     """Groups of clips that are exact copies of each other."""
     of_digest: dict[bytes, list[int]] = {}
@@ -135,6 +155,25 @@ def copied_tests(clips: dict[str, np.ndarray], copies: list[list[int]], protocol
     return found
 
 
+def classes_on_one_side(clips: dict[str, np.ndarray], protocols: dict) -> dict[str, dict[str, list[int]]]:
+    """{protocol: {side: labels that only the other side has}}, without protocols that have no clips on a side."""
+    found = {}
+    for name, rule in protocols.items():
+        train, test = (set(clips["label"][side].tolist()) for side in sides(rule, clips))
+        if train and test:
+            found[name] = {"training": sorted(test - train), "test": sorted(train - test)}
+    return found
+
+
+def people_on_both_sides(clips: dict[str, np.ndarray], protocols: dict) -> dict[str, list[int]]:
+    """{protocol: subjects}; a protocol by people, or of clips whose people nobody names, has none."""
+    found = {}
+    for name, rule in protocols.items():
+        train, test = (set(clips["subject"][side].tolist()) for side in sides(rule, clips))
+        found[name] = sorted(train & test) if clips["subject"].any() else []
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # In words
 # ---------------------------------------------------------------------------------------------------------------------
@@ -143,7 +182,8 @@ def show_report(meta: dict, store: Path, show: int = 20) -> None:
     """Prints the report in a few lines, and on standard error warnings and at most `show` skips; meta.json has all."""
     for line in (*counted(meta, store), *remarkable(meta)):
         print(line)
-    for line in (*doubtful(meta["quality"]), *skipped(meta["skipped"], store, show)):
+    odd = (*doubtful(meta["quality"]), *doubtful_places(meta), *doubtful_sides(meta))
+    for line in (*odd, *skipped(meta["skipped"], store, show)):
         print(line, file=sys.stderr)
 
 
@@ -159,7 +199,8 @@ def counted(meta: dict, store: Path) -> Iterator[str]:
     for plural, key in (("classes", "label"), ("subjects", "subject"), ("cameras", "camera"), ("setups", "setup")):
         clips = q[f"per_{key}"].values()
         if len(clips) > 1:
-            yield f"  {len(clips)} {plural} with {min(clips)} to {max(clips)} clips each"
+            each = f"{min(clips)} to {max(clips)}" if min(clips) < max(clips) else min(clips)
+            yield f"  {len(clips)} {plural} with {each} clips each"
 
     # protocols
     for name, n in meta["counts"].items():
@@ -178,6 +219,8 @@ def remarkable(meta: dict) -> Iterator[str]:
            f"{meta['left_out']} left out by the list of unusable samples")
 
     # and what explains it
+    if q["constant"]:
+        yield f"  nothing moves in {first_of(q['constant'])}: look at the recording, or leave it out"
     if q["odd_bones"]:
         more = "; ..." if len(q["odd_bones"]) > 3 else ""
         yield f"  bones out of range, so perhaps another unit or joint order: {'; '.join(q['odd_bones'][:3])}{more}"
@@ -194,6 +237,54 @@ def doubtful(quality: dict) -> Iterator[str]:
                "(data.unit)")
     for line in quality["complaints"]:
         yield f"  {line}"
+
+
+def doubtful_places(meta: dict) -> Iterator[str]:
+    """Signs that numbers mean something else: a joint at the origin, and shares of a picture that pass for metres."""
+    q = meta["quality"]
+    if q["lone_joint"]:
+        joint, number = q["lone_joint"]
+        yield (f"  {meta['skeleton']['joints'][joint]} is missing in {number} of {q['clips']} clips, and no other "
+               "joint is: clips may be centred on it in one frame, where it is 0, 0, 0; move them off the origin")
+    if q["in_unit_square"] > OFTEN and meta["recorded"]["unit"] == "m":
+        yield ("  x and y are within 0 and 1, so perhaps shares of a picture, not metres: give data.unit=px; a picture "
+               "that is not square stretches bodies, so better record world landmarks or pixels")
+
+
+def doubtful_sides(meta: dict) -> Iterator[str]:
+    """Classes that cannot be learned or tested, or hardly; people on both sides. Published protocols are as they are.
+    """
+    q = meta["quality"]
+    classes = meta["classes"]
+    empty = [name for label, name in enumerate(classes) if str(label) not in q["per_label"]]
+    if empty:
+        yield (f"  no clip of {len(empty)} of {len(classes)} classes ({first_of(empty)}): a network has them among its "
+               "answers and never learns them")
+
+    # the largest and the smallest class
+    counts = {classes[int(label)]: n for label, n in q["per_label"].items()}
+    most = max(counts, key=counts.get)
+    least = min(counts, key=counts.get)
+    if counts[most] >= UNEQUAL * counts[least]:
+        yield (f"  class {most!r} has {counts[most]} clips, {least!r} {counts[least]}: a network prefers the larger; "
+               "record more of the smaller, or give phase 1 train.balanced=true")
+
+    published = PROTOCOLS.get(meta["dataset"], {})
+    for name, lacking_on in q["on_one_side"].items():
+        if name in published:
+            continue
+        for side, labels in lacking_on.items():
+            if labels:
+                lacking = first_of([repr(classes[label]) for label in labels])
+                yield f"  {name}: no {side} clip of class {lacking}: record more, or change the split"
+        people = q["people_on_both_sides"][name]
+        if len(people) > 1:
+            yield (f"  {name}: {len(people)} people are on both sides (subject {first_of(people)}), which flatters a "
+                   "network: better split by people")
+
+
+def first_of(words: list) -> str:
+    return ", ".join(map(str, words[:NAMED])) + (", ..." if len(words) > NAMED else "")
 
 
 def skipped(skips: list[dict], store: Path, show: int) -> Iterator[str]:

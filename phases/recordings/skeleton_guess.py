@@ -3,7 +3,8 @@
     1. the one that the user names
     2. the one that a first clip shows: the joints that its table names, or OpenPose's format
     3. the one that skeleton.json names, or NTU's
-    4. of those with as many joints, the one whose bones are steadiest
+    4. of those with as many joints, the one whose bones keep their lengths, and whose left bones are as long as its
+       right ones
 """
 from __future__ import annotations
 
@@ -17,13 +18,15 @@ from phases.common.command import nearest
 from phases.recordings.arrays import clip_folders, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.csv_clips import joints_of_table
-from phases.recordings.metres import unsteadiness
+from phases.recordings.metres import body_size
 from phases.recordings.poses import is_openpose, load_pose, pose_files
+from phases.recordings.quality import bone_lengths, bones_of
 from skeletons import SKELETONS, Skeleton, spelled
 
 SENSORS = ("ntu25", "kinect20", "h36m17")  # three-dimensional by nature
 LOOKED_AT = 40   # clips whose bones are measured
 PIXELS = 20      # a body larger than this is not in metres
+LEAST = 1e-3     # added to each of two measures, so that a product of them is never decided by a measure that is 0
 
 
 def guess_skeleton(raw: Path, reader: str, clips: list[Clip], named: str) -> tuple[Skeleton, bool]:
@@ -37,7 +40,7 @@ def guess_skeleton(raw: Path, reader: str, clips: list[Clip], named: str) -> tup
         return own_skeleton(raw, found, clips[0]), True
     if found:
         return known_skeleton(found, V), True
-    return steadiest_skeleton(raw, clips, V), False
+    return fitting_skeleton(raw, clips, V), False
 
 
 def joint_count(raw: Path, clips: list[Clip]) -> int:
@@ -130,8 +133,8 @@ def known_skeleton(name: str, V: int) -> Skeleton:
 # A skeleton that nobody names
 # ---------------------------------------------------------------------------------------------------------------------
 
-def steadiest_skeleton(raw: Path, clips: list[Clip], V: int) -> Skeleton:
-    """Of the skeletons with V joints the one whose bones keep their lengths best."""
+def fitting_skeleton(raw: Path, clips: list[Clip], V: int) -> Skeleton:
+    """Of the skeletons with V joints the one that fits the clips best."""
     fit = [s for s in SKELETONS.values() if s.num_joints == V]
     if not fit:
         near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
@@ -142,9 +145,64 @@ def steadiest_skeleton(raw: Path, clips: list[Clip], V: int) -> Skeleton:
     flat = not any(c.joints[..., 2].any() for c in clips)
     if flat or third_is_score(clips):
         fit = [s for s in fit if s.name not in SENSORS] or fit
+    return best_skeleton([c.joints[0] for c in clips[:LOOKED_AT]], fit)
 
-    bodies = [c.joints[0] for c in clips[:LOOKED_AT]]
-    return min(fit, key=lambda s: unsteadiness(bodies, s.bones))
+
+def best_skeleton(bodies: list[np.ndarray], candidates: Sequence[Skeleton]) -> Skeleton:
+    """Of skeletons with as many joints as bodies (L, V, 3) have, the one with the least misfit.
+
+    Joints that no bone joins change their distance, and lines between them are longer on one side than on the other.
+    """
+    sides_count = all(mirrored_bones(s) for s in candidates)
+    misfit = []
+    for skeleton in candidates:
+        asymmetry = bone_asymmetry(bodies, skeleton) if sides_count else 0
+        misfit.append((bone_deviation(bodies, skeleton) + LEAST) * (asymmetry + LEAST))
+    return candidates[int(np.argmin(misfit))]
+
+
+def bone_deviation(bodies: list[np.ndarray], skeleton: Skeleton) -> float:
+    """How much the lengths of bones vary over time: their standard deviation, a mean over the bones, a median over
+    the bodies (L, V, 3), in metres of a person of 1.7 m.
+
+    Relative to its bone a deviation says little: wrong bones are often long, and so look steady.
+    """
+    ends = bones_of(skeleton)
+    found = []
+    for body in bodies:
+        there = body.any(2)[:, ends].all(2)  # l bones
+        length = np.linalg.norm(body[:, ends[:, 0]] - body[:, ends[:, 1]], axis=2)
+        frames = there.sum(0).clip(1)
+
+        # over the frames that show both ends
+        mean = (length * there).sum(0) / frames
+        variance = ((length - mean) ** 2 * there).sum(0) / frames
+        found.append(np.sqrt(variance[there.any(0)]).mean() / body_size(body, None) if there.any() else 0)
+    return float(np.median(found))
+
+
+def bone_asymmetry(bodies: list[np.ndarray], skeleton: Skeleton) -> float:
+    """Difference between the lengths of left and right bones as a share of their mean: a median over the bones of a
+    body (L, V, 3), and over the bodies; 0 if nothing shows it."""
+    bones = mirrored_bones(skeleton)
+    found = []
+    for body in bodies:
+        there = body.any(2)
+        left, right = (bone_lengths(body, there, np.array(side)) for side in zip(*bones, strict=True))
+        ratio = 2 * np.abs(left - right) / np.maximum(left + right, 1e-9)
+        if np.isfinite(ratio).any():
+            found.append(np.nanmedian(ratio))
+    return float(np.median(found)) if found else 0.0
+
+
+def mirrored_bones(skeleton: Skeleton) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """(left bone, right bone), each as (child, parent), wherever one is the mirror image of the other."""
+    found = []
+    for left, right in skeleton.pairs:
+        bones = (left, skeleton.parents[left]), (right, skeleton.parents[right])
+        if skeleton.mirror[bones[0][1]] == bones[1][1]:
+            found.append(bones)
+    return found
 
 
 def third_is_score(clips: list[Clip]) -> bool:

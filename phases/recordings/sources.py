@@ -7,7 +7,10 @@ import numpy as np
 
 from phases.common.command import nearest
 from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES
-from phases.recordings.arrays import metadata
+from phases.recordings.arrays import as_whole_numbers, class_folders, metadata
+from phases.recordings.clips import npz_arrays
+from phases.recordings.labels import labelled_rows, number_classes
+from phases.recordings.peers import annotated_labels
 from phases.recordings.pickles import read_annotations
 from phases.recordings.puppet import SYNTHETIC_ACTIONS
 from phases.recordings.settings import Data
@@ -63,13 +66,37 @@ def pyskl_skeleton(raw: Path) -> str | None:
 
 
 def recorded_classes(data: Data, raw: Path) -> list[str]:
-    """Names of the classes: those in the recordings, those of a public data set, or "class 0", "class 1", ..."""
-    num_classes = data.num_classes
-    named = metadata(raw).get("classes") if data.reader == "arrays" else None
-    if named:
-        if len(named) != num_classes:
-            raise ValueError(f"data.num_classes = {num_classes}, but {raw} names {len(named)} classes")
-        return list(map(str, named))
+    """Names of the classes: those in the recordings, those of a public data set, or "class 0", "class 1", ...
 
+    ValueError if data.num_classes counts neither all of them nor those that have clips.
+    """
+    # those of a public data set, if the recordings have no names
+    listed = listed_classes(data.reader, raw)
     public = PUBLIC_CLASSES.get(data.name, ())
-    return list(public) if len(public) == num_classes else [f"class {k}" for k in range(num_classes)]
+    if not listed and len(public) == data.num_classes:
+        return list(public)
+
+    labels = recorded_labels(data.reader, raw)
+    _, names = number_classes(labels, listed, data.num_classes)
+    if labels and len(names) != data.num_classes:
+        _, used = number_classes(labels, listed, 0)
+        some = "" if len(used) == len(names) else f", {len(used)} of them with clips"
+        raise ValueError(f"data.num_classes = {data.num_classes}, but {raw} names {len(names)} "
+                         f"class{'es' * (len(names) != 1)}{some}")
+    return names if labels else [f"class {k}" for k in range(data.num_classes)]
+
+
+def listed_classes(reader: str, raw: Path) -> list[str]:
+    """The classes that skeleton.json, folders or the words in labels.csv name; [] if there are none."""
+    return list(map(str, metadata(raw).get("classes") or [])) if reader == "arrays" else []
+
+
+def recorded_labels(reader: str, raw: Path) -> list[object]:
+    """The labels of all clips as the recordings have them; [] where they can be no other than numbers of classes."""
+    if reader == "pyskl":
+        return annotated_labels(read_annotations(raw)["annotations"])
+    if reader != "arrays":
+        return []
+    if not raw.is_dir():
+        return as_whole_numbers(npz_arrays(raw, {"labels"}, but="data")["labels"].ravel()).tolist()
+    return class_folders(raw) or [row["label"] or "" for row in labelled_rows(raw / "labels.csv")]

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import CLASSES, load_npz
-from phases.recordings.arrays import class_folders, metadata
+from phases.recordings.arrays import class_folders
 from phases.recordings.clips import Clip, Skip
+from phases.recordings.labels import number_classes
 from phases.recordings.ntu import NTU_NAME, ntu_fields, read_ntu_file
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
+from phases.recordings.scores import least_score, recorded_scores
 from phases.recordings.settings import Data
 from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, third_is_score, without_odd
+from phases.recordings.sources import listed_classes, recorded_labels
 from skeletons import SKELETONS, Skeleton
 
 SAMPLE = 2000     # clips that are looked at with all their frames
@@ -33,6 +36,9 @@ class Survey:
     classes: list[str]
     channels: str = "xyz"
     rest: list[Clip] = field(default_factory=list)   # the clips beyond the sample, with one frame at most
+    left_out: list[str] = field(default_factory=list)   # classes of a list that no clip has
+    min_score: float = 0.0   # joints with a lower one are missing, because ...
+    scores: str = ""         # what the scores show; empty if there are none
 
     @property
     def flat(self) -> bool:
@@ -53,10 +59,13 @@ class Survey:
         return people if people != [0] else []
 
     def class_of(self, label: int) -> str:
-        """The name of a class by its label, which may count from 1; the label itself if no class has it."""
-        last = max(c.label for c in self.all_clips)
-        first = 1 if last == len(self.classes) else 0
-        return dict(enumerate(self.classes, first)).get(label, str(label))
+        """The name of a class by its label."""
+        return self.classes[label]
+
+    @property
+    def clips_of_class(self) -> Counter:
+        """{label: the number of its clips}."""
+        return Counter(c.label for c in self.all_clips)
 
 
 def look(raw: Path, skeleton: str = "") -> Survey:
@@ -66,7 +75,15 @@ def look(raw: Path, skeleton: str = "") -> Survey:
     if reader == "arrays" and not skeleton:
         named = skeleton_of_first_clip(raw)
 
-    clips, skips, rest = read_sample(raw, reader, named)
+    listed = listed_classes(reader, raw)
+    labels = recorded_labels(reader, raw)
+    _, classes = number_classes(labels, listed, 0)
+
+    # as recorded, without joints of low scores
+    data = Data(name="adopted", reader=reader, num_classes=len(classes) or CLASSES,
+                skeleton=named if named in SKELETONS else "")
+    min_score, scores = least_score(recorded_scores(raw, data))
+    clips, skips, rest = read_sample(raw, replace(data, min_score=min_score))
     clips, odd = without_odd(clips)
     skips += odd
     found, is_named = guess_skeleton(raw, reader, clips, named)
@@ -75,10 +92,16 @@ def look(raw: Path, skeleton: str = "") -> Survey:
     channels = "xyz"
     if reader == "arrays" and third_is_score(clips):
         channels = "xys"
-        clips = [replace(c, joints=c.joints * (c.joints[..., 2:] > 0) * np.float32([1, 1, 0])) for c in clips]
+        third = np.concatenate([c.joints[..., 2].ravel() for c in clips])
+        min_score, scores = least_score(third[third > 0])
+        clips = [without_low_scores(c, min_score) for c in clips]
 
-    classes = classes_of_clips(raw, reader, clips + rest)
-    survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest)
+    # NTU's names and one-hot rows number the classes themselves
+    if not labels:
+        classes = [f"class {k}" for k in range(1 + max(c.label for c in clips + rest))]
+
+    left_out = [name for name in listed if name not in classes]
+    survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest, left_out, min_score, scores)
     check_classes(raw, survey)
     return survey
 
@@ -115,20 +138,21 @@ def reader_of(raw: Path) -> str:
 # Clips
 # ---------------------------------------------------------------------------------------------------------------------
 
-def read_sample(raw: Path, reader: str, named: str) -> tuple[list[Clip], list[Skip], list[Clip]]:
+def read_sample(raw: Path, data: Data) -> tuple[list[Clip], list[Skip], list[Clip]]:
     """Clips as recorded, at most SAMPLE; those that could not be read; all other clips, with one frame at most."""
     rest: list[Clip] = []
-    if reader == "ntu":
+    if data.reader == "ntu":
         found, rest = ntu_sample(raw)
     else:
-        skeleton = named if named in SKELETONS else ""
-        found = READERS[reader](raw, Data(name="adopted", reader=reader, num_classes=CLASSES, skeleton=skeleton))
+        found = READERS[data.reader](raw, data)
 
     # no whole clip beyond the sample stays in memory
     items = []
     for item in found:
         if len(items) >= SAMPLE and isinstance(item, Clip):
             item = replace(item, joints=item.joints[:, :1].copy())
+        if isinstance(item, Clip) and not 0 <= item.label < data.num_classes:
+            item = Skip(item.name, 0, f"label {item.label} is no class")
         items.append(item)
 
     clips = [item for item in items[:SAMPLE] if isinstance(item, Clip) and is_usable(item)]
@@ -155,6 +179,13 @@ def ntu_sample(raw: Path) -> tuple[Iterable[Clip | Skip], list[Clip]]:
     return map(read_ntu_file, some), rest
 
 
+def without_low_scores(clip: Clip, min_score: float) -> Clip:
+    """The flat clip of one with x, y, score: a joint with a low score is missing."""
+    score = clip.joints[..., 2:]
+    counts = (score > 0) & (score >= min_score)
+    return replace(clip, joints=clip.joints * counts * np.float32([1, 1, 0]))
+
+
 def is_usable(clip: Clip) -> bool:
     x = clip.joints
     return bool(x.ndim == 4 and np.isfinite(x).all() and x.any() and clip.label >= 0)
@@ -164,25 +195,8 @@ def is_usable(clip: Clip) -> bool:
 # Classes
 # ---------------------------------------------------------------------------------------------------------------------
 
-def classes_of_clips(raw: Path, reader: str, clips: list[Clip]) -> list[str]:
-    """The names of the classes; numbers in their place if the recordings have none, from 0 or from 1."""
-    named = metadata(raw).get("classes") if reader == "arrays" else None
-    if named:
-        return list(map(str, named))
-
-    # as count_from does: from 1 if all of 1 to the largest occur
-    labels = {c.label for c in clips}
-    first = int(reader in ("arrays", "pyskl") and labels == set(range(1, max(labels) + 1)))
-    return [f"class {k}" for k in range(max(labels) + 1 - first)]
-
-
 def check_classes(raw: Path, survey: Survey) -> None:
-    """ValueError for a single class, and for a class of a single clip."""
-    for label, number in Counter(c.label for c in survey.all_clips).items():
-        if number < 2:
-            raise ValueError(f"raw = {raw}: class {survey.class_of(label)!r} has one clip: it cannot both train and be "
-                             "tested")
-
+    """ValueError for a single class."""
     if len(survey.classes) < 2:
         raise ValueError(f"raw = {raw}: one class only, {survey.classes[0]!r}: there is nothing to tell apart. Give "
                          "the folder that holds a folder per class")

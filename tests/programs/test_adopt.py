@@ -157,6 +157,53 @@ def test_three_numbers_that_look_so_are_x_y_score(here):
     assert not stored().frames[:, :, 2].any()
 
 
+def low_legs(i: int, low: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (L, 17, 2) and scores (L, 17) of a clip whose legs were not seen: low scores, anywhere in the picture."""
+    rng = np.random.default_rng(i)
+    x = 300 + 200 * clip(i, skeleton=COCO)[0][..., :2] * [1, -1]
+    score = rng.uniform(0.5, 1, x.shape[:2])
+    legs = [v for v, joint in enumerate(COCO.joints) if "knee" in joint or "ankle" in joint]
+    x[:, legs] = rng.uniform(0, 900, (len(x), 4, 2))
+    score[:, legs] = low * rng.uniform(0.5, 1.5, (len(x), 4))
+    return np.round(x), score
+
+
+@pytest.mark.parametrize("form", ["xys", "xyzs", "pickle"])
+def test_joints_of_low_scores_become_missing(here, form):
+    if form == "pickle":
+        annotations = []
+        for i in range(8):
+            x, score = low_legs(i)
+            clip_of = {"keypoint": x[None], "keypoint_score": score[None]}
+            annotations.append({"frame_dir": f"v{i}", "label": i % 2} | clip_of)
+        raw = here / "list.pkl"
+        raw.write_bytes(pickle.dumps(annotations))
+    else:
+        clips = []
+        for i in range(8):
+            x, score = low_legs(i)
+            z = [0 * score] if form == "xyzs" else []
+            clips.append(np.stack([x[..., 0], x[..., 1], *z, score], 2))
+        raw = labelled_folder(here / "raw", clips, ["a", "b"], skeleton="coco17")
+
+    cfg = adopted(raw, "skeleton=coco17")
+    assert 0.05 < cfg.data.min_score < 0.5
+    text = (here / "recipes" / "mine.toml").read_text()
+    assert "24 % of the joints have lower scores" in text
+    frames = stored().frames
+    missing = (frames == 0).all(2).mean(0)
+    assert (missing[13:] == 1).all() and missing[:13].max() < 0.1
+
+
+def test_scores_of_one_group_leave_every_joint(here):
+    clips = []
+    for i in range(8):
+        x, score = low_legs(i, low=0.6)
+        clips.append(np.dstack([x, score]))
+    cfg = adopted(labelled_folder(here / "raw", clips, ["a", "b"], skeleton="coco17"))
+    assert cfg.data.min_score == 0 and "one group" in (here / "recipes" / "mine.toml").read_text()
+
+
 def test_a_second_body_of_zeros_is_nobody(here):
     clips = [np.concatenate([clip(i), np.zeros_like(clip(i))]) for i in range(8)]
     assert adopted(labelled_folder(here / "tanz💃", clips, ["a", "b"])).view.bodies == 1
@@ -277,12 +324,29 @@ def test_all_clips_count_though_some_are_not_looked_at(here, capsys, monkeypatch
     assert "24 clips of 2 classes, 4 people" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("labels, classes", [(("1", "2", "3"), 3), (("1", "3", "3"), 4), (("0", "1", "1"), 2)])
+@pytest.mark.parametrize("labels, classes", [("123", [1, 2, 3]), ("133", [1, 3]), ("011", [0, 1]),
+                                             ("1259", [1, 2, 5, 9])])
 def test_phase_0_stores_labels_as_adopt_counts_them(here, labels, classes):
-    raw = labelled_folder(here / "raw", [clip(i) for i in range(12)], list(labels))
+    raw = labelled_folder(here / "raw", [clip(i) for i in range(16)], list(labels))
     (raw / "skeleton.json").unlink()
-    assert adopted(raw, "skeleton=ntu25").data.num_classes == classes
-    assert len(stored().clips["label"]) == 12
+    assert adopted(raw, "skeleton=ntu25").data.num_classes == len(classes)
+    store = stored()
+    assert store.classes == [f"class {k}" for k in classes] and len(store.clips["label"]) == 16
+    assert [classes[k] for k in store.clips["label"][:len(labels)]] == [int(label) for label in labels]
+
+
+def test_a_pickles_labels_with_holes_keep_their_numbers(here):
+    annotations = [{"frame_dir": f"v{i}", "label": (1, 5, 9)[i % 3], "keypoint": clip(i)} for i in range(12)]
+    (here / "list.pkl").write_bytes(pickle.dumps(annotations))
+    assert adopted("list.pkl", "skeleton=ntu25").data.num_classes == 3
+    assert stored().classes == ["class 1", "class 5", "class 9"]
+
+
+def test_a_listed_class_without_clips_is_left_out_and_named(here, capsys):
+    raw = labelled_folder(here / "raw", [clip(i) for i in range(12)], ["a", "b"])
+    (raw / "skeleton.json").write_text(json.dumps({"skeleton": "ntu25", "classes": ["a", "none", "b"]}))
+    assert adopted(raw).data.num_classes == 2
+    assert "'none'" in capsys.readouterr().err and stored().classes == ["a", "b"]
 
 
 def test_ntu_files_have_the_classes_that_phase_0_counts(here, capsys):
@@ -409,9 +473,59 @@ def test_an_untrained_class_a_short_clip_and_guesses_are_told(here, capsys):
     assert "unit = body is assumed" in err and "up = y is assumed" in err
 
 
-def keep_clips(raw: Path, *kept: int) -> None:
-    for i in set(range(8)) - set(kept):
-        (raw / f"c{i}.npy").unlink()
+def said_of(capsys, raw: Path) -> list[str]:
+    """What adopt calls odd."""
+    capsys.readouterr()
+    adopted(raw)
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("odd ")]
+
+
+def test_people_on_both_sides_and_a_class_on_one_are_told(here, capsys):
+    raw = labelled_folder(here / "raw", [clip(i) for i in range(12)], ["a", "b", "c"])
+    lines = [f"c{i},{'abc'[i % 3]},{i % 5},{'test' if i > 8 or i % 3 == 1 else 'train'}" for i in range(12)]
+    relabel(raw, "name,label,subject,split", lines)
+    people, = (line for line in said_of(capsys, raw) if "both sides" in line)
+    assert "'given'" in people and "subject 0, 1, 2" in people
+    (here / "recipes" / "mine.toml").unlink()
+    assert any("no training clip of class 'b'" in line for line in said_of(capsys, raw))
+
+
+def test_a_class_of_one_clip_trains_and_unequal_classes_are_told(here, capsys):
+    both = [clip(i)[0] for i in range(12)]
+    odd = said_of(capsys, class_folders(here / "raw", sit=both, fall=both[:1]))
+    assert any("no test clip of class 'fall'" in line for line in odd)
+    assert any("'sit' has 12 clips, 'fall' 1" in line and "train.balanced" in line for line in odd)
+    store = stored()
+    assert "'sit' has 12 clips, 'fall' 1" in capsys.readouterr().err
+    train, test = store.split("random")
+    assert 0 in store.clips["label"][train] and len(test)
+
+
+def test_clips_in_which_nothing_moves_are_named(here, capsys):
+    clips = [clip(i) for i in range(8)]
+    clips[3][:] = clips[3][:, :1]
+    odd = said_of(capsys, labelled_folder(here / "raw", clips, ["a", "b"]))
+    assert ["c3" in line for line in odd if "nothing moves" in line] == [True]
+
+
+def test_shares_of_a_picture_are_not_called_metres(here, capsys):
+    # MediaPipe's landmarks of the picture: x and y of 0 to 1, y down, z about the hips
+    clips = []
+    for i in range(8):
+        x = clip(i, skeleton=SKELETONS["mediapipe33"])[0]  # l v 3
+        there = x.any(2)
+        middle = (x[there].max(0) + x[there].min(0)) / 2
+        clips.append(np.where(there[..., None], (x - middle) * [0.6, -0.8, 0.6] + [0.5, 0.5, 0], 0))
+    odd = said_of(capsys, labelled_folder(here / "raw", clips, ["a", "b"], skeleton="mediapipe33"))
+    cfg = load_config(["recipe=mine"])
+    assert (cfg.data.unit, cfg.data.up) == ("px", "-y")
+    assert ["world landmarks" in line for line in odd if "shares of a picture" in line] == [True]
+
+
+def test_the_first_word_without_a_key_is_the_recordings():
+    assert adopt.with_raw(["FOLDER", "name=a"]) == ["raw=FOLDER", "name=a"]
+    assert adopt.with_raw(["name=a", "x.npz"]) == ["name=a", "raw=x.npz"]
+    assert adopt.with_raw(["--help"]) == ["--help"] and adopt.with_raw(["raw=a"]) == ["raw=a"]
 
 
 def write_clips(raw: Path, x: np.ndarray) -> None:
@@ -433,7 +547,6 @@ def without_skeleton(raw: Path) -> None:
 
 @pytest.mark.parametrize("spoil, words", [
     (lambda raw: np.save(raw / "c1.npy", np.ones((5, 17, 3))), ["joint counts", "17"]),
-    (lambda raw: keep_clips(raw, 0, 2, 4, 6, 7), ["'b' has one clip"]),
     (lambda raw: (raw / "labels.csv").unlink(), ["labels.csv"]),
     (lambda raw: [path.unlink() for path in raw.iterdir()], ["folder per class"]),
     (lambda raw: (raw / "skeleton.json").write_text('{"skeleton": "ntu52"}'), ["ntu52", "ntu25"]),

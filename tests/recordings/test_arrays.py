@@ -126,16 +126,44 @@ def test_a_folder_that_lacks_something_is_one_line(tmp_path, spoil, expected):
     assert code == 2 and expected in message and sorted(p.name for p in tmp_path.iterdir()) == ["raw"]
 
 
-def test_words_want_classes_and_a_line_the_fields_of_its_header(tmp_path):
+def test_numbers_beside_words_are_words_and_lines_fit_the_header(tmp_path):
     x = np.random.default_rng(0).normal(size=(4, 20, 3))
     raw = own_folder(tmp_path / "raw", "name,label\na,wave\nb,0,1\nc,0\n", a=x, b=x, c=x)
     (raw / "skeleton.json").write_text('{"skeleton": "kinect20"}')
 
     assert phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}")[0] == 3
-    told = [s["reason"] for s in contents(tmp_path / "store")[2]["skipped"]]
-    assert "label 'wave'" in told[0] and "classes" in told[0]
-    assert told[1].startswith("b: ") and "fields" in told[1]
-    assert list(clips(tmp_path / "store")) == ["c"]
+    _, table, meta = contents(tmp_path / "store")
+    (told,) = [s["reason"] for s in meta["skipped"]]
+    assert told.startswith("b: ") and "fields" in told
+    assert table["name"] == ["a", "c"] and table["label"] == [1, 0] and meta["classes"] == ["0", "wave"]
+
+
+@pytest.mark.parametrize("labels, listed, num_classes, expected, classes", [
+    ([1, 2, 5, 9], [], 4, [0, 1, 2, 3], ["class 1", "class 2", "class 5", "class 9"]),
+    ([1, 2, 3, 4], [], 4, [0, 1, 2, 3], ["class 1", "class 2", "class 3", "class 4"]),
+    ([0, 1, 2, 0], [], 3, [0, 1, 2, 0], ["class 0", "class 1", "class 2"]),
+    ([0, 1, 3, 0], [], 4, [0, 1, 3, 0], ["class 0", "class 1", "class 2", "class 3"]),
+    ([1, 2, 4, 1], ["a", "b", "c", "d"], 4, [0, 1, 3, 0], ["a", "b", "c", "d"]),
+    ([1, 2, 4, 1], ["a", "b", "c", "d"], 3, [0, 1, 2, 0], ["a", "b", "d"]),
+    (["c", "a", "c", "a"], ["a", "b", "c"], 2, [1, 0, 1, 0], ["a", "c"]),
+    ([0.0, 2.0, 0.0, 2.0], [], 2, [0, 1, 0, 1], ["class 0", "class 2"]),
+    (["sit", "run", "sit", "run"], [], 2, [1, 0, 1, 0], ["run", "sit"])])
+def test_labels_keep_their_words_and_numbers(tmp_path, labels, listed, num_classes, expected, classes):
+    x = np.random.default_rng(0).normal(size=(8, 20, 3)).astype(np.float32)
+    (tmp_path / "x.json").write_text(json.dumps({"skeleton": "kinect20"} | ({"classes": listed} if listed else {})))
+    np.savez(tmp_path / "x.npz", data=x, offsets=[0, 2, 4, 6, 8], names=[*"abcd"], labels=labels, subject=[1, 1, 3, 3])
+    own = [word for word in OWN if "num_classes" not in word]
+    assert phase0(*own, f"data.num_classes={num_classes}", f"raw={tmp_path / 'x.npz'}",
+                  f"data.store={tmp_path / 'store'}") == (0, "")
+    _, table, meta = contents(tmp_path / "store")
+    assert table["label"] == expected and meta["classes"] == classes
+
+
+def test_a_number_of_classes_that_nothing_has_is_refused(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 20, 3))
+    raw = own_folder(tmp_path / "raw", "name,label\na,wave\nb,sit\n", a=x, b=x)
+    code, message = phase0(*OWN[:2], "data.num_classes=3", f"raw={raw}", f"data.store={tmp_path / 'store'}")
+    assert code == 2 and "num_classes = 3" in message and "2 classes" in message
 
 
 def test_labels_of_a_spreadsheet_are_read_and_faults_are_placed(tmp_path):
@@ -173,7 +201,7 @@ def test_a_packed_file_whose_parts_do_not_fit_is_one_line(tmp_path):
             "names": np.array(["a", "b"]), "labels": np.array([0, 1])}
     (tmp_path / "a.json").write_text('{"skeleton": "kinect20"}')
     bad = (({"offsets": np.array([0, 2])}, "offsets"), ({"offsets": np.array([0, 2, 6])}, "offsets"),
-           ({"labels": np.zeros(3)}, "labels"), ({"names": np.array(["a", "b"], object)}, ""))
+           ({"labels": np.array([0, 1, 1])}, "labels"), ({"names": np.array(["a", "b"], object)}, ""))
     for change, expected in bad:
         np.savez(tmp_path / "a.npz", **{**good, **change})
         code, message = phase0(*OWN, f"raw={tmp_path / 'a.npz'}", f"data.store={tmp_path / 'store'}")

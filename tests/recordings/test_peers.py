@@ -52,6 +52,43 @@ def test_ctrgcn_arrays_lose_their_padding_and_bring_a_split(tmp_path, save):
     assert "no body" in skips(store)["NTU60_CS.npz:x_test[1]"][1]
 
 
+def centred_as_ctrgcn(raw: Path, clips_of: int = 8) -> np.ndarray:
+    """Writes an .npz file of clips (N, 2, L, V, 3) as CTR-GCN does: the spine of the first frame is the origin."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (clips_of, 2, 6, 25, 3)).astype(np.float32)
+    x -= x[:, :1, :1, 1:2]
+    x[:, 1, :2] = 0  # the second body comes later
+    x[0, 1] = 0
+    flat = np.moveaxis(x, 1, 2).reshape(clips_of, 6, 150)
+    y = np.eye(60)[np.arange(clips_of) % 4]
+    np.savez(raw, x_train=flat[:6], y_train=y[:6], x_test=flat[6:], y_test=y[6:])
+    return x
+
+
+def test_the_joint_that_ctrgcn_centres_on_is_not_missing(tmp_path, capsys):
+    x = centred_as_ctrgcn(tmp_path / "a.npz")
+    store = tmp_path / "store"
+    assert phase0("recipe=ntu60", "data.reader=ctrgcn", f"raw={tmp_path / 'a.npz'}", f"data.store={store}") == (0, "")
+
+    # a body that a frame does not show is missing as before; all else keeps its place in the clip
+    stored = clips(store)
+    assert not stored["train_000001"][1, :2].any() and len(stored["train_000000"]) == 1
+    for joints, recorded in zip(stored.values(), x, strict=True):
+        assert joints[0].any(2).all()
+        np.testing.assert_allclose(joints[0] - joints[0, :1, 1:2], recorded[0], atol=1e-6)
+    assert contents(store)[2]["quality"]["missing_joints"] == 0
+    assert "spine mid" not in capsys.readouterr().err
+
+
+def test_phase_0_names_a_joint_that_alone_is_zero(tmp_path, capsys):
+    x = centred_as_ctrgcn(tmp_path / "a.npz")
+    annotations = [{"frame_dir": f"v{i}", "label": i % 2, "keypoint": joints[:1]} for i, joints in enumerate(x)]
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps(annotations))
+    argv = "recipe=ntu60", "data.reader=pyskl", f"raw={tmp_path / 'list.pkl'}", f"data.store={tmp_path / 'store'}"
+    assert phase0(*argv) == (0, "")
+    assert "spine mid is missing in 8 of 8 clips" in capsys.readouterr().err
+
+
 def test_ctrgcn_arrays_pass_through_memory_clip_by_clip(tmp_path):
     one = np.ones((1, 300, 150), np.float32)
     x = np.zeros((300, 300, 150), np.float32)

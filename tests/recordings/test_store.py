@@ -1,4 +1,5 @@
 """A store holds the clips that were read, appears as a whole or not at all, and reports its quality."""
+import json
 import os
 import re
 import resource
@@ -198,6 +199,43 @@ def test_the_quality_report_finds_what_is_wrong_with_clips(tmp_path, capsys):
     assert q["clips"] == 11 and q["frames"] == [7, 11, 15]
     assert q["per_label"] == {"0": 6, "1": 5} and q["per_subject"] == {"1": 10, "2": 1}
     assert "copies of training clips" in capsys.readouterr().out
+
+
+def test_bones_of_flat_clips_are_never_out_of_range(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {f"c{i}": rng.normal(0, 1, (8, 20, 2)) for i in range(4)}
+    arrays["turned"] = arrays["c0"] * [0.1, 1]
+    labels = "name,label,subject\n" + "".join(f"{name},{i % 2},1\n" for i, name in enumerate(arrays))
+    raw = own_folder(tmp_path / "raw", labels, **arrays)
+    phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}", "data.unit=px")
+    assert contents(tmp_path / "store")[2]["quality"]["odd_bones"] == []
+
+
+def test_odd_classes_people_and_clips_are_told_by_phase_0(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    arrays = {f"c{i}": rng.normal(0, 1, (8, 20, 3)) for i in range(6)}
+    arrays["c5"][:] = arrays["c5"][:1]
+    sides = ("train", "train", "test", "test", "train", "test")  # all of the class sit train
+    rows = [f"c{i},{'sit' if i in (0, 4) else 'wave'},{i % 2},{side}" for i, side in enumerate(sides)]
+    raw = own_folder(tmp_path / "raw", "\n".join(["name,label,subject,split", *rows]), **arrays)
+    (raw / "skeleton.json").write_text(json.dumps({"skeleton": "kinect20", "classes": ["wave", "sit", "none"]}))
+    assert phase0(*OWN[:2], "data.num_classes=3", f"raw={raw}", f"data.store={tmp_path / 'store'}") == (0, "")
+
+    said = capsys.readouterr()
+    assert "nothing moves in c5" in said.out
+    assert "no clip of 1 of 3 classes (none)" in said.err
+    assert "given: no test clip of class 'sit'" in said.err
+    assert "given: 2 people are on both sides (subject 0, 1)" in said.err
+
+
+def test_shares_of_a_picture_are_no_metres(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    arrays = {f"c{i}": rng.uniform(0.2, 0.8, (8, 20, 3)) * [1, 1, 0.3] for i in range(4)}
+    rows = [f"c{i},{i % 2},{i}" for i in range(4)]
+    raw = own_folder(tmp_path / "raw", "\n".join(["name,label,subject", *rows]), **arrays)
+    for unit, told in (("m", True), ("px", False)):
+        phase0(*OWN, f"raw={raw}", f"data.store={tmp_path / 'store'}", f"data.unit={unit}", "data.up=-y")
+        assert ("shares of a picture" in capsys.readouterr().err) == told
 
 
 def test_a_protocol_with_an_empty_side_is_stored_and_pointed_out(tmp_path, capsys):

@@ -1,0 +1,96 @@
+"""The scores that a pose estimator gives its joints, and from which score on a joint counts. numpy only.
+
+Joints that an estimator does not see have low scores and any place. Where their scores are a group of their own, apart
+from those of the joints that are seen, the border is between the two groups.
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from phases.recordings.arrays import class_folders, clip_file, named_joints
+from phases.recordings.clips import npz_arrays
+from phases.recordings.labels import labelled_rows
+from phases.recordings.pickles import read_annotations
+from phases.recordings.poses import load_pose, pose_files
+from phases.recordings.settings import Data
+
+LOOKED_AT = 100   # clips
+STEP = 0.05       # of the high scores: width of a bin of the histogram
+BORDER = 0.5      # of the high scores: no border is above
+FEW = 0.01        # share of the joints: fewer low scores are no group
+
+
+def recorded_scores(raw: Path, data: Data) -> np.ndarray:
+    """(N,) scores of joints in the first clips, where each joint has x, y, z and a score, or a pickle has scores."""
+    arrays = pickled_scores(raw) if data.reader == "pyskl" else array_scores(raw, data)
+    found = [np.ravel(scores) for scores in itertools.islice(arrays, LOOKED_AT)]
+    scores = np.concatenate([np.zeros(0), *found])
+    return scores[(scores > 0) & np.isfinite(scores)]
+
+
+def pickled_scores(raw: Path) -> Iterator[np.ndarray]:
+    for annotation in read_annotations(raw)["annotations"]:
+        try:
+            yield np.asarray(annotation["keypoint_score"], np.float64)
+        except (KeyError, TypeError, ValueError):  # the reader names a damaged clip
+            continue
+
+
+def array_scores(raw: Path, data: Data) -> Iterator[np.ndarray]:
+    if data.reader != "arrays":
+        return
+
+    # a packed file
+    if not raw.is_dir():
+        joints = npz_arrays(raw, {"data"})["data"]
+        if joints.ndim == 3 and joints.shape[2] == 4:
+            yield joints[..., 3]
+        return
+
+    # a file per clip
+    joint_names = named_joints(raw, data)
+    for path in clip_paths(raw):
+        try:
+            joints = np.asarray(load_pose(path, joint_names), np.float64)
+        except Exception:  # noqa: S112, the reader names a damaged clip
+            continue
+        if joints.ndim in (3, 4) and joints.shape[-1] == 4:
+            yield joints[..., 3]
+
+
+def clip_paths(raw: Path) -> Iterator[Path]:
+    """The files of the clips in class folders, or in labels.csv."""
+    folders = class_folders(raw)
+    for folder in folders:
+        yield from pose_files(raw / folder)[:1 + LOOKED_AT // len(folders)]
+    if not folders:
+        yield from (clip_file(raw, row["name"]) for row in labelled_rows(raw / "labels.csv") if row["name"])
+
+
+def least_score(scores: np.ndarray) -> tuple[float, str]:
+    """(the least score of a joint that counts, why) by the scores (N,) of joints; (0.0, "") without any.
+
+    The border is the middle of the emptiest bins between a group of low scores and the others; 0.0 if there is none.
+    """
+    if not len(scores):
+        return 0.0, ""
+    high = float(np.quantile(scores, 0.95))
+    bins = round(BORDER / STEP)
+    count = np.histogram(scores / high, bins, (0, BORDER))[0]
+
+    # the emptiest bin that has low scores below it, and the emptiest ones above
+    first = 1 + int(count[1:].argmin())
+    last = first
+    while last + 1 < bins and count[last + 1] <= count[first]:
+        last += 1
+
+    # below it is a group, and most joints are above
+    low = count[:first].sum() / len(scores)
+    if low < FEW or low > 1 - BORDER or count[first] > count[:first].mean() / 2:
+        return 0.0, f"scores of {scores.min():.2g} to {scores.max():.2g} are one group: every joint counts"
+    border = float(f"{STEP * (first + last + 1) / 2 * high:.2g}")
+    return border, f"{100 * low:.2g} % of the joints have lower scores, a group of their own: they may be anywhere"
