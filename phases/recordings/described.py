@@ -22,7 +22,7 @@ from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import AXES, Recorded, guess, trunk_vector
 from phases.recordings.poses import frame_files
 from phases.recordings.readers import skeleton_of_format
-from phases.recordings.skeleton_guess import joints_of_skeleton, steadiest_skeleton, third_is_score
+from phases.recordings.skeleton_guess import fitting_skeleton, joints_of_skeleton, third_is_score
 from skeletons import SKELETONS, Skeleton, spelled
 
 LEVELS = 3  # folders in which skeleton.json is looked for: <root>/<side>/<class>/<clip>
@@ -149,7 +149,7 @@ def without_score(joints: np.ndarray, min_score: float = 0.0) -> np.ndarray:
 def guessed_skeleton(path: Path, joints: np.ndarray) -> Skeleton:
     """The skeleton that joints (M, L, V, 3) have, as adopt guesses it; ValueError if no known one has V joints."""
     main = joints[main_bodies(joints)[:1]]  # the bones of a body that stands still show nothing
-    return steadiest_skeleton(path, [Clip(path.stem, 0, main)], joints.shape[2])
+    return fitting_skeleton(path, [Clip(path.stem, 0, main)], joints.shape[2])
 
 
 def guessed_recorded(joints: np.ndarray, trunk: list[int] | None) -> Recorded:
