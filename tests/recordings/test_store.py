@@ -198,7 +198,7 @@ def test_the_quality_report_finds_what_is_wrong_with_clips(tmp_path, capsys):
     assert not any(o.startswith(("blind", "footless")) for o in q["odd_bones"])
     assert q["clips"] == 11 and q["frames"] == [7, 11, 15]
     assert q["per_label"] == {"0": 6, "1": 5} and q["per_subject"] == {"1": 10, "2": 1}
-    assert "copies of training clips" in capsys.readouterr().out
+    assert "1 test clip is a copy of a training clip" in capsys.readouterr().out
 
 
 def test_bones_of_flat_clips_are_never_out_of_range(tmp_path):
