@@ -7,9 +7,11 @@
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose, Azure Kinect, AlphaPose, YOLO), .csv, .bvh,
 .amc with its .asf, .txt (UAV-Human, hand gestures), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3), a
-folder of OpenPose's or YOLO's frames; or a folder or .zip of clips. Skeleton, class names, view, unit and
-upright axis come from the file's metadata. A clip of another skeleton is turned into the network's joints where that
-is possible, else refused; skeleton.json beside it may name its skeleton.
+folder of OpenPose's or YOLO's frames; or a folder or .zip of clips. Class names and view come from the network's
+metadata. What a clip is (skeleton, unit, upright axis) is decided by its format; else by the nearest skeleton.json, in
+the clip's folder or above it in the data set; else by the network, if it has as many joints; else by a guess, which
+standard error reports. A clip of another skeleton is turned into the network's joints where that is possible, else
+refused; the names of its joints decide, not its title.
 
 stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
 [[[x, y, z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own

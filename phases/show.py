@@ -22,10 +22,18 @@ from typing import Annotated
 import numpy as np
 
 from phases.common.command import run
-from phases.recordings.arrays import metadata
-from phases.recordings.known_files import known_body
-from phases.recordings.readers import READABLE, read_clip, skeleton_of_format
-from phases.reporting.drawing import FRONT, as_camera, clip_joints
+from phases.recordings.clips import main_two
+from phases.recordings.described import (
+    Described,
+    described,
+    guessed_recorded,
+    guessed_skeleton,
+    has_score,
+    without_score,
+)
+from phases.recordings.metres import in_metres, trunk_of
+from phases.recordings.readers import READABLE, read_clip
+from phases.reporting.drawing import FRONT, clip_joints
 from phases.reporting.pictures import Drawn, animation, contact_sheet, views
 from phases.shipping.exported import ExportedModel, model_file
 from phases.training.clip_store import ClipStore
@@ -61,7 +69,7 @@ def stored_clip(store: ClipStore, index: int) -> Drawn:
     name = store.clips["name"][index]
     label = store.clips["label"][index]
     up = store.meta.get("recorded", {}).get("up", "y")
-    return Drawn(f"{name} · {store.classes[label]}", as_camera(clip_joints(store, index), up), store.skeleton)
+    return Drawn(f"{name} · {store.classes[label]}", clip_joints(store, index), store.skeleton, up)
 
 
 def clip_of_name(store: ClipStore, name: str) -> Drawn:
@@ -97,41 +105,50 @@ def is_recording(clip: str) -> bool:
 
 
 def clip_of_file(path: Path) -> Drawn:
-    """A file as it was recorded."""
-    joints = read_clip(str(path))
-    return Drawn(path.stem, joints, drawn_skeleton(path, joints.shape[2]))
+    """A file in metres, y up, as far as its format or its bodies show how it was recorded."""
+    # the numbers; a score is no depth
+    found = described(path)
+    joints = read_clip(path, joint_names=found.joints)
+    if found.recorded is None and has_score(joints):
+        joints = without_score(joints)
+
+    # whose they are, and which way is up
+    skeleton = drawn_skeleton(path, found, joints)
+    trunk = trunk_of(skeleton)
+    recorded = found.recorded or guessed_recorded(main_two(joints), trunk)
+    return Drawn(path.stem, in_metres(joints, recorded, trunk), skeleton, recorded.up)
 
 
 def clip_of_file_for(model: ExportedModel, path: Path) -> Drawn:
     """A file as a network takes it, also if that turns it into other joints."""
-    # phase 0's axes are turned back to the camera's for the drawing
-    joints = as_camera(model.read(path), model.recorded.up)
-    return Drawn(path.stem, joints, Skeleton.from_dict(model.skeleton))
+    joints, recorded = model.read_recorded(path)
+    return Drawn(path.stem, joints, Skeleton.from_dict(model.skeleton), recorded.up)
 
 
-def drawn_skeleton(path: Path, joints: int) -> Skeleton:
-    """The skeleton that skeleton.json beside a file names; without one, the known skeleton of as many joints."""
+def drawn_skeleton(path: Path, found: Described, joints: np.ndarray) -> Skeleton:
+    """The skeleton that the format or skeleton.json names; without one the likeliest known one, reported."""
+    count = joints.shape[2]
+    name = found.skeleton_of(count) or found.likely(count)
+
     # what may be: one that is written out, one of its name, any
-    fixed = known_body(path)
-    if fixed and fixed.skeleton.num_joints == joints:
-        return fixed.skeleton
-    beside = path.parent / "skeleton.json"
-    own = metadata(path.parent).get("skeleton") if beside.is_file() else skeleton_of_format(path)
-    if isinstance(own, dict):
-        known = [Skeleton.from_dict(own)]
-    else:
-        known = [skeleton for skeleton in SKELETONS.values() if own in (None, skeleton.name)]
+    body = found.body(count)
+    known = [body] if body else [skeleton for skeleton in SKELETONS.values() if name in (None, skeleton.name)]
 
     # those of as many joints
-    fit = [skeleton for skeleton in known if skeleton.num_joints == joints]
+    fit = [skeleton for skeleton in known if skeleton.num_joints == count]
     if not fit:
-        names = ", ".join(skeleton.name for skeleton in known) or own
-        raise ValueError(f"{path}: {joints} joints fit none of the skeletons {names}; describe them in skeleton.json "
+        names = ", ".join(skeleton.name for skeleton in known) or name
+        raise ValueError(f"{path}: {count} joints fit none of the skeletons {names}; describe them in skeleton.json "
                          "beside it")
-    if len(fit) > 1:
-        print(f"{path}: {joints} joints, drawn as {fit[0].name}; {fit[1].name} has as many: name one in skeleton.json "
-              "beside it", file=sys.stderr)
-    return fit[0]
+    if len(fit) == 1:
+        return fit[0]
+
+    # a guess
+    guess = guessed_skeleton(path, joints)
+    others = ", ".join(skeleton.name for skeleton in fit if skeleton != guess)
+    print(f"{path}: {count} joints, drawn as {guess.name} by the lengths of their bones; {others} has as many: name "
+          "one in skeleton.json beside it", file=sys.stderr)
+    return guess
 
 
 # ---------------------------------------------------------------------------------------------------------------------

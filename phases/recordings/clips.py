@@ -12,6 +12,8 @@ from phases.common.limits import load_npz, reading
 from phases.recordings.metres import Recorded
 from phases.recordings.settings import Data
 
+CLEARLY = 1.2  # times the motion of the body that is listed first
+
 
 @dataclass
 class Clip:
@@ -76,20 +78,39 @@ def motion_of(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (distance * in_both).sum((1, 2)), in_both.sum((1, 2))
 
 
-def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
-    """Of more than two bodies (M, L, V, 3) the two with the most motion, in their order.
+def main_bodies(joints: np.ndarray, score: np.ndarray | None = None) -> list[int]:
+    """The numbers of the main two of bodies (M, L, V, 3), the main one first, wherever a file lists it.
 
-    With a score (M, L, V) a body's motion counts times its mean score.
+    The main one moves most per step; the first that is listed stays the main one unless another moves clearly more. A
+    passer-by, seen for less than half the time of the one seen longest, is no main one if another moves. With a score
+    (M, L, V) a body's motion counts times its mean score.
     """
-    if len(joints) <= 2:
-        return joints
-    motion, _ = motion_of(joints)
+    if len(joints) < 2:
+        return list(range(len(joints)))
 
-    # the score of a missing joint does not count
+    # motion per step
+    there = joints.any(3)  # m l v
+    way, steps = motion_of(joints)
+    motion = way / np.maximum(steps, 1)
     if score is not None:
-        there = joints.any(3)  # m l v
         motion = motion * (score * there).sum((1, 2)) / np.maximum(there.sum((1, 2)), 1)
-    return joints[np.sort(np.argsort(-motion, kind="stable")[:2])]
+
+    # who is seen for long enough, then who moves most
+    seen = there.any(2).sum(1)
+    stays = 2 * seen >= seen.max()
+    order = sorted(range(len(joints)), key=lambda m: (not stays[m], -motion[m], m))
+    first, second = order[:2]
+
+    # about as much motion: in the order of the file
+    if second < first and stays[second] and motion[first] <= CLEARLY * motion[second]:
+        return [second, first]
+    return [first, second]
+
+
+def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
+    """The main two of bodies (M, L, V, 3), the main one first: see main_bodies."""
+    main = main_bodies(joints, score)
+    return joints if main == list(range(len(joints))) else joints[main]
 
 
 def trimmed(joints: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import one_line, read_bytes
-from phases.recordings.clips import motion_of
 from phases.recordings.landmarks import (
     HAND_KEYS,
     HANDS,
@@ -185,9 +184,8 @@ def clip_of_frames(frames: list, names: Sequence[str] = (), joints: Sequence[str
     """(M, L, V, C) of frames; a body keeps its row while it stays nearest to where it was, zeros where it is not seen.
 
     Where it was is read from the picture's landmarks, where frames have them: the origin of world landmarks is between
-    the body's own hips, and gets the path of the picture's. A body that moves clearly more than the first one seen,
-    and is not seen for much less time, becomes the first. names: what messages call the frames. joints: the
-    skeleton's, which may be hands or have them. notes: what to tell the user is appended.
+    the body's own hips, and gets the path of the picture's. clips.main_two finds the main one. names: what messages
+    call the frames. joints: the skeleton's, which may be hands or have them. notes: what to tell the user is appended.
     """
     # which part of them: the body, with hands, or each hand as a body of its own
     notes = [] if notes is None else notes
@@ -202,7 +200,7 @@ def clip_of_frames(frames: list, names: Sequence[str] = (), joints: Sequence[str
     found = [clip for clip in rows if clip is not None]
     if not found:
         raise ValueError("no body in any frame")
-    return main_body_first(np.concatenate(found))
+    return np.concatenate(found)
 
 
 def clip_of_part(frames: list, names: Sequence[str], part: str, notes: list[str]) -> np.ndarray | None:
@@ -381,14 +379,3 @@ def centre_of(body: np.ndarray) -> np.ndarray:
     places = body[:, :3] if body.shape[1] > 2 else np.pad(body, ((0, 0), (0, 1)))
     seen = places.any(1)
     return places[seen].mean(0) if seen.any() else np.zeros(3, np.float32)
-
-
-def main_body_first(x: np.ndarray) -> np.ndarray:
-    """The bodies (M, L, V, C); one that moves clearly more than the first becomes the first."""
-    # motion per step; a passer-by, seen for less than half the time of the first body, does not count
-    way, steps = motion_of(x[..., :3])
-    seen = x.any((2, 3)).sum(1)
-    motion = way / steps.clip(1) * (2 * seen >= seen[0])
-
-    first = int(motion.argmax()) if motion.max() > 1.2 * motion[0] else 0
-    return x[[first, *(row for row in range(len(x)) if row != first)]]

@@ -14,7 +14,7 @@ A joint is x, y; x, y, z; x, y, score; or x, y, z, score; with NaN, null or an e
 In text a score is known by its name (left_elbow_score).
 A table that names every joint of the skeleton is put into the skeleton's order. A table of as many joints that names
 some of them differently is refused. Any other table must have the skeleton's order.
-Of the people in frames, one who clearly moves most becomes the first.
+Of several people clips.main_two takes the main ones, whoever is listed first.
 """
 from __future__ import annotations
 

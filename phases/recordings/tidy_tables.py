@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from phases.recordings.json_clips import main_body_first
 from phases.recordings.metres import check_shape, missing_as_zeros
 from phases.recordings.tables import SCORES, in_order_of, is_number, number_of
 from skeletons import spelled
@@ -87,7 +86,7 @@ def clip_of_joint_rows(body: list[list[str]], columns: dict[str, int], names: Se
     # x, y, score: a z of 0 keeps the score from being read as z
     x = missing_as_zeros(x)
     x = np.insert(x, 2, 0, axis=3) if "score" in columns and "z" not in columns else x
-    return main_body_first(x)
+    return x
 
 
 def joint_order(found: list[str], names: Sequence[str]) -> list[str]:

@@ -6,8 +6,6 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from phases.recordings.json_clips import main_body_first
-
 MOST = 20  # numbered bodies of a clip that are kept: those that are seen in most frames
 
 Tracked = list[tuple[Hashable, np.ndarray]]     # the bodies of a frame: number, joints (V, C)
@@ -31,7 +29,7 @@ def rows_by_number(frames: list[Tracked]) -> np.ndarray:
         for number, body in frame:
             if number in rows:
                 x[rows[number], t] = body
-    return main_body_first(x)
+    return x
 
 
 def with_gaps(numbers: list[int], most: int) -> list[int]:

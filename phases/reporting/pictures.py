@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from phases.common.files import atomic
-from phases.reporting.drawing import COLOURS, FRONT, SIDE, bone_colours, bounds, drawn_bones, project
+from phases.reporting.drawing import COLOURS, FRONT, SIDE, as_camera, bone_colours, bounds, drawn_bones, project
 from phases.shipping.exported import ExportedModel
 from skeletons import Skeleton
 
@@ -22,8 +22,13 @@ SHEET_FRAMES = 10
 class Drawn(NamedTuple):
     """A clip to draw."""
     title: str
-    joints: np.ndarray      # M L V 3
+    joints: np.ndarray      # M L V 3, as a network takes them: metres, y up
     skeleton: Skeleton
+    up: str = "y"           # the axis that pointed up as it was recorded
+
+    def on_paper(self, view: str) -> np.ndarray:
+        """(M, L, V, 2) metres on paper, upright; of a flat clip with the sides of its picture."""
+        return project(as_camera(self.joints, self.up), self.skeleton, view)
 
 
 def views(joints: np.ndarray) -> tuple[str, ...]:
@@ -37,7 +42,7 @@ class Stage:
     def __init__(self, axes, clip: Drawn, view: str):
         from matplotlib.collections import LineCollection
         from matplotlib.colors import to_rgb
-        self.paper = project(clip.joints, clip.skeleton, view)      # m l v 2
+        self.paper = clip.on_paper(view)      # m l v 2
         self.bones = np.array(drawn_bones(clip.skeleton))
         low, high = bounds(self.paper)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[], yticks=[])
@@ -68,7 +73,7 @@ def contact_sheet(rows: list[tuple[Drawn, str]], out: Path) -> None:
     # the height of a row follows its clip's extent
     heights = []
     for clip, view in rows:
-        low, high = bounds(project(clip.joints, clip.skeleton, view))
+        low, high = bounds(clip.on_paper(view))
         heights.append(cell * np.clip((high - low)[1] / (high - low)[0], 0.55, 1.6))
     size = cell * SHEET_FRAMES, sum(heights) + 0.3 * len(rows)
     figure = Figure(figsize=size, layout="constrained")
@@ -120,7 +125,7 @@ def animation(clip: Drawn, out: Path, model: ExportedModel | None = None) -> Non
     shown = views(clip.joints)
     widths = []
     for view in shown:
-        low, high = bounds(project(clip.joints, clip.skeleton, view))
+        low, high = bounds(clip.on_paper(view))
         widths.append((high - low)[0])
     if model is not None:
         widths.append(0.9 * sum(widths))

@@ -1,10 +1,10 @@
 """An exported file in use: it reads clips and names their actions. Needs numpy and onnxruntime, no torch."""
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,18 @@ import onnxruntime
 
 from phases.common.files import ROOT
 from phases.common.limits import JOINTS, one_line
-from phases.recordings.arrays import metadata
-from phases.recordings.clips import main_two
-from phases.recordings.known_files import known_body
-from phases.recordings.metres import AXES, Recorded, complaints, guess, in_metres, trunk_vector
-from phases.recordings.readers import read_clip, skeleton_of_format
+from phases.recordings.clips import main_bodies
+from phases.recordings.described import (
+    PICTURE,
+    Described,
+    described,
+    guessed_recorded,
+    guessed_skeleton,
+    has_score,
+    without_score,
+)
+from phases.recordings.metres import METRES, Recorded, complaints, in_metres, trunk_vector
+from phases.recordings.readers import read_clip
 from phases.shipping.view_numpy import clip_view
 from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted, spelled
 
@@ -153,91 +160,120 @@ class ExportedModel:
     def read(self, path: Path) -> np.ndarray:
         """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.
 
-        Files of NTU RGB+D and Northwestern-UCLA have one skeleton each, and are in metres; for others skeleton.json
-        beside them may name the skeleton; its joints decide, not its title. A clip of another skeleton is turned into
-        the network's: of the one that is named, or else of the first with as many joints. Standard error reports it,
-        and any sign of another unit or upright axis. ValueError for a file that cannot be used.
+        described.py decides what the file is. A clip of another skeleton is turned into the network's; its joints
+        decide, not its title. Standard error reports it, and any sign of another unit or upright axis. ValueError for
+        a file that cannot be used.
+        """
+        return self.read_recorded(path)[0]
+
+    def read_recorded(self, path: Path) -> tuple[np.ndarray, Recorded]:
+        """What `read` gives, and how the file was recorded."""
+        own = self.skeleton["name"]
+
+        # whose joints they are, if the format or skeleton.json tells
+        found = described(path, self.skeleton["joints"])
+        known = self._known(path, found)
+
+        # the people in it; a third number that may be a score is kept until it is known whose joints they are
+        names = self.skeleton["joints"] if known in (None, own) else found.joints
+        people = read_clip(path, replace(self.recorded, channels="xyz"), names)
+        if not people.any():
+            raise ValueError(f"{path}: no body in any frame")
+        source, is_guess = self._source(path, found, people)
+        if source == own and self.recorded.channels == "xys" and not found.recorded:
+            people = read_clip(path, self.recorded, names)
+        is_scored = found.recorded is None and has_score(people)
+        people = without_score(people, self.recorded.min_score) if is_scored else people
+        is_chosen = found.recorded == Recorded() and path.suffix.lower() != ".json"  # its reader has chosen the bodies
+        main = list(range(len(people))) if is_chosen else main_bodies(people)
+        joints = people[main]
+        if not joints.any():
+            raise ValueError(f"{path}: no body in any frame")
+        self._report_people(path, len(people), main)
+
+        # in the network's joints and in metres
+        recorded = self._recorded(found, source, joints, is_scored)
+        if source != own:
+            self._report_turned(path, source, recorded, found, is_guess)
+            return self.from_skeleton(joints, source, recorded), recorded
+        if is_scored:
+            print(f"{path}: the third number of a joint is a score: read as pixels, {recorded.up} up", file=sys.stderr)
+        joints = in_metres(joints, recorded, self.trunk)
+        if recorded == self.recorded and not found.recorded:
+            self._report_trunk(path, joints)
+        return joints, recorded
+
+    def _known(self, path: Path, found: Described, count: int = 0) -> str | None:
+        """A described skeleton as this model calls it, None without one; of `count` joints, if it is known.
+
+        One whose joints have the network's names is the network's own, whatever its title. A table that `retarget`
+        lacks is made of the names. ValueError for a skeleton that cannot be turned into the network's.
+        """
+        own = Skeleton.from_dict(self.skeleton)
+        theirs = found.body(count)
+        name = theirs.name if theirs else found.name
+        if theirs and list(map(spelled, theirs.joints)) == list(map(spelled, own.joints)):
+            return own.name
+
+        # another skeleton may have the network's title, or a known one's
+        if theirs:
+            usual = own if name == own.name else SKELETONS.get(name, theirs)
+            name = name if usual.joints == theirs.joints else f"{name} of other joints"
+        if theirs and not (name in self.retarget and name in SKELETONS):
+            others = {title: how for title, how in self.retarget.items() if title != name}
+            self.retarget = others | retarget_tables(own, [replace(theirs, name=name)])
+        if name not in (None, own.name, *self.retarget):
+            V = len(own.joints)
+            raise ValueError(f"{path}: is of skeleton {name!r}, the model knows {own.name!r} ({V} joints)")
+        return name
+
+    def _source(self, path: Path, found: Described, people: np.ndarray) -> tuple[str, bool]:
+        """The skeleton of a file's joints, the network's own or one that can be turned into it; whether it is a guess.
+
+        ValueError if it is neither, or has more or fewer joints than the file.
         """
         own = self.skeleton["name"]
         V = len(self.skeleton["joints"])
+        count = people.shape[2]
 
-        # whose joints they are, if the format or skeleton.json tells
-        by_format = skeleton_of_format(path)
-        known = self.skeleton_by_joints(path) or by_format or self.skeleton_beside(path)
-        if known not in (None, own, *self.retarget):
-            raise ValueError(f"{path}: is of skeleton {known!r}, the model knows {own!r} ({V} joints)")
+        # one that is known, or the network's own
+        known = self._known(path, found, count)
+        if known in self.retarget and self.retarget[known]["joints"] != count:
+            raise ValueError(f"{path}: has {count} joints, {known} has {self.retarget[known]['joints']}")
+        if known in self.retarget or known is None and found.likely(count) in self.retarget:
+            return known or found.likely(count), False
+        if count == V:
+            return own, False
 
-        # the people in it
-        recorded = Recorded() if by_format else self.recorded
-        people = read_clip(path, recorded, self.skeleton["joints"] if known in (None, own) else ())
-        joints = main_two(people)
-        if not joints.any():
-            raise ValueError(f"{path}: no body in any frame")
-        if not by_format:
-            self._report_people(path, len(people))
+        # a guess
+        source = None if known else self.other_skeleton(people, path)
+        if source is None:
+            raise ValueError(f"{path}: has {count} joints, the model's skeleton {own!r} has {V}")
+        return source, True
 
-        # in the network's joints and in metres
-        source = known or self.other_skeleton(joints.shape[2])
-        if source in self.retarget:
-            return self._read_retargeted(path, joints, source, in_metres_already=by_format is not None)
-        if joints.shape[2] != V:
-            raise ValueError(f"{path}: has {joints.shape[2]} joints, the model's skeleton {own!r} has {V}")
-        if by_format is None:
-            joints = self.in_metres(joints)
-            self._report_trunk(path, joints)
-        return joints
+    def _recorded(self, found: Described, source: str, joints: np.ndarray, is_scored: bool) -> Recorded:
+        """How a file was recorded: by its format, else as the training clips, else a guess that the user can check."""
+        is_picture = is_scored or found.recorded == PICTURE and not joints[..., 2].any()
+        if found.recorded and not found.key_points:
+            return found.recorded
 
-    def skeleton_beside(self, path: Path) -> str | None:
-        """The skeleton that skeleton.json beside a file names, as this model calls it; None without such a file.
+        # another skeleton's
+        if source != self.skeleton["name"]:
+            return found.recorded if is_picture and not is_scored else self.guess_recorded(joints, source)
 
-        One whose joints have the network's names is the network's own. A table `retarget` lacks is made of the names.
-        """
-        if not (path.parent / "skeleton.json").is_file():
-            return None
-        found = metadata(path.parent).get("skeleton")
-        if isinstance(found, dict) and "joints" not in found:
-            found = str(found.get("name", "own"))
-        if found is None or isinstance(found, str) and found not in SKELETONS:
-            return found
+        # the network's own: pixels are not metres, whatever the training clips were
+        if is_picture and self.recorded.unit in METRES:
+            up = guessed_recorded(joints, self.trunk).up if is_scored else PICTURE.up
+            return replace(self.recorded, unit=PICTURE.unit, up=up, reference=())
+        return self.recorded
 
-        # the network's own joints, by their names
-        try:
-            theirs = Skeleton.from_dict(found) if isinstance(found, dict) else SKELETONS[found]
-        except ValueError as e:
-            raise ValueError(f"{path.parent / 'skeleton.json'}: {e}") from None
-        if list(map(spelled, theirs.joints)) == list(map(spelled, self.skeleton["joints"])):
-            return self.skeleton["name"]
-
-        # another skeleton; one that is spelled out may have a known one's title
-        known = SKELETONS.get(theirs.name)
-        if known is not None and known.joints == theirs.joints and theirs.name in self.retarget:
-            return theirs.name
-        name = f"{theirs.name} (skeleton.json)" if isinstance(found, dict) else theirs.name
-        table = retarget_tables(Skeleton.from_dict(self.skeleton), [dataclasses.replace(theirs, name=name)])
-        self.retarget = self.retarget | table
-        return name if table else theirs.name
-
-    def skeleton_by_joints(self, path: Path) -> str | None:
-        """The skeleton that the format of a file fixes, by name: the network's own if it has the same joints.
-
-        Another one is added to those that can be turned into the network's, if it can.
-        """
-        known = known_body(path)
-        if known is None:
-            return None
-        own = self.skeleton["name"]
-        if list(known.skeleton.joints) == self.skeleton["joints"]:
-            return own
-        self.retarget |= retarget_tables(Skeleton.from_dict(self.skeleton), [known.skeleton])
-        name = known.skeleton.name
-        return f"{name} of other joints" if name == own else name
-
-    def _report_people(self, path: Path, people: int) -> None:
-        """Standard error: more people than the network sees."""
+    def _report_people(self, path: Path, people: int, main: list[int]) -> None:
+        """Standard error: more people than the network sees, and which of them it sees."""
         bodies = self.view["bodies"]
         if people > bodies:
-            sees = "the first of them" if people == 2 else f"{bodies} of the two that move most"
-            print(f"{path}: shows {people} people, the network sees {sees}", file=sys.stderr)
+            seen = " and ".join(f"number {m + 1}" for m in main[:bodies])
+            print(f"{path}: shows {people} people, the network sees {bodies}: {seen} in the order of the file, the "
+                  "most active", file=sys.stderr)
 
     def _report_trunk(self, path: Path, joints: np.ndarray) -> None:
         """Standard error: a trunk whose length or direction speaks against the unit or the axis."""
@@ -245,38 +281,43 @@ class ExportedModel:
         for line in complaints(trunk[None], self.recorded):
             print(f"{path}: {line.split(': give')[0]}: is it recorded as the training clips were?", file=sys.stderr)
 
-    def _read_retargeted(self, path: Path, joints: np.ndarray, source: str, in_metres_already: bool) -> np.ndarray:
-        """Joints of another skeleton as the network's own. ValueError if they are more or fewer than it has."""
-        expected = self.retarget[source]["joints"]
-        if joints.shape[2] != expected:
-            raise ValueError(f"{path}: has {joints.shape[2]} joints, {source} has {expected}")
-
-        # unit and axis: those of the format, or a guess that the user can check
-        if in_metres_already:
-            recorded = Recorded()
-            how = hint = ""
-        else:
-            recorded = self.guess_recorded(joints, source)
-            how = f" ({recorded.unit}, {recorded.up} up)"
-            hint = "; skeleton.json beside it may name another skeleton"
+    def _report_turned(self, path: Path, source: str, recorded: Recorded, found: Described, is_guess: bool) -> None:
+        """Standard error: joints of another skeleton, and what of it is a guess that skeleton.json can correct."""
+        how = "" if found.recorded and not found.key_points else f" ({recorded.unit}, {recorded.up} up)"
+        alike = [s.name for s in SKELETONS.values() if s.num_joints == self.retarget[source]["joints"]]
+        hint = "" if found.recorded or found.name else "; skeleton.json beside it may name another skeleton"
+        if is_guess and len(alike) > 1:
+            hint = f", by the lengths of their bones{hint} ({', '.join(alike)})"
         print(f"{path}: joints of {source}{how} are turned into the network's {self.skeleton['name']}{hint}",
               file=sys.stderr)
-        return self.from_skeleton(joints, source, recorded)
 
     # --- joints as the network takes them ----------------------------------------------------------------------------
 
-    def other_skeleton(self, count: int) -> str | None:
-        """The first skeleton with `count` joints that can be turned into the network's, unless that has as many."""
-        if count == len(self.skeleton["joints"]):
+    def other_skeleton(self, joints: np.ndarray, path: Path | None = None) -> str | None:
+        """The skeleton of joints (M, L, W, 3) that can be turned into the network's, unless that has as many.
+
+        Of several skeletons with W joints it is a guess. If it cannot be turned, that is a ValueError for a file; a
+        stream's few frames show no more than which of the others is likeliest.
+        """
+        count = joints.shape[2]
+        able = [name for name, how in self.retarget.items() if how["joints"] == count]
+        if count == len(self.skeleton["joints"]) or not able:
             return None
-        return next((name for name, how in self.retarget.items() if how["joints"] == count), None)
+
+        # of several with as many joints
+        alike = [skeleton for skeleton in SKELETONS.values() if skeleton.num_joints == count]
+        if len(alike) < 2:
+            return able[0]
+        found = guessed_skeleton(path or Path("stream"), joints).name
+        if found in able or path is None:
+            return found if found in able else able[0]
+        raise ValueError(f"{path}: its {count} joints move as those of {found}, which cannot be turned into the "
+                         f"network's {self.skeleton['name']}; if they are of {' or '.join(able)}, name it in "
+                         "skeleton.json beside it")
 
     def guess_recorded(self, joints: np.ndarray, source: str) -> Recorded:
         """Unit and upright axis of another skeleton's joints (M, L, W, 3), by the trunk of the main body."""
-        trunk = trunk_vector(joints[0], self.retarget[source]["trunk"])
-        _, unit, up = guess(trunk[None])
-        is_flat = not joints[..., 2].any()
-        return Recorded("px" if is_flat else unit or "body", up if up in AXES else "y")
+        return guessed_recorded(joints, self.retarget[source]["trunk"])
 
     def from_skeleton(self, joints: np.ndarray, source: str, recorded: Recorded) -> np.ndarray:
         """Another skeleton's joints (M, L, W, 3) as recorded -> the network's (M, L, V, 3) in metres, y up."""

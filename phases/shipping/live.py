@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from phases.common.limits import FARTHEST
-from phases.recordings.json_clips import full_array, nesting
+from phases.recordings.clips import main_two
+from phases.recordings.described import has_score, without_score
+from phases.recordings.json_clips import full_array, in_rows, nesting
 from phases.recordings.metres import Recorded, as_joints, trunk_vector
 from phases.shipping.exported import ExportedModel
 
 STALL = 2.0  # seconds without a frame
 UNSURE = -1  # in place of a class
+SETTLED = 15  # frames that show which of several skeletons with as many joints a stream's is
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -94,9 +97,11 @@ class Window:
 
     def __init__(self, model: ExportedModel, length: int):
         self.model = model
-        self.frames = deque(maxlen=length)
-        self.bodies = max(model.view["bodies"], 2)
-        self.recorded: Recorded | None = None  # of another skeleton: unit and axis, once a trunk has been seen
+        self.frames = deque(maxlen=length)      # (M, V, 3), M of each frame
+        self.number = 0                         # frames with a body so far
+        self.source: str | None = None          # another skeleton, guessed anew until it is SETTLED
+        self.recorded: Recorded | None = None   # of that one: unit and axis, once a trunk has been seen
+        self.is_crowd = False                   # more bodies than the network sees, which is reported once
 
     def clear(self) -> None:
         self.frames.clear()
@@ -106,18 +111,41 @@ class Window:
         # empty frames from before the first body may have another number of joints
         if self.frames and len(joints) and joints.shape[1] != self.frames[-1].shape[1]:
             self.frames.clear()
-
-        frame = np.zeros((self.bodies, *joints.shape[1:]), np.float32)
-        frame[:len(joints)] = joints[:self.bodies]
-        self.frames.append(frame)
+        self.frames.append(joints)
 
         # as in a store, the next body takes the place of one that is never seen
-        clip = np.stack(self.frames, 1)  # m l v 3
+        clip = self.bodies()  # m l v 3
         clip = clip[clip.any((1, 2, 3))]
         if not len(clip):
             return clip
-        source = self.model.other_skeleton(clip.shape[2])
-        return self.model.in_metres(clip) if source is None else self.from_skeleton(clip, source)
+        self.report_people(len(clip))
+        clip = main_two(clip)
+
+        # another skeleton's joints; a few frames may not show whose
+        self.number += 1
+        if self.number <= SETTLED:
+            before = self.source
+            self.source = self.model.other_skeleton(clip)
+            self.recorded = self.recorded if self.source == before else None
+        if self.source is None:
+            return self.model.in_metres(clip)
+        return self.from_skeleton(without_score(clip) if has_score(clip) else clip, self.source)
+
+    def report_people(self, people: int) -> None:
+        """Standard error, once: more people than the network sees."""
+        bodies = self.model.view["bodies"]
+        if people > bodies and not self.is_crowd:
+            self.is_crowd = True
+            print(f"{people} people, the network sees {bodies}: the most active of each window", file=sys.stderr)
+
+    def bodies(self) -> np.ndarray:
+        """(M, L, V, 3) of the frames: bodies in the order of their lines, or followed if their number varies."""
+        if len({len(frame) for frame in self.frames}) == 1:
+            return np.stack(self.frames, 1)
+
+        # as in a file of such frames; most often there is at most one body
+        found = [list(frame) for frame in self.frames]
+        return in_rows(found, found, self.frames[-1].shape[1:])
 
     def from_skeleton(self, clip: np.ndarray, source: str) -> np.ndarray:
         """A clip of another skeleton as the network's; its unit and axis are those of the first frames with a trunk."""

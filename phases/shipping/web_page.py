@@ -22,6 +22,7 @@ SOURCE = Path(__file__).resolve().parent / "page"
 LICENCES = "licences.html.j2"
 MARK = "page.json"  # a page's list of networks and clips; a folder with it is a page
 CAMERA = "mediapipe33"  # the skeleton of a camera's joints
+SYNTHETIC_SKELETON = "ntu25"
 SUBJECT = 6  # of the synthetic clips: one of the test side, unknown to a network of the demonstration
 
 
@@ -104,8 +105,10 @@ def network_file(about: dict[str, str], taken: list[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def write_clips(folder: Path) -> list[dict[str, str]]:
-    """One synthetic clip per action, as .npy; [{file, title}]."""
+    """One synthetic clip per action, as .npy; [{file, title, skeleton}]. Beside them skeleton.json, as in any data set.
+    """
     folder.mkdir()
+    (folder / "skeleton.json").write_text(json.dumps({"skeleton": SYNTHETIC_SKELETON}))
     clips = []
 
     # one subject's recordings of every action; of each, the one of the first camera
@@ -115,18 +118,23 @@ def write_clips(folder: Path) -> list[dict[str, str]]:
             recording = next(Path(raw).glob(f"S*C001P*R001A{number:03}.skeleton"))
             name = f"{action.replace(' ', '-')}.npy"
             np.save(folder / name, read_clip(recording))
-            clips.append({"file": name, "title": action})
+            clips.append({"file": name, "title": action, "skeleton": SYNTHETIC_SKELETON})
     return clips
 
 
-def clearest(model: ExportedModel, folder: Path, clips: list[dict[str, str]]) -> int:
-    """The clip to begin with: one that the network names rightly, if it has that name, and is surest of."""
+def clearest(model: ExportedModel, folder: Path, clips: list[dict[str, str]]) -> int | None:
+    """The clip to begin with: one that the network names rightly, if it has that name, and is surest of.
+
+    None, reported on standard error, if the clips' skeleton cannot be turned into the network's.
+    """
+    if SYNTHETIC_SKELETON not in (*model.retarget, model.skeleton["name"]):
+        print(f"the page's clips are of {SYNTHETIC_SKELETON}, which cannot be turned into the skeleton "
+              f"{model.skeleton['name']!r} of its first network: it begins without a clip", file=sys.stderr)
+        return None
+
     def rank(i: int) -> tuple[bool, float]:
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):  # reading reports of each clip that joints are turned
-                label, p = model.top(model.read(folder / clips[i]["file"]), 1)[0]
-        except ValueError:  # the clips' skeleton cannot be turned into the network's
-            return False, 0.0
+        with contextlib.redirect_stderr(io.StringIO()):  # reading reports of each clip that joints are turned
+            label, p = model.top(model.read(folder / clips[i]["file"]), 1)[0]
         return label == clips[i]["title"], p
 
     # of equals the first

@@ -261,19 +261,19 @@ def test_a_table_with_columns_of_another_skeleton_is_turned(model, tmp_path):
     names = [f"{joint}_{axis}" for joint in reversed(other.joints) for axis in "xyz"]
     rows = [",".join(map(str, frame[::-1].ravel())) for frame in pose]
     (tmp_path / "x.CSV").write_text("\n".join([",".join(names), *rows]))
-    np.save(tmp_path / "x.npy", pose[:, ::-1])
+    np.save(tmp_path / "x.npy", pose)  # the names of the columns count, not their order
     (tmp_path / "skeleton.json").write_text('{"skeleton": "openpose25"}')
     np.testing.assert_allclose(model.read(tmp_path / "x.CSV"), model.read(tmp_path / "x.npy"), atol=1e-5)
 
 
-@pytest.mark.parametrize("people, words", [(1, ""), (2, "the first of them"), (3, "1 of the two that move most")])
-def test_more_people_than_the_network_sees_are_reported(tmp_path, capsys, people, words):
+@pytest.mark.parametrize("people", [1, 2, 3])
+def test_more_people_than_the_network_sees_are_reported(tmp_path, capsys, people):
     model = ExportedModel(model_file("utd_mhad"))
     clip = np.random.default_rng(0).normal(size=(people, 9, 20, 3)) + 3
     np.save(tmp_path / "x.npy", clip.astype(np.float32))
     assert model.view["bodies"] == 1 and model.read(tmp_path / "x.npy").shape[0] == min(people, 2)
     said = capsys.readouterr().err
-    assert (f"shows {people} people, the network sees {words}" in said) == (people > 1)
+    assert (f"shows {people} people, the network sees 1: number " in said) == (people > 1)
 
 
 def test_a_folder_that_names_another_skeleton_is_refused(shipped, tmp_path):

@@ -93,4 +93,6 @@ def test_an_archive_of_clips_and_a_folder_of_videos(shipped, tmp_path, capsys):
 def test_motion_capture_is_drawn_with_its_own_bones(tmp_path):
     path = tmp_path / "walk.bvh"
     path.write_text(mocap(1).replace("CHANNELS 0", "CHANNELS 1 Xrotation", 1) + "0\n" * 4)
-    assert show.drawn_skeleton(path, 21).name == "bvh21"
+    (tmp_path / "skeleton.json").write_text('{"skeleton": "ntu25"}')  # the format wins
+    drawn = show.clip_of_file(path)
+    assert drawn.skeleton.name == "bvh21" and drawn.joints.shape[2] == 21

@@ -4,13 +4,17 @@ import json
 import numpy as np
 import pytest
 
-from phases import show
+from phases import predict, show
 from phases.recordings import puppet, readers
-from phases.recordings.metres import Recorded
+from phases.recordings.metres import AXES, Recorded
+from phases.reporting.drawing import clip_joints
 from phases.shipping.exported import ExportedModel, model_file
+from phases.training.clip_store import ClipStore
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import rest_pose, write_store
+from tests.helpers.own_clips import write_openpose
 from tests.helpers.programs import call
+from tests.helpers.shipped import stand_in
 
 
 @pytest.fixture
@@ -90,8 +94,8 @@ class Oracle:
 
     recorded = Recorded()
 
-    def read(self, path):
-        return readers.read_clip(path)
+    def read_recorded(self, path):
+        return readers.read_clip(path), Recorded()
 
     def top(self, joints, k):
         self.asked.append(joints.shape[1])
@@ -118,6 +122,86 @@ def test_a_network_that_cannot_judge_the_clip_is_refused(words, named, tmp_path,
     with pytest.raises(ValueError, match=named):
         call(show, "clip=clip003", f"store={tmp_path / 'store'}", "model=any.onnx", *words)
     assert not list(tmp_path.glob("x.*"))
+
+
+def y_down(name: str, flat: bool) -> np.ndarray:
+    """(L, V, C): a body that stands as a camera sees it, y down, and swings its left arm."""
+    body = SKELETONS[name]
+    x = np.tile(rest_pose(body) * [-1, -1, 1] + [0, 0, 3], (8, 1, 1))
+    x[:, list(body.regions["left_arm"]), 0] += 0.2 * np.sin(np.arange(8))[:, None]
+    return 400 * x[..., :2] + 500 if flat else x
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_network_gets_what_predict_gives_it(tmp_path, monkeypatch, image, flat, own):
+    """It got the joints as they were turned for the picture: "wave 96 %" where predict says "sit 93 %"."""
+    name = "mediapipe33"
+    how = {"unit": "px" if flat else "m", "up": "-y"}
+    path = stand_in(tmp_path / "m.onnx", [], SKELETONS[name if own else "kinect20"], how if own else {})
+    np.save(tmp_path / "x.npy", y_down(name, flat))
+    given = []
+    monkeypatch.setattr(ExportedModel, "top", lambda self, joints, k: given.append(joints) or [("a", 1.0), ("b", 0.0)])
+
+    call(predict, f"model={path}", f"clip={tmp_path}/x.npy")
+    call(show, f"model={path}", f"clip={tmp_path}/x.npy", f"out={tmp_path}/x.gif")
+    np.testing.assert_array_equal(given[-1], given[0])
+    assert len(given) == 9 and given[0].any()
+
+
+def test_a_network_gets_a_stored_clip_as_it_is_stored(tmp_path, monkeypatch, image):
+    folder = write_store(tmp_path / "store", skeleton="kinect20", clips=12)
+    joints = np.load(folder / "frames.npy")
+    joints[..., 2] = 0
+    np.save(folder / "frames.npy", joints)
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"recorded": {"unit": "px", "up": "-y"}}))
+    path = stand_in(tmp_path / "m.onnx", [], SKELETONS["kinect20"], {"unit": "px", "up": "-y"})
+
+    given = []
+    monkeypatch.setattr(ExportedModel, "top", lambda self, joints, k: given.append(joints) or [("a", 1.0), ("b", 0.0)])
+    call(show, "clip=clip003", f"store={folder}", f"model={path}", f"out={tmp_path}/x.gif")
+    stored = ClipStore(folder)
+    np.testing.assert_array_equal(given[-1], clip_joints(stored, stored.clips["name"].tolist().index("clip003")))
+
+
+@pytest.mark.parametrize("turn", ["y", "-y", "z", "-z"])
+@pytest.mark.parametrize("network", [False, True])
+def test_a_file_is_drawn_upright(tmp_path, turn, network):
+    """A camera's y down was drawn head down."""
+    solid = rest_pose(SKELETONS["mediapipe33"]) + [0, 0, 3]
+    recorded = np.zeros_like(solid)
+    for ours, (theirs, sign) in enumerate(AXES[turn]):
+        recorded[:, theirs] = sign * solid[:, ours]
+    np.save(tmp_path / "x.npy", np.tile(1000 * recorded, (3, 1, 1)))
+    model = ExportedModel(model_file("nw_ucla")) if network else None
+    clip = show.clip_of_file_for(model, tmp_path / "x.npy") if model else show.clip_of_file(tmp_path / "x.npy")
+
+    # in metres, the shoulders above the hips
+    paper = clip.on_paper("front")[0, 0]
+    left, hip = (list(clip.skeleton.joints).index(joint) for joint in ("left shoulder", "left hip"))
+    assert paper[left, 1] - paper[hip, 1] > 0.1 and clip.up == turn
+    assert 0.2 < np.ptp(paper[:, 1]) < 3
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_a_flat_file_is_drawn_as_its_picture_was(tmp_path, network):
+    flat = y_down("mediapipe33", True)
+    np.save(tmp_path / "x.npy", flat)
+    model = ExportedModel(model_file("nw_ucla")) if network else None
+    clip = show.clip_of_file_for(model, tmp_path / "x.npy") if model else show.clip_of_file(tmp_path / "x.npy")
+
+    paper = clip.on_paper("front")[0, 0]
+    for joint in ("left wrist", "right ankle"):
+        theirs = flat[0, SKELETONS["mediapipe33"].joints.index(joint)] - flat[0, 11]
+        ours = paper[clip.skeleton.joints.index(joint)] - paper[clip.skeleton.joints.index("left shoulder")]
+        assert (np.sign(ours) == np.sign(theirs * [1, -1])).all()
+
+
+def test_a_file_is_drawn_as_what_predict_takes_it_for(tmp_path, capsys):
+    write_openpose(tmp_path / "clip", 400 * (y_down("openpose25", False)[..., :2] + 1))
+    clip = show.clip_of_file(tmp_path / "clip")
+    assert (clip.skeleton.name, clip.up) == ("openpose25", "-y") and capsys.readouterr().err == ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

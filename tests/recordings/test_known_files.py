@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from phases.recordings.clips import main_two
 from phases.recordings.known_files import known_body
 from phases.recordings.readers import read_clip, skeleton_of_format
 from skeletons import SKELETONS
@@ -157,7 +158,7 @@ def test_alphaposes_people_keep_their_rows_where_they_cross(tmp_path, ids):
     one = np.linspace(0, 100, 11)[:, None, None] + RNG.uniform(0, 9, (17, 2))
     other = np.linspace(300, -200, 11)[:, None, None] + RNG.uniform(0, 9, (17, 2))
     path = written(tmp_path / "a.json", alphapose(one, other, ids=ids))
-    x = read_clip(path)[..., :2]
+    x = main_two(read_clip(path))[..., :2]
     np.testing.assert_allclose(x[0], other, rtol=1e-5, atol=1e-3)  # who moves more comes first
     np.testing.assert_allclose(x[1], one, rtol=1e-5, atol=1e-3)
     assert known_body(path).skeleton is SKELETONS["coco17"]

@@ -137,7 +137,7 @@ def test_short_gaps_are_filled_and_long_ones_and_ends_stay():
     np.testing.assert_allclose(in_metres(1000 * gaps, Recorded("mm", fill=3), None), found, rtol=1e-5)
 
 
-def test_the_two_that_move_most_stay_in_their_order():
+def test_the_two_that_move_most_are_the_main_ones():
     still, slow, fast, sure = (np.ones((1, 9, 17, 3), np.float32) for _ in range(4))
     for x, step in ((slow, 1), (fast, 5), (sure, 3)):
         x[0] += step * np.arange(9)[:, None, None]

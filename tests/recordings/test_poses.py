@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from phases.recordings.clips import main_two
 from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import as_joints
 from phases.recordings.poses import is_frames, load_pose, pose_files
@@ -131,14 +132,14 @@ def test_people_keep_their_row_when_the_order_in_a_frame_changes(tmp_path):
 def test_a_body_that_clearly_moves_more_comes_first(tmp_path, moving, first):
     middle = FLAT.mean(0)
     seen = [FLAT, moving * (FLAT - middle) + middle + 5000]
-    x = read(tmp_path, [people(*frame) for frame in zip(*seen, strict=True)])
+    x = main_two(read(tmp_path, [people(*frame) for frame in zip(*seen, strict=True)]))
     np.testing.assert_allclose(x[..., :2], [seen[first], seen[1 - first]], rtol=1e-5)
 
 
 def test_a_body_that_is_hardly_ever_seen_does_not_come_first(tmp_path):
     frames = [people(FLAT[0] + t % 2) for t in range(20)]
     frames[4], frames[5] = people(FLAT[0], FLAT[1] + 3000), people(FLAT[0] + 1, FLAT[2] + 4000)
-    assert read(tmp_path, frames).any((2, 3)).sum(1).tolist() == [20, 2]
+    assert main_two(read(tmp_path, frames)).any((2, 3)).sum(1).tolist() == [20, 2]
 
 
 def test_the_picture_keeps_the_world_landmarks_of_two_apart(tmp_path):

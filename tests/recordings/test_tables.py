@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from phases.recordings.clips import main_two
 from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import as_joints
 from phases.recordings.poses import load_pose
@@ -77,7 +78,8 @@ def test_people_and_scores_of_a_row_per_joint(tmp_path):
     two = np.stack([BODY, 3 * BODY])
     rows = [row for m in range(2) for row in rows_of(two[m], more=(0.5, f"p{m}"))]
     x = read(tmp_path, tidy("frame,joint,x,y,z,score,person_id", rows))
-    np.testing.assert_array_equal(x, two[::-1])  # the one who moves more is the first
+    np.testing.assert_array_equal(x, two)
+    np.testing.assert_array_equal(main_two(x), two[::-1])  # the one who moves more is the first
 
     # a score of 0, flat
     rows = [(t, v, x, y, v % 2) for t, v, x, y, _ in rows_of(BODY)]

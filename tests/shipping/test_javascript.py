@@ -14,7 +14,7 @@ from phases.recordings.metres import PLACE, reference_joint, trunk_vector
 from phases.shipping import live
 from phases.shipping.exported import ExportedModel
 from phases.shipping.view_numpy import clip_view
-from phases.shipping.web_page import SOURCE
+from phases.shipping.web_page import SOURCE, clearest
 from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted
 from tests.helpers.browser import need
 from tests.helpers.recordings import SAMPLES, sample
@@ -178,6 +178,18 @@ def test_what_the_page_cannot_read_is_a_sentence(tmp_path):
     found = node(VIEWS, [{"model": str(model), "clip": str(tmp_path / name)} for name in expected])
     for (name, message), got in zip(expected.items(), found, strict=True):
         assert name in got["error"] and message in got["error"] and got["error"].endswith("."), got
+
+
+def test_the_pages_own_clip_is_no_other_skeletons(tmp_path, capsys):
+    """A COCO network's page opened with an ntu25 clip that was read as openpose25."""
+    path = stand_in(tmp_path / "m.onnx", [], SKELETONS["coco17"])
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(4, 25, 3)) + 3)
+    said = node("""const { Network } = await import(root + "/network.js");
+        const network = new Network("m", fs.readFileSync(jobs[0]));
+        try { network.read("x.npy", new Uint8Array(fs.readFileSync(jobs[1])), "ntu25"); return ["read"]; }
+        catch (e) { return [e.message]; }""", [str(path), str(tmp_path / "x.npy")])
+    assert "shows the skeleton ntu25; this network knows coco17" in said[0]
+    assert clearest(ExportedModel(path), tmp_path, []) is None and "without a clip" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -63,10 +63,14 @@ export class Network {
     this.window = Math.max(this.view.frames, 2 * RATE); // frames
   }
 
-  /** Clip of a file in metres, y up, in the network's joints, and a sentence about what was done to it, or "". */
-  read(name, bytes) {
+  /**
+   * Clip of a file in metres, y up, in the network's joints, and a sentence about what was done to it, or "".
+   * `skeleton`: whose joints a clip in metres, y up has, if its format does not say.
+   */
+  read(name, bytes, skeleton) {
     const V = this.skeleton.joints.length, mine = this.skeleton.name, found = readClip(name, bytes, this.recorded);
-    const theirs = found.skeleton, clip = mainTwo(found);
+    const theirs = found.skeleton ?? skeleton;
+    const clip = found.skeleton ? found : mainTwo(found); // a sensor's reader has chosen the bodies
     const fits = ([other, table]) => table.joints === clip.V && (theirs ? other === theirs : clip.V !== V);
     const [source, how] = Object.entries(this.retarget).find(fits) ?? [];
     if (how && theirs) {

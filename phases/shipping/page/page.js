@@ -101,12 +101,12 @@ function stop() {
 
 const nextPaint = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
 
-/** A clip of a file at RATE frames a second. `action`: what a synthetic clip shows. */
-async function playClip(name, bytes, action) {
-  const { clip, said } = page.network.read(name, bytes), { network } = page, turn = stop(), V = clip.V;
+/** A clip of a file at RATE frames a second. Of a synthetic clip `action` is what it shows, `skeleton` whose joints. */
+async function playClip(name, bytes, action, skeleton) {
+  const { clip, said } = page.network.read(name, bytes, skeleton), { network } = page, turn = stop(), V = clip.V;
   const known = !action || network.classes.includes(action);
   const live = new Live(network, clip.M), started = performance.now(), title = name.replace(/\.npy$/, "");
-  page.shown = { again: () => guarded(() => playClip(name, bytes, action)) };
+  page.shown = { again: () => guarded(() => playClip(name, bytes, action, skeleton)) };
   page.live = live;
   state("playing");
   note(action ? `A synthetic clip of “${action}”.` : said);
@@ -317,8 +317,8 @@ async function fetched(address) {
 }
 
 async function playChosen() {
-  const { file, title } = page.clips[$("clip").selectedIndex];
-  await playClip(file, await fetched(`clips/${file}`), title);
+  const { file, title, skeleton } = page.clips[$("clip").selectedIndex];
+  await playClip(file, await fetched(`clips/${file}`), title, skeleton);
 }
 
 function listen() {
@@ -361,8 +361,8 @@ async function start() {
   choose(page.networks[0]);
   listen();
   state("ready");
-  $("clip").selectedIndex = list.start;
-  if (list.clips.length && !matchMedia("(prefers-reduced-motion: reduce)").matches) await playChosen();
+  $("clip").selectedIndex = list.start ?? 0;
+  if (list.start !== null && !matchMedia("(prefers-reduced-motion: reduce)").matches) await playChosen();
 }
 
 guarded(start);

@@ -129,25 +129,38 @@ export function retargeted(clip, table) {
   return out;
 }
 
-/** Of more than two bodies the two that move most, in their order. */
+/** The main two of several bodies, the main one first, as main_bodies in phases/recordings/clips.py finds them. */
 export function mainTwo(clip) {
-  if (clip.M <= 2) return clip;
-  const motion = [];
-  for (let m = 0; m < clip.M; m++) {
-    let sum = 0;
-    for (let l = 1; l < clip.L; l++) {
-      for (let v = 0; v < clip.V; v++) {
-        if (!isSeen(clip, m, l, v) || !isSeen(clip, m, l - 1, v)) continue;
-        const i = at(clip, m, l, v), j = at(clip, m, l - 1, v);
-        sum += Math.hypot(...[0, 1, 2].map((a) => clip.x[i + a] - clip.x[j + a]));
-      }
-    }
-    motion.push({ m, sum });
-  }
-  const two = motion.sort((a, b) => b.sum - a.sum).slice(0, 2).map((b) => b.m).sort((a, b) => a - b);
+  if (clip.M < 2) return clip;
+  const bodies = Array.from({ length: clip.M }, (_, m) => ({ m, ...motionOf(clip, m) }));
+  const longest = Math.max(...bodies.map((body) => body.seen));
+  for (const body of bodies) body.stays = 2 * body.seen >= longest;
+  bodies.sort((a, b) => b.stays - a.stays || b.motion - a.motion || a.m - b.m);
+
+  // about as much motion: in the order of the file
+  const [first, second] = bodies, inOrder = second.m < first.m && second.stays;
+  const two = inOrder && first.motion <= 1.2 * second.motion ? [second.m, first.m] : [first.m, second.m];
   const out = clipOf(2, clip.L, clip.V), size = clip.L * clip.V * 3;
   two.forEach((from, m) => out.x.set(clip.x.subarray(from * size, (from + 1) * size), m * size));
   return out;
+}
+
+/** Motion per step of a joint of body m, and the frames in which it is seen. */
+function motionOf(clip, m) {
+  let way = 0, steps = 0, seen = 0;
+  for (let l = 0; l < clip.L; l++) {
+    let any = false;
+    for (let v = 0; v < clip.V; v++) {
+      if (!isSeen(clip, m, l, v)) continue;
+      any = true;
+      if (!l || !isSeen(clip, m, l - 1, v)) continue;
+      const i = at(clip, m, l, v), j = at(clip, m, l - 1, v);
+      way += Math.hypot(...[0, 1, 2].map((a) => clip.x[i + a] - clip.x[j + a]));
+      steps += 1;
+    }
+    seen += any;
+  }
+  return { motion: way / Math.max(1, steps), seen };
 }
 
 /** The frame numbers of the test view. */
