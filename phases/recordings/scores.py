@@ -57,7 +57,7 @@ def array_scores(raw: Path, data: Data) -> Iterator[np.ndarray]:
     for path in clip_paths(raw):
         try:
             joints = np.asarray(load_pose(path, joint_names), np.float64)
-        except Exception:  # noqa: S112, the reader names a damaged clip
+        except Exception:  # numpy raises almost anything; the reader names a damaged clip
             continue
         if joints.ndim in (3, 4) and joints.shape[-1] == 4:
             yield joints[..., 3]
