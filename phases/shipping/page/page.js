@@ -228,7 +228,8 @@ function nextFrame(video) {
 async function watch(video, turn, kind) {
   const pose = await estimator();
   if (turn !== page.turn) return;
-  await video.play();
+  // a short video may end before its start is reported
+  await video.play().catch((e) => { if (!video.ended) throw e; });
   pose.reset();
   const live = new Live(page.network, 1, { ofCamera: true, mirrored: kind === "camera" });
   page.live = live;
