@@ -57,7 +57,6 @@ from phases.common.recipes import current_weights, differences
 from skeletons import Skeleton
 
 # --- 1. Settings: the annotation of a field holds its choices or its range --------------------------------------------
-
 STREAMS = ("joint", "bone", "velocity", "bone_velocity")
 Share = Annotated[float, (0, 0.99)]
 Probability = Annotated[float, (0, 1)]
@@ -69,6 +68,7 @@ class Model:
     """Which network, and the switches of its ablation rows."""
     name: Literal["lite", "base", "last_e"] = "lite"
     dropout: Share = 0.15                                       # of the head
+    streams: Annotated[tuple[str, ...], STREAMS] = ("joint", "bone")    # that LAST-Lite or LAST-E fuses
     # LAST-Lite
     variant: Literal["nano", "small"] = "small"
     shift: Literal["region", "random"] = "region"
@@ -471,7 +471,7 @@ class LastLite(nn.Module):
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
         super().__init__()
-        self.streams = STREAMS
+        self.streams = tuple(cfg.streams)
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
         width, table = LITE[cfg.variant]
         self.stem = StreamFusion(len(self.streams), width)
@@ -1015,12 +1015,12 @@ class LastEBlock(nn.Module):
 
 
 class LastE(nn.Module):
-    """Joints (B, M, T, V, 3) -> logits (B, K): three streams fused early, three stages of two blocks."""
+    """Joints (B, M, T, V, 3) -> logits (B, K): its streams fused early, three stages of two blocks."""
     drop_absent = False  # as in LastLite
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
         super().__init__()
-        self.streams = ("joint", "velocity", "bone")
+        self.streams = tuple(cfg.streams)
         self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
 
         # three stages of two blocks; drop path rises from 0 over the six

@@ -31,12 +31,12 @@ from torch import Tensor, nn
 
 from last import Conv1x1, TemporalConv, classify, cross_entropy, fit, mean_correction, rank_of
 from phases.common.command import run
+from phases.training.batches import Batches
 from phases.training.processes import start_processes
 from phases.training.recipe import Config, Distil, load_config
 from phases.training.run_folder import accuracies, check_phase
 from phases.training.session import OpenedData, announce, finish, open_data, start_network
 from phases.training.teachers import Teacher, fingerprints, load_teachers
-from phases.training.view import Batches
 
 
 def main(argv: list[str]) -> int:

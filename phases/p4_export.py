@@ -40,11 +40,12 @@ from phases.shipping.deploy import deploy
 from phases.shipping.export_report import markdown, refused, verdict
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES, require_tflite, write_tflite
+from phases.training.batches import Batches
 from phases.training.clip_store import ClipStore, open_store, splits
 from phases.training.networks import load_run
 from phases.training.recipe import Config, load_config
 from phases.training.run_folder import commit, device_name, read_scores
-from phases.training.view import Batches, ClipView
+from phases.training.view import ClipView
 from skeletons import retarget_tables
 
 

@@ -100,6 +100,9 @@ RENAMED = {"train.clip": "train.grad_clip"}
 RETIRED = {  # no recipe ever set them: each is a constant now, or the piece is gone
     "view.stretch": 0.0, "view.shear": 0.0, "train.ib_mean": 1e-4, "train.ib_class": 0.1,
     "pretrain.temperature": 0.07, "pretrain.projection": 128}
+ADDED = {  # settings that came later: what a run without them did; LAST-E's streams had an order of their own
+    "model.streams": {"lite": ["joint", "bone", "velocity", "bone_velocity"], "last_e": ["joint", "velocity", "bone"]},
+    "view.missing": 0.0, "view.spikes": 0.0, "view.idle": 0.0, "view.tempo": 0.0}
 WHERE = (  # settings that say where and how a training runs, not what it computes
     "device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")
 
@@ -124,6 +127,18 @@ def current(table: dict, finished: bool = False) -> dict:
     return table
 
 
+def recorded(table: dict, finished: bool = True) -> dict:
+    """The whole recipe of a run, as its folder keeps it, with the settings that came later."""
+    table = current(table, finished)
+    for name, was in ADDED.items():
+        group, _, key = name.partition(".")
+        if isinstance(was, dict):
+            was = was.get(table.get("model", {}).get("name"))
+        if group in table and was is not None:
+            table[group].setdefault(key, was)
+    return table
+
+
 def current_weights(value: object) -> object:
     """Weights by today's names: AdaptiveGraph was called `sample` once, and the head's classifier `linear`."""
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
@@ -138,7 +153,7 @@ def differences(old: dict, new: dict) -> str:
     Those in WHERE do not count, nor does one that is off (0, false, empty) and that the old recipe does not know: a
     field added after the old run does not count while it is off.
     """
-    return "; ".join(changed(current(old), current(new)))
+    return "; ".join(changed(recorded(old, finished=False), current(new)))
 
 
 def changed(old: dict, new: dict, prefix: str = "") -> list[str]:

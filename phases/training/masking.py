@@ -9,7 +9,8 @@ from einops import rearrange
 from torch import Tensor
 
 from last import hashed_uniform
-from phases.training.view import Batches, ClipView
+from phases.training.batches import Batches
+from phases.training.view import ClipView
 from skeletons import Skeleton
 
 

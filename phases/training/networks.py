@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from last import MODELS, STREAMS, load_checkpoint, rank_of
 from phases.common.command import build
 from phases.common.files import damaged
-from phases.common.recipes import current, recipe_files
+from phases.common.recipes import recipe_files, recorded
 from phases.training.clip_store import ClipStore
 from phases.training.recipe import Config
 from skeletons import SKELETONS, Skeleton
@@ -93,7 +93,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
                          "or take a run of phase 1 or 2")
 
     try:
-        cfg = build(Config, current(json.loads(state["recipe"]), finished=True))
+        cfg = build(Config, recorded(json.loads(state["recipe"])))
         skeleton = Skeleton.from_dict(json.loads(state["skeleton"]))
         model = build_model(cfg, skeleton, cfg.data.num_classes)
         model.load_state_dict(state["model"])

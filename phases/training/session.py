@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from last import amp_dtype, rank_of
+from phases.training.batches import Batches, plain_batches
 from phases.training.clip_store import ClipStore, labelled, open_store, splits
 from phases.training.evaluation import accuracy, predict
 from phases.training.networks import build_model, describe, find_runs
@@ -27,7 +28,7 @@ from phases.training.run_folder import (
     write_result,
 )
 from phases.training.transfer import init_from
-from phases.training.view import Batches, ClipView, plain_batches
+from phases.training.view import ClipView
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def open_data(cfg: Config, phase: str, argv: list[str], *, judged: bool = True) 
     if already_done(cfg, phase, identity):
         return None
 
-    view = ClipView(store, cfg.view, cfg.torch_device)
+    view = ClipView(store, cfg.view, cfg.torch_device, train)
     return OpenedData(
         store, train, held, test, view,
         batches=Batches(view, train, cfg.train.batch, True, cfg.seed, cfg.train.balanced),

@@ -16,11 +16,12 @@ from torch import nn
 import last
 from last import classification_loss, load_checkpoint
 from phases import p1_train, p2_distill, p3_maskclr, p4_export
+from phases.training.batches import Batches, plain_batches
 from phases.training.clip_store import ClipStore
 from phases.training.networks import build_model
 from phases.training.processes import start_processes
 from phases.training.recipe import load_config
-from phases.training.view import Batches, ClipView, View, plain_batches
+from phases.training.view import ClipView, View
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.reference import dense_attention

@@ -17,10 +17,11 @@ from torch import nn
 import last
 from last import GlobalBatchNorm, global_norms
 from phases import p1_train, p2_distill, p3_maskclr
+from phases.training.batches import Batches
 from phases.training.clip_store import ClipStore
 from phases.training.processes import start_processes
 from phases.training.recipe import load_config
-from phases.training.view import Batches, ClipView
+from phases.training.view import ClipView
 from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.programs import call
 

@@ -11,11 +11,12 @@ import last
 from last import load_checkpoint
 from phases import p1_train
 from phases.training import session
+from phases.training.batches import Batches, plain_batches
 from phases.training.clip_store import ClipStore
 from phases.training.evaluation import accuracy, predict
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
-from phases.training.view import Batches, ClipView, View, plain_batches
+from phases.training.view import ClipView, View
 from skeletons import Skeleton
 from tests.helpers.clip_stores import QUICK, RUN, write_store
 

@@ -19,12 +19,13 @@ from last import Conv1x1, load_checkpoint
 from phases import p1_train, p2_distill
 from phases.common.protocols import XSUB60, XSUB120
 from phases.p2_distill import Distilled, distil_loss, dkd_loss, kd_loss, make_distilled, soft_loss
+from phases.training.batches import Batches
 from phases.training.clip_store import ClipStore
 from phases.training.evaluation import predict
 from phases.training.networks import build_model, check_leakage, load_run
 from phases.training.recipe import Distil, load_config
 from phases.training.teachers import Teacher, load_teachers
-from phases.training.view import Batches, ClipView
+from phases.training.view import ClipView
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.loss_formulas import rows

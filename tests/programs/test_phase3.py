@@ -15,12 +15,13 @@ from last import load_checkpoint
 from phases import p1_train, p3_maskclr, probe
 from phases.p3_maskclr import TEMPERATURE, MaskCLR, info_nce, pretrain_loss
 from phases.reporting.measured import gather
+from phases.training.batches import plain_batches
 from phases.training.clip_store import ClipStore
 from phases.training.masking import Pairs, region_masks, region_table
 from phases.training.networks import build_model
 from phases.training.recipe import Pretrain, load_config
 from phases.training.transfer import init_from
-from phases.training.view import ClipView, plain_batches
+from phases.training.view import ClipView
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.programs import call

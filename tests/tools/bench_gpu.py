@@ -28,10 +28,11 @@ import torch
 import last
 from last import Training, classification_loss
 from phases.common.files import ROOT, write_json
+from phases.training.batches import Batches
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
 from phases.training.run_folder import commit, device_name
-from phases.training.view import Batches, ClipView
+from phases.training.view import ClipView
 from skeletons import SKELETONS
 
 NETWORKS = ("lite_nano", "lite_small", "last_e", "base")

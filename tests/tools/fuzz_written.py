@@ -19,12 +19,13 @@ from phases.common.files import ROOT
 from phases.recordings.metres import Recorded
 from phases.shipping.exported import ExportedModel
 from phases.shipping.live import frame_of
+from phases.training.batches import Batches
 from phases.training.clip_store import open_store, splits
 from phases.training.networks import build_model, load_run
 from phases.training.recipe import Config, load_config
 from phases.training.run_folder import identity_of
 from phases.training.transfer import init_from
-from phases.training.view import Batches, ClipView
+from phases.training.view import ClipView
 from skeletons import SKELETONS, retarget_tables
 from tests.helpers.clip_stores import write_store
 from tests.tools.fuzz_recordings import Different, saved

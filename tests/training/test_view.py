@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from last import STREAMS, derive_streams, hashed_uniform
+from phases.training.alignment import rotation, sample_frames
+from phases.training.batches import Batches
 from phases.training.clip_store import ClipStore
-from phases.training.view import Batches, ClipView, View, rotation, sample_frames
+from phases.training.view import ClipView, View
 from skeletons import SKELETONS, Skeleton
 from tests.helpers.clip_stores import write_store
 

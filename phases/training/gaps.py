@@ -1,0 +1,143 @@
+"""What cameras leave out: missing joints and frames are filled in, and single-frame spikes with them.
+
+Shapes: n body, l or t frame, v joint. A missing joint is (0, 0, 0). All of it is tensor arithmetic that torch.onnx can
+export: the same lines run before a training and inside an exported file.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skeletons import Skeleton
+
+SPIKE = 0.15        # metres between a joint and the middle of its neighbours in time: more may be a spike,
+OFF_BONE = 0.15     # if a bone at it differs from its mean length by this share
+FAR = 10_000        # more bones than any skeleton has
+
+
+@dataclass(frozen=True)
+class Body:
+    """The skeleton as tensors, and where the joints of its average body lie."""
+    parents: Tensor     # v
+    touches: Tensor     # v v: 1 where bone u (of joint u to its parent) ends at joint v
+    order: Tensor       # v v: how near joint u is to joint v, in bones; no two entries of a row are equal
+    rest: Tensor        # v 3: metres
+
+    @classmethod
+    def of(cls, skeleton: Skeleton, rest: Tensor) -> Body:
+        parents = torch.tensor(skeleton.parents)
+        V = len(parents)
+        touches = torch.eye(V)
+        touches[parents, torch.arange(V)] = 1
+
+        # the root's bone has no length, and is never off
+        touches[:, skeleton.root] = 0
+        order = torch.from_numpy(skeleton.hops.astype(np.int64)) * V + torch.arange(V)
+        return cls(parents, touches, order, rest)
+
+    def to(self, device: torch.device) -> Body:
+        return Body(*(field.to(device) for field in (self.parents, self.touches, self.order, self.rest)))
+
+
+def seen_in(x: Tensor) -> Tensor:
+    """1.0 for a joint of (..., V, 3) that is there, 0.0 for a missing one."""
+    return (x.abs().amax(-1) > 0).to(x.dtype)
+
+
+def close_gaps(x: Tensor, seen: Tensor) -> Tensor:
+    """x (n, t, v, 3) with each missing joint on the line between the frames around it that show it; seen (n, t, v).
+
+    Before the first frame and after the last one that shows it, it stays where it was nearest. A joint that no frame
+    shows becomes 0.
+    """
+    is_seen = seen.long()
+    N, T, V = seen.shape
+    time = torch.arange(T, device=x.device)[:, None].expand(N, T, V)
+
+    # place[k]: the frame that shows the joint for the k-th time, k from 1; frames that do not all write to place 0
+    count = is_seen.cumsum(1)
+    place = torch.zeros_like(torch.cat([count[:, :1], count], 1)).scatter(1, count * is_seen, time)
+    times = count[:, -1:].clamp(min=1)
+
+    # the nearest such frames, before and after; at the ends both are the same
+    before = place.gather(1, count.clamp(min=1))
+    after = place.gather(1, (count + 1 - is_seen).minimum(times))
+    share = (time - before).to(x.dtype) / (after - before).clamp(min=1).to(x.dtype)
+
+    # on the line between them
+    start = x.gather(1, before[..., None].expand(N, T, V, 3))
+    end = x.gather(1, after[..., None].expand(N, T, V, 3))
+    ever = seen.amax(1, keepdim=True)
+    return (start + share[..., None] * (end - start)) * ever[..., None]
+
+
+def spikes(x: Tensor, seen: Tensor, length: Tensor, body: Body) -> Tensor:
+    """1.0 for joints (n, t, v) that jump away for a single frame: from both neighbours in time, and off their bones.
+
+    x (n, t, v, 3) has no gaps; n bodies of `length` (n,) frames, the first of t. A hand that turns round fast moves as
+    far, but its bones keep their length.
+    """
+    # the frames before and after; at an end twice the same neighbour
+    T = x.shape[1]
+    t = torch.arange(T, device=x.device)
+    last = length[:, None] - 1
+    before = (t - 1).abs().expand(len(length), T).minimum(last)  # n t
+    after = (last - (last - t - 1).abs()).clamp(min=0)
+    a = x.gather(1, before[..., None, None].expand_as(x))
+    b = x.gather(1, after[..., None, None].expand_as(x))
+
+    # far from their middle, farther than they are apart
+    away = (x - (a + b) / 2).norm(dim=-1)
+    is_away = (away > (b - a).norm(dim=-1).clamp(min=SPIKE)).to(x.dtype)
+
+    # one of its bones is longer or shorter than on the mean
+    bone = (x - x[:, :, body.parents]).norm(dim=-1)  # n t v
+    both = seen * seen[:, :, body.parents]
+    mean = (bone * both).sum(1, keepdim=True) / both.sum(1, keepdim=True).clamp(min=1)
+    is_off = ((bone - mean).abs() > OFF_BONE * mean).to(x.dtype)
+    return is_away * ((is_off @ body.touches.T) > 0).to(x.dtype) * seen
+
+
+def place_unseen(x: Tensor, ever: Tensor, body: Body) -> Tensor:
+    """x (n, t, v, 3) with joints that no frame shows where the mean body has them, seen from the nearest joint shown.
+
+    ever (n, v): 1.0 for a joint that some frame shows.
+    """
+    unseen = (1 - ever[:, None]).long() * FAR * FAR
+    nearest = (body.order + unseen).argmin(2)  # n v
+    offset = body.rest - body.rest[nearest]  # n v 3; 0 for a joint that is shown
+    at = nearest[:, None, :, None].expand_as(x)
+    return x.gather(2, at) + offset[:, None]
+
+
+def filled(x: Tensor, seen: Tensor, body: Body) -> Tensor:
+    """x (n, t, v, 3) without gaps, and with joints that are never seen; a body without any joint is zeros."""
+    ever = seen.amax(1)  # n v
+    present = ever.amax(1)[:, None, None, None]
+    return place_unseen(close_gaps(x, seen), ever, body) * present
+
+
+def cleaned(x: Tensor, length: Tensor, body: Body) -> Tensor:
+    """Recorded joints (n, t, v, 3) without spikes and gaps: n bodies of `length` (n,) frames, the first of t."""
+    seen = seen_in(x)
+    spiky = spikes(close_gaps(x, seen), seen, length, body)
+    return filled(x, seen * (1 - spiky), body)
+
+
+def mean_body(frames: np.ndarray, skeleton: Skeleton) -> Tensor:
+    """Joints (v, 3) of a body whose bones are the mean vectors of those in `frames` (n, v, 3); its root is at 0."""
+    frames = frames.astype(np.float64)
+    seen = frames.any(-1)
+    parents = list(skeleton.parents)
+    both = (seen & seen[:, parents])[..., None]
+    bone = ((frames - frames[:, parents]) * both).sum(0) / np.maximum(both.sum(0), 1)
+
+    # from the root outwards
+    rest = np.zeros_like(bone)
+    for v in np.argsort(skeleton.hops[skeleton.root], kind="stable"):
+        if v != skeleton.root:
+            rest[v] = rest[parents[v]] + bone[v]
+    return torch.from_numpy(rest.astype(np.float32))

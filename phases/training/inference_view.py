@@ -1,0 +1,68 @@
+"""The test view of one clip as a module: what phase 4 exports in front of a network."""
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from phases.training.alignment import Upright, around, centred, extent_scale, gaussian, sample_frames
+from phases.training.gaps import Body, cleaned, seen_in
+from phases.training.view import View
+from skeletons import Skeleton
+
+
+class InferenceView(nn.Module):
+    """Joints (bodies, L, V, 3) as recorded, any number of bodies and frames -> (M, T, V, 3), as ClipView in tests.
+
+    In metres, y up; (0, 0, 0) or NaN is a missing joint. The first M bodies count, the first is the main one. `rest`
+    (V, 3) is the mean body of the training clips (gaps.mean_body), whose joints stand in for those never seen.
+    """
+
+    def __init__(self, cfg: View, skeleton: Skeleton, rest: Tensor):
+        super().__init__()
+        self.cfg = cfg
+        self.centre = skeleton.centre
+        self.upright = Upright(skeleton, cfg.heading, cfg.trunk_scale)
+
+        # constants; buffers, so that they are part of an exported graph
+        body = Body.of(skeleton, rest)
+        for name in ("parents", "touches", "order", "rest"):
+            self.register_buffer(name, getattr(body, name))
+        self.register_buffer("bodies", torch.arange(cfg.bodies))
+        self.register_buffer("smoothing", gaussian(cfg.smooth) if cfg.smooth else None)
+
+    def forward(self, joints: Tensor) -> Tensor:  # any number of bodies, l v 3
+        cfg = self.cfg
+        body = Body(self.parents, self.touches, self.order, self.rest)
+
+        # the bodies of the view, the absent ones zeros
+        x = torch.nan_to_num(joints, 0.0, 0.0, 0.0)
+        x = torch.cat([x, torch.zeros_like(x[:1]).expand(cfg.bodies, -1, -1, -1)]).index_select(0, self.bodies)
+        L = torch.ones_like(x[:1, :, 0, 0], dtype=torch.long).sum(1)  # (1,): the number of frames
+        whole = cleaned(x, L.expand(cfg.bodies), body)  # m l v 3
+        present = whole.abs().amax((1, 2, 3)).sign()[None]  # 1 m
+
+        # from the first frame that shows a body to the last
+        shown = seen_in(x).amax((0, 2))  # l
+        is_first = (shown.cumsum(0) == 1).to(x.dtype) * shown
+        is_last = (shown.flip(0).cumsum(0) == 1).to(x.dtype).flip(0) * shown
+        t = torch.arange(x.shape[1], device=x.device)
+        first = (is_first * t).sum()[None].long()  # 1
+        last = (is_last * t).sum()[None].long()
+        count = torch.where(present.amax(1) > 0, last - first + 1, L)
+        inside = ((t >= first) & (t < first + count)).to(x.dtype)[None]  # 1 l
+        linear = self.upright(whole[:1], inside)
+
+        # the frames, from 0 at `first`
+        at = sample_frames(count, cfg.frames, cfg.sampling)  # 1 t
+        if self.smoothing is None:
+            x = whole.index_select(1, (first + at)[0])
+        else:
+            near = (first + around(at, count, len(self.smoothing))[0]).flatten()  # (t o)
+            x = rearrange(whole.index_select(1, near), "m (t o) v c -> m t v c o", t=cfg.frames) @ self.smoothing
+
+        # about the centre, turned and scaled
+        x = centred(x[None], self.centre) @ linear
+        if cfg.extent:
+            x = x * extent_scale(x, present)
+        return (x * present[..., None, None, None])[0]
