@@ -116,8 +116,11 @@ def open_store(cfg: Config) -> ClipStore:
 
 
 def splits(store: ClipStore, cfg: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clip numbers for training, validation (empty unless data.validate holds some out) and test."""
-    train, test = store.split(cfg.data.split)
+    """Clip numbers for training, validation (empty unless data.validate holds some out) and test.
+
+    The classes of data.unknown are on neither side; `unknown_clips` gives those that would be on the test side.
+    """
+    train, test = (known_of(store, side, cfg) for side in store.split(cfg.data.split))
 
     # hold out the training clips that have one of the values
     held = np.zeros(len(train), bool)
@@ -130,6 +133,20 @@ def splits(store: ClipStore, cfg: Config) -> tuple[np.ndarray, np.ndarray, np.nd
     if cfg.data.validate and (held.all() or not held.any()):
         raise ValueError(f"data.validate = {cfg.data.validate}: holds out {held.sum()} of {len(train)} training clips")
     return train[~held], train[held], test
+
+
+def known_of(store: ClipStore, clips: np.ndarray, cfg: Config) -> np.ndarray:
+    """Those of the clips whose class is not in data.unknown; ValueError if fewer than two classes are left."""
+    known = ~np.isin(store.clips["label"][clips], cfg.data.unknown)
+    if len(np.unique(store.clips["label"][clips[known]])) < min(2, len(store.classes)):
+        raise ValueError(f"data.unknown = {list(cfg.data.unknown)}: fewer than two classes are left to tell apart")
+    return clips[known]
+
+
+def unknown_clips(store: ClipStore, cfg: Config) -> np.ndarray:
+    """Clip numbers of the test side whose class is in data.unknown."""
+    _, test = store.split(cfg.data.split)
+    return test[np.isin(store.clips["label"][test], cfg.data.unknown)]
 
 
 def labelled(clips: np.ndarray, label: np.ndarray, share: float, seed: int) -> np.ndarray:
