@@ -138,7 +138,7 @@ def splits(store: ClipStore, cfg: Config) -> tuple[np.ndarray, np.ndarray, np.nd
 def known_of(store: ClipStore, clips: np.ndarray, cfg: Config) -> np.ndarray:
     """Those of the clips whose class is not in data.unknown; ValueError if fewer than two classes are left."""
     known = ~np.isin(store.clips["label"][clips], cfg.data.unknown)
-    if len(np.unique(store.clips["label"][clips[known]])) < min(2, len(store.classes)):
+    if cfg.data.unknown and len(np.unique(store.clips["label"][clips[known]])) < 2:
         raise ValueError(f"data.unknown = {list(cfg.data.unknown)}: fewer than two classes are left to tell apart")
     return clips[known]
 
