@@ -26,7 +26,7 @@ class Data:
     missing: str = ""                # list of unusable samples, a file beside the recipes
     workers: Annotated[int, (0, 1024)] = 0   # parsing processes; 0: one per core
     leaked: tuple[int, ...] = ()     # classes with test clips copied from training clips; top1_clean leaves them out
-    unknown: tuple[int, ...] = ()    # classes that a network never sees in training, to measure whether it declines them
+    unknown: tuple[int, ...] = ()    # classes kept from training, to measure whether a network declines them
     validate: dict = field(default_factory=dict)    # hold out training clips, {subject = [3]}; keep the best there
 
     @property

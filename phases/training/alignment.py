@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skeletons import Skeleton
 
+CALM = 3  # frames at rest that are kept before a clip's first movement and after its last
 
 def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None,
                   window: Tensor | None = None) -> Tensor:
@@ -71,6 +72,32 @@ def around(t: Tensor, length: Tensor, count: int) -> Tensor:
     """Frames (B, T, O): t (B, T) and the frames around it, `count` in all; the ends of clips repeat."""
     o = torch.arange(count, device=t.device) - count // 2
     return (t[..., None] + o).clamp(min=0).minimum(length[:, None, None] - 1)
+
+
+def acting(whole: Tensor, first: Tensor, last: Tensor, still: float) -> tuple[Tensor, Tensor]:
+    """(first, last) frames (B,) of clips without the ends in which people stand still; whole (B, M, L, V, 3).
+
+    Before the clip's first movement every joint is within `still` metres of where it was in frame `first`, after the
+    last one of where it is in frame `last`. A few frames before and after the movement are kept. A clip in which nobody
+    moves keeps all its frames.
+    """
+    t = torch.arange(whole.shape[2], device=whole.device)
+    inside = ((t >= first[:, None]) & (t <= last[:, None])).to(whole.dtype)  # b l
+
+    def moved_from(frame: Tensor) -> Tensor:
+        at = frame[:, None, None, None, None].expand(-1, whole.shape[1], 1, *whole.shape[3:])
+        far = (whole - whole.gather(2, at)).norm(dim=-1).amax((1, 3))  # b l
+        return (far > still).to(whole.dtype) * inside
+
+    # the first frame that is far from the beginning, the last one that is far from the end
+    begun = moved_from(first)
+    ends = moved_from(last)
+    begin = (begun.argmax(1) - CALM).maximum(first)
+    end = (t.shape[0] - 1 - ends.flip(1).argmax(1) + CALM).minimum(last)
+
+    # a clip that stays where it began
+    is_moving = begun.amax(1) * ends.amax(1) > 0
+    return torch.where(is_moving, begin, first), torch.where(is_moving, end.maximum(begin), last)
 
 
 class Upright:

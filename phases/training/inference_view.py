@@ -5,7 +5,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from phases.training.alignment import Upright, around, centred, extent_scale, gaussian, sample_frames
+from phases.training.alignment import Upright, acting, around, centred, extent_scale, gaussian, sample_frames
 from phases.training.gaps import Body, cleaned, seen_in
 from phases.training.view import View
 from skeletons import Skeleton
@@ -49,7 +49,10 @@ class InferenceView(nn.Module):
         t = torch.arange(x.shape[1], device=x.device)
         first = (is_first * t).sum()[None].long()  # 1
         last = (is_last * t).sum()[None].long()
-        count = torch.where(present.amax(1) > 0, last - first + 1, L)
+        last = torch.where(present.amax(1) > 0, last, L - 1)
+        if cfg.still:
+            first, last = acting(whole[None], first, last, cfg.still)
+        count = last - first + 1
         inside = ((t >= first) & (t < first + count)).to(x.dtype)[None]  # 1 l
         linear = self.upright(whole[:1], inside)
 

@@ -12,13 +12,14 @@ from einops import rearrange
 from torch import Tensor
 
 from last import hashed_uniform
-from phases.training.alignment import Upright, around, centred, extent_scale, gaussian, rotation, sample_frames
+from phases.training.alignment import Upright, acting, around, centred, extent_scale, gaussian, rotation, sample_frames
 from phases.training.damage import Damage
 from phases.training.gaps import Body, cleaned, mean_body, seen_in
 from skeletons import Skeleton
 
 Probability = Annotated[float, (0, 1)]
-SEEN = ("frames", "bodies", "sampling", "smooth", "heading", "trunk_scale", "extent")  # fields of the test view
+SEEN = (  # fields of the test view
+    "frames", "bodies", "sampling", "still", "smooth", "heading", "trunk_scale", "extent")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class View:
     frames: Annotated[int, (1, 10_000)] = 64        # T
     bodies: Annotated[int, (1, 2)] = 1              # M
     sampling: Literal["uniform", "crop", "stretch"] = "uniform"
+    still: Annotated[float, (0, 10)] = 0.1          # metres: ends where no joint moves farther are left out; 0: none
     smooth: Annotated[float, (0, 100)] = 0.0        # Gaussian over time: standard deviation in recorded frames
     heading: bool = False            # turn the main body, by its mean over the clip, to face one way
     trunk_scale: bool = False        # the trunk, shoulders to hips on the mean of the clip, becomes 0.5 long
@@ -196,6 +198,7 @@ class WholeClips:
         self.body = Body.of(store.skeleton, rest)
         self.axes = (rest != 0).any(0).float()
         self.upright = Upright(store.skeleton, cfg.heading, cfg.trunk_scale)
+        self.still = cfg.still
         N = len(offset)
         self.length = torch.from_numpy(store.clips["length"].astype(np.int64))
         self.offset = torch.from_numpy(offset.astype(np.int64))
@@ -231,7 +234,10 @@ class WholeClips:
         # the ends
         shown = seen_in(x).amax((1, 3))  # b l
         first = shown.argmax(1)
-        count = (shown.shape[1] - shown.flip(1).argmax(1) - first).minimum(length - first)
+        last = (shown.shape[1] - 1 - shown.flip(1).argmax(1)).minimum(length - 1)
+        if self.still:
+            first, last = acting(whole, first, last, self.still)
+        count = last - first + 1
         self.present[clips] *= (whole != 0).flatten(2).any(2)
         inside = ((t >= first[:, None]) & (t < (first + count)[:, None])).float()
         self.normalising[clips] = self.upright(whole[:, 0], inside)
