@@ -155,6 +155,10 @@ def nearest(word: str, known: Iterable) -> str:
 
 def checked(path: str, value: object, field: Field) -> object:
     """`value` in the type of the field, one of its choices and within its range."""
+    # words between commas are a list, in a recipe too: model.streams=joint,bone
+    if field.many and isinstance(value, str) and value:
+        value = read(value, field)
+
     # the type
     value = widened(value, field.kind)
     if value is None and field.optional:
