@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from phases.common.files import atomic
 from phases.training.recipe import Config
-from phases.training.view import SEEN
+from phases.training.settings import SEEN
 from skeletons import Skeleton
 
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx", "w8": "model.w8.onnx"}  # of each form

@@ -5,7 +5,6 @@ Every draw is a pure function of (seed, epoch, clip). Shapes: b clip, m body, t 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -13,10 +12,8 @@ from torch import Tensor
 
 from last import hashed_uniform
 from phases.training.gaps import Body, filled
+from phases.training.settings import View
 from skeletons import Skeleton
-
-if TYPE_CHECKING:
-    from phases.training.view import View
 
 LOST_FRAMES = 0.3   # of a damaged clip: up to this share of joint-frames is missing
 RUN = 0.3           # or a run of frames, of at most this share of those taken

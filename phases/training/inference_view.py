@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from phases.training.alignment import Upright, acting, around, centred, extent_scale, gaussian, sample_frames
 from phases.training.gaps import Body, cleaned, seen_in
-from phases.training.view import View
+from phases.training.settings import View
 from skeletons import Skeleton
 
 

@@ -18,7 +18,7 @@ from last import STREAMS, Model, Train
 from phases.common.command import build, pairs
 from phases.common.recipes import resolved
 from phases.recordings.settings import Data
-from phases.training.view import View
+from phases.training.settings import View
 
 Weight = Annotated[float, (0, 1000)]  # of a term in a loss
 

@@ -13,7 +13,7 @@ from phases.training.clip_store import ClipStore
 from phases.training.networks import check_leakage, find_runs, load_run
 from phases.training.recipe import Config
 from phases.training.run_folder import read_scores
-from phases.training.view import SEEN
+from phases.training.settings import SEEN
 from skeletons import Skeleton
 
 
