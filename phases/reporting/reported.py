@@ -10,8 +10,8 @@ from last import load_checkpoint
 from phases.common.files import read_json, read_log
 from phases.common.limits import load_npz, reading
 from phases.reporting.charts import Matrix, Strip, confusion_chart, frame_strip
-from phases.reporting.drawing import as_camera, clip_joints
-from phases.training.clip_store import ClipStore
+from phases.reporting.drawing import as_camera
+from phases.training.clip_store import ClipStore, clip_joints
 
 WORST = 6       # confusions that are listed
 EXAMPLES = 2    # clips of each
