@@ -214,9 +214,10 @@ def write(subject: Subject, path: Path | None, entry: dict, line: dict) -> None:
 
 
 def announce(subject: Subject, path: Path | None, figures: dict) -> None:
-    """Print the mean, the clean accuracy and the worst of the rows that count."""
+    """Print the clean accuracy, the mean, and the changes under which the network is worst."""
     top1 = figures["top1"]
-    worst = sorted((row for row in COUNTED if row in top1), key=top1.get)[:WORST]
+    changes = [row for row in COUNTED if row in top1 and row != CLEAN]
+    worst = sorted(changes, key=top1.get)[:WORST]
     listed = ", ".join(f"{row} {top1[row]:.1f}" for row in worst)
     print(f"{path or subject.folder}: seed {subject.seed}: clean {top1[CLEAN]:.1f}, mean of the {figures['mean_of']} "
           f"{figures['mean']:.1f}; worst: {listed}", flush=True)
