@@ -1,4 +1,4 @@
-"""How a network holds on what cameras deliver: its accuracy on the test clips as recorded, and changed in 20 ways.
+"""How a network holds on what cameras deliver: its accuracy on the test clips as recorded, and under 19 changes.
 
     just wild recipe=lite_nano data=utd_mhad                    a finished run, with the words that its training had
     just wild recipe=lite_nano data=utd_mhad seeds=0,1,2        three runs of one recipe, one after another
@@ -7,14 +7,15 @@
 
 Joints go missing, frames show no body, sensors shake, people stand about, bodies turn (phases/recordings/wild.py lists
 the rows). Only test clips change, before the network's own view of them, and each clip in the same way for every
-network. The mean of the 20 is that of the clean clips and 19 rows; further rows are shown apart. A row that a data set
-cannot have is left out: clips without depth are not turned. Confidence is the mean probability of the answer given, ece
+network. The mean of the 20 is that of the clean clips and 19 changes; further ones are shown apart. What a data set
+cannot show is left out: clips without depth are not turned. Confidence is the mean probability of the answer given, ece
 the expected calibration error.
 
 In:  runs/<recipe>/<dataset>-<split>/seed<k>/final.pt or a file of phase 4; the clip store of the data set.
 Out: results/wild-<network>--<dataset>-<split>.json, an entry per seed, which replaces an earlier one of the seed.
      <network> is the recipe, with the form of an exported file (lite_nano-int8) and the label (lite_nano-before).
      A run's own figures are in its folder as well, wild.json, and `just report` shows its worst rows.
+     With data.split=all, of clips that a network has seen, figures are printed and no result is written.
 Exit codes: 0 done, 2 bad input, 130 interrupted.
 """
 from __future__ import annotations
@@ -147,7 +148,10 @@ def exported_file(options: Options, recipe: list[str]) -> Subject:
     """The network of an exported file; ValueError if it is of other classes or joints, or may have seen these clips."""
     path = model_file(options.model)
     model = ExportedModel(path)
-    about = model.about
+    about = {"form": "fp32"} | model.about
+    missing = [key for key in ("recipe", "seed", "dataset", "split") if key not in about]
+    if missing:
+        raise ValueError(f"model = {path}: lacks {', '.join(missing)} in its metadata: export it again")
 
     # the test clips of the data set; of the recipe the data set alone matters
     cfg = load_config(["recipe=lite_small", *recipe])
@@ -219,7 +223,8 @@ def announce(subject: Subject, path: Path | None, figures: dict) -> None:
     changes = [row for row in COUNTED if row in top1 and row != CLEAN]
     worst = sorted(changes, key=top1.get)[:WORST]
     listed = ", ".join(f"{row} {top1[row]:.1f}" for row in worst)
-    print(f"{path or subject.folder}: seed {subject.seed}: clean {top1[CLEAN]:.1f}, mean of the {figures['mean_of']} "
+    place = path or subject.folder or subject.entry["recipe"]
+    print(f"{place}: seed {subject.seed}: clean {top1[CLEAN]:.1f}, mean of the {figures['mean_of']} "
           f"{figures['mean']:.1f}; worst: {listed}", flush=True)
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from phases import report, wild
@@ -144,6 +145,15 @@ def test_an_interrupted_judgement_writes_nothing(words, few, here, monkeypatch):
     assert not (here / "results").exists() and not list(here.glob("runs/**/wild.json"))
 
 
+def test_clips_that_a_network_has_seen_give_no_result(shipped, here, few, capsys):
+    model = onnx.load(shipped.export / "model.onnx")
+    split = next(prop for prop in model.metadata_props if prop.key == "split")
+    split.value = "all"
+    onnx.save(model, here / "model.onnx")
+    call(wild, "model=./model.onnx", *file_words(shipped)[1:], "data.split=all")
+    assert capsys.readouterr().out.startswith("lite_nano: seed 3: clean ") and not (here / "results").exists()
+
+
 @pytest.mark.parametrize("given, says", [
     (["model=nowhere.onnx", "data=tiny.toml"], "nowhere.onnx: no such file"),
     (["model=FILE"], "give model=FILE data=DATASET"),
@@ -161,6 +171,16 @@ def test_what_cannot_be_judged_is_refused(given, says, shipped, here):
     with pytest.raises(ValueError, match=says.replace("..", r"\.\.")):
         call(wild, *given, f"data.store={store}")
     assert not (here / "results").exists()
+
+
+def test_a_file_that_hides_its_data_set_is_refused(shipped, here):
+    model = onnx.load(shipped.export / "model.onnx")
+    kept = [prop for prop in model.metadata_props if prop.key not in ("dataset", "seed")]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save(model, here / "model.onnx")
+    with pytest.raises(ValueError, match="lacks seed, dataset in its metadata: export it again"):
+        call(wild, "model=./model.onnx", *file_words(shipped)[1:])
 
 
 def test_a_store_with_other_test_clips_is_refused(words, here):
