@@ -55,6 +55,11 @@ page *args:
 probe *args:
     @"{{python}}" -m phases.probe "$@"
 
+# how a network holds on what cameras deliver: just wild recipe=lite_nano data=utd_mhad [seeds=0,1,2] | model=FILE
+[no-exit-message]
+wild *args:
+    @"{{python}}" -m phases.wild "$@"
+
 # describe a network, a skeleton or an exported file: just info recipe=lite_small | skeleton=ntu25 | model=utd_mhad
 [no-exit-message]
 info *args:

@@ -5,7 +5,8 @@
     just report recipe=lite_nano data=nw_ucla html=nano.html  elsewhere
 
 The page is a single file that holds its drawings: it can be mailed. An unfinished run gets its curves. Clips are drawn
-if the clip store is there. Recall is the share of a class's test clips that get its name.
+if the clip store is there. Recall is the share of a class's test clips that get its name. After `just wild` the page
+lists the changes of the test clips under which the run is worst.
 Exit codes: 0 written, 2 bad input.
 """
 from __future__ import annotations
@@ -21,7 +22,7 @@ from phases.common.command import run
 from phases.common.files import ROOT, atomic
 from phases.common.wording import counted
 from phases.reporting.charts import Chart, chart
-from phases.reporting.reported import ReportedRun, answers_of, load_reported
+from phases.reporting.reported import ReportedRun, answers_of, load_reported, worst_rows
 from phases.training.recipe import load_config
 
 CURVES = {"loss": "Loss", "top1": "Accuracy in percent", "lr": "Learning rate"}
@@ -53,6 +54,7 @@ def facts(reported: ReportedRun) -> list[tuple[str, str]]:
         top5 = f"; top-5 {r['top5']:.1f} %" if len(reported.classes) > 5 else ""
         lines += [
             ("top-1", f"{r['top1']:.1f} %{clean}{top5}; {counted(r['clips'], 'test clip')}"),
+            *wild_fact(reported.wild),
             ("network", f"{reported.recipe['model']['name']}, {r['params']:,} parameters, {r['macs'] / 1e6:.1f}M "
                         "multiply-adds a clip"),
             ("training", f"{counted(r['epochs'], 'epoch')}, {r['seconds'] / 60:.1f} minutes on {r['device']}"),
@@ -68,6 +70,14 @@ def facts(reported: ReportedRun) -> list[tuple[str, str]]:
         lines.append(("training", f"under way: {len(reported.log)} of {reported.recipe['train']['epochs']} epochs, "
                                   f"{minutes:.1f} minutes"))
     return lines
+
+
+def wild_fact(wild: dict) -> list[tuple[str, str]]:
+    """The line about changed clips, if `just wild` measured them."""
+    if not wild:
+        return []
+    changes = counted(wild["mean_of"] - 1, "change")
+    return [("in the wild", f"{wild['mean']:.1f} %, the mean of the test clips as recorded and under {changes}")]
 
 
 def training_curves(log: list[dict]) -> list[Chart]:
@@ -107,6 +117,8 @@ def html_page(reported: ReportedRun) -> str:
         charts=training_curves(reported.log),
         answers=answers_of(reported),
         has_store=reported.store is not None,
+        wild=reported.wild,
+        worst_rows=worst_rows(reported.wild),
         recipe=json.dumps(recipe, indent=1))
 
 

@@ -33,10 +33,10 @@ from phases.recordings.described import (
 )
 from phases.recordings.metres import in_metres, trunk_of
 from phases.recordings.readers import READABLE, read_clip
-from phases.reporting.drawing import FRONT, clip_joints
+from phases.reporting.drawing import FRONT
 from phases.reporting.pictures import Drawn, animation, contact_sheet, views
 from phases.shipping.exported import ExportedModel, model_file
-from phases.training.clip_store import ClipStore
+from phases.training.clip_store import ClipStore, clip_joints
 from skeletons import SKELETONS, Skeleton
 
 EACH = "@each"

@@ -8,6 +8,8 @@
                                       then the published ones
     just table into=README.md         makes the blocks of a page anew: the text between `<!-- table: NAME -->` and
                                       `<!-- end -->`, from the committed files in results/ alone
+    just table data=utd_mhad picture=results/wild-utd_mhad.svg
+                                      draws what `just wild` measured on a data set, from results/ alone
 
 Reads the finished runs below runs/ and the files in results/; a run replaces the file of its name.
 phases/reporting/measured.py describes such a file. A row's purpose is the first comment line of recipes/<row>.toml.
@@ -30,6 +32,7 @@ from phases.common.files import atomic
 from phases.reporting.blocks import render_blocks
 from phases.reporting.cells import streams_of, values
 from phases.reporting.measured import RUN_KEYS, Results, gather, published
+from phases.reporting.strengths import svg
 from phases.reporting.tables import SHOW, nothing_measured, plan_tables
 
 
@@ -41,14 +44,17 @@ class Options:
     format: Annotated[Literal["markdown", "csv"], "of what is printed"] = "markdown"
     out: Annotated[Path | None, "a file to write instead of standard output"] = None
     into: Annotated[Path | None, "a page whose blocks are made anew"] = None
+    picture: Annotated[Path | None, "an .svg that is drawn of `just wild`'s results on data="] = None
     runs: Annotated[Path, "the folder of runs"] = Path("runs")
     results: Annotated[Path | None, "the folder of result files; empty: read none"] = Path("results")
 
     def __post_init__(self):
         if not self.show:
             raise ValueError(f"show = '': give some of {', '.join(SHOW)}")
-        if self.into and not self.results:
-            raise ValueError("results = '': into= makes blocks from result files, name their folder")
+        if (self.into or self.picture) and not self.results:
+            raise ValueError("results = '': into= and picture= read result files, name their folder")
+        if self.picture and (self.into or self.picture.suffix != ".svg" or not self.data):
+            raise ValueError(f"picture = {self.picture}: give a file that ends in .svg and data=, without into=")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -131,6 +137,12 @@ def render_into(page: Path, results: Path) -> None:
 def main(options: Options) -> int:
     if options.into:
         render_into(options.into, options.results)
+        return 0
+    if options.picture:
+        drawn = svg(Results(options.results), options.data)
+        with atomic(options.picture) as part:
+            part.write_text(drawn)
+        print(f"{options.picture}: drawn")
         return 0
 
     # committed files, and runs over them

@@ -1,7 +1,8 @@
 """Blocks of Markdown pages: the text between `<!-- table: NAME -->` and `<!-- end -->` is made from files in results/.
 
 A block may have options: `<!-- table: measured data=nw_ucla -->`. blocks_results.py, blocks_ablations.py,
-blocks_speed.py and blocks_robustness.py hold the functions that make the texts, each from a folder of results.
+blocks_speed.py, blocks_robustness.py and blocks_wild.py hold the functions that make the texts, each from a folder of
+results.
 """
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import inspect
 import re
 
 from phases.common.command import nearest
-from phases.reporting import blocks_ablations, blocks_results, blocks_robustness, blocks_speed
+from phases.reporting import blocks_ablations, blocks_results, blocks_robustness, blocks_speed, blocks_wild
 from phases.reporting.measured import Results
 
 BLOCKS = {
@@ -32,6 +33,10 @@ BLOCKS = {
     "in-browser": blocks_speed.in_browser,
     "gpu-steps": blocks_speed.gpu_steps,
     "robust": blocks_robustness.faults_and_survivals,
+    "wild": blocks_wild.rows_that_count,
+    "wild-more": blocks_wild.other_rows,
+    "wild-sure": blocks_wild.confidence,
+    "wild-picture": blocks_wild.picture_link,
 }
 MARK = r"<!-- table: "
 BLOCK = re.compile(rf"({MARK}([\w-]+)((?: \w+=[\w.-]+)*) -->\n)(?:(?!{MARK}).)*?(<!-- end -->)", re.S)

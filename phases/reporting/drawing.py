@@ -1,19 +1,12 @@
-"""Clips on paper: the joints of a stored clip, and their places in a drawing from the front or from the side."""
+"""Clips on paper: the places of joints in a drawing from the front or from the side."""
 from __future__ import annotations
 
 import numpy as np
 
-from phases.training.clip_store import ClipStore
 from skeletons import Skeleton
 
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#30638e", "#5a5a66", "#8f5fbf", "#6a994e")  # of a skeleton's regions
 FRONT, SIDE = "front", "side"
-
-
-def clip_joints(store: ClipStore, index: int) -> np.ndarray:
-    """Joints (M, L, V, 3) of a clip; an absent body is left out."""
-    length = store.clips["length"][index]
-    return np.stack([store.frames[first:first + length] for first in store.clips["offset"][index] if first >= 0])
 
 
 def as_camera(joints: np.ndarray, up: str) -> np.ndarray:

@@ -9,7 +9,7 @@ the same form, from what papers published (results/published.json). An entry:
 Accuracies are percent. top1_clean is null if no test clip of the data set copies a training clip. A run that also
 trained causally has its accuracy in that mode as "top1_causal", a student its teacher's as "teacher_top1". An ensemble
 adds "streams" and "params_per_stream"; its params and macs are totals. results/<recipe>--<dataset>-export.json gives
-the sizes of exported files.
+the sizes of exported files, results/wild-<network>--<dataset>-<split>.json accuracies on changed clips.
 """
 from __future__ import annotations
 
@@ -68,6 +68,12 @@ class Results:
         benches = [read_json(path) for path in sorted(self.folder.glob("bench-*.json"))]
         return [bench for bench in benches if "cases" in bench]
 
+    @cached_property
+    def wild(self) -> list[dict]:
+        """What `just wild` measured: an entry per network and data set, figures of each row per run."""
+        paths = sorted(self.folder.glob("wild-*--*.json"))
+        return [read_result(path, "recipe", "form", "label", "dataset", "split", "runs") for path in paths]
+
     def entry(self, recipe: str, data: str) -> dict | None:
         """The entry of a recipe on a data set's own split."""
         return self.entries.get(f"{recipe}--{data}-{default_split(data)}")
@@ -77,7 +83,7 @@ class Results:
         return read_json(self.folder / f"{stem}.json")
 
     def _row_files(self) -> list[Path]:
-        return sorted(self.folder.glob("*--*.json"))
+        return sorted(path for path in self.folder.glob("*--*.json") if not path.name.startswith("wild-"))
 
 
 def read_result(path: Path, *keys: str) -> dict:

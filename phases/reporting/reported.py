@@ -9,12 +9,15 @@ import numpy as np
 from last import load_checkpoint
 from phases.common.files import read_json, read_log
 from phases.common.limits import load_npz, reading
+from phases.recordings.wild import CLEAN, COUNTED
 from phases.reporting.charts import Matrix, Strip, confusion_chart, frame_strip
-from phases.reporting.drawing import as_camera, clip_joints
-from phases.training.clip_store import ClipStore
+from phases.reporting.drawing import as_camera
+from phases.reporting.measured import read_result
+from phases.training.clip_store import ClipStore, clip_joints
 
 WORST = 6       # confusions that are listed
 EXAMPLES = 2    # clips of each
+ROWS = 8        # of changed clips that are listed
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class ReportedRun:
     name: np.ndarray        # n, of the test clips
     label: np.ndarray       # n
     logits: np.ndarray      # n k
+    wild: dict              # what `just wild` measured; empty without it
     store: ClipStore | None
 
 
@@ -44,6 +48,10 @@ def load_reported(folder: Path) -> ReportedRun:
             scores = {key: arrays[key] for key in scores}
     scores = {key: np.asarray(array) for key, array in scores.items()}
 
+    # its accuracy on changed clips
+    changed = folder / "wild.json"
+    wild = read_result(changed, "mean", "mean_of", "top1", "confidence") if changed.is_file() else {}
+
     # the clip store, if it is there
     place = Path(recipe["data"]["store"] or f"stores/{recipe['data']['name']}")
     store = ClipStore(place) if (place / "meta.json").is_file() else None
@@ -54,7 +62,8 @@ def load_reported(folder: Path) -> ReportedRun:
         classes = list(load_checkpoint(folder / "final.pt").get("classes", classes))
     if not classes:
         classes = [f"class {k}" for k in range(recipe["data"]["num_classes"])]
-    return ReportedRun(folder, recipe, read_log(folder / "metrics.jsonl"), result, classes, store=store, **scores)
+    log = read_log(folder / "metrics.jsonl")
+    return ReportedRun(folder, recipe, log, result, classes, wild=wild, store=store, **scores)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -156,3 +165,24 @@ def recalls(confusion: np.ndarray, classes: list[str]) -> list[Recall]:
 
     order = np.argsort(share, kind="stable")
     return [Recall(classes[k], right[k], clips[k], share[k]) for k in order if clips[k]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Changed clips
+# ---------------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class WildRow:
+    """Percent of the test clips that got their name under a change, and the mean probability of the answers."""
+    name: str
+    top1: float
+    confidence: float
+
+
+def worst_rows(wild: dict) -> list[WildRow]:
+    """The changes of the mean under which a network is worst, of what `just wild` measured; empty without it."""
+    if not wild:
+        return []
+    changes = [row for row in COUNTED if row in wild["top1"] and row != CLEAN]
+    worst = sorted(changes, key=wild["top1"].get)[:ROWS]
+    return [WildRow(row, wild["top1"][row], wild["confidence"][row]) for row in worst]

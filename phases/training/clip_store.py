@@ -91,6 +91,12 @@ class ClipStore:
         return np.flatnonzero(train), np.flatnonzero(test)
 
 
+def clip_joints(store: ClipStore, index: int) -> np.ndarray:
+    """Joints (M, L, V, 3) of a clip; an absent body is left out."""
+    length = store.clips["length"][index]
+    return np.stack([store.frames[first:first + length] for first in store.clips["offset"][index] if first >= 0])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # A store for a recipe
 # ---------------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,8 @@ import pytest
 from phases import predict, show
 from phases.recordings import puppet, readers
 from phases.recordings.metres import AXES, Recorded
-from phases.reporting.drawing import clip_joints
 from phases.shipping.exported import ExportedModel, model_file
-from phases.training.clip_store import ClipStore
+from phases.training.clip_store import ClipStore, clip_joints
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import rest_pose, write_store
 from tests.helpers.own_clips import write_openpose

@@ -1,0 +1,116 @@
+"""The blocks about changed clips: what `just wild` measured, a column per network, and the picture of it."""
+from __future__ import annotations
+
+import statistics
+
+from phases.recordings.wild import COUNTED, ROWS
+from phases.reporting.cells import mean_sd, values
+from phases.reporting.measured import Results, default_split
+from phases.reporting.tables import heading, markdown_table
+
+NOTHING = "Nothing is measured yet: `just wild recipe=... data={}`."
+
+
+def networks(results: Results, data: str) -> dict[str, dict]:
+    """Entries of a data set's own split by the name of their network; those with a label come first."""
+    split = default_split(data)
+    own = [entry for entry in results.wild if (entry["dataset"], entry["split"]) == (data, split)]
+    own.sort(key=lambda entry: (entry["recipe"], not entry["label"], entry["label"], entry["form"]))
+    return {network_name(entry): entry for entry in own}
+
+
+def network_name(entry: dict) -> str:
+    """lite_nano INT8, before"""
+    name = f"{entry['recipe']} {entry['form'].upper()}".strip()
+    return f"{name}, {entry['label']}" if entry["label"] else name
+
+
+def of_row(entry: dict, row: str, *keys: str) -> dict:
+    """An entry whose runs have the figures `keys` of one row."""
+    return {"runs": [{key: run.get(key, {}).get(row) for key in keys} for run in entry["runs"]]}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables
+# ---------------------------------------------------------------------------------------------------------------------
+
+def rows_that_count(results: Results, data: str = "utd_mhad") -> str:
+    """The clean clips and the rows of the mean: accuracy of each network."""
+    found = networks(results, data)
+    lines = accuracy_lines(found, COUNTED)
+
+    # a data set without depth has fewer rows
+    counts = {run["mean_of"] for entry in found.values() for run in entry["runs"]}
+    name = f"**mean of the {' or '.join(map(str, sorted(counts)))}**"
+    means = {network: f"**{mean_sd(entry, 'mean')}**" for network, entry in found.items()}
+    lines.append({"test clips": name, **means})
+
+    # clips copied from the training side
+    without = {network: mean_sd(entry, "mean_clean") for network, entry in found.items()}
+    if any(without.values()):
+        lines.append({"test clips": "the mean without copied clips", **without})
+    return table(found, lines, data)
+
+
+def other_rows(results: Results, data: str = "utd_mhad") -> str:
+    """The rows that are no part of the mean: accuracy of each network."""
+    found = networks(results, data)
+    return table(found, accuracy_lines(found, [row.name for row in ROWS if not row.counted]), data)
+
+
+def accuracy_lines(found: dict[str, dict], rows: tuple[str, ...] | list[str]) -> list[dict]:
+    """A line for each of these rows that any network has."""
+    lines = []
+    for row in rows:
+        cells = {network: mean_sd(of_row(entry, row, "top1"), "top1") for network, entry in found.items()}
+        if any(cells.values()):
+            lines.append({"test clips": row, **cells})
+    return lines
+
+
+def confidence(results: Results, data: str = "utd_mhad") -> str:
+    """Mean probability of the answer given, and accuracy; at the end the expected calibration error over the rows."""
+    found = networks(results, data)
+    lines = []
+    for row in COUNTED:
+        cells = {}
+        for network, entry in found.items():
+            figures = of_row(entry, row, "confidence", "top1")
+            sure = values(figures, "confidence")
+            right = values(figures, "top1")
+            if sure:
+                cells[network] = f"{statistics.mean(sure):.0f} / {statistics.mean(right):.0f}"
+        if cells:
+            lines.append({"test clips": row, **cells})
+
+    errors = {network: mean_sd(calibration_errors(entry), "ece") for network, entry in found.items()}
+    lines.append({"test clips": "**calibration error, mean**", **errors})
+    return table(found, lines, data)
+
+
+def calibration_errors(entry: dict) -> dict:
+    """An entry whose runs have the mean of their calibration errors over the rows that count, as `ece`."""
+    runs = []
+    for run in entry["runs"]:
+        runs.append({"ece": statistics.mean(run["ece"][row] for row in COUNTED if row in run["ece"])})
+    return {"runs": runs}
+
+
+def table(found: dict[str, dict], lines: list[dict], data: str) -> str:
+    """The lines under a column per network, with the number of its runs."""
+    if not found:
+        return NOTHING.format(data)
+    runs = {"test clips": "runs", **{network: str(len(entry["runs"])) for network, entry in found.items()}}
+    return markdown_table(["test clips", *found], [*lines, runs])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The picture
+# ---------------------------------------------------------------------------------------------------------------------
+
+def picture_link(results: Results, data: str = "utd_mhad") -> str:
+    """The picture that `just table data=... picture=results/wild-....svg` draws."""
+    if not networks(results, data):
+        return NOTHING.format(data)
+    place = heading((data, default_split(data)))
+    return f"![Accuracy on {place} against the strength of a change, a line per network](wild-{data}.svg)"

@@ -1,0 +1,128 @@
+"""Tables and picture of changed clips, from result files written by hand."""
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from phases import table
+from phases.common.files import ROOT
+from phases.recordings.wild import COUNTED, ROWS
+from phases.reporting.blocks import block
+from phases.reporting.measured import Results
+from phases.reporting.strengths import Panel, Picture, picture, svg
+from tests.helpers.programs import call
+
+ALL = ["clean", *(row.name for row in ROWS)]
+
+
+def write_wild(folder: Path, recipe: str, *means: float, form: str = "", label: str = "", place: str = "utd_mhad-xsub",
+               rows: list[str] = ALL, clean: float | None = None) -> None:
+    """A result of `just wild` with a run per mean; each row has the mean as its accuracy, and is 10 points surer."""
+    dataset, split = place.rsplit("-", 1)
+    runs = []
+    for seed, mean in enumerate(means):
+        counted = [row for row in rows if row in COUNTED]
+        run = {"seed": seed, "mean": mean, "mean_of": len(counted), "top1": dict.fromkeys(rows, mean),
+               "confidence": dict.fromkeys(rows, mean + 10), "ece": dict.fromkeys(rows, 10.0)}
+        runs.append(run if clean is None else run | {"mean_clean": clean})
+    entry = {"recipe": recipe, "form": form, "label": label, "dataset": dataset, "split": split, "runs": runs}
+    network = "-".join(filter(None, (recipe, form, label)))
+    (folder / f"wild-{network}--{place}.json").write_text(json.dumps(entry))
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    """{first cell: the others} of a table."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    return {first: rest for first, *rest in lines}
+
+
+def test_a_table_has_a_column_per_network_earlier_ones_first(tmp_path):
+    write_wild(tmp_path, "lite_nano", 90, 92, 94)
+    write_wild(tmp_path, "lite_nano", 70, label="before")
+    write_wild(tmp_path, "lite_nano", 91, form="int8")
+    write_wild(tmp_path, "lite_nano", 1, place="nw_ucla-xview")
+    found = cells(block("wild", {}, Results(tmp_path)))
+    assert found["test clips"] == ["lite_nano, before", "lite_nano", "lite_nano INT8"]
+    assert list(found)[2:-2] == list(COUNTED) and found["noise 5 cm"] == ["70.0", "92.0 ± 2.0", "91.0"]
+    assert found["**mean of the 20**"] == ["**70.0**", "**92.0 ± 2.0**", "**91.0**"]
+    assert found["runs"] == ["1", "3", "1"]
+
+    more = cells(block("wild-more", {}, Results(tmp_path)))
+    assert set(more) - {"test clips", "---", "runs"} == set(ALL) - set(COUNTED)
+    sure = cells(block("wild-sure", {}, Results(tmp_path)))
+    assert sure["spikes 2 %"] == ["80 / 70", "102 / 92", "101 / 91"]
+    assert sure["**calibration error, mean**"] == ["10.0", "10.0 ± 0.0", "10.0"]
+
+
+def test_rows_that_were_not_measured_are_left_out(tmp_path):
+    flat = [row for row in ALL if "turned" not in row]
+    write_wild(tmp_path, "lite_nano", 90, rows=flat, place="nw_ucla-xview", clean=85.0)
+    found = cells(block("wild", {"data": "nw_ucla"}, Results(tmp_path)))
+    assert "turned 30 degrees" not in found and found["**mean of the 18**"] == ["**90.0**"]
+    assert found["the mean without copied clips"] == ["85.0"]
+
+
+def test_without_results_a_block_says_how_to_measure(tmp_path):
+    for name in ("wild", "wild-more", "wild-sure", "wild-picture"):
+        assert "`just wild recipe=... data=nw_ucla`" in block(name, {"data": "nw_ucla"}, Results(tmp_path))
+
+
+def test_changed_clips_are_no_rows_of_other_tables(tmp_path):
+    write_wild(tmp_path, "lite_nano", 90)
+    assert Results(tmp_path).entries == {} and Results(tmp_path).exports == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The picture
+# ---------------------------------------------------------------------------------------------------------------------
+
+def test_the_picture_has_a_panel_per_kind_and_a_line_per_network(tmp_path):
+    write_wild(tmp_path, "lite_nano", 0, 100)
+    write_wild(tmp_path, "lite_nano", 100, label="before")
+    drawn = picture(Results(tmp_path), "utd_mhad")
+    assert [panel.title for panel in drawn.panels] == [
+        "joints missing, %", "frames without a body, %", "noise, cm", "spikes, %", "standing still, frames",
+        "turned, degrees"]
+    assert [mark for _, mark in drawn.panels[0].strengths] == ["0", "1", "2", "5", "10", "20", "50"]
+
+    # the mean over runs, the strengths equally far apart
+    before, now = drawn.panels[2].lines
+    assert {y for _, y in now.points} == {(Panel.TOP + Panel.BOTTOM) / 2}
+    assert {y for _, y in before.points} == {Panel.TOP}
+    xs = [x for x, _ in now.points]
+    assert xs[0] == Panel.LEFT and xs[-1] == pytest.approx(Panel.RIGHT) and len(xs) == 5
+    assert (drawn.panels[3].x, drawn.panels[3].y) == (0, Panel.HEIGHT)
+
+    root = ElementTree.fromstring(svg(Results(tmp_path), "utd_mhad"))
+    space = "{http://www.w3.org/2000/svg}"
+    assert len(list(root.iter(f"{space}polyline"))) == 12
+    assert {"lite_nano", "lite_nano, before"} <= {text.text for text in root.iter(f"{space}text")}
+    assert int(root.get("width")) == Picture.COLUMNS * Panel.WIDTH
+
+
+def test_a_kind_that_was_not_measured_has_no_panel(tmp_path):
+    write_wild(tmp_path, "lite_nano", 50, rows=[row for row in ALL if "turned" not in row])
+    assert len(picture(Results(tmp_path), "utd_mhad").panels) == 5
+
+
+def test_just_table_draws_the_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_wild(tmp_path, "lite_nano", 50)
+    assert call(table, "data=utd_mhad", "picture=a.svg", "results=.") == 0
+    assert capsys.readouterr().out == "a.svg: drawn\n"
+    assert Path("a.svg").read_text() == svg(Results(tmp_path), "utd_mhad")
+    for words, says in ((["data=nw_ucla", "picture=b.svg"], "no wild-.*--nw_ucla-"), (["picture=b.svg"], "data="),
+                        (["picture=b.png", "data=utd_mhad"], "ends in .svg")):
+        with pytest.raises(ValueError, match=says):
+            call(table, *words, "results=.")
+    assert not list(Path().glob("b.*"))
+
+
+def test_the_committed_pictures_are_those_of_the_results():
+    page = (ROOT / "results" / "wild.md").read_text()
+    for data in re.findall(r"\]\(wild-(\w+)\.svg\)", page):
+        file = ROOT / "results" / f"wild-{data}.svg"
+        want = svg(Results(ROOT / "results"), data)
+        assert file.read_text() == want, f"run `just table data={data} picture=results/wild-{data}.svg`"
