@@ -14,7 +14,7 @@ class View:
     """How a clip becomes (M, T, V, 3)."""
     frames: Annotated[int, (1, 10_000)] = 64        # T
     bodies: Annotated[int, (1, 2)] = 1              # M
-    sampling: Literal["uniform", "crop", "stretch"] = "uniform"
+    sampling: Literal["uniform", "crop", "stretch"] = "stretch"
     still: Annotated[float, (0, 10)] = 0.1          # metres: ends where no joint moves farther are left out; 0: none
     smooth: Annotated[float, (0, 100)] = 0.0        # Gaussian over time: standard deviation in recorded frames
     heading: bool = False            # turn the main body, by its mean over the clip, to face one way
