@@ -5,7 +5,7 @@ Every draw is a pure function of (seed, epoch, clip). Shapes: b clip, m body, t 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -15,19 +15,26 @@ from last import hashed_uniform
 from phases.training.gaps import Body, filled
 from skeletons import Skeleton
 
-if TYPE_CHECKING:
-    from phases.training.view import View
-
 LOST_FRAMES = 0.3   # of a damaged clip: up to this share of joint-frames is missing
 RUN = 0.3           # or a run of frames, of at most this share of those taken
 LOST_JOINTS = 0.15  # or each joint with this probability, for good
 JUMP = 0.3          # metres: standard deviation of a spike's coordinates
 
 
+class Settings(Protocol):
+    """What damage reads of a View."""
+    sampling: str
+    missing: float
+    noise: float
+    spikes: float
+    idle: float
+    tempo: float
+
+
 class Damage:
     """Joints (B, M, T, V, 3) as taken from whole clips -> as a camera might have delivered them, gaps closed again."""
 
-    def __init__(self, cfg: View, skeleton: Skeleton, body: Body, axes: Tensor):
+    def __init__(self, cfg: Settings, skeleton: Skeleton, body: Body, axes: Tensor):
         self.cfg = cfg
         self.body = body
         self.axes = axes
@@ -57,8 +64,11 @@ class Damage:
         return torch.stack([window[:, 0] - more[:, 0], window[:, 1] + more.sum(1)], 1)
 
     def paced(self, u: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
-        """Places (B, T) in the bins of sample_frames, in 0 to 1, moved so that the clip's tempo varies."""
-        if not self.cfg.tempo:
+        """Places (B, T) in the bins of sample_frames, in 0 to 1, moved so that the clip's tempo varies.
+
+        Frames in a row (sampling crop) keep their tempo.
+        """
+        if not self.cfg.tempo or self.cfg.sampling == "crop":
             return u
         bend = self.cfg.tempo * (2 * self._drawn(index, seed, epoch)[:, 11:] - 1)
         t = torch.arange(u.shape[1], device=u.device)
