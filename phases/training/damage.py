@@ -77,6 +77,8 @@ class Damage:
     def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
         """x (B, M, T, V, 3) with what the view's settings ask for."""
         cfg = self.cfg
+        if not (cfg.noise or cfg.spikes or cfg.missing):
+            return x
         drawn = self._drawn(index, seed, epoch)
         at = torch.arange(x[0, ..., 0].numel(), device=x.device).view(x.shape[1:4])  # m t v
         clip = rearrange(index, "b -> b 1 1 1")
