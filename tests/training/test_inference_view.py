@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from phases.recordings.ntu import clean_bodies
-from phases.recordings.ntu import parse_ntu
+from phases.recordings.ntu import clean_bodies, parse_ntu
 from phases.training.inference_view import InferenceView
 from phases.training.view import ClipView, View, rest_of
 from tests.helpers.recordings import SAMPLES, sample
