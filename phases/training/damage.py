@@ -54,8 +54,11 @@ class Damage:
         return torch.stack([window[:, 0] - more[:, 0], window[:, 1] + more.sum(1)], 1)
 
     def paced(self, u: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
-        """Places (B, T) in the bins of sample_frames, in 0 to 1, moved so that the clip's tempo varies."""
-        if not self.cfg.tempo:
+        """Places (B, T) in the bins of sample_frames, in 0 to 1, moved so that the clip's tempo varies.
+
+        Frames in a row (sampling crop) keep their tempo.
+        """
+        if not self.cfg.tempo or self.cfg.sampling == "crop":
             return u
         bend = self.cfg.tempo * (2 * self._drawn(index, seed, epoch)[:, 11:] - 1)
         t = torch.arange(u.shape[1], device=u.device)
@@ -64,6 +67,8 @@ class Damage:
     def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
         """x (B, M, T, V, 3) with what the view's settings ask for."""
         cfg = self.cfg
+        if not (cfg.noise or cfg.spikes or cfg.missing):
+            return x
         drawn = self._drawn(index, seed, epoch)
         at = torch.arange(x[0, ..., 0].numel(), device=x.device).view(x.shape[1:4])  # m t v
         clip = rearrange(index, "b -> b 1 1 1")

@@ -124,7 +124,10 @@ def cleaned(x: Tensor, length: Tensor, body: Body) -> Tensor:
     """Recorded joints (n, t, v, 3) without spikes and gaps: n bodies of `length` (n,) frames, the first of t."""
     seen = seen_in(x)
     spiky = spikes(close_gaps(x, seen), seen, length, body)
-    return filled(x, seen * (1 - spiky), body)
+
+    # a joint that does nothing but jump, as in clips of two frames, stays as recorded
+    calm = (seen * (1 - spiky)).amax(1, keepdim=True)
+    return filled(x, seen * (1 - spiky * calm), body)
 
 
 def mean_body(frames: np.ndarray, skeleton: Skeleton) -> Tensor:

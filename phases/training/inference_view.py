@@ -35,8 +35,9 @@ class InferenceView(nn.Module):
         cfg = self.cfg
         body = Body(self.parents, self.touches, self.order, self.rest)
 
-        # the bodies of the view, the absent ones zeros
-        x = torch.nan_to_num(joints, 0.0, 0.0, 0.0)
+        # the bodies of the view, the absent ones zeros; a joint with any number that is none is missing
+        is_number = (joints - joints == 0).to(joints.dtype).amin(-1, keepdim=True)
+        x = torch.nan_to_num(joints, 0.0, 0.0, 0.0) * is_number
         x = torch.cat([x, torch.zeros_like(x[:1]).expand(cfg.bodies, -1, -1, -1)]).index_select(0, self.bodies)
         L = torch.ones_like(x[:1, :, 0, 0], dtype=torch.long).sum(1)  # (1,): the number of frames
         whole = cleaned(x, L.expand(cfg.bodies), body)  # m l v 3

@@ -75,6 +75,11 @@ class Config:
     pretrain: Pretrain = Pretrain()
     probe: Probe = Probe()
 
+    def __post_init__(self):
+        streams = self.model.streams
+        if not streams or len(set(streams)) < len(streams):
+            raise ValueError(f"model.streams = {list(streams)}: name at least one stream, and each of them once")
+
     @property
     def store(self) -> Path:
         return self.data.folder
