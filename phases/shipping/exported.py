@@ -157,11 +157,12 @@ class ExportedModel:
 
         # other skeletons: every joint that their tables name exists
         for how in self.retarget.values():
-            if not 0 < how["joints"] <= JOINTS or len(how["means"]) != V:
+            trunk = how["trunk"] or [0] * 4
+            if not 0 < how["joints"] <= JOINTS or len(how["means"]) != V or len(trunk) != 4:
                 raise ValueError("a skeleton cannot be turned into this one")
-            clip = np.ones((1, 2, how["joints"], 3), np.float32)
-            trunk_vector(retargeted(clip, how["means"])[0], self.trunk)
-            trunk_vector(clip[0], how["trunk"])
+            for joint in [*trunk, *(joint for sources in how["means"] for joint in sources)]:
+                if type(joint) is not int or not 0 <= joint < how["joints"]:
+                    raise ValueError(f"a skeleton has no joint {joint}")
 
     def _check_answer(self) -> None:
         """Classify a made clip of two frames: ValueError if the answer has not one probability per class."""
