@@ -41,6 +41,7 @@ from phases.training.clip_store import ClipStore, open_store, splits
 from phases.training.networks import check_leakage, load_run
 from phases.training.recipe import Config, load_config
 from phases.training.run_folder import commit, device_name, read_scores
+from phases.training.view import rest_of
 
 WORST = 3   # rows that are printed
 
@@ -131,13 +132,14 @@ def finished_run(options: Options, recipe: list[str]) -> Subject:
 
     # the clips that it was tested on
     store = open_store(cfg)
-    test = splits(store, cfg)[2]
+    train, _, test = splits(store, cfg)
+    rest = rest_of(store, train)
     if classes != store.classes or sorted(read_scores(cfg.run)[0]) != sorted(store.clips["name"][test].tolist()):
         raise ValueError(f"{cfg.store} holds other classes or test clips than {cfg.run} was tested on: train again, "
                          "with another out= or seed=")
 
     def answers(clips: list[np.ndarray]) -> np.ndarray:
-        return network_answers(network, cfg, skeleton, clips, device)
+        return network_answers(network, cfg, skeleton, rest, clips, device)
 
     entry = new_entry(options, cfg, cfg.run_name, "", recipe)
     entry["trained"] = command_of_row(read_result(cfg.run / "result.json", "command")["command"])

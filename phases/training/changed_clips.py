@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from phases.common.progress import progress_bar
 from phases.recordings.wild import CLEAN, COUNTED, Row, changed
+from phases.training.batches import Batches
 from phases.training.clip_store import ClipStore, clip_joints
 from phases.training.evaluation import predict
 from phases.training.recipe import Config
-from phases.training.view import Batches, ClipView
+from phases.training.view import ClipView
 from skeletons import Skeleton
 
 Answers = Callable[[list[np.ndarray]], np.ndarray]      # clips (M, L, V, 3) -> probabilities (N, K)
@@ -54,11 +55,14 @@ def memory_store(clips: list[np.ndarray], label: np.ndarray, skeleton: Skeleton)
     return MemoryStore(Path("memory"), skeleton, np.concatenate(bodies), table)
 
 
-def network_answers(network: nn.Module, cfg: Config, skeleton: Skeleton, clips: list[np.ndarray],
+def network_answers(network: nn.Module, cfg: Config, skeleton: Skeleton, rest: Tensor, clips: list[np.ndarray],
                     device: torch.device) -> np.ndarray:
-    """Probabilities (N, K) that a network gives clips (M, L, V, 3) under its recipe's test view."""
+    """Probabilities (N, K) that a network gives clips (M, L, V, 3) under its recipe's test view.
+
+    rest (V, 3): the mean body of its training clips (view.rest_of).
+    """
     store = memory_store(clips, np.zeros(len(clips)), skeleton)
-    view = ClipView(store, cfg.view, device)
+    view = ClipView(store, cfg.view, device, rest)
     logits, _ = predict(network, Batches(view, np.arange(len(clips)), cfg.train.batch))
     return logits.softmax(1).numpy()
 

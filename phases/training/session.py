@@ -28,7 +28,7 @@ from phases.training.run_folder import (
     write_result,
 )
 from phases.training.transfer import init_from
-from phases.training.view import ClipView
+from phases.training.view import ClipView, rest_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def open_data(cfg: Config, phase: str, argv: list[str], *, judged: bool = True) 
     if already_done(cfg, phase, identity):
         return None
 
-    view = ClipView(store, cfg.view, cfg.torch_device, train)
+    view = ClipView(store, cfg.view, cfg.torch_device, rest_of(store, train))
     return OpenedData(
         store, train, held, test, view,
         batches=Batches(view, train, cfg.train.batch, True, cfg.seed, cfg.train.balanced),

@@ -37,10 +37,10 @@ class ClipView:
 
     `store` (a ClipStore) has skeleton, path, frames (rows, V, 3) and a table of arrays, clips: length (N,), label (N,),
     offset (N, 2): the first row of each body in frames, -1 if it is absent. Here n is a clip of the store.
-    `known` are the clips that the mean body may be taken from, those of training; without it, all.
+    `rest` (V, 3) is the mean body of the training clips (rest_of); without it, that of all clips of the store.
     """
 
-    def __init__(self, store: Store, cfg: View, device: torch.device | str = "cpu", known: np.ndarray | None = None):
+    def __init__(self, store: Store, cfg: View, device: torch.device | str = "cpu", rest: Tensor | None = None):
         self.cfg = cfg
         self.device = torch.device(device)
         self.skeleton = store.skeleton
@@ -48,7 +48,7 @@ class ClipView:
 
         # the clips, made whole; frames of the store's file that change are changed in memory alone
         offset = store.clips["offset"][:, :cfg.bodies]
-        whole = WholeClips(store, offset, rest_of(store, known), cfg)
+        whole = WholeClips(store, offset, rest_of(store) if rest is None else rest, cfg)
         frames = torch.from_numpy(whole.frames)
 
         # frames stay on the host if the device has no room; then each batch is copied to the device
@@ -145,7 +145,7 @@ def section(length: Tensor, u: Tensor, share: float) -> Tensor:
 # Whole clips
 # ---------------------------------------------------------------------------------------------------------------------
 
-def rest_of(store: Store, known: np.ndarray | None) -> Tensor:
+def rest_of(store: Store, known: np.ndarray | None = None) -> Tensor:
     """The mean body (V, 3) of the clips `known` (all without it): of 1,000 of them at most, eight frames of each."""
     clips = np.arange(len(store.clips["length"])) if known is None else np.asarray(known)
     clips = clips[np.linspace(0, len(clips) - 1, min(len(clips), 1000)).astype(int)]

@@ -120,10 +120,10 @@ def test_a_clip_that_shows_nothing_is_zero_never_nan(store, training, cfg):
 def test_one_empty_clip_leaves_the_others_as_they_are(training):
     clips = [smooth_body(20, seed=k) for k in range(3)]
     with_it = store_of(clips[0], np.zeros_like(clips[1]), clips[2])
-    view = ClipView(with_it, WILD, known=np.array([0, 2]))
+    view = ClipView(with_it, WILD, rest=rest_of(with_it, np.array([0, 2])))
     x = view(torch.arange(3), training)
     assert (x[1] == 0).all()
-    want = ClipView(store_of(*clips), WILD, known=np.array([0, 2]))(torch.arange(3), training)
+    want = ClipView(store_of(*clips), WILD, rest=rest_of(store_of(*clips), np.array([0, 2])))(torch.arange(3), training)
     torch.testing.assert_close(x[[0, 2]], want[[0, 2]])
 
 
