@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from last import hashed_uniform
 from phases.training.clip_store import ClipStore
-from phases.training.view import ClipView
+from phases.training.view import ClipView, rest_of
 from skeletons import SKELETONS
 from tests.helpers.views import CALM, WILD, calm, every, smooth_body, store_of, trim
 
