@@ -21,6 +21,7 @@ Change = Callable[[np.ndarray, Skeleton, np.random.Generator], np.ndarray]
 
 SEED = 2026
 CLEAN = "clean"                                         # the name of the clips as recorded
+SPIKE = 0.3                                             # metres
 JITTER = 0.003                                          # metres: of a person who stands still before a Kinect
 LOWER_LEG = ("knee", "ankle", "foot", "toe", "heel")    # in the names of joints
 
@@ -135,20 +136,30 @@ def add_noise(joints: np.ndarray, skeleton: Skeleton, rng: np.random.Generator, 
     return shaken(joints, sd, rng)
 
 
-def add_spikes(joints: np.ndarray, skeleton: Skeleton, rng: np.random.Generator, share: float,
-               distance: float = 0.3) -> np.ndarray:
-    """A share of the joint-frames that are seen is off by `distance` metres, each in a direction of its own."""
-    seen = np.flatnonzero(joints.any(3))
-    off = rng.choice(seen, number_of(share, len(seen)), replace=False)
+def add_spikes(joints: np.ndarray, skeleton: Skeleton, rng: np.random.Generator, share: float) -> np.ndarray:
+    """A share of the joint-frames that are seen has normal noise of SPIKE metres on each coordinate."""
+    return displaced(joints, rng, share, rng.normal(0, SPIKE, (joints.any(3).sum(), 3)))
 
-    # directions that are uniform on a sphere, or on a circle
-    direction = rng.normal(size=(len(off), 3))
+
+def add_short_spikes(joints: np.ndarray, skeleton: Skeleton, rng: np.random.Generator, share: float) -> np.ndarray:
+    """A share of the joint-frames that are seen is off by exactly SPIKE metres, each in a direction of its own."""
+    # uniform on a sphere, or on a circle
+    direction = rng.normal(size=(joints.any(3).sum(), 3))
     if is_flat(joints):
         direction[:, 2] = 0
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    return displaced(joints, rng, share, SPIKE * direction)
+
+
+def displaced(joints: np.ndarray, rng: np.random.Generator, share: float, by: np.ndarray) -> np.ndarray:
+    """A share of the joint-frames that are seen (n), each displaced by its row of `by` (n, 3); a flat clip stays so."""
+    seen = np.flatnonzero(joints.any(3))
+    off = rng.choice(len(seen), number_of(share, len(seen)), replace=False)
 
     out = joints.copy()
-    out.reshape(-1, 3)[off] += (distance * direction).astype(joints.dtype)
+    out.reshape(-1, 3)[seen[off]] += by[off].astype(joints.dtype)
+    if is_flat(joints):
+        out[..., 2] = 0
     return out
 
 
@@ -282,6 +293,7 @@ ROWS: tuple[Row, ...] = (
     *rows_of("turned", turn, "degrees", "degrees", {a: a for a in (15, 30, 60, 90)}, counted=(30, 60), needs="depth"),
     Row("1.3 times as large", partial(enlarge, factor=1.3), counted=True),
     Row("a quarter of the frame rate", partial(drop_rate, step=4)),
+    Row("spikes of exactly 30 cm, 2 %", partial(add_short_spikes, share=0.02)),
     Row("an arm lost for half of the clip", lose_arm, needs="arms"),
     Row("a joint frozen", freeze_joint),
     Row("left and right swapped in 10 % of frames", partial(swap_sides, share=0.1), needs="sides"),

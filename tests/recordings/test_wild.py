@@ -154,10 +154,14 @@ def test_noise_has_its_deviation_on_each_coordinate(centimetres):
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_spikes_are_two_percent_of_joint_frames_off_by_30_cm(flat):
-    x = clip(50, bodies=2, flat=flat)
-    off = np.linalg.norm(under("spikes 2 %", x).astype(float) - x, axis=3)
-    assert (off > 0).sum() == 0.02 * 2000
+def test_spikes_are_an_exact_share_of_joint_frames(flat):
+    x = clip(500, bodies=2, flat=flat)
+    off = (under("spikes 2 %", x) - x)[..., :3 - flat]
+    assert off.any(3).sum() == 0.02 * 20_000
+    np.testing.assert_allclose(off[off.any(3)].std(0), 0.3, rtol=0.1)
+
+    off = np.linalg.norm(under("spikes of exactly 30 cm, 2 %", x).astype(float) - x, axis=3)
+    assert (off > 0).sum() == 0.02 * 20_000
     np.testing.assert_allclose(off[off > 0], 0.3, atol=1e-6)
 
 
