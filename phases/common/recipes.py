@@ -97,7 +97,8 @@ def resolved(argv: list[str]) -> dict:
 # ---------------------------------------------------------------------------------------------------------------------
 
 RENAMED = {"train.clip": "train.grad_clip"}
-RETIRED = {  # no recipe ever set them: each is a constant now, or the piece is gone
+RETIRED = {  # settings that are gone, and the only value that they may have: what is done in their place
+    "data.fill": 0,  # the view closes every gap; no recipe ever set the others
     "view.stretch": 0.0, "view.shear": 0.0, "train.ib_mean": 1e-4, "train.ib_class": 0.1,
     "pretrain.temperature": 0.07, "pretrain.projection": 128}
 ADDED = {  # settings that came later: what a run without them did; LAST-E's streams had an order of their own
@@ -123,7 +124,7 @@ def current(table: dict, finished: bool = False) -> dict:
         if isinstance(table.get(group), dict) and key in table[group]:
             value = table[group].pop(key)
             if value != only and not finished:
-                raise ValueError(f"{old} = {value!r}: this setting is gone, because no recipe used it; it was {only}")
+                raise ValueError(f"{old} = {value!r}: this setting is gone; leave it out (its value was {only})")
     return table
 
 

@@ -45,7 +45,7 @@ class Skip:
 
 def recorded_as(data: Data) -> Recorded:
     """The settings of a recipe that turn recorded coordinates into metres."""
-    return Recorded(data.unit, data.up, data.channels, data.min_score, data.fill)
+    return Recorded(data.unit, data.up, data.channels, data.min_score)
 
 
 def replications_in_turn(found: Iterator[Clip | Skip]) -> Iterator[Clip | Skip]:

@@ -5,7 +5,6 @@
                     right of the picture, y down, z away; a body that faces it faces z = 0 afterwards, as a Kinect's
     data.channels   xyz, xys: what three numbers are; two are x, y; four are x, y, z, score
     data.min_score  a joint with a lower score is missing
-    data.fill       frames: a joint that is missing for at most this long is put on the line between its neighbours
 
 A missing joint is 0, 0, 0; as recorded it may also be NaN. A joint that the clips are centred on is 0, 0, 0 in every
 frame: it is kept. numpy only.
@@ -36,7 +35,6 @@ class Recorded:
     up: str = "y"
     channels: str = "xyz"
     min_score: float = 0.0
-    fill: int = 0
     reference: tuple[int, ...] = ()
 
 
@@ -102,7 +100,6 @@ def check_shape(shape: tuple[int, ...]) -> None:
 
 def in_metres(joints: np.ndarray, recorded: Recorded, trunk: list[int] | None) -> np.ndarray:
     """Joints (M, L, V, 3) as recorded -> metres, y up; a missing joint stays 0, 0, 0. trunk: see trunk_vector."""
-    joints = filled(joints, recorded.fill) if recorded.fill else joints
     if (recorded.unit, recorded.up, recorded.reference) == ("m", "y", ()):
         return joints
     there = joints.any(3)  # m l v
@@ -117,25 +114,6 @@ def in_metres(joints: np.ndarray, recorded: Recorded, trunk: list[int] | None) -
         there[..., list(recorded.reference)] |= there.any(2, keepdims=True)
         x = np.where(there[..., None], x + PLACE, np.float32(0))
     return x
-
-
-def filled(joints: np.ndarray, most: int) -> np.ndarray:
-    """Joints (M, L, V, 3) with gaps of at most `most` frames closed: on the line between the frames around them.
-
-    A joint that is missing at the start, at the end or for longer stays missing.
-    """
-    joints = joints.copy()
-    there = joints.any(3)  # m l v
-
-    # joints that are missing in some frames and seen in others
-    for m, v in np.argwhere(~there.all(1) & there.any(1)):
-        seen = np.flatnonzero(there[m, :, v])
-        for before, after in zip(seen, seen[1:], strict=False):
-            if not 1 < after - before <= most + 1:
-                continue
-            share = np.float32(np.arange(1, after - before) / (after - before))[:, None]
-            joints[m, before + 1:after, v] = (1 - share) * joints[m, before, v] + share * joints[m, after, v]
-    return joints
 
 
 def trunk_of(skeleton: Skeleton) -> list[int] | None:

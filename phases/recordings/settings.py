@@ -20,7 +20,6 @@ class Data:
     up: Literal["y", "-y", "z", "-z"] = "y"                           # the axis of the recordings that points up
     channels: Literal["xyz", "xys"] = "xyz"                           # what three numbers a joint are (s: score)
     min_score: Annotated[float, (0, 1e9)] = 0.0                       # a joint with a lower score is missing
-    fill: Annotated[int, (0, 10_000)] = 0    # frames: a joint missing for at most this long is interpolated; 0: never
     split: str = "xsub"
     protocols: dict = field(default_factory=dict)   # if the reader brings none: name = {field = "subject", train = [1]}
     missing: str = ""                # list of unusable samples, a file beside the recipes

@@ -134,6 +134,7 @@ class ExportedModel:
 
         # a file without `recorded` is from before it was written: metres, y up
         recorded = json.loads(about.get("recorded", "{}"))
+        recorded.pop("fill", None)  # of stores made before the view closed every gap
         self.recorded = Recorded(**recorded | {"reference": tuple(recorded.get("reference", ()))})
 
         # left and right shoulder, left and right hip

@@ -210,6 +210,6 @@ def test_a_last_pt_of_another_recipe_names_the_difference(tmp_path, capsys):
 
 def test_a_new_field_that_is_off_makes_no_other_recipe():
     old = {"train": {"lr": 0.1}, "data": {"name": "a"}}
-    assert differences(old, {"train": {"lr": 0.1, "new": False}, "data": {"name": "a", "fill": 0}, "init": ""}) == ""
+    assert differences(old, {"train": {"lr": 0.1, "new": False}, "data": {"name": "a", "sharp": 0}, "init": ""}) == ""
     assert differences(old, {"train": {"lr": 0.1, "new": 2}, "data": {"name": "a"}}) == "train.new was None, is 2"
     assert differences(old, {"train": {"lr": 0.1}, "data": {}}) == "data.name was 'a', is None"

@@ -182,7 +182,7 @@ def test_phase_0_checks_what_it_reads_as_the_whole_recipe_is():
 @pytest.mark.parametrize("wrong, field", [
     ("data.unitt=cm", "data.unitt"), ("data.unit=inch", "data.unit"), ("data.num_classes=many", "data.num_classes"),
     ("data.num_classes=1", "data.num_classes"), ("data.min_score=-1", "data.min_score"), ("data.up=x", "data.up"),
-    ("data.skeleton=ntu52", "data.skeleton"), ("data.leaked=[a]", "data.leaked"), ("data.fill=0.5", "data.fill"),
+    ("data.skeleton=ntu52", "data.skeleton"), ("data.leaked=[a]", "data.leaked"),
     ("seed=-1", "seed"), ("seed=one", "seed"), ("raw=2024", "raw"), ("view.bodies=3", "view.bodies"),
     ("view.bodies=true", "view.bodies")])
 def test_a_wrong_setting_is_refused_by_its_name(tmp_path, monkeypatch, wrong, field):

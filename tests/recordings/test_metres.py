@@ -120,23 +120,6 @@ def test_channels_are_told_apart():
     assert np.array_equal(flat[..., :2], x[..., :2] * (x[..., 2:3] >= 0.5)) and not flat[..., 2].any()
 
 
-# --- gaps ---
-
-def test_short_gaps_are_filled_and_long_ones_and_ends_stay():
-    t = np.arange(20, dtype=np.float32)[:, None, None]
-    whole = np.tile(1 + t * np.float32([0.5, -1, 2]), (1, 1, 4, 1)).reshape(1, 20, 4, 3)  # every joint moves on a line
-    gaps = whole.copy()
-    gaps[0, 5:8, 1] = gaps[0, 10:14, 2] = gaps[0, :2, 3] = gaps[0, 18:, 3] = 0
-
-    # three frames, then four; then in another unit
-    found = in_metres(gaps, Recorded(fill=3), None)
-    np.testing.assert_allclose(found[0, :, 1], whole[0, :, 1], rtol=1e-5)
-    assert np.array_equal(found[0, :, [0, 2, 3]], gaps[0, :, [0, 2, 3]])
-    np.testing.assert_allclose(in_metres(gaps, Recorded(fill=4), None)[0, :, 2], whole[0, :, 2], rtol=1e-5)
-    assert np.array_equal(in_metres(gaps, Recorded(), None), gaps) and not gaps[0, 5:8, 1].any()
-    np.testing.assert_allclose(in_metres(1000 * gaps, Recorded("mm", fill=3), None), found, rtol=1e-5)
-
-
 def test_the_two_that_move_most_are_the_main_ones():
     still, slow, fast, sure = (np.ones((1, 9, 17, 3), np.float32) for _ in range(4))
     for x, step in ((slow, 1), (fast, 5), (sure, 3)):
