@@ -8,9 +8,10 @@ from skeletons import SKELETONS, Skeleton
 
 ROOT = Path(__file__).resolve().parents[2]  # of the project
 
-# A short run of phase 1 that several files look at.
+# A short run of phase 1 that several files look at; its clips are not damaged.
+UNHURT = ["view.missing=0.0", "view.noise=0.0", "view.spikes=0.0", "view.idle=0.0", "view.tempo=0.0"]
 QUICK = ["recipe=lite_nano", "data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.epochs=2",
-         "train.batch=8", "train.warmup_epochs=1", "train.lr=0.05"]
+         "train.batch=8", "train.warmup_epochs=1", "train.lr=0.05", *UNHURT]
 RUN = "runs/lite_nano/tiny-xsub/seed0"
 
 

@@ -160,7 +160,7 @@ def test_norms_after_few_steps_know_training_clips_alone(phase1, store):
     clips = ClipStore(store)
     batch = next(plain_batches(ClipView(clips, cfg.view), clips.split("xsub")[0], 64)())
     net = build_model(cfg, clips.skeleton, 3)
-    streams = last.derive_streams(batch["joints"][:, 0], net.parents, last.STREAMS)
+    streams = last.derive_streams(batch["joints"][:, 0], net.parents, net.streams)
     norm = load_checkpoint(f"{RUN}/final.pt")["model"]
     torch.testing.assert_close(norm["stem.norm.running_mean"], streams.flatten(0, 2).mean(0), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(norm["stem.norm.running_var"], streams.flatten(0, 2).var(0), rtol=1e-3, atol=1e-5)

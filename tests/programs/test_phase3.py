@@ -274,7 +274,7 @@ def test_the_final_encoder_has_statistics_of_whole_clips(here, monkeypatch, aver
     batch = next(plain_batches(ClipView(store, cfg.view), store.split("xsub")[0], 64)())
     x = batch["joints"].flatten(0, 1)[last.bodies_present(batch["joints"]).flatten() > 0]
     encoder = build_model(cfg, store.skeleton, 3)
-    streams = last.derive_streams(x, encoder.parents, last.STREAMS)
+    streams = last.derive_streams(x, encoder.parents, encoder.streams)
     values = streams.flatten(0, 2)
     state = load_checkpoint(run / "final.pt")["model"]
     torch.testing.assert_close(state["stem.norm.running_mean"], values.mean(0), rtol=1e-3, atol=1e-4)
