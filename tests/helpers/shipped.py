@@ -61,16 +61,16 @@ def recorded(store: ClipStore, i: int) -> np.ndarray:
     return np.stack([store.frames[first:first + length] for first in store.clips["offset"][i] if first >= 0])
 
 
-def stand_in(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict | None = None) -> Path:
+def stand_in(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict | None = None, **metadata) -> Path:
     """An ONNX file with the metadata of a network, and in its place a mean of the joints: two classes, x and y.
 
-    Its likeness is the largest coordinate of the mean.
+    Its likeness is the largest coordinate of the mean. `metadata`: what else the file says.
     """
     # what the file says of itself
     cfg = load_config(["recipe=lite_nano", *recipe])
     about = description(cfg, skeleton, ["a", "b"], build_model(cfg, skeleton, 2), False)
     about |= {"recorded": recorded or {}, "retarget": retarget_tables(skeleton),
-              "threshold": -1.0, "temperature": 1.0}
+              "threshold": -1.0, "temperature": 1.0} | metadata
 
     # the graph
     shape = ["bodies", "frames", skeleton.num_joints, 3]
