@@ -16,10 +16,10 @@ from phases import predict
 from phases.shipping.exported import ExportedModel
 from phases.shipping.onnx_files import FILES, to_onnx
 from phases.training.clip_store import ClipStore
-from skeletons import SKELETONS, Skeleton
+from skeletons import SKELETONS
 from tests.helpers.clip_stores import ROOT, rest_pose
 from tests.helpers.programs import call, started
-from tests.helpers.shipped import Shipped, recorded, ship, stand_in
+from tests.helpers.shipped import Shipped, recorded, ship, stand_in, utd_stand_in
 
 # What may be missing where a network only predicts; tomllib has tomli's place.
 ABSENT = ("torch", "last", "einops", "onnx", "jinja2", "tomli", "tqdm", "matplotlib")
@@ -266,8 +266,7 @@ def test_the_word_skeletons_alone_makes_no_nw_ucla_file(model, tmp_path, capsys)
 
 def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
     """UTD-MHAD's 20 joints are kinect20's in another order: skeleton.json says which they are."""
-    skeleton = Skeleton.from_dict(json.loads((data_folder / "utd-mhad.json").read_text())["skeleton"])
-    model = ExportedModel(stand_in(tmp_path / "m.onnx", [], skeleton))
+    model = ExportedModel(utd_stand_in(tmp_path / "m.onnx", data_folder))
     kinect = SKELETONS["kinect20"]
     with np.load(data_folder / "utd-mhad.npz") as z:
         own = z["data"][:z["offsets"][1]].astype(np.float32)
