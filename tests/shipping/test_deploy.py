@@ -23,7 +23,8 @@ from tests.helpers.networks import joints, network, stirred
 def test_the_deploy_form_is_the_network_in_every_switch(variant, skeleton, T, M, B, switches, streams):
     embedding, dct, gate, region, is_causal = switches
     model = network(skeleton, f"model.variant={variant}", f"view.frames={T}",
-                    f"model.streams={json.dumps(streams)}", f"model.joint_embedding={str(embedding).lower()}", f"model.dct_gate={str(dct).lower()}",
+                    f"model.streams={json.dumps(streams)}",
+                    f"model.joint_embedding={str(embedding).lower()}", f"model.dct_gate={str(dct).lower()}",
                     f"model.frame_gate={str(gate).lower()}", f"model.shift={'region' if region else 'random'}")
 
     # the two forms give the same logits and features
