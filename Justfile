@@ -60,6 +60,11 @@ probe *args:
 wild *args:
     @"{{python}}" -m phases.wild "$@"
 
+# whether an exported file declines what it was not taught: just decline model=FILE data=utd_mhad [others=nw_ucla]
+[no-exit-message]
+decline *args:
+    @"{{python}}" -m phases.decline "$@"
+
 # describe a network, a skeleton or an exported file: just info recipe=lite_small | skeleton=ntu25 | model=utd_mhad
 [no-exit-message]
 info *args:

@@ -37,6 +37,7 @@ BLOCKS = {
     "wild-more": blocks_wild.other_rows,
     "wild-sure": blocks_wild.confidence,
     "wild-picture": blocks_wild.picture_link,
+    "decline": blocks_wild.declining,
 }
 MARK = r"<!-- table: "
 BLOCK = re.compile(rf"({MARK}([\w-]+)((?: \w+=[\w.-]+)*) -->\n)(?:(?!{MARK}).)*?(<!-- end -->)", re.S)

@@ -96,6 +96,31 @@ def calibration_errors(entry: dict) -> dict:
     return {"runs": runs}
 
 
+def declining(results: Results) -> str:
+    """What exported files decline that they were not taught, and what they keep: a line per network and kind."""
+    lines = []
+    for entry in results.declines:
+        runs = entry["runs"]
+        place = heading((entry["dataset"], entry["split"]))
+        kinds = dict.fromkeys(kind for run in runs for kind in run["strangers"])
+        for kind in kinds:
+            of_kind = {"runs": [run["strangers"].get(kind, {}) for run in runs]}
+            lines.append({
+                "network": f"`{entry['recipe']}`, {place}", "draws": str(len(runs)), "strangers": kind,
+                "kept": mean_sd(entry, "kept"), "declined": mean_sd(of_kind, "declined"),
+                "declined where 95 % are kept": mean_sd(of_kind, "declined_at_95"),
+                "AUROC": mean_of(of_kind, "auroc"), "by probability": mean_of(of_kind, "auroc_probability")})
+    if not lines:
+        return "Nothing is measured yet: `just decline model=... data=utd_mhad`."
+    return markdown_table(list(lines[0]), lines)
+
+
+def mean_of(entry: dict, key: str) -> str:
+    """The mean of a figure between 0 and 1."""
+    found = values(entry, key)
+    return f"{statistics.mean(found):.3f}" if found else ""
+
+
 def table(found: dict[str, dict], lines: list[dict], data: str) -> str:
     """The lines under a column per network, with the number of its runs."""
     if not found:

@@ -9,7 +9,8 @@ the same form, from what papers published (results/published.json). An entry:
 Accuracies are percent. top1_clean is null if no test clip of the data set copies a training clip. A run that also
 trained causally has its accuracy in that mode as "top1_causal", a student its teacher's as "teacher_top1". An ensemble
 adds "streams" and "params_per_stream"; its params and macs are totals. results/<recipe>--<dataset>-export.json gives
-the sizes of exported files, results/wild-<network>--<dataset>-<split>.json accuracies on changed clips.
+the sizes of exported files, results/wild-<network>--<dataset>-<split>.json accuracies on changed clips,
+results/decline-<recipe>--<dataset>-<split>.json how often a file declines what it was not taught.
 """
 from __future__ import annotations
 
@@ -74,6 +75,12 @@ class Results:
         paths = sorted(self.folder.glob("wild-*--*.json"))
         return [read_result(path, "recipe", "form", "label", "dataset", "split", "runs") for path in paths]
 
+    @cached_property
+    def declines(self) -> list[dict]:
+        """What `just decline` measured: an entry per network and data set, a run per set of unknown classes."""
+        paths = sorted(self.folder.glob("decline-*--*.json"))
+        return [read_result(path, "recipe", "dataset", "split", "runs") for path in paths]
+
     def entry(self, recipe: str, data: str) -> dict | None:
         """The entry of a recipe on a data set's own split."""
         return self.entries.get(f"{recipe}--{data}-{default_split(data)}")
@@ -83,7 +90,7 @@ class Results:
         return read_json(self.folder / f"{stem}.json")
 
     def _row_files(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("*--*.json") if not path.name.startswith("wild-"))
+        return sorted(path for path in self.folder.glob("*--*.json") if not path.name.startswith(("wild-", "decline-")))
 
 
 def read_result(path: Path, *keys: str) -> dict:
