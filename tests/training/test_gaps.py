@@ -197,6 +197,15 @@ def test_a_jump_out_of_the_room_leaves_a_smooth_body(frame):
     assert (cleaned(x, lengths(x), BODY) - before).norm(dim=-1).max() < 0.12
 
 
+@pytest.mark.parametrize("joint", [5, NTU.root])
+def test_a_spike_shows_in_the_bones_of_its_children_too(joint):
+    """An elbow whose own bone keeps its length, and the root, which has none."""
+    x = moving(30)
+    parent = NTU.parents[joint]
+    x[0, 9, joint] = 2 * x[0, 9, parent] - x[0, 9, joint] if parent != joint else x[0, 9, joint] + 0.4
+    assert spikes(x, seen_in(x), lengths(x), BODY).nonzero().tolist() == [[0, 9, joint]]
+
+
 def test_spikes_of_two_joints_in_one_frame_are_both_found():
     x = moving(30)
     x[0, 9, [HAND, 15]] += 0.4
