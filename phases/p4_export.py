@@ -60,6 +60,8 @@ from phases.training.run_folder import commit, device_name, read_scores
 from phases.training.view import ClipView, rest_of
 from skeletons import retarget_tables
 
+DAMAGED = 1000  # damaged training clips, at least, that set the threshold of declining
+
 
 @dataclass(frozen=True)
 class Options:
@@ -163,10 +165,16 @@ def viewed(view: ClipView, clips: np.ndarray) -> np.ndarray:
 
 
 def declining_of(model: nn.Module, causal: bool, view: ClipView, clips: np.ndarray) -> Declining:
-    """What lets the network decline, measured on training clips under the test view."""
-    batches = (batch["joints"] for batch in Batches(view, clips, 256)())
-    logits, features = verify.network_outputs(model, causal, batches)
-    return Declining.of(logits.numpy(), features.numpy(), view.label[torch.from_numpy(clips)].numpy())
+    """What lets the network decline, measured on training clips: under the test view, and damaged as in training."""
+    index = torch.from_numpy(clips)
+    _, features = verify.network_outputs(model, causal, map(view, index.split(256)))
+
+    # few clips are damaged several times
+    times = -(-DAMAGED // len(clips))
+    damaged = (view(part, True, 0, epoch) for epoch in range(times) for part in index.split(256))
+    logits, again = verify.network_outputs(model, causal, damaged)
+    label = view.label[index].numpy()
+    return Declining.of(features.numpy(), label, logits.shape[1], again.numpy(), logits.numpy())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,15 +14,29 @@ TEMPERATURES = (0.5, 10.0)  # between which the best is sought: where no clip is
 @dataclass(frozen=True)
 class Declining:
     """What phase 4 measures of a network, and its files hold."""
-    means: np.ndarray   # k c
+    scale: np.ndarray   # c: that features are multiplied with before they are compared
+    means: np.ndarray   # k c: unit vectors of features so scaled
     temperature: float
     threshold: float
 
     @classmethod
-    def of(cls, logits: np.ndarray, features: np.ndarray, labels: np.ndarray) -> Declining:
-        """From the logits (N, K) and features (N, C) of known clips."""
-        means = class_means(features, labels, logits.shape[1])
-        return cls(means, temperature_of(logits, labels), threshold_of(likeness_of(features, means)))
+    def of(cls, features: np.ndarray, labels: np.ndarray, K: int, damaged: np.ndarray, logits: np.ndarray) -> Declining:
+        """From the training clips' features (N, C); and from the features (D, C) and logits (D, K) of the same clips,
+        in the same order and perhaps several times over, as a camera may damage them.
+
+        A network knows its training clips too well: as they are, they are much more alike than those of new people, and
+        hardly one is wrong. Damaged, they are about as alike as new people's.
+        """
+        scale = scale_of(features)
+        means = class_means(features * scale, labels, K)
+        again = np.resize(labels, len(damaged))
+        return cls(scale, means, temperature_of(logits, again), threshold_of(likeness_of(damaged * scale, means)))
+
+
+def scale_of(features: np.ndarray) -> np.ndarray:
+    """One over the spread (C,) of each feature: none outweighs the others. One that hardly varies counts little."""
+    spread = features.std(0, dtype=np.float64)
+    return (1 / np.maximum(spread, 0.05 * spread.mean() + 1e-12)).astype(np.float32)
 
 
 def class_means(features: np.ndarray, labels: np.ndarray, K: int) -> np.ndarray:

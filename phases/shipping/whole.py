@@ -36,7 +36,7 @@ def graphs_of(module: Deployed, view: InferenceView, declining: Declining, clips
 
     # the same view and answer for all
     before = view_graph(view, opset)
-    wholes = {form: whole_graph(before, networks[form], declining.means, declining.temperature) for form in FILES}
+    wholes = {form: whole_graph(before, networks[form], declining) for form in FILES}
     return Graphs(networks, wholes)
 
 
@@ -65,12 +65,10 @@ class OneClip(nn.Module):
 # The whole
 # ---------------------------------------------------------------------------------------------------------------------
 
-def whole_graph(view: onnx.ModelProto, network: onnx.ModelProto, means: np.ndarray,
-                temperature: float) -> onnx.ModelProto:
+def whole_graph(view: onnx.ModelProto, network: onnx.ModelProto, declining: Declining) -> onnx.ModelProto:
     """Recorded joints (bodies, frames, V, 3) -> probabilities (K,), features (C,), likeness () of one clip.
 
-    view, network: what view_graph and network_graph give, or the latter in 8 bits. means (K, C): the classes'
-    directions, unit vectors.
+    view, network: what view_graph and network_graph give, or the latter in 8 bits.
     """
     # each part keeps its names, behind a prefix
     first = compose.add_prefix_graph(view.graph, "view/")
@@ -79,12 +77,12 @@ def whole_graph(view: onnx.ModelProto, network: onnx.ModelProto, means: np.ndarr
     rename_inputs(second, {"network/joints": "view/clip"})
 
     # what comes last
-    constants = {"class_means": np.float32(means), "temperature": np.float32(temperature),
-                 "flat": np.array([-1]), "tiny": np.float32(1e-12)}
+    constants = {"class_means": declining.means, "feature_scale": declining.scale,
+                 "temperature": np.float32(declining.temperature), "flat": np.array([-1]), "tiny": np.float32(1e-12)}
     stored = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
 
     # one graph
-    K, C = means.shape
+    K, C = declining.means.shape
     joints = copy.deepcopy(view.graph.input[0])
     shapes = {"probabilities": [K], "features": [C], "likeness": []}
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
@@ -99,19 +97,20 @@ def whole_graph(view: onnx.ModelProto, network: onnx.ModelProto, means: np.ndarr
 
 
 def answer_nodes() -> list[onnx.NodeProto]:
-    """softmax(logits / temperature), and the cosine of the features to the nearest of class_means."""
+    """softmax(logits / temperature), and the cosine of the scaled features to the nearest of class_means."""
     node = helper.make_node
     return [
         node("Div", ["network/logits", "temperature"], ["answer/scaled"]),
         node("Softmax", ["answer/scaled"], ["answer/softmax"], axis=-1),
         node("Reshape", ["answer/softmax", "flat"], ["probabilities"]),
         node("Reshape", ["network/features", "flat"], ["features"]),
-        # |features|, which divides the largest product with a mean
-        node("Mul", ["features", "features"], ["answer/squares"]),
+        # the length of the scaled features divides the largest product with a mean
+        node("Mul", ["features", "feature_scale"], ["answer/features"]),
+        node("Mul", ["answer/features", "answer/features"], ["answer/squares"]),
         node("ReduceSum", ["answer/squares"], ["answer/sum"], keepdims=0),
         node("Sqrt", ["answer/sum"], ["answer/norm"]),
         node("Max", ["answer/norm", "tiny"], ["answer/length"]),
-        node("MatMul", ["class_means", "features"], ["answer/products"]),
+        node("MatMul", ["class_means", "answer/features"], ["answer/products"]),
         node("ReduceMax", ["answer/products"], ["answer/largest"], keepdims=0),
         node("Div", ["answer/largest", "answer/length"], ["likeness"]),
     ]

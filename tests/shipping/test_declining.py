@@ -3,7 +3,15 @@ import numpy as np
 import pytest
 import torch
 
-from phases.shipping.declining import Declining, class_means, likeness_of, softmax, temperature_of, threshold_of
+from phases.shipping.declining import (
+    Declining,
+    class_means,
+    likeness_of,
+    scale_of,
+    softmax,
+    temperature_of,
+    threshold_of,
+)
 
 
 def drawn(N: int = 300, K: int = 4, C: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +62,16 @@ def test_a_network_without_a_fault_keeps_a_usable_temperature():
 
 def test_all_of_it_is_measured_together():
     features, labels = drawn()
-    found = Declining.of(3 * features[:, :4], features, labels)
-    known = likeness_of(features, found.means)
+    damaged = np.concatenate([features + 0.1, features - 0.1])
+    found = Declining.of(features, labels, 4, damaged, np.tile(3 * features[:, :4], (2, 1)))
+    known = likeness_of(damaged * found.scale, found.means)
     assert (known >= found.threshold).mean() == pytest.approx(0.95, abs=0.01)
-    assert likeness_of(-features, found.means).max() < found.threshold, "the opposite direction is none of them"
+    opposite = likeness_of(-features * found.scale, found.means)
+    assert opposite.max() < found.threshold, "the opposite direction is none of them"
+
+
+def test_every_feature_counts_by_its_spread():
+    features, _ = drawn()
+    np.testing.assert_allclose((features * scale_of(features)).std(0), 1, rtol=1e-4)
+    constant = np.concatenate([features, np.ones((len(features), 1), np.float32)], 1)
+    assert scale_of(constant)[-1] < 30 * scale_of(constant)[:-1].mean() and np.isfinite(scale_of(constant)).all()

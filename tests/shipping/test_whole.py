@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 
+from phases.shipping.declining import Declining
 from phases.shipping.deploy import deploy
 from phases.shipping.onnx_files import network_graph
 from phases.shipping.verify import Answers, RecordedClips, answers_of, network_outputs, parity, session
@@ -68,9 +69,11 @@ def test_a_file_answers_for_any_number_of_frames_and_bodies(gappy):
     words = ["view.frames=12", "view.bodies=2"]
     view = view_of(gappy, words)
     model = stirred(build_model(load_config(["recipe=lite_nano", *words]), gappy.skeleton, 3))
-    means = np.eye(3, len(model.head.gate), dtype=np.float32)  # along the first three features
+    C = len(model.head.gate)
+    scale = np.linspace(1, 3, C, dtype=np.float32)
+    declining = Declining(scale, np.eye(3, C, dtype=np.float32), 1.7, 0.5)  # along the first three features
     network = network_graph(deploy(model), torch.randn(2, 2, 12, 25, 3), 18)
-    run = session(whole_graph(view_graph(view, 18), network, means, 1.7))
+    run = session(whole_graph(view_graph(view, 18), network, declining))
     assert [o.name for o in run.get_outputs()] == ["probabilities", "features", "likeness"]
 
     rng = np.random.default_rng(1)
@@ -83,7 +86,8 @@ def test_a_file_answers_for_any_number_of_frames_and_bodies(gappy):
         logits, pooled = network_outputs(model, False, [view(torch.from_numpy(x))[None]])
         np.testing.assert_allclose(probabilities, (logits[0] / 1.7).softmax(0), atol=1e-5)
         np.testing.assert_allclose(features, pooled[0], rtol=1e-4, atol=1e-5)
-        assert likeness == pytest.approx(float((pooled[0] / pooled[0].norm())[:3].max()), abs=1e-5)
+        scaled = pooled[0] * torch.from_numpy(scale)
+        assert likeness == pytest.approx(float((scaled / scaled.norm())[:3].max()), abs=1e-5)
 
         # zeros are missing as NaN is, and a third body changes nothing
         again = run.run(["features"], {"joints": np.nan_to_num(x)[:2]})[0]
