@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+KEEP = 0.92  # share of damaged training clips that are kept: then 95 % of new people's are, by cross-validation
 TEMPERATURES = (0.5, 10.0)  # between which the best is sought: where no clip is wrong, 0 would be the best
 
 
@@ -52,7 +53,7 @@ def likeness_of(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     return (unit_vectors(np.asarray(features, np.float64)) @ means.T).max(1)
 
 
-def threshold_of(likeness: np.ndarray, keep: float = 0.95) -> float:
+def threshold_of(likeness: np.ndarray, keep: float = KEEP) -> float:
     """The likeness that this share of known clips (N,) reaches: a clip below it is declined."""
     return float(np.quantile(likeness, 1 - keep))
 

@@ -4,6 +4,15 @@ import pytest
 import torch
 
 from phases.shipping.declining import (
+    KEEP,
+    Declining,
+    class_means,
+    likeness_of,
+    scale_of,
+    softmax,
+    temperature_of,
+    threshold_of,
+)
     Declining,
     class_means,
     likeness_of,
