@@ -40,36 +40,34 @@ class Damage:
         self.joint_keys = 600 + torch.arange(skeleton.num_joints, device=device)
         self.place_keys = torch.tensor([201, 202, 203, 204], device=device)
 
-    def _drawn(self, index: Tensor, seed: int, epoch: int) -> Tensor:
+    def drawn(self, index: Tensor, seed: int, epoch: int) -> Tensor:
         """Numbers (B, 12) of each clip: 0 to 6 what is missing, 7 noise, 8 spikes, 9 and 10 idle, 11 tempo."""
         return hashed_uniform(seed, epoch, index[:, None], self.clip_keys)
 
-    def idle(self, window: Tensor, length: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
+    def idle(self, window: Tensor, length: Tensor, drawn: Tensor) -> Tensor:
         """Windows (B, 2) that reach beyond both ends of half of the clips, where the body stands still."""
         if not self.cfg.idle:
             return window
-        u = self._drawn(index, seed, epoch)[:, 9:11]
-        share = self.cfg.idle * (2 * u - 1).clamp(min=0)
+        share = self.cfg.idle * (2 * drawn[:, 9:11] - 1).clamp(min=0)
         more = (share * length[:, None]).long()  # b 2
         return torch.stack([window[:, 0] - more[:, 0], window[:, 1] + more.sum(1)], 1)
 
-    def paced(self, u: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
+    def paced(self, u: Tensor, drawn: Tensor) -> Tensor:
         """Places (B, T) in the bins of sample_frames, in 0 to 1, moved so that the clip's tempo varies.
 
         Frames in a row (sampling crop) keep their tempo.
         """
         if not self.cfg.tempo or self.cfg.sampling == "crop":
             return u
-        bend = self.cfg.tempo * (2 * self._drawn(index, seed, epoch)[:, 11:] - 1)
+        bend = self.cfg.tempo * (2 * drawn[:, 11:] - 1)
         t = torch.arange(u.shape[1], device=u.device)
         return len(t) * ((t + u) / len(t)) ** (2 ** bend) - t
 
-    def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
+    def __call__(self, x: Tensor, drawn: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
         """x (B, M, T, V, 3) with what the view's settings ask for."""
         cfg = self.cfg
         if not (cfg.noise or cfg.spikes or cfg.missing):
             return x
-        drawn = self._drawn(index, seed, epoch)
         at = torch.arange(x[0, ..., 0].numel(), device=x.device).view(x.shape[1:4])  # m t v
         clip = rearrange(index, "b -> b 1 1 1")
 
@@ -108,7 +106,7 @@ class Damage:
         lost = lost | (often < 0.3) & rearrange(for_good, "b v -> b 1 1 v")
         lost = lost | (is_legs < 0.2) & (self.legs > 0)
         t = rearrange(torch.arange(T, device=at.device), "t -> t 1")
-        first = start * (1 - RUN * size) * T
+        first = (start * (1 - RUN * size) * T).floor()
         lost = lost | (is_run < 0.3) & (t >= first) & (t < first + RUN * size * T)
         return (lost & (is_hurt < self.cfg.missing)).float()
 

@@ -81,19 +81,22 @@ def spikes(x: Tensor, seen: Tensor, length: Tensor, body: Body) -> Tensor:
     x (n, t, v, 3) has no gaps; n bodies of `length` (n,) frames, the first of t. A hand that turns round fast moves as
     far, but its bones keep their length.
     """
-    # the frames before and after; at an end twice the same neighbour
+    # the frames before and after; at an end the two nearest
     N, T, V, _ = x.shape
     t = torch.arange(T, device=x.device)
     last = length[:, None] - 1
-    before = (t - 1).abs().minimum(last)  # n t
-    after = (last - (last - t - 1).abs()).clamp(min=0)
+    is_first = (t == 0).long()
+    is_last = (t == last).long()
+    near = (t - 1).abs().minimum(last)  # n t
+    far = (t + 1 + is_first - 3 * is_last).clamp(min=0).minimum(last)
     first = torch.arange(N, device=x.device)[:, None] * T  # of all frames, the first of each body
     frames = x.flatten(0, 1)
-    a = frames.index_select(0, (first + before).flatten()).view_as(x)
-    b = frames.index_select(0, (first + after).flatten()).view_as(x)
+    a = frames.index_select(0, (first + near).flatten()).view_as(x)
+    b = frames.index_select(0, (first + far).flatten()).view_as(x)
 
-    # far from their middle, farther than they are apart
-    away = (x - (a + b) / 2).norm(dim=-1)
+    # far from their middle, at an end from the line through them; farther than they are apart
+    share = 0.5 - 1.5 * (is_first + is_last).clamp(max=1)[:, :, None, None].to(x.dtype)
+    away = (x - (a + share * (b - a))).norm(dim=-1)
     is_away = (away > (b - a).norm(dim=-1).clamp(min=SPIKE)).to(x.dtype)
 
     # one of its bones is longer or shorter than on the mean

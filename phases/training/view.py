@@ -105,14 +105,15 @@ class ClipView:
         if training:
             drawn = hashed_uniform(seed, epoch, index[:, None], self.keys)
             augmenting, within, u = drawn.split((16, 2, cfg.frames), 1)
-            window = self.damage.idle(section(length, within, cfg.window), length, index, seed, epoch)
-            u = self.damage.paced(u, index, seed, epoch)
+            harm = self.damage.drawn(index, seed, epoch)
+            window = self.damage.idle(section(length, within, cfg.window), length, harm)
+            u = self.damage.paced(u, harm)
 
         # frames, about the centre
         t = sample_frames(length, cfg.frames, cfg.sampling, u, window)  # b t
         x = self._joints_at(self.offset[index], t, length)  # b m t v 3
         if training:
-            x = self.damage(x, index, seed, epoch)
+            x = self.damage(x, harm, index, seed, epoch)
         x = centred(x, self.skeleton.centre)
 
         # one linear map normalises and augments

@@ -232,7 +232,7 @@ def test_idle_windows_reach_as_far_as_the_setting_says():
     damage = damage_of(idle=0.5)
     length = torch.full((1000,), 40)
     inner = torch.tensor([[0, 40]]).expand(1000, 2)
-    window = damage.idle(inner, length, torch.arange(1000), 0, 0)
+    window = damage.idle(inner, length, damage.drawn(torch.arange(1000), 0, 0))
     before = -window[:, 0]
     after = window.sum(1) - 40
     for end in (before, after):
@@ -252,7 +252,7 @@ def test_frames_of_idle_clips_never_leave_the_clip():
 def test_tempo_keeps_order_and_ends(bend):
     u = torch.rand(500, 24)
     damage = damage_of(tempo=bend)
-    got = damage.paced(u, torch.arange(500), 0, 0)
+    got = damage.paced(u, damage.drawn(torch.arange(500), 0, 0))
     place = (torch.arange(24) + got) / 24
     plain = (torch.arange(24) + u) / 24
     assert (place.diff(dim=1) >= 0).all() and place.min() >= 0 and place.max() <= 1
