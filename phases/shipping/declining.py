@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 KEEP = 0.92  # share of damaged training clips that are kept: then 95 % of new people's are, by cross-validation
-TEMPERATURES = (0.5, 10.0)  # between which the best is sought: where no clip is wrong, 0 would be the best
+TEMPERATURES = (0.1, 10.0)  # between which the best is sought: where no clip is wrong, 0 would be the best
 
 
 @dataclass(frozen=True)
