@@ -75,6 +75,14 @@ class Results:
         paths = sorted(self.folder.glob("wild-*--*.json"))
         return [read_result(path, "recipe", "form", "label", "dataset", "split", "runs") for path in paths]
 
+    def wild_of(self, recipe: str, data: str, label: str = "") -> dict | None:
+        """What `just wild` measured of the runs of a recipe on a data set's own split."""
+        key = (recipe, "", label, data, default_split(data))
+        for entry in self.wild:
+            if tuple(entry[name] for name in ("recipe", "form", "label", "dataset", "split")) == key:
+                return entry
+        return None
+
     @cached_property
     def declines(self) -> list[dict]:
         """What `just decline` measured: an entry per network and data set, a run per set of unknown classes."""
