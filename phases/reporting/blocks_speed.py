@@ -155,7 +155,7 @@ def in_browser(results: Results) -> str:
     # networks, with the same file in Python's runtime
     for name, case in bench["recognition"].items():
         rows.append({
-            "what": f"{name}: the whole file",
+            "what": f"{name}: view and network",
             "ms a frame": f"{case['ms']:.1f}",
             "in Python": f"{case['python_ms']:.1f}",
             "KB": f"{case['bytes'] / 1000:.0f}",
