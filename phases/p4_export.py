@@ -3,49 +3,61 @@
     just phase4 recipe=lite_small_base data=nw_ucla      exports/nw_ucla/lite_small_base/: the files below
     just phase4 recipe=lite_nano data=nw_ucla seed=2 exports=exports/seed2
     just phase4 recipe=L9 causal=true
-    just phase4 recipe=lite_small format=tflite          also .tflite (FP32, weight-only INT8), batch 1
+    just phase4 recipe=lite_small format=tflite          also .tflite (FP32, weight-only INT8)
 
 In:  runs/<recipe>/<dataset>-<split>/seed<k>/final.pt, and the clip store the run was trained on.
 Out: exports/<dataset>/<recipe>/
-         model.onnx        FP32, joints (B, M, T, V, 3) -> logits (B, K), any B
+         model.onnx        FP32
          model.int8.onnx   weights and activations of the convolutions in 8 bits (static, QDQ); stem and head in float
          model.w8.onnx     only the weights in 8 bits, without the stem's; arithmetic in float: the smallest file, the
                            closest to FP32
          report.json, report.md: what each file loses to FP32, and whether it passes
-     A file's metadata hold skeleton, class names, view, streams, recipe and test accuracy, all that predict needs.
-Batch norms are folded, and the graph derives the streams. It reads joints, centred as `just predict` centres them.
+Each ONNX file is one graph: the test view of the recipe, always in float; the network, its batch norms folded; and the
+answer. It takes one clip as recorded and needs no preprocessing:
+
+    joints          (bodies, frames, V, 3) float32, any number of bodies and frames, in metres, y up, the main body
+                    first; zeros or NaN are a missing joint
+    probabilities   (K,) of the classes, calibrated by a temperature
+    features        (C,): what the network's head pools, the mean over the bodies present
+    likeness        (): cosine of the features to the nearest class; below `threshold` of the metadata the clip shows
+                    none of the classes
+
+The metadata hold skeleton, class names, view, streams, recipe, threshold and test accuracy, all that predict needs.
+Verification runs each file on the recorded test clips, and compares FP32 with the network in PyTorch.
+A .tflite file holds the network alone, viewed joints (1, M, T, V, 3) -> logits (1, K): its shapes are fixed.
 A file passes if it loses fewer than 1 point of top-1 to FP32, or one clip where a clip is more than that.
 Exit codes: 0 verified; 1 a file does not pass (it stays, and its metadata say "accepted": false); 2 bad input.
 """
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 
 from phases.common import command
-from phases.common.files import atomic, read_json, write_json
+from phases.common.files import atomic, write_json
 from phases.common.wording import counted
-from phases.shipping import onnx_files, quantise, verify
+from phases.shipping import onnx_files, verify
+from phases.shipping.declining import Declining, softmax
 from phases.shipping.deploy import deploy
-from phases.shipping.export_report import markdown, refused, verdict
+from phases.shipping.export_report import check_folder, check_writable, markdown, refused, verdict
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES, require_tflite, write_tflite
+from phases.shipping.verify import RecordedClips
+from phases.shipping.whole import Graphs, graphs_of
 from phases.training.batches import Batches
 from phases.training.clip_store import ClipStore, open_store, splits
+from phases.training.inference_view import InferenceView
 from phases.training.networks import load_run
 from phases.training.recipe import Config, load_config
 from phases.training.run_folder import commit, device_name, read_scores
-from phases.training.view import ClipView
+from phases.training.view import ClipView, rest_of
 from skeletons import retarget_tables
 
 
@@ -70,17 +82,21 @@ class Job:
     folder: Path                # exports/<dataset>/<recipe>
     origin: dict                # of the report: command, device, commit
     model: nn.Module
+    declining: Declining
     metadata: dict              # of every file: see onnx_files.description
-    clips: np.ndarray           # n m t v 3, the test split
+    view: InferenceView
+    recorded: RecordedClips     # the test split
+    clips: np.ndarray           # n m t v 3, the same under the test view
     label: np.ndarray           # n
-    calibration: np.ndarray     # n m t v 3, training clips
+    calibration: np.ndarray     # n m t v 3, training clips under the test view
 
 
 def main(options: Options, recipe: list[str]) -> int:
     job = prepare(options, recipe)
-    forms = export(job)
-    verified, reference = verify_forms(job, forms)
-    report = write(job, forms, verified, reference)
+    module = deploy(job.model, options.causal)
+    graphs = graphs_of(module, job.view, job.declining, job.calibration, options.opset)
+    verified, reference = verify_forms(job, graphs)
+    report = write(job, graphs, verified, reference)
     return conclude(job, report)
 
 
@@ -114,37 +130,20 @@ def prepare(options: Options, recipe: list[str]) -> Job:
     train_clips, _, test_clips = splits(store, cfg)
     check_store(store, test_clips, classes, cfg)
     chosen = np.random.default_rng(0).permutation(train_clips)[:options.calibration]
-    view = ClipView(store, cfg.view)
+    view = ClipView(store, cfg.view, known=train_clips)
+    declining = declining_of(model, options.causal, view, train_clips)
 
     metadata = onnx_files.description(cfg, skeleton, classes, model, options.causal)
     metadata["opset"] = options.opset
     metadata["recorded"] = store.meta.get("recorded", {})  # predict reads clips as phase 0 did
     metadata["retarget"] = retarget_tables(skeleton)
+    metadata |= {"threshold": declining.threshold, "temperature": declining.temperature}
     print(f"{folder}: {counted(len(test_clips), 'test clip')}, {len(chosen)} for calibration, opset {options.opset}",
           file=sys.stderr)
-    return Job(cfg, options, folder, origin, model, metadata, clips=viewed(view, test_clips),
+    return Job(cfg, options, folder, origin, model, declining, metadata,
+               view=InferenceView(cfg.view, skeleton, rest_of(store, train_clips)).eval(),
+               recorded=RecordedClips(store, test_clips), clips=viewed(view, test_clips),
                label=store.clips["label"][test_clips], calibration=viewed(view, chosen))
-
-
-def check_folder(folder: Path, cfg: Config) -> None:
-    """ValueError if the folder holds the export of another run."""
-    if not (folder / "report.json").exists():
-        return
-    old = read_json(folder / "report.json")
-    if (old["dataset"], old["split"], old["seed"]) != (cfg.data.name, cfg.data.split, cfg.seed):
-        raise ValueError(f"{folder} holds the export for {old['dataset']} {old['split']}, seed {old['seed']}: give "
-                         "exports=FOLDER, or move it away")
-
-
-def check_writable(folder: Path) -> None:
-    """ValueError if nobody may write to the folder, or to the one that it will be made in."""
-    place = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as e:
-        raise ValueError(f"{folder}: cannot be written, {place.absolute()} takes no new file ({e.strerror}): give "
-                         "exports=FOLDER, or change its permissions") from None
 
 
 def check_store(store: ClipStore, test_clips: np.ndarray, classes: list[str], cfg: Config) -> None:
@@ -162,54 +161,56 @@ def viewed(view: ClipView, clips: np.ndarray) -> np.ndarray:
     return torch.cat([batch["joints"].cpu() for batch in Batches(view, clips, 256)()]).numpy()
 
 
+def declining_of(model: nn.Module, causal: bool, view: ClipView, clips: np.ndarray) -> Declining:
+    """What lets the network decline, measured on training clips under the test view."""
+    batches = (batch["joints"] for batch in Batches(view, clips, 256)())
+    logits, features = verify.network_outputs(model, causal, batches)
+    return Declining.of(logits.numpy(), features.numpy(), view.label[torch.from_numpy(clips)].numpy())
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The files
 # ---------------------------------------------------------------------------------------------------------------------
 
-def export(job: Job) -> dict[str, onnx.ModelProto]:
-    """The graph of each form, and `plain`: the float graph that INT8 was made from."""
-    module = deploy(job.model, job.options.causal)
-    example = torch.from_numpy(job.clips[[0, -1]])
-    fp32 = onnx_files.to_onnx(module, example, job.options.opset)
-    int8, plain = quantise.static_int8(fp32, job.calibration)
-    return {"fp32": fp32, "int8": int8, "w8": quantise.weight_only(fp32), "plain": plain}
-
-
-def verify_forms(job: Job, forms: dict[str, onnx.ModelProto]) -> tuple[dict, np.ndarray]:
-    """(report, FP32 logits (N, K)): accuracy and loss of each form, latency; the costly layers if INT8 fails."""
+def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, np.ndarray]:
+    """(report, FP32 probabilities (N, K)): accuracy and loss of each form, latency; the costly layers if INT8 fails."""
     causal = job.options.causal
-    scores = {form: verify.logits_of(verify.session(forms[form], form), job.clips) for form in FILES}
-    reference = scores["fp32"]
+    answers = {form: verify.answers_of(verify.session(graphs.wholes[form], form), job.recorded) for form in FILES}
+    reference = answers["fp32"].probabilities
 
     # accuracy of each form, and FP32 against the network
-    judged = verify.judge(job.cfg, scores, job.label)
-    judged["fp32"]["parity"] = verify.parity(job.model, causal, job.clips, reference)
+    judged = verify.judge(job.cfg, {form: found.probabilities for form, found in answers.items()}, job.label)
+    network = verify.network_answers(job.model, causal, job.clips, job.declining.temperature)
+    judged["fp32"]["parity"] = verify.parity(network, answers["fp32"])
     report = {"accepted": judged["int8"]["accepted"], "limit": verify.limit(len(job.label)), **judged}
 
     # times; and where the accuracy of INT8 got lost
-    report["latency"] = verify.relative_times(job.model, causal, job.options.opset, forms, job.clips[:1])
+    report["latency"] = verify.relative_times(job.model, causal, job.options.opset, graphs.networks, job.clips[:1],
+                                              graphs.wholes["fp32"], job.recorded[0])
     if not report["accepted"]:
-        report["layers"] = verify.sensitivity(forms["int8"], forms["plain"], job.clips[:256], reference[:256])
+        report["layers"] = verify.sensitivity(graphs.networks, job.clips[:256])
     return report, reference
 
 
-def write(job: Job, forms: dict[str, onnx.ModelProto], verified: dict, reference: np.ndarray) -> dict:
+def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> dict:
     """Write the files and the report, which it returns. Until here the folder keeps its previous export."""
-    report = {key: job.metadata[key] for key in ("recipe", "dataset", "split", "seed", "params", "causal", "opset")}
+    told = ("recipe", "dataset", "split", "seed", "params", "causal", "opset", "threshold", "temperature")
+    report = {key: job.metadata[key] for key in told}
     report |= {**job.origin, "clips": len(job.clips), "calibration": len(job.calibration), **verified}
 
     # ONNX
     for form, name in FILES.items():
         top1 = "" if job.cfg.data.split == "all" else report[form]["top1"]  # of clips that it has seen: no figure
         metadata = {**job.metadata, "form": form, "top1": top1, "accepted": report[form]["accepted"]}
-        onnx_files.save_onnx(forms[form], job.folder / name, metadata)
+        onnx_files.save_onnx(graphs.wholes[form], job.folder / name, metadata)
         report[form]["bytes"] = (job.folder / name).stat().st_size
 
     # TFLite
     if job.options.format == "tflite":
         module = deploy(job.model, job.options.causal)
         for form, logits in write_tflite(module, job.folder, job.clips).items():
-            report[form] = verify.compare(reference, logits, job.label)
+            probabilities = softmax(logits / job.declining.temperature)
+            report[form] = verify.compare(reference, probabilities, job.label)
             report[form]["bytes"] = (job.folder / TFLITE_FILES[form]).stat().st_size
 
     # what each lost, as data and as a page

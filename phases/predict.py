@@ -33,7 +33,9 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
 
 from phases.common.command import run
 from phases.common.files import atomic
@@ -45,7 +47,12 @@ from phases.recordings.videos import check_videos
 from phases.shipping.exported import ExportedModel, model_file
 from phases.shipping.live import stream
 
-Ranking = list[tuple[str, float]]  # (label, probability), the most probable first
+
+class Named(NamedTuple):
+    """The answer to one clip."""
+    ranking: list[tuple[str, float]]    # (label, probability), the most probable first
+    is_known: bool                      # false: none of these
+    likeness: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class Options:
 def main(options: Options) -> int:
     path = model_file(options.model)
     model = ExportedModel(path)
+    warn_of_losses(path, model)
 
     # frames, until the input ends
     if options.stream:
@@ -90,6 +98,13 @@ def main(options: Options) -> int:
     else:
         print(text, end="")
     return 3 if skipped else 0
+
+
+def warn_of_losses(path: Path, model: ExportedModel) -> None:
+    """Standard error: a file that phase 4 did not accept."""
+    if model.about.get("accepted") == "false":
+        print(f"{path}: lost too much accuracy when it was exported (accepted: false in its metadata): use another "
+              "form of this network; its report.md names those that pass", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -120,15 +135,21 @@ def is_clip_name(path: Path) -> bool:
     return path.is_file() and is_clip(path)
 
 
-def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str, Ranking]], int]:
-    """The `top` most probable names of each clip, and how many files of a folder were skipped."""
+def named(model: ExportedModel, joints: np.ndarray, top: int) -> Named:
+    """The `top` most probable names of joints (M, L, V, 3) in metres, and whether they show any of the classes."""
+    answer = model.answer(joints)
+    return Named(model.ranking(answer.probabilities, top), model.is_known(answer), answer.likeness)
+
+
+def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str, Named]], int]:
+    """The answer to each clip, with `top` names, and how many files of a folder were skipped."""
     # a single file that cannot be used is an error, one of many is left out
     clip = unpacked(clip)
     found = []
     skipped = 0
     for name, path in recordings(clip).items():
         try:
-            found.append((name, model.top(model.read(path), top)))
+            found.append((name, named(model, model.read(path), top)))
         except (ValueError, OSError) as e:
             if not clip.is_dir():
                 raise
@@ -144,37 +165,41 @@ def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str
 # The answer
 # ---------------------------------------------------------------------------------------------------------------------
 
-def answer_text(found: list[tuple[str, Ranking]], form: str) -> str:
+def answer_text(found: list[tuple[str, Named]], form: str) -> str:
     """The names of each clip in one of the forms text, csv and json."""
     writers = {"text": plain_text, "csv": csv_text, "json": json_text}
     return writers[form](found)
 
 
-def plain_text(found: list[tuple[str, Ranking]]) -> str:
+def plain_text(found: list[tuple[str, Named]]) -> str:
     lines = []
-    for clip, names in found:
+    for clip, answer in found:
         lines.append(clip)
-        lines += [f"  {100 * p:5.1f} %  {label}" for label, p in names]
+        if not answer.is_known:
+            label, p = answer.ranking[0]
+            lines.append(f"  none of these ({label} {100 * p:.0f} %)")
+        lines += [f"  {100 * p:5.1f} %  {label}" for label, p in answer.ranking]
     return "\n".join(lines) + "\n"
 
 
-def csv_text(found: list[tuple[str, Ranking]]) -> str:
-    """Columns clip, rank, label, probability."""
+def csv_text(found: list[tuple[str, Named]]) -> str:
+    """Columns clip, rank, label, probability, known."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("clip", "rank", "label", "probability"))
-    for clip, names in found:
-        for rank, (label, p) in enumerate(names, 1):
-            writer.writerow((clip, rank, label, f"{p:.6f}"))
+    writer.writerow(("clip", "rank", "label", "probability", "known"))
+    for clip, answer in found:
+        known = str(answer.is_known).lower()
+        for rank, (label, p) in enumerate(answer.ranking, 1):
+            writer.writerow((clip, rank, label, f"{p:.6f}", known))
     return text.getvalue()
 
 
-def json_text(found: list[tuple[str, Ranking]]) -> str:
-    """[{clip, top: [{label, probability}, ...]}, ...]"""
+def json_text(found: list[tuple[str, Named]]) -> str:
+    """[{clip, known, likeness, top: [{label, probability}, ...]}, ...]"""
     rows = []
-    for clip, names in found:
-        top = [{"label": label, "probability": round(p, 6)} for label, p in names]
-        rows.append({"clip": clip, "top": top})
+    for clip, answer in found:
+        top = [{"label": label, "probability": round(p, 6)} for label, p in answer.ranking]
+        rows.append({"clip": clip, "known": answer.is_known, "likeness": round(answer.likeness, 6), "top": top})
     return json.dumps(rows, indent=1) + "\n"
 
 

@@ -1,7 +1,7 @@
 """The deploy form of a network: a plain module for inference with every constant of the trained network folded.
 
-`deploy` makes it: joints (B, M, T, V, 3) -> logits (B, K). LAST-Lite's maps lie in memory as (B, C, V, T), so that the
-shift copies whole rows of T and the DCT gate is two matrix products.
+`deploy` makes it: joints (B, M, T, V, 3) -> logits (B, K) and features (B, C). LAST-Lite's maps lie in memory as
+(B, C, V, T), so that the shift copies whole rows of T and the DCT gate is two matrix products.
 
 The names of the parts end up in the ONNX file, and in the report of phase 4.
 """
@@ -146,11 +146,12 @@ class DeployBlock(nn.Module):
 
 
 class DeployLite(nn.Module):
-    """Bodies (N, T, V, 3) -> the last map (N, C, V, T) of a LAST-Lite. The graph derives the four streams itself."""
+    """Bodies (N, T, V, 3) -> the last map (N, C, V, T) of a LAST-Lite. The graph derives its streams itself."""
 
     def __init__(self, model: LastLite, causal: bool):
         super().__init__()
         self.register_buffer("parents", model.parents.int())
+        self.streams = model.streams
         self.stem = fold_stream_fusion(model.stem)
         self.blocks = nn.Sequential()
         for stage in model.stages:
@@ -158,10 +159,22 @@ class DeployLite(nn.Module):
                 self.blocks.append(DeployBlock(block, stage.embedding, stage.mask, stage.gate, causal))
 
     def forward(self, joints: Tensor) -> Tensor:  # n t v 3
-        x = joints.permute(0, 3, 2, 1)  # n 3 v t
-        x = torch.cat([x, x - x.index_select(2, self.parents)], 1)  # joint, bone
-        x = torch.cat([x, F.pad(x[..., 1:] - x[..., :-1], (0, 1))], 1)  # and the velocity of each
-        return self.blocks(self.stem(x))
+        return self.blocks(self.stem(self.derived(joints.permute(0, 3, 2, 1))))
+
+    def derived(self, x: Tensor) -> Tensor:  # n 3 v t
+        """Streams (N, 3·S, V, T) of joints, in the network's order: see derive_streams."""
+        def velocity(x: Tensor) -> Tensor:
+            return F.pad(x[..., 1:] - x[..., :-1], (0, 1))
+
+        # only what the network reads becomes part of the graph
+        streams = {"joint": x}
+        if {"bone", "bone_velocity"} & set(self.streams):
+            streams["bone"] = x - x.index_select(2, self.parents)
+        if "velocity" in self.streams:
+            streams["velocity"] = velocity(x)
+        if "bone_velocity" in self.streams:
+            streams["bone_velocity"] = velocity(streams["bone"])
+        return torch.cat([streams[name] for name in self.streams], 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -196,7 +209,10 @@ class DeployPlain(nn.Module):
 
 
 class Deployed(nn.Module):
-    """Joints (B, M, T, V, 3) -> logits (B, K): the module that is exported. Absent bodies, all zeros, do not count."""
+    """Joints (B, M, T, V, 3) -> logits (B, K) and features (B, C): the module that is exported.
+
+    Features are what enters the head's norm. Absent bodies, all zeros, do not count.
+    """
 
     def __init__(self, features: nn.Module, head: nn.Module):
         super().__init__()
@@ -204,7 +220,7 @@ class Deployed(nn.Module):
         self.linear = fold_head(head)
         self.gate = nn.Buffer(head.gate.sigmoid())
 
-    def forward(self, joints: Tensor) -> Tensor:  # b m t v 3
+    def forward(self, joints: Tensor) -> tuple[Tensor, Tensor]:  # b m t v 3
         M = joints.shape[1]
         x = self.features(joints.flatten(0, 1))  # (b m) c v t, or (b m) c t v
         pooled = self.gate * x.mean((2, 3)) + (1 - self.gate) * x.amax((2, 3))  # (b m) c
@@ -213,12 +229,12 @@ class Deployed(nn.Module):
         if M > 1:
             present = bodies_present(joints)  # b m
             pooled = (pooled.unflatten(0, (-1, M)) * present[:, :, None]).sum(1) / present.sum(1, keepdim=True)
-        return self.linear(pooled)
+        return self.linear(pooled), pooled
 
 
 @torch.no_grad()
 def deploy(model: nn.Module, causal: bool = False) -> Deployed:
-    """The deploy form of a trained network, joints (B, M, T, V, 3) -> logits (B, K). The network stays as it is."""
+    """The deploy form of a trained network, which stays as it is: joints (B, M, T, V, 3) -> logits and features."""
     model = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
     features = DeployLite(model, causal) if isinstance(model, LastLite) else DeployPlain(model, causal)
     return Deployed(features, model.head).eval().requires_grad_(False)

@@ -1,13 +1,44 @@
-"""The report of an export as a page, report.md: its forms, what they lose, their times, the layers that cost most."""
+"""The folder of an export, and its page report.md: the forms, what they lose, their times, the costly layers."""
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
+from phases.common.files import read_json
 from phases.common.wording import counted
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES
 from phases.shipping.verify import CLIPS, DROP
+from phases.training.recipe import Config
 
 COLUMNS = ("form", "file", "bytes", "top-1", "passes", "points lost to FP32 (paired 95 %)", "agreement",
-           "largest logit difference")
+           "largest difference of a probability")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The folder
+# ---------------------------------------------------------------------------------------------------------------------
+
+def check_folder(folder: Path, cfg: Config) -> None:
+    """ValueError if the folder holds the export of another run."""
+    if not (folder / "report.json").exists():
+        return
+    old = read_json(folder / "report.json")
+    if (old["dataset"], old["split"], old["seed"]) != (cfg.data.name, cfg.data.split, cfg.seed):
+        raise ValueError(f"{folder} holds the export for {old['dataset']} {old['split']}, seed {old['seed']}: give "
+                         "exports=FOLDER, or move it away")
+
+
+def check_writable(folder: Path) -> None:
+    """ValueError if nobody may write to the folder, or to the one that it will be made in."""
+    place = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as e:
+        raise ValueError(f"{folder}: cannot be written, {place.absolute()} takes no new file ({e.strerror}): give "
+                         "exports=FOLDER, or change its permissions") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -31,7 +62,13 @@ def markdown(report: dict) -> str:
 
     # times, and a warning
     ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in report["latency"].items())
-    lines.append(f"Time of one clip, one thread, as a ratio to the FP32 deploy form: {ratios}.")
+    lines.append(f"Time of one clip, one thread, as a ratio to the network's FP32 deploy form without the view; `file` "
+                 f"is model.onnx as a whole, with view and answer: {ratios}.")
+    lines += ["", f"A likeness below {report['threshold']:.3f} means none of the classes; the logits are divided by "
+              f"{report['temperature']:.3g} before the softmax."]
+    if set(TFLITE_FILES) & set(report):
+        lines += ["", "A .tflite file holds the network alone, viewed joints (1, M, T, V, 3) -> logits (1, K), because "
+                  "its shapes are fixed."]
     return "\n".join([*lines, *warnings(report)]) + "\n"
 
 

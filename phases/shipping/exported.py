@@ -4,14 +4,14 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from phases.common.files import ROOT
-from phases.common.limits import JOINTS, one_line
+from phases.common.limits import FRAMES, JOINTS, one_line
 from phases.recordings.clips import main_bodies
 from phases.recordings.described import (
     PICTURE,
@@ -24,10 +24,10 @@ from phases.recordings.described import (
 )
 from phases.recordings.metres import METRES, Recorded, complaints, in_metres, trunk_vector
 from phases.recordings.readers import read_clip
-from phases.shipping.view_numpy import clip_view
 from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted, spelled
 
 NETWORKS = ROOT / "results" / "networks"
+FORMAT = "LAST 2"  # of the metadata; files of LAST 1 hold the network alone, without view and answer
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -74,6 +74,14 @@ def open_session(model: Path | bytes, weight_only: bool = False) -> onnxruntime.
 # The model
 # ---------------------------------------------------------------------------------------------------------------------
 
+@dataclass(frozen=True)
+class Answer:
+    """What a file makes of one clip."""
+    probabilities: np.ndarray   # k
+    features: np.ndarray        # c
+    likeness: float             # cosine of the features to the nearest class
+
+
 class ExportedModel:
     """An exported file: joints (M, L, V, 3) of a clip -> probabilities (K,) of its classes.
 
@@ -81,7 +89,8 @@ class ExportedModel:
 
         skeleton    Skeleton.to_dict(), and its `centre` and `trunk`
         classes     K names
-        view        frames, bodies and the other fields of the test view
+        threshold   the least likeness of a clip that shows one of them
+        view        frames, bodies and the other fields of the test view, which is part of the graph
         recorded    how the training clips were recorded
         retarget    skeletons whose joints can be turned into the network's: {name: joints, trunk, means}
         about       all of it, as text
@@ -98,7 +107,11 @@ class ExportedModel:
             raise ValueError(f"model = {path}: is no ONNX file that can be used ({why})") from None
 
         # understand it
-        if self.about.get("format") != "LAST 1":
+        found = self.about.get("format", "")
+        if found.startswith("LAST ") and found != FORMAT:
+            raise ValueError(f"model = {path}: its format is {found!r}, this version reads {FORMAT!r}: export it again "
+                             "with `just phase4 recipe=...`")
+        if found != FORMAT:
             raise ValueError(f"model = {path}: carries no metadata of this project; export it with "
                              "`just phase4 recipe=...`")
         self.read_metadata(path, self.about)
@@ -116,6 +129,7 @@ class ExportedModel:
         self.skeleton = json.loads(about["skeleton"])
         self.classes = json.loads(about["classes"])
         self.view = json.loads(about["view"])
+        self.threshold = float(json.loads(about["threshold"]))
         self.retarget = json.loads(about.get("retarget", "{}"))
 
         # a file without `recorded` is from before it was written: metres, y up
@@ -130,30 +144,33 @@ class ExportedModel:
         """ValueError, or any other exception, if the metadata do not fit each other or the network's input."""
         V = len(self.skeleton["joints"])
 
-        # the input and the view
+        # the input, and what of the view is told to users
         shape = self.session.get_inputs()[0].shape
-        if shape[1:] != [self.view["bodies"], self.view["frames"], V, 3]:
+        if shape[2:] != [V, 3]:
             raise ValueError(f"the network takes {shape}")
-        if not 0 <= self.view.get("smooth", 0) <= 100 or self.view["sampling"] not in ("uniform", "crop", "stretch"):
+        if self.view["bodies"] not in (1, 2) or self.view["frames"] not in range(1, FRAMES + 1):
             raise ValueError(f"their view is {self.view}")
+        if not -1 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}")
         if not all(isinstance(name, str) for name in (*self.classes, *self.skeleton["joints"], self.skeleton["name"])):
             raise TypeError("a class or a joint has no name")
 
         # other skeletons: every joint that their tables name exists
         for how in self.retarget.values():
-            if not 0 < how["joints"] <= JOINTS or len(how["means"]) != V:
+            trunk = how["trunk"] or [0] * 4
+            if not 0 < how["joints"] <= JOINTS or len(how["means"]) != V or len(trunk) != 4:
                 raise ValueError("a skeleton cannot be turned into this one")
-            clip = np.ones((1, 2, how["joints"], 3), np.float32)
-            trunk_vector(retargeted(clip, how["means"])[0], self.trunk)
-            trunk_vector(clip[0], how["trunk"])
+            for joint in [*trunk, *(joint for sources in how["means"] for joint in sources)]:
+                if type(joint) is not int or not 0 <= joint < how["joints"]:
+                    raise ValueError(f"a skeleton has no joint {joint}")
 
     def _check_answer(self) -> None:
         """Classify a made clip of two frames: ValueError if the answer has not one probability per class."""
         V = len(self.skeleton["joints"])
         joints = np.sin(np.arange(2 * V * 3, dtype=np.float32)).reshape(1, 2, V, 3)  # numpy.random takes 8 ms to load
-        answer = self(self.in_metres(joints))
-        if answer.shape != (len(self.classes),):
-            raise ValueError(f"the network tells {len(answer)} classes apart, they name {len(self.classes)}")
+        p = self(self.in_metres(joints))
+        if p.shape != (len(self.classes),):
+            raise ValueError(f"the network tells {len(p)} classes apart, they name {len(self.classes)}")
 
     # --- reading a clip ----------------------------------------------------------------------------------------------
 
@@ -332,13 +349,23 @@ class ExportedModel:
 
     def __call__(self, joints: np.ndarray) -> np.ndarray:
         """Probabilities (K,) for joints (M, L, V, 3) in metres, as phase 0 reads them."""
-        seen = clip_view(joints, self.view, self.skeleton)  # m t v 3
-        logits = self.session.run(["logits"], {"joints": seen[None]})[0][0]
-        p = np.exp(logits - logits.max())
-        return p / p.sum()
+        return self.answer(joints).probabilities
+
+    def answer(self, joints: np.ndarray) -> Answer:
+        """The whole answer for joints (M, L, V, 3) in metres; a joint of zeros or NaN is missing."""
+        fed = np.ascontiguousarray(joints, np.float32)
+        probabilities, features, likeness = self.session.run(list(Answer.__annotations__), {"joints": fed})
+        return Answer(probabilities, features, float(likeness))
+
+    def is_known(self, answer: Answer) -> bool:
+        """Whether the clip shows one of the classes, as far as its features tell; if not: none of these."""
+        return answer.likeness >= self.threshold
 
     def top(self, joints: np.ndarray, k: int) -> list[tuple[str, float]]:
         """The k most probable classes (label, probability), the most probable first."""
-        p = self(joints)
+        return self.ranking(self(joints), k)
+
+    def ranking(self, p: np.ndarray, k: int) -> list[tuple[str, float]]:
+        """The k largest of probabilities (K,) with their labels, the largest first."""
         order = np.argsort(-p, kind="stable")[:k]
         return [(self.classes[c], float(p[c])) for c in order]

@@ -1,7 +1,4 @@
-"""A network as an ONNX file: its float graph, its metadata, and the files of an export.
-
-Every graph takes joints (B, M, T, V, 3) and gives logits (B, K).
-"""
+"""A network as an ONNX graph, and as a file with its metadata. What a file's graph holds beside it: whole.py."""
 from __future__ import annotations
 
 import contextlib
@@ -10,7 +7,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -19,6 +16,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from phases.common.files import atomic
+from phases.shipping.exported import FORMAT
 from phases.training.recipe import Config
 from phases.training.settings import SEEN
 from skeletons import Skeleton
@@ -30,15 +28,19 @@ FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx", "w8": "model.w8.onnx"}
 # The graph
 # ---------------------------------------------------------------------------------------------------------------------
 
-def to_onnx(module: nn.Module, joints: Tensor, opset: int, free_batch: bool = True) -> onnx.ModelProto:
-    """The module as one ONNX graph, for any B or for that of `joints`; ValueError if the exporter cannot write it."""
+def to_onnx(module: nn.Module, joints: Tensor, opset: int, outputs: Sequence[str] = ("logits",),
+            free: Sequence[str] = ("batch",)) -> onnx.ModelProto:
+    """The module as one ONNX graph of the input `joints`, whose first dimensions are `free`.
+
+    ValueError if the exporter cannot write it.
+    """
     # each of the two exporters has its own options
-    how = {"input_names": ["joints"], "output_names": ["logits"], "opset_version": opset, "dynamo": opset >= 18}
+    how = {"input_names": ["joints"], "output_names": list(outputs), "opset_version": opset, "dynamo": opset >= 18}
     if opset >= 18:
         how |= {"external_data": False, "verbose": False}
-        how["dynamic_shapes"] = ({0: torch.export.Dim("batch")},) if free_batch else None
+        how["dynamic_shapes"] = ({i: torch.export.Dim(name) for i, name in enumerate(free)},) if free else None
     else:
-        how["dynamic_axes"] = {"joints": {0: "batch"}, "logits": {0: "batch"}} if free_batch else None
+        how["dynamic_axes"] = {"joints": dict(enumerate(free))}
 
     # they write files
     with tempfile.TemporaryDirectory() as folder, quiet():
@@ -55,6 +57,11 @@ def to_onnx(module: nn.Module, joints: Tensor, opset: int, free_batch: bool = Tr
     if found != opset:
         raise ValueError(f"opset = {opset}: the exporter wrote {found}; give 18, or 13 to 17 for the older exporter")
     return tidied(model)
+
+
+def network_graph(module: nn.Module, clips: Tensor, opset: int) -> onnx.ModelProto:
+    """The graph of a deployed network: clips under the view (B, M, T, V, 3) -> logits (B, K), features (B, C)."""
+    return to_onnx(module, clips, opset, ("logits", "features"))
 
 
 @contextlib.contextmanager
@@ -101,11 +108,12 @@ def rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.Module, causal: bool) -> dict:
-    """The metadata that `just predict` reads. The view needs `centre` and `trunk`, joints of the skeleton."""
+    """The metadata that `just predict` reads, but for what declines a clip: see declining.py."""
     view = {key: getattr(cfg.view, key) for key in SEEN}
+    V = skeleton.num_joints
     body = {**skeleton.to_dict(), "centre": skeleton.centre, "trunk": skeleton.trunk}
     return {
-        "format": "LAST 1",
+        "format": FORMAT,
         "recipe": cfg.run_name,
         "seed": cfg.seed,
         "dataset": cfg.data.name,
@@ -117,6 +125,10 @@ def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.M
         "skeleton": body,
         "classes": classes,
         "view": view,
+        "takes": f"joints (bodies, frames, {V}, 3), float32: one clip as recorded, in metres, y up; the main body is "
+                 "first; zeros or NaN: a missing joint",
+        "gives": "probabilities of `classes`; features; likeness, the cosine of the features to the nearest class: "
+                 "below `threshold` the clip shows none of the classes",
     }
 
 

@@ -1,4 +1,8 @@
-"""A network as TFLite files of batch 1, in FP32 and with weights in 8 bits. Needs the extra `tflite`."""
+"""A network as TFLite files, in FP32 and with weights in 8 bits. Needs the extra `tflite`.
+
+The converter writes graphs of fixed shapes, and a view takes any number of frames: these files hold the network alone,
+viewed joints (1, M, T, V, 3) -> logits (1, K).
+"""
 from __future__ import annotations
 
 import importlib.util
@@ -6,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from phases.common.files import atomic
 
@@ -21,6 +25,17 @@ def require_tflite() -> None:
         raise ValueError(f"format = 'tflite' needs {', '.join(missing)}: pip install -e '.[tflite]' (about 2 GB)")
 
 
+class LogitsOnly(nn.Module):
+    """A deployed network without its features."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, joints: Tensor) -> Tensor:  # b m t v 3
+        return self.module(joints)[0]
+
+
 def write_tflite(module: nn.Module, folder: Path, clips: np.ndarray) -> dict[str, np.ndarray]:
     """Write TFLITE_FILES to `folder`; the logits (N, K) of clips (N, M, T, V, 3) by form."""
     import litert_torch  # here, because the extra is optional
@@ -29,7 +44,7 @@ def write_tflite(module: nn.Module, folder: Path, clips: np.ndarray) -> dict[str
     # FP32
     fp32, w8 = (folder / name for name in TFLITE_FILES.values())
     with atomic(fp32) as part:
-        litert_torch.convert(module, (torch.from_numpy(clips[:1]),)).export(str(part))
+        litert_torch.convert(LogitsOnly(module), (torch.from_numpy(clips[:1]),)).export(str(part))
 
     # weights in 8 bits, from that file
     with atomic(w8) as part:

@@ -1,22 +1,24 @@
-"""Exported graphs against the network they are of: logits, accuracy on the test clips, times, costly layers."""
+"""Exported graphs against the network they are of: answers and accuracy on the test clips, times, costly layers."""
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from last import causal as causal_mode
 from phases.common.progress import progress_bar
 from phases.shipping.exported import open_session
 from phases.shipping.onnx_files import FILES, to_onnx
 from phases.shipping.quantise import WEIGHTED, back_to_float, quantised_layers
+from phases.training.clip_store import ClipStore
 from phases.training.recipe import Config
 from phases.training.run_folder import accuracies
 
@@ -26,7 +28,7 @@ WARM_UP = 5  # rounds that are not timed
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Logits
+# Answers
 # ---------------------------------------------------------------------------------------------------------------------
 
 def session(graph: onnx.ModelProto, form: str = "fp32") -> ort.InferenceSession:
@@ -35,28 +37,76 @@ def session(graph: onnx.ModelProto, form: str = "fp32") -> ort.InferenceSession:
 
 
 def logits_of(run: ort.InferenceSession, clips: np.ndarray) -> np.ndarray:
-    """Logits (N, K) of clips (N, M, T, V, 3)."""
+    """Logits (N, K) of clips (N, M, T, V, 3) by a network's own graph."""
     out = []
-    with progress_bar(len(clips), 0, "verify", "clip") as bar:
-        for start in range(0, len(clips), 64):
-            out.append(run.run(["logits"], {"joints": clips[start:start + 64]})[0])
-            bar.update(len(out[-1]))
+    for start in range(0, len(clips), 64):
+        out.append(run.run(["logits"], {"joints": clips[start:start + 64]})[0])
     return np.concatenate(out)
 
 
-def parity(model: nn.Module, causal: bool, clips: np.ndarray, reference: np.ndarray) -> float:
-    """Largest logit difference between the network and its FP32 graph; ValueError if it is more than rounding."""
-    # the network in batches of 64, as the graph was run
-    found = 0.0
-    with torch.no_grad(), causal_mode(model, causal):
-        for start in range(0, len(clips), 64):
-            logits = model(torch.from_numpy(clips[start:start + 64])).numpy()
-            found = max(found, float(np.abs(logits - reference[start:start + 64]).max()))
+class RecordedClips(Sequence):
+    """Clips of a store as they were recorded: joints (bodies, frames, V, 3) of each, absent bodies left out."""
 
-    # rounding grows with the logits
-    if found > 1e-3 * max(1.0, float(np.abs(reference).max())):
-        raise ValueError(f"the exported graph differs from the network by {found:.2g} in a logit: this is a fault of "
-                         "the export, please report it")
+    def __init__(self, store: ClipStore, index: np.ndarray):
+        self.store = store
+        self.index = index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        length = self.store.clips["length"][self.index[i]]
+        first_rows = [row for row in self.store.clips["offset"][self.index[i]] if row >= 0]
+        return np.stack([self.store.frames[row:row + length] for row in first_rows])
+
+
+class Answers(NamedTuple):
+    """What a whole graph makes of N clips."""
+    probabilities: np.ndarray   # n k
+    features: np.ndarray        # n c
+
+
+def answers_of(run: ort.InferenceSession, clips: Sequence[np.ndarray]) -> Answers:
+    """The answers of a whole graph to recorded clips, each (bodies, frames, V, 3)."""
+    found = []
+    with progress_bar(len(clips), 0, "verify", "clip") as bar:
+        for clip in clips:
+            found.append(run.run(Answers._fields, {"joints": clip}))
+            bar.update()
+    return Answers(*map(np.stack, zip(*found, strict=True)))
+
+
+def network_answers(model: nn.Module, causal: bool, clips: np.ndarray, temperature: float) -> Answers:
+    """The same of the network itself in PyTorch, for clips (N, M, T, V, 3) under the test view."""
+    logits, features = network_outputs(model, causal, torch.from_numpy(clips).split(64))
+    return Answers((logits / temperature).softmax(1).numpy(), features.numpy())
+
+
+def network_outputs(model: nn.Module, causal: bool, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, C) of the network for batches of clips (B, M, T, V, 3)."""
+    # features are what enters the norm of the head
+    found = []
+    features = []
+    hook = model.head.norm.register_forward_pre_hook(lambda norm, inputs: features.append(inputs[0]))
+    with torch.no_grad(), causal_mode(model, causal):
+        for batch in batches:
+            found.append(model(batch))
+    hook.remove()
+    return torch.cat(found), torch.cat(features)
+
+
+def parity(network: Answers, reference: Answers) -> float:
+    """Largest difference in a probability between the network and its FP32 file; ValueError if it is no rounding.
+
+    The network sees the clips of a store through ClipView, the file sees them as recorded: so this compares the views.
+    """
+    found = float(np.abs(network.probabilities - reference.probabilities).max())
+
+    # probabilities near 0 and 1 hide a difference; rounding grows with the features
+    of_features = float(np.abs(network.features - reference.features).max())
+    if max(found, of_features / max(1.0, float(np.abs(network.features).max()))) > 1e-3:
+        raise ValueError(f"the exported file differs from the network by {found:.2g} in a probability and by "
+                         f"{of_features:.2g} in a feature: this is a fault of the export, please report it")
     return found
 
 
@@ -65,28 +115,28 @@ def parity(model: nn.Module, causal: bool, clips: np.ndarray, reference: np.ndar
 # ---------------------------------------------------------------------------------------------------------------------
 
 def judge(cfg: Config, scores: dict[str, np.ndarray], label: np.ndarray) -> dict[str, dict]:
-    """By form, from its logits (N, K): top-1, also without copied clips, what it loses to FP32, whether it passes."""
+    """By form, from its probabilities (N, K): top-1, also without copied clips, what it loses to FP32, if it passes."""
     report = {}
-    for form, logits in scores.items():
-        found = accuracies(cfg, torch.from_numpy(logits), torch.from_numpy(label).long())
+    for form, probabilities in scores.items():
+        found = accuracies(cfg, torch.from_numpy(probabilities), torch.from_numpy(label).long())
         report[form] = {key: found[key] for key in ("top1", "top1_clean") if key in found}
 
         # FP32 loses nothing to itself; `parity` compares it with the network
         report[form]["accepted"] = True
         if form != "fp32":
-            report[form] |= compare(scores["fp32"], logits, label)
+            report[form] |= compare(scores["fp32"], probabilities, label)
     return report
 
 
-def compare(reference: np.ndarray, logits: np.ndarray, label: np.ndarray) -> dict:
-    """What a form loses to FP32 on the same clips (points of top-1, agreement, logits), and whether it may.
+def compare(reference: np.ndarray, probabilities: np.ndarray, label: np.ndarray) -> dict:
+    """What a form loses to FP32 on the same clips (points of top-1, agreement, a probability), and whether it may.
 
     `drop_ci95` is Agresti and Min's 95 % interval for matched pairs (Statistics in Medicine 2005). It adds half a clip
     to each of the four cells and so stays honest when few clips, or none, change sides.
     """
     # clips that change sides
     n = len(label)
-    right = logits.argmax(1) == label
+    right = probabilities.argmax(1) == label
     right_before = reference.argmax(1) == label
     lost = int((right_before & ~right).sum())
     won = int((~right_before & right).sum())
@@ -101,8 +151,8 @@ def compare(reference: np.ndarray, logits: np.ndarray, label: np.ndarray) -> dic
         "accepted": acceptable(drop, n),
         "drop": drop,
         "drop_ci95": [100 * (middle - half), 100 * (middle + half)],
-        "agreement": 100 * float((logits.argmax(1) == reference.argmax(1)).mean()),
-        "max_diff": float(np.abs(logits - reference).max()),
+        "agreement": 100 * float((probabilities.argmax(1) == reference.argmax(1)).mean()),
+        "max_diff": float(np.abs(probabilities - reference).max()),
     }
 
 
@@ -120,22 +170,25 @@ def acceptable(drop: float, clips: int) -> bool:
 # Times, and layers
 # ---------------------------------------------------------------------------------------------------------------------
 
-def relative_times(model: nn.Module, causal: bool, opset: int, forms: dict[str, onnx.ModelProto],
-                   clip: np.ndarray) -> dict[str, float]:
-    """Time of one clip (1, M, T, V, 3), as a ratio to the deploy form: of each other form, and of the network itself.
+def relative_times(model: nn.Module, causal: bool, opset: int, networks: dict[str, onnx.ModelProto],
+                   clip: np.ndarray, whole: onnx.ModelProto, joints: np.ndarray) -> dict[str, float]:
+    """Time of one clip, as a ratio to the deploy form: of each other form, of the network itself, of the whole file.
 
-    `deploy` is the FP32 graph, `train_form` the graph without folding, `eager` PyTorch.
+    `deploy` is the FP32 graph of the network, `train_form` the graph without folding, `eager` PyTorch; all of them get
+    clip (1, M, T, V, 3), under the view. `file` is the `whole` FP32 graph and gets the joints as recorded.
     """
-    # the files, as `just predict` opens them
+    # the networks, as `just predict` opens a file of each form
     sessions = {}
     for form in FILES:
-        sessions["deploy" if form == "fp32" else form] = session(forms[form], form)
+        sessions["deploy" if form == "fp32" else form] = session(networks[form], form)
+    file = session(whole)
 
     # the network itself, as a graph and in PyTorch
     with causal_mode(model, causal):
-        unfolded = to_onnx(model, torch.from_numpy(clip), opset, free_batch=False)
+        unfolded = to_onnx(model, torch.from_numpy(clip), opset, free=())
         sessions["train_form"] = session(unfolded)
         runs = {name: partial(s.run, ["logits"], {"joints": clip}) for name, s in sessions.items()}
+        runs["file"] = partial(file.run, ["probabilities"], {"joints": joints})
         runs["eager"] = partial(model, torch.from_numpy(clip))
         with torch.inference_mode():
             return latencies(runs)
@@ -158,11 +211,17 @@ def latencies(runs: dict[str, Callable[[], object]], rounds: int = 60) -> dict[s
     return {name: round(m / medians["deploy"], 3) for name, m in medians.items()}
 
 
-def sensitivity(int8: onnx.ModelProto, plain: onnx.ModelProto, clips: np.ndarray, reference: np.ndarray) -> list[dict]:
-    """Percent of the mean logit error against FP32 that each quantised layer `saves` when only it is float again."""
+def sensitivity(networks: dict[str, onnx.ModelProto], clips: np.ndarray) -> list[dict]:
+    """Percent of the mean logit error against FP32 that each quantised layer `saves` when only it is float again.
+
+    networks: the graphs `fp32`, `int8` and `plain` of a network; clips (N, M, T, V, 3) under the test view.
+    """
+    int8 = networks["int8"]
+    plain = networks["plain"]
+    reference = logits_of(session(networks["fp32"]), clips)
+
     def error(model: onnx.ModelProto) -> float:
-        logits = session(model).run(["logits"], {"joints": clips})[0]
-        return float(np.abs(logits - reference).mean())
+        return float(np.abs(logits_of(session(model), clips) - reference).mean())
 
     # in the float graph a weight has the name of its part of the network
     names = {n.name: n.input[1].removesuffix(".weight") for n in plain.graph.node if n.op_type in WEIGHTED}

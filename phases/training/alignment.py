@@ -32,7 +32,6 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
         return (start[:, None] + t) % length[:, None]
 
     # a frame in each bin of the clip, or of the window in it
-    first = torch.zeros_like(length)
     count = length
     if window is not None:
         first, count = window.unbind(1)
@@ -42,6 +41,8 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
     if sampling == "uniform":
         inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
     inside = torch.minimum(inside, count[:, None] - 1)
+    if window is None:
+        return inside
     return (first[:, None] + inside).clamp(min=0).minimum(length[:, None] - 1)
 
 
@@ -121,7 +122,8 @@ class Upright:
         # a turn about y, the vertical of a levelled camera: the mean vector from right to left becomes x
         if self.heading:
             across = ((left_shoulder + left_hip - right_shoulder - right_hip) * valid[..., None]).sum(1)
-            angle = torch.atan2(across[:, 2], across[:, 0])
+            no_width = (across[:, 0].abs() + across[:, 2].abs() == 0).to(across.dtype)  # such a body is not turned
+            angle = torch.atan2(across[:, 2], across[:, 0] + no_width)
             zero = torch.zeros_like(angle)
             linear = rotation(torch.stack([zero, angle, zero], 1))
 
@@ -135,7 +137,8 @@ class Upright:
 
 def centred(x: Tensor, centre: list[int]) -> Tensor:
     """x (B, M, T, V, 3) about the centre of the main body in the first frame: the mean of its joints `centre`."""
-    return x - x[:, :1, :1, centre].mean(3, keepdim=True)
+    middle = torch.stack([x[:, :1, :1, v] for v in centre], 3).mean(3, keepdim=True)
+    return x - middle
 
 
 def extent_scale(x: Tensor, present: Tensor) -> Tensor:

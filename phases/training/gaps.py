@@ -15,7 +15,7 @@ from skeletons import Skeleton
 
 SPIKE = 0.15        # metres between a joint and the middle of its neighbours in time: more may be a spike,
 OFF_BONE = 0.15     # if a bone at it differs from its mean length by this share
-FAR = 10_000        # more bones than any skeleton has
+FAR = 10_000_000    # more than any entry of Body.order
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Body:
 
         # the root's bone has no length, and is never off
         touches[:, skeleton.root] = 0
-        order = torch.from_numpy(skeleton.hops.astype(np.int64)) * V + torch.arange(V)
+        order = torch.from_numpy(skeleton.hops.astype(np.float32)) * V + torch.arange(V)
         return cls(parents, touches, order, rest)
 
     def to(self, device: torch.device) -> Body:
@@ -55,21 +55,22 @@ def close_gaps(x: Tensor, seen: Tensor) -> Tensor:
     """
     is_seen = seen.long()
     N, T, V = seen.shape
-    time = torch.arange(T, device=x.device)[:, None].expand(N, T, V)
+    row = torch.arange(N * T * V, device=x.device).view(N, T, V)  # of a joint, in x as a table of rows
 
-    # place[k]: the frame that shows the joint for the k-th time, k from 1; frames that do not all write to place 0
+    # place[k]: the row that shows the joint for the k-th time, k from 1; rows that do not all write to place 0
     count = is_seen.cumsum(1)
-    place = torch.zeros_like(torch.cat([count[:, :1], count], 1)).scatter(1, count * is_seen, time)
+    place = torch.zeros_like(torch.cat([count[:, :1], count], 1)).scatter(1, count * is_seen, row)
     times = count[:, -1:].clamp(min=1)
 
-    # the nearest such frames, before and after; at the ends both are the same
+    # the nearest such rows, before and after; at the ends both are the same. Rows of a joint are V apart, which cancels
     before = place.gather(1, count.clamp(min=1))
     after = place.gather(1, (count + 1 - is_seen).minimum(times))
-    share = (time - before).to(x.dtype) / (after - before).clamp(min=1).to(x.dtype)
+    share = (row - before).to(x.dtype) / (after - before).clamp(min=1).to(x.dtype)
 
     # on the line between them
-    start = x.gather(1, before[..., None].expand(N, T, V, 3))
-    end = x.gather(1, after[..., None].expand(N, T, V, 3))
+    rows = x.reshape(-1, 3)
+    start = rows.index_select(0, before.flatten()).view_as(x)
+    end = rows.index_select(0, after.flatten()).view_as(x)
     ever = seen.amax(1, keepdim=True)
     return (start + share[..., None] * (end - start)) * ever[..., None]
 
@@ -81,21 +82,23 @@ def spikes(x: Tensor, seen: Tensor, length: Tensor, body: Body) -> Tensor:
     far, but its bones keep their length.
     """
     # the frames before and after; at an end twice the same neighbour
-    T = x.shape[1]
+    N, T, V, _ = x.shape
     t = torch.arange(T, device=x.device)
     last = length[:, None] - 1
-    before = (t - 1).abs().expand(len(length), T).minimum(last)  # n t
+    before = (t - 1).abs().minimum(last)  # n t
     after = (last - (last - t - 1).abs()).clamp(min=0)
-    a = x.gather(1, before[..., None, None].expand_as(x))
-    b = x.gather(1, after[..., None, None].expand_as(x))
+    first = torch.arange(N, device=x.device)[:, None] * T  # of all frames, the first of each body
+    frames = x.flatten(0, 1)
+    a = frames.index_select(0, (first + before).flatten()).view_as(x)
+    b = frames.index_select(0, (first + after).flatten()).view_as(x)
 
     # far from their middle, farther than they are apart
     away = (x - (a + b) / 2).norm(dim=-1)
     is_away = (away > (b - a).norm(dim=-1).clamp(min=SPIKE)).to(x.dtype)
 
     # one of its bones is longer or shorter than on the mean
-    bone = (x - x[:, :, body.parents]).norm(dim=-1)  # n t v
-    both = seen * seen[:, :, body.parents]
+    bone = (x - x.index_select(2, body.parents)).norm(dim=-1)  # n t v
+    both = seen * seen.index_select(2, body.parents)
     mean = (bone * both).sum(1, keepdim=True) / both.sum(1, keepdim=True).clamp(min=1)
     is_off = ((bone - mean).abs() > OFF_BONE * mean).to(x.dtype)
     return is_away * ((is_off @ body.touches.T) > 0).to(x.dtype) * seen
@@ -106,11 +109,14 @@ def place_unseen(x: Tensor, ever: Tensor, body: Body) -> Tensor:
 
     ever (n, v): 1.0 for a joint that some frame shows.
     """
-    unseen = (1 - ever[:, None]).long() * FAR * FAR
-    nearest = (body.order + unseen).argmin(2)  # n v
-    offset = body.rest - body.rest[nearest]  # n v 3; 0 for a joint that is shown
-    at = nearest[:, None, :, None].expand_as(x)
-    return x.gather(2, at) + offset[:, None]
+    nearest = (body.order + (1 - ever[:, None]) * FAR).argmin(2)  # n v
+    offset = body.rest - body.rest.index_select(0, nearest.flatten()).view(-1, *body.rest.shape)  # n v 3; 0 if shown
+
+    # the joint `nearest` of every frame
+    N, T, V, _ = x.shape
+    frame = torch.arange(N * T, device=x.device).view(N, T, 1) * V
+    at = (frame + nearest[:, None]).flatten()
+    return x.reshape(-1, 3).index_select(0, at).view_as(x) + offset[:, None]
 
 
 def filled(x: Tensor, seen: Tensor, body: Body) -> Tensor:

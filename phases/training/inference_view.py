@@ -28,7 +28,6 @@ class InferenceView(nn.Module):
         body = Body.of(skeleton, rest)
         for name in ("parents", "touches", "order", "rest"):
             self.register_buffer(name, getattr(body, name))
-        self.register_buffer("bodies", torch.arange(cfg.bodies))
         self.register_buffer("smoothing", gaussian(cfg.smooth) if cfg.smooth else None)
 
     def forward(self, joints: Tensor) -> Tensor:  # any number of bodies, l v 3
@@ -36,23 +35,23 @@ class InferenceView(nn.Module):
         body = Body(self.parents, self.touches, self.order, self.rest)
 
         # the bodies of the view, the absent ones zeros
-        x = torch.nan_to_num(joints, 0.0, 0.0, 0.0)
-        x = torch.cat([x, torch.zeros_like(x[:1]).expand(cfg.bodies, -1, -1, -1)]).index_select(0, self.bodies)
-        L = torch.ones_like(x[:1, :, 0, 0], dtype=torch.long).sum(1)  # (1,): the number of frames
-        whole = cleaned(x, L.expand(cfg.bodies), body)  # m l v 3
-        present = whole.abs().amax((1, 2, 3)).sign()[None]  # 1 m
+        x = torch.where(joints.abs() < float("inf"), joints, 0.0)
+        if cfg.bodies > 1:
+            x = torch.cat([x, torch.zeros_like(x[:1]).expand(cfg.bodies, -1, -1, -1)])
+        x = x[:cfg.bodies]
 
-        # from the first frame that shows a body to the last
-        shown = seen_in(x).amax((0, 2))  # l
-        is_first = (shown.cumsum(0) == 1).to(x.dtype) * shown
-        is_last = (shown.flip(0).cumsum(0) == 1).to(x.dtype).flip(0) * shown
+        # without gaps; in all frames
         t = torch.arange(x.shape[1], device=x.device)
-        first = (is_first * t).sum()[None].long()  # 1
-        last = (is_last * t).sum()[None].long()
-        last = torch.where(present.amax(1) > 0, last, L - 1)
+        L = t[-1:] + 1
+        whole = cleaned(x, L.expand(cfg.bodies), body)  # m l v 3
+
+        # from the first frame that shows a body to the last; all if none does
+        shown = seen_in(x).amax((0, 2), keepdim=True)[0, :, 0]  # l
+        first = shown.argmax(0, keepdim=True)
+        count = L - first - shown.flip(0).argmax(0, keepdim=True)
         if cfg.still:
-            first, last = acting(whole[None], first, last, cfg.still)
-        count = last - first + 1
+            first, last = acting(whole[None], first, first + count - 1, cfg.still)
+            count = last - first + 1
         inside = ((t >= first) & (t < first + count)).to(x.dtype)[None]  # 1 l
         linear = self.upright(whole[:1], inside)
 
@@ -65,6 +64,7 @@ class InferenceView(nn.Module):
             x = rearrange(whole.index_select(1, near), "m (t o) v c -> m t v c o", t=cfg.frames) @ self.smoothing
 
         # about the centre, turned and scaled
+        present = whole.abs().amax((1, 2, 3)).sign()[None]  # 1 m
         x = centred(x[None], self.centre) @ linear
         if cfg.extent:
             x = x * extent_scale(x, present)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from phases import p1_train, p4_export
 from phases.shipping.deploy import deploy
-from phases.shipping.onnx_files import description, save_onnx, to_onnx
+from phases.shipping.onnx_files import description, network_graph, save_onnx
 from phases.training.clip_store import ClipStore
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
@@ -52,7 +52,7 @@ def ship(base: Path) -> Shipped:
 @functools.cache
 def float_graph() -> onnx.ModelProto:
     """The FP32 graph of a stirred lite_nano for 16 frames of ntu25, one body; only to be read."""
-    return to_onnx(deploy(network("ntu25", "view.frames=16")), joints(2, 1, 16, 25), 18)
+    return network_graph(deploy(network("ntu25", "view.frames=16")), joints(2, 1, 16, 25), 18)
 
 
 def recorded(store: ClipStore, i: int) -> np.ndarray:
@@ -62,20 +62,27 @@ def recorded(store: ClipStore, i: int) -> np.ndarray:
 
 
 def stand_in(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict | None = None) -> Path:
-    """An ONNX file with the metadata of a network, and in its place a mean of the joints: two classes, x and y."""
+    """An ONNX file with the metadata of a network, and in its place a mean of the joints: two classes, x and y.
+
+    Its likeness is the largest coordinate of the mean.
+    """
     # what the file says of itself
     cfg = load_config(["recipe=lite_nano", *recipe])
     about = description(cfg, skeleton, ["a", "b"], build_model(cfg, skeleton, 2), False)
-    about |= {"recorded": recorded or {}, "retarget": retarget_tables(skeleton)}
+    about |= {"recorded": recorded or {}, "retarget": retarget_tables(skeleton),
+              "threshold": -1.0, "temperature": 1.0}
 
     # the graph
-    shape = ["n", cfg.view.bodies, cfg.view.frames, skeleton.num_joints, 3]
+    shape = ["bodies", "frames", skeleton.num_joints, 3]
     x = helper.make_tensor_value_info("joints", TensorProto.FLOAT, shape)
-    y = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])
-    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
-    first = helper.make_tensor("first", TensorProto.INT64, [2], [0, 1])
-    nodes = [helper.make_node("ReduceMean", ["joints", "axes"], ["mean"], keepdims=0),
-             helper.make_node("Gather", ["mean", "first"], ["logits"], axis=1)]
-    graph = helper.make_graph(nodes, "mean", [x], [y], [axes, first])
+    shapes = {"probabilities": [2], "features": [3], "likeness": []}
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in shapes.items()]
+    constants = [helper.make_tensor("axes", TensorProto.INT64, [3], [0, 1, 2]),
+                 helper.make_tensor("first", TensorProto.INT64, [2], [0, 1])]
+    nodes = [helper.make_node("ReduceMean", ["joints", "axes"], ["features"], keepdims=0),
+             helper.make_node("Gather", ["features", "first"], ["logits"]),
+             helper.make_node("Softmax", ["logits"], ["probabilities"]),
+             helper.make_node("ReduceMax", ["features"], ["likeness"], keepdims=0)]
+    graph = helper.make_graph(nodes, "mean", [x], outputs, constants)
     save_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path, about)
     return path

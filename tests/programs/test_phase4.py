@@ -13,6 +13,7 @@ import pytest
 
 from phases import p4_export
 from phases.shipping import onnx_files, verify
+from phases.shipping import whole as whole_module
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES
 from phases.training.clip_store import ClipStore
@@ -52,7 +53,11 @@ def test_the_export_is_complete_and_says_what_it_is(shipped):
         assert json.loads(about["classes"]) == store.classes
         assert about["form"] == form and about["recipe"] == "lite_nano"
         assert json.loads(about["view"])["frames"] == 12
-        assert json.loads(about["streams"]) == ["joint", "bone", "velocity", "bone_velocity"]
+        assert json.loads(about["streams"]) == ["joint", "bone"] and about["format"] == "LAST 2"
+        assert "(bodies, frames, 25, 3)" in about["takes"] and "likeness" in about["gives"]
+        assert json.loads(about["threshold"]) == report["threshold"] and json.loads(about["temperature"]) > 0
+        assert [i.name for i in model.graph.input] == ["joints"]
+        assert [o.name for o in model.graph.output] == ["probabilities", "features", "likeness"]
         assert json.loads(about["top1"]) == report[form]["top1"]
         assert report[form]["bytes"] == (shipped.export / name).stat().st_size
 
@@ -66,7 +71,7 @@ def test_the_report_measures_every_form(shipped):
     assert keys <= report.keys()
     loss = {"top1", "bytes", "drop", "drop_ci95", "agreement", "max_diff"}
     assert loss <= report["int8"].keys() & report["w8"].keys()
-    assert report["latency"].keys() == {"eager", "train_form", "deploy", "int8", "w8"}
+    assert report["latency"].keys() == {"eager", "train_form", "deploy", "int8", "w8", "file"}
     assert report["latency"]["deploy"] == 1
 
     # FP32 is the network
@@ -82,11 +87,30 @@ def test_the_report_measures_every_form(shipped):
 
 @pytest.fixture
 def traced(shipped, monkeypatch) -> None:
-    """torch.onnx.export takes seconds: the graph is the one that it has written already."""
-    graph = onnx.load(shipped.export / "model.onnx")
-    del graph.metadata_props[:]
-    for module in (onnx_files, verify):
-        monkeypatch.setattr(module, "to_onnx", lambda *args, **more: copy.deepcopy(graph))
+    """torch.onnx.export takes seconds: the graphs of view and network are those that it has written already."""
+    whole = onnx.load(shipped.export / "model.onnx")
+    extract = onnx.utils.Extractor(whole).extract_model
+    view = extract(["joints"], ["view/clip"])
+    network = extract(["view/clip"], ["network/logits", "network/features"])
+    graphs = {"clip": renamed(view, "view/"), "logits": renamed(network, "network/")}
+    graphs["logits"].graph.input[0].name = "joints"
+    onnx_files.rename_inputs(graphs["logits"].graph, {"view/clip": "joints"})
+
+    def to_onnx(module, joints, opset, outputs=("logits",), free=()):
+        return copy.deepcopy(graphs[outputs[0]])
+
+    for module in (onnx_files, verify, whole_module):
+        monkeypatch.setattr(module, "to_onnx", to_onnx)
+
+
+def renamed(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
+    """The model with its names without a prefix."""
+    for item in [*model.graph.node, *model.graph.initializer, *model.graph.output]:
+        item.name = item.name.removeprefix(prefix)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name.removeprefix(prefix) for name in names]
+    return model
 
 
 @pytest.fixture
@@ -95,11 +119,11 @@ def losing(monkeypatch):
     def lose(*clips: int) -> None:
         left = list(clips)
 
-        def spoiled(reference, logits, label):
-            logits = reference.copy()
+        def spoiled(reference, probabilities, label):
+            probabilities = reference.copy()
             right = np.flatnonzero(reference.argmax(1) == label)[:left.pop(0)]
-            logits[right, label[right]] -= 100
-            return compare(reference, logits, label)
+            probabilities[right, label[right]] = -1
+            return compare(reference, probabilities, label)
 
         monkeypatch.setattr(verify, "compare", spoiled)
 

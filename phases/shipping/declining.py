@@ -1,0 +1,74 @@
+"""What lets a network decline a clip that shows none of its classes, and makes its probabilities honest.
+
+Pure functions of arrays. N clips, K classes, C features: the pooled vector that enters a network's head.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TEMPERATURES = (0.5, 10.0)  # between which the best is sought: where no clip is wrong, 0 would be the best
+
+
+@dataclass(frozen=True)
+class Declining:
+    """What phase 4 measures of a network, and its files hold."""
+    means: np.ndarray   # k c
+    temperature: float
+    threshold: float
+
+    @classmethod
+    def of(cls, logits: np.ndarray, features: np.ndarray, labels: np.ndarray) -> Declining:
+        """From the logits (N, K) and features (N, C) of known clips."""
+        means = class_means(features, labels, logits.shape[1])
+        return cls(means, temperature_of(logits, labels), threshold_of(likeness_of(features, means)))
+
+
+def class_means(features: np.ndarray, labels: np.ndarray, K: int) -> np.ndarray:
+    """Mean directions (K, C) of the features (N, C) of each class, unit vectors; zeros for a class without clips."""
+    unit = unit_vectors(np.asarray(features, np.float64))
+    total = np.zeros((K, unit.shape[1]))
+    np.add.at(total, labels, unit)
+    return unit_vectors(total).astype(np.float32)
+
+
+def likeness_of(features: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Cosine (N,) of features (N, C) to the nearest of the class means (K, C)."""
+    return (unit_vectors(np.asarray(features, np.float64)) @ means.T).max(1)
+
+
+def threshold_of(likeness: np.ndarray, keep: float = 0.95) -> float:
+    """The likeness that this share of known clips (N,) reaches: a clip below it is declined."""
+    return float(np.quantile(likeness, 1 - keep))
+
+
+def temperature_of(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al., arXiv:1706.04599)."""
+    logits = np.asarray(logits, np.float64)
+    own = logits[np.arange(len(labels)), labels]
+
+    def slope(inverse: float) -> float:
+        """Derivative of the likelihood's negative logarithm by 1 / T, which rises with 1 / T."""
+        return float(((softmax(inverse * logits) * logits).sum(1) - own).mean())
+
+    # where the slope is zero: halve the interval, in powers of T
+    low, high = (1 / T for T in reversed(TEMPERATURES))
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        if slope(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return 1 / low
+
+
+def unit_vectors(x: np.ndarray) -> np.ndarray:
+    """The rows of x (N, C) at length 1; a row of zeros stays zeros."""
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, K) of logits (N, K)."""
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
