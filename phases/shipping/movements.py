@@ -25,55 +25,48 @@ SIZES = (0.3, 2.0)  # of an adult: a body is taken to have no other
 # Speed
 # ---------------------------------------------------------------------------------------------------------------------
 
-def speeds(joints: np.ndarray, times: np.ndarray, trunk: list[int] | None) -> np.ndarray:
-    """(L,) the speed of the fastest body of joints (M, L, V, 3) at each of times (L,); `trunk`: see body_size.
+def speed(joints: np.ndarray, times: np.ndarray, i: int, trunk: list[int] | None) -> float:
+    """The speed of the fastest body of joints (M, L, V, 3) in frame i of those at times (L,); `trunk`: see body_size.
 
     A body's speed is that of its second fastest joint: one that the camera misjudges is no movement. A joint counts
     where frames on both sides show it.
     """
-    seen = joints.any(3)  # m l v
-    calm = without_spikes(joints, seen)
+    first = min(int(np.searchsorted(times, times[i] - SPAN - SLACK)), max(i - 1, 0))
+    end = max(int(np.searchsorted(times, times[i] + SPAN - SLACK)), i + 1)
+    if first == i:
+        return 0.0  # the first frame
 
-    # the frames before and after each, at least one
-    count = np.arange(len(times))
-    low = np.minimum(np.searchsorted(times, times - SPAN - SLACK), np.maximum(count - 1, 0))
-    high = np.maximum(np.searchsorted(times, times + SPAN - SLACK), count + 1)
-    before = mean_places(calm, seen, low, np.maximum(count, 1))
-    after = mean_places(calm, seen, count, high)
-    apart = mean_times(times, count, high) - mean_times(times, low, np.maximum(count, 1))
+    # with a frame more on both sides, for the spikes
+    low = max(first - 1, 0)
+    seen = joints[:, low:end + 1].any(3)  # m l v
+    calm = without_spikes(joints[:, low:end + 1], seen)
+    before, was_seen = mean_places(calm[:, first - low:i - low], seen[:, first - low:i - low])
+    after, is_seen = mean_places(calm[:, i - low:end - low], seen[:, i - low:end - low])
 
-    # NaN where one side does not show a joint
-    way = np.linalg.norm(after - before, axis=3)  # m l v
-    way = np.sort(np.where(np.isnan(way), 0, way), axis=2)
-    second = way[:, :, -min(2, way.shape[2])].max(0)
-    return second / np.maximum(apart, SPAN) / size_of(joints, trunk)
+    # at an end there are fewer frames, whose mean is noisier
+    way = np.linalg.norm(after - before, axis=2) * (was_seen & is_seen)  # m v
+    second = np.sort(way, axis=1)[:, -min(2, way.shape[1])].max()
+    apart = times[i:end].mean() - times[first:i].mean()
+    return float(second / max(apart, SPAN) / size_of(joints, trunk))
 
 
 def without_spikes(joints: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Joints (M, L, V, 3), each coordinate as the middle one of three frames that all show the joint."""
     if joints.shape[1] < 3:
         return joints
-    three = np.stack([joints[:, :-2], joints[:, 1:-1], joints[:, 2:]])
-    middle = np.maximum(np.minimum(three[0], three[1]), np.minimum(np.maximum(three[0], three[1]), three[2]))
+    before, now, after = joints[:, :-2], joints[:, 1:-1], joints[:, 2:]
+    middle = np.maximum(np.minimum(before, now), np.minimum(np.maximum(before, now), after))
 
     out = joints.copy()
     is_whole = seen[:, :-2] & seen[:, 1:-1] & seen[:, 2:]
-    out[:, 1:-1] = np.where(is_whole[..., None], middle, joints[:, 1:-1])
+    out[:, 1:-1] = np.where(is_whole[..., None], middle, now)
     return out
 
 
-def mean_places(joints: np.ndarray, seen: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(M, L, V, 3) mean places of joints over frames `first` to `end` - 1 (L,) that show them; NaN where none does."""
-    total = np.cumsum(np.pad(joints.astype(np.float64), ((0, 0), (1, 0), (0, 0), (0, 0))), 1)
-    number = np.cumsum(np.pad(seen.astype(np.float64), ((0, 0), (1, 0), (0, 0))), 1)
-    shown = (number[:, end] - number[:, first])[..., None]
-    return (total[:, end] - total[:, first]) / np.where(shown > 0, shown, np.nan)
-
-
-def mean_times(times: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(L,) mean of times over frames `first` to `end` - 1 (L,)."""
-    total = np.cumsum(np.pad(times - times[0], (1, 0)))
-    return (total[end] - total[first]) / (end - first)
+def mean_places(joints: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(places (M, V, 3), whether there is one (M, V)): means over the frames of joints (M, L, V, 3) that show them."""
+    count = seen.sum(1)  # m v
+    return joints.sum(1) / np.maximum(count, 1)[..., None], count > 0
 
 
 def size_of(joints: np.ndarray, trunk: list[int] | None) -> float:

@@ -41,7 +41,7 @@ def test_the_view_in_numpy_is_the_view(tmp_path_factory, sampling, T, M, smooth,
 
     # from the metadata of a file
     model = build_model(cfg, store.skeleton, len(store.classes))
-    about = description(cfg, store.skeleton, store.classes, model, False)
+    about = description(cfg, store.skeleton, store.classes, model, False, cfg.view.frames)
     for i in range(12):
         got = clip_view(recorded(store, i), about["view"], about["skeleton"])
         np.testing.assert_allclose(got, want[i], rtol=1e-4, atol=1e-5)

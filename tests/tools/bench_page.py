@@ -107,7 +107,7 @@ def export(folder: Path) -> dict[str, Path]:
         forms = {"fp32": fp32, "int8": static_int8(fp32, clips)[0], "w8": weight_only(fp32)}
 
         # what the page reads beside the network
-        about = description(cfg, skeleton, [f"action {k}" for k in range(60)], model, False)
+        about = description(cfg, skeleton, [f"action {k}" for k in range(60)], model, False, 64)
         about["retarget"] = retarget_tables(skeleton)
         for form, graph in forms.items():
             made[f"{size} {form}"] = folder / size / FILES[form]
