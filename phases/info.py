@@ -42,6 +42,7 @@ def describe_file(model: ExportedModel) -> dict:
         "skeleton": Skeleton.from_dict(model.skeleton).to_dict(),
         "also_takes": sorted(model.retarget),
         "classes": model.classes,
+        "threshold": model.threshold,
     }
 
 
@@ -66,6 +67,7 @@ def file_text(about: dict) -> str:
         f"{about['up']} up; a clip of any length, of which it sees {about['frames']} frames",
         skeleton_text(skeleton),
         f"also takes clips of: {others}",
+        f"below a likeness of {about['threshold']:.3f}, none of these; else",
         f"names one of {len(about['classes'])} actions: {', '.join(about['classes'])}",
     ]
     return "\n".join(lines)

@@ -74,6 +74,15 @@ def open_session(model: Path | bytes, weight_only: bool = False) -> onnxruntime.
 # The model
 # ---------------------------------------------------------------------------------------------------------------------
 
+def check_joints(lists: list[list[int] | None], count: int) -> None:
+    """ValueError unless the lists, the first of them a trunk, hold numbers of `count` joints."""
+    if lists[0] and len(lists[0]) != 4:
+        raise ValueError(f"a trunk has the joints {lists[0]}")
+    for joint in (joint for joints in lists for joint in joints or ()):
+        if type(joint) is not int or not 0 <= joint < count:
+            raise ValueError(f"a skeleton has no joint {joint}")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a file makes of one clip."""
@@ -161,14 +170,12 @@ class ExportedModel:
         if not all(isinstance(name, str) for name in (*self.classes, *self.skeleton["joints"], self.skeleton["name"])):
             raise TypeError("a class or a joint has no name")
 
-        # other skeletons: every joint that their tables name exists
+        # every joint exists that the skeleton names, or the table of another skeleton
+        check_joints([self.trunk], V)
         for how in self.retarget.values():
-            trunk = how["trunk"] or [0] * 4
-            if not 0 < how["joints"] <= JOINTS or len(how["means"]) != V or len(trunk) != 4:
+            if not 0 < how["joints"] <= JOINTS or len(how["means"]) != V:
                 raise ValueError("a skeleton cannot be turned into this one")
-            for joint in [*trunk, *(joint for sources in how["means"] for joint in sources)]:
-                if type(joint) is not int or not 0 <= joint < how["joints"]:
-                    raise ValueError(f"a skeleton has no joint {joint}")
+            check_joints([how["trunk"], *how["means"]], how["joints"])
 
     def _check_answer(self) -> None:
         """Classify a made clip of two frames: ValueError if the answer has not one probability per class."""

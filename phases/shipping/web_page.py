@@ -123,7 +123,7 @@ def write_clips(folder: Path) -> list[dict[str, str]]:
 
 
 def clearest(model: ExportedModel, folder: Path, clips: list[dict[str, str]]) -> int | None:
-    """The clip to begin with: one that the network names rightly, if it has that name, and is surest of.
+    """The clip to begin with: one that the network knows, names rightly if it has that name, and is surest of.
 
     None, reported on standard error, if the clips' skeleton cannot be turned into the network's.
     """
@@ -132,10 +132,11 @@ def clearest(model: ExportedModel, folder: Path, clips: list[dict[str, str]]) ->
               f"{model.skeleton['name']!r} of its first network: it begins without a clip", file=sys.stderr)
         return None
 
-    def rank(i: int) -> tuple[bool, float]:
+    def rank(i: int) -> tuple[bool, bool, float]:
         with contextlib.redirect_stderr(io.StringIO()):  # reading reports of each clip that joints are turned
-            label, p = model.top(model.read(folder / clips[i]["file"]), 1)[0]
-        return label == clips[i]["title"], p
+            answer = model.answer(model.read(folder / clips[i]["file"]))
+        label, p = model.ranking(answer.probabilities, 1)[0]
+        return model.is_known(answer), label == clips[i]["title"], p
 
     # of equals the first
     return max(range(len(clips)), key=rank)

@@ -1,6 +1,7 @@
 """What the tests of exported files share: a short training and its export, made once, and a stand-in for a network."""
 import fcntl
 import functools
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -61,16 +62,16 @@ def recorded(store: ClipStore, i: int) -> np.ndarray:
     return np.stack([store.frames[first:first + length] for first in store.clips["offset"][i] if first >= 0])
 
 
-def stand_in(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict | None = None) -> Path:
+def stand_in(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict | None = None, **metadata) -> Path:
     """An ONNX file with the metadata of a network, and in its place a mean of the joints: two classes, x and y.
 
-    Its likeness is the largest coordinate of the mean.
+    Its likeness is the largest coordinate of the mean. `metadata`: what else the file says.
     """
     # what the file says of itself
     cfg = load_config(["recipe=lite_nano", *recipe])
     about = description(cfg, skeleton, ["a", "b"], build_model(cfg, skeleton, 2), False, cfg.view.frames)
     about |= {"recorded": recorded or {}, "retarget": retarget_tables(skeleton),
-              "threshold": -1.0, "temperature": 1.0}
+              "form": "fp32", "threshold": -1.0, "temperature": 1.0} | metadata
 
     # the graph
     shape = ["bodies", "frames", skeleton.num_joints, 3]
@@ -86,3 +87,9 @@ def stand_in(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict |
     graph = helper.make_graph(nodes, "mean", [x], outputs, constants)
     save_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path, about)
     return path
+
+
+def utd_stand_in(path: Path, data_folder: Path) -> Path:
+    """A stand-in for a network of UTD-MHAD, whose 20 joints are kinect20's in another order."""
+    skeleton = Skeleton.from_dict(json.loads((data_folder / "utd-mhad.json").read_text())["skeleton"])
+    return stand_in(path, ["data=utd_mhad"], skeleton)

@@ -4,23 +4,26 @@ import json
 import pytest
 
 from phases import info
-from phases.shipping.exported import ExportedModel, model_file
+from phases.shipping.exported import ExportedModel
 from skeletons import SKELETONS
 from tests.helpers.programs import call
+from tests.helpers.shipped import utd_stand_in
 
 
-def test_a_file_lists_its_joints_and_actions_in_its_own_order(capsys):
-    call(info, "model=utd_mhad")
+def test_a_file_lists_its_joints_and_actions_in_its_own_order(data_folder, tmp_path, capsys):
+    path = utd_stand_in(tmp_path / "utd.onnx", data_folder)
+    call(info, f"model={path}")
     said = capsys.readouterr().out
-    model = ExportedModel(model_file("utd_mhad"))
+    model = ExportedModel(path)
     joints = [line[5:21].strip() for line in said.splitlines() if " parent " in line]
     assert joints == model.skeleton["joints"] and "takes 1 body of utd20, 20 joints, in m with y up" in said
     assert said.rstrip().endswith(", ".join(model.classes)) and "mediapipe33" in said
 
     # the same for programs
-    call(info, "model=utd_mhad", "format=json")
+    call(info, f"model={path}", "format=json")
     about = json.loads(capsys.readouterr().out)
     assert about["classes"] == model.classes and about["skeleton"]["joints"] == joints
+    assert about["threshold"] == model.threshold
     with pytest.raises(ValueError, match="nw_ucl"):
         call(info, "model=nw_ucl")
 

@@ -16,7 +16,7 @@ import pytest
 from phases import page
 from phases.shipping import node_packages, web_page
 from phases.shipping.exported import ExportedModel
-from skeletons import Skeleton
+from skeletons import SKELETONS, Skeleton
 from tests.helpers.browser import WANTED, Browser, installed, need, served
 from tests.helpers.clip_stores import ROOT
 from tests.helpers.programs import call, started
@@ -63,8 +63,9 @@ def test_the_page_is_one_folder_with_all_that_it_needs(shipped, packages, tmp_pa
 
     # clips
     network = ExportedModel(model)
-    surest = [network.top(network.read(out / "clips" / clip["file"]), 1)[0][1] for clip in listed["clips"]]
-    assert listed["start"] == int(np.argmax(surest)), "it begins with the clip whose answer is surest"
+    answers = [network.answer(network.read(out / "clips" / clip["file"])) for clip in listed["clips"]]
+    surest = [(network.is_known(answer), answer.probabilities.max()) for answer in answers]
+    assert surest[listed["start"]] == max(surest), "it begins with the clip it knows whose answer is surest"
     assert len(listed["clips"]) == 12 and all((out / "clips" / clip["file"]).is_file() for clip in listed["clips"])
 
     # the page refers to its own files only
@@ -241,8 +242,26 @@ def test_a_clip_of_every_action_gets_predicts_answer(opened, written, shipped):
         want = model.top(model.read(written / "clips" / clip["file"]), 5)
         assert [label for label, _ in bars] == [label for label, _ in want]
         np.testing.assert_allclose([p for _, p in bars], [p for _, p in want], atol=1e-3)
-        assert f": {want[0][0]}, {100 * want[0][1]:.0f} %" in opened.js(f"return {NOTE}")
+        is_known = model.is_known(model.answer(model.read(written / "clips" / clip["file"])))
+        label, percent = want[0][0], f"{100 * want[0][1]:.0f} %"
+        said = f": {label}, {percent}" if is_known else f": none of these ({label} {percent})"
+        assert said in opened.js(f"return {NOTE}")
     assert opened.js("return parseFloat(document.getElementById('network-ms').textContent)") > 0
+
+
+def test_a_clip_of_no_class_is_none_of_these_on_the_page(opened, tmp_path):
+    """The stand-in's likeness is the largest coordinate of the mean joint."""
+    path = stand_in(tmp_path / "m.onnx", [], SKELETONS["ntu25"], threshold=0.2)
+    drop(opened, "picky.onnx", path.read_bytes())
+    opened.wait("document.querySelectorAll('#networks input').length === 3")
+    for x, verdict in ((0.1, "It looks like none of these; nearest"), (0.3, "It looks like")):
+        np.save(tmp_path / "x.npy", np.full((5, 25, 3), x))
+        opened.js("document.body.dataset.state = '';")
+        drop(opened, "x.npy", (tmp_path / "x.npy").read_bytes())
+        opened.wait(ENDED)
+        assert opened.js("return document.getElementById('verdict').textContent") == verdict
+        answer = opened.js("return document.getElementById('answer').textContent")
+        assert (answer == "none of these") == ("none of these (a 50 %)" in opened.js(f"return {NOTE}")) == (x < 0.2)
 
 
 def test_another_network_answers_as_predict_does_with_it(opened, written, shipped):
@@ -312,8 +331,11 @@ def test_a_camera_that_cannot_be_had_is_a_sentence(opened, name, sentence):
 @pytest.mark.parametrize("name,data,sentence", [
     ("broken.npy", b"\x93NUMPY\x01\x00", "broken.npy cannot be read"), ("x.skeleton", b"3\n1\n", "line 2"),
     ("x.json", b"{}", "x.json cannot be read: it needs lists of frames"),
-    ("x.onnx", b"\xff" * 99, "x.onnx is not an ONNX file"), ("x.txt", b"hi", "x.txt is nothing that this page reads"),
-    ("x.mp4", b"\x00" * 99, "x.mp4 cannot be played")], ids=["npy", "skeleton", "json", "onnx", "other", "video"])
+    ("x.onnx", b"\xff" * 99, "x.onnx is not an ONNX file"),
+    ("old.onnx", b"\x72\x10\x0a\x06format\x12\x06LAST 1", "has the format LAST 1, this page reads LAST 2"),
+    ("x.txt", b"hi", "x.txt is nothing that this page reads"),
+    ("x.mp4", b"\x00" * 99, "x.mp4 cannot be played")],
+    ids=["npy", "skeleton", "json", "onnx", "old", "other", "video"])
 def test_a_dropped_file_that_cannot_be_used_is_a_sentence(opened, name, data, sentence):
     drop(opened, name, data)
     opened.wait("document.body.dataset.state === 'trouble'")

@@ -12,8 +12,7 @@ import onnx
 import pytest
 
 from phases import p4_export
-from phases.shipping import onnx_files, verify
-from phases.shipping import whole as whole_module
+from phases.shipping import onnx_files, verify, whole
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES
 from phases.training.clip_store import ClipStore
@@ -85,32 +84,21 @@ def test_the_report_measures_every_form(shipped):
     assert report["command"] in page and all(f"| {form} | {name} | " in page for form, name in FILES.items())
 
 
+MADE: dict[tuple[str, ...], onnx.ModelProto] = {}  # by the names of their outputs
+
+
 @pytest.fixture
-def traced(shipped, monkeypatch) -> None:
-    """torch.onnx.export takes seconds: the graphs of view and network are those that it has written already."""
-    whole = onnx.load(shipped.export / "model.onnx")
-    extract = onnx.utils.Extractor(whole).extract_model
-    view = extract(["joints"], ["view/clip"])
-    network = extract(["view/clip"], ["network/logits", "network/features"])
-    graphs = {"clip": renamed(view, "view/"), "logits": renamed(network, "network/")}
-    graphs["logits"].graph.input[0].name = "joints"
-    onnx_files.rename_inputs(graphs["logits"].graph, {"view/clip": "joints"})
+def traced(monkeypatch) -> None:
+    """torch.onnx.export takes seconds: each graph of the shipped run is made once for all tests."""
+    make = onnx_files.to_onnx
 
-    def to_onnx(module, joints, opset, outputs=("logits",), free=()):
-        return copy.deepcopy(graphs[outputs[0]])
+    def to_onnx(module, joints, opset, outputs=("logits",), free=("batch",)):
+        if outputs not in MADE:
+            MADE[outputs] = make(module, joints, opset, outputs, free)
+        return copy.deepcopy(MADE[outputs])
 
-    for module in (onnx_files, verify, whole_module):
-        monkeypatch.setattr(module, "to_onnx", to_onnx)
-
-
-def renamed(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
-    """The model with its names without a prefix."""
-    for item in [*model.graph.node, *model.graph.initializer, *model.graph.output]:
-        item.name = item.name.removeprefix(prefix)
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            names[:] = [name.removeprefix(prefix) for name in names]
-    return model
+    for user in (onnx_files, verify, whole):
+        monkeypatch.setattr(user, "to_onnx", to_onnx)
 
 
 @pytest.fixture

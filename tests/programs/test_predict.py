@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from phases import predict
-from phases.shipping.exported import ExportedModel, model_file
+from phases.shipping.exported import ExportedModel
 from phases.shipping.onnx_files import FILES, to_onnx
 from phases.training.clip_store import ClipStore
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import ROOT, rest_pose
 from tests.helpers.programs import call, started
-from tests.helpers.shipped import Shipped, recorded, ship
+from tests.helpers.shipped import Shipped, recorded, ship, stand_in, utd_stand_in
 
 # What may be missing where a network only predicts; tomllib has tomli's place.
 ABSENT = ("torch", "last", "einops", "onnx", "jinja2", "tomli", "tqdm", "matplotlib")
@@ -90,9 +90,10 @@ def test_predictions_are_the_test_splits_clip_by_clip(shipped, clips, form):
     for answer in json.loads(done.stdout):
         got[answer["clip"].removesuffix(".npy")] = {t["label"]: t["probability"] for t in answer["top"]}
 
+    temperature = json.loads((shipped.export / "report.json").read_text())["temperature"]
     with np.load(shipped.run / "scores.npz") as z:
         names = z["name"]
-        p = torch.from_numpy(z["logits"]).softmax(1).numpy()
+        p = torch.from_numpy(z["logits"] / temperature).softmax(1).numpy()
     assert len(got) == len(names)
     for name, row in zip(names, p, strict=True):
         ours = [got[name][f"swing {k}"] for k in range(3)]
@@ -167,13 +168,39 @@ def test_forms_of_the_answer(model, clips):
     p = model(joints)
     assert p.shape == (3,) and p.sum() == pytest.approx(1, abs=1e-5)
 
-    two = model.top(joints, 2)
+    two = predict.named(model, joints, 2)
     rows = predict.answer_text([("a", two), ("b", two)], "csv").splitlines()
-    assert rows[0] == "clip,rank,label,probability" and len(rows) == 5
+    assert rows[0] == "clip,rank,label,probability,known" and len(rows) == 5
 
-    all_of_them = predict.answer_text([("a", model.top(joints, 5))], "json")
-    names = [row["label"] for row in json.loads(all_of_them)[0]["top"]]
-    assert names == [model.classes[k] for k in np.argsort(-p)]
+    all_of_them = json.loads(predict.answer_text([("a", predict.named(model, joints, 5))], "json"))[0]
+    assert [row["label"] for row in all_of_them["top"]] == [model.classes[k] for k in np.argsort(-p)]
+    assert all_of_them["likeness"] == pytest.approx(model.answer(joints).likeness, abs=1e-5)
+
+
+def test_a_clip_of_no_class_is_none_of_these(tmp_path, capsys):
+    """The stand-in's likeness is the largest coordinate of the mean joint, and the threshold 0.2."""
+    path = stand_in(tmp_path / "m.onnx", [], SKELETONS["ntu25"], threshold=0.2)
+    for name, x in (("far", 0.1), ("near", 0.3)):
+        np.save(tmp_path / f"{name}.npy", np.full((5, 25, 3), x))
+    assert call(predict, f"model={path}", f"clip={tmp_path}", "top=1") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "far.npy", "  none of these (a 50 %)", "   50.0 %  a", "near.npy", "   50.0 %  a"]
+
+    # for programs
+    call(predict, f"model={path}", f"clip={tmp_path}", "top=1", "format=csv")
+    assert [row.split(",")[-1] for row in capsys.readouterr().out.splitlines()] == ["known", "false", "true"]
+    call(predict, f"model={path}", f"clip={tmp_path}", "format=json")
+    found = {row["clip"]: (row["known"], row["likeness"]) for row in json.loads(capsys.readouterr().out)}
+    assert found == {"far.npy": (False, 0.1), "near.npy": (True, 0.3)}
+
+
+def test_a_file_that_was_not_accepted_is_warned_about(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.ones((5, 25, 3)))
+    for accepted in (True, False):
+        path = stand_in(tmp_path / "m.onnx", [], SKELETONS["ntu25"], accepted=accepted)
+        call(predict, f"model={path}", f"clip={tmp_path / 'x.npy'}")
+        said = capsys.readouterr().err.splitlines()
+        assert [line.startswith(f"{path}: lost too much accuracy") for line in said] == [True] * (not accepted)
 
 
 def test_an_answer_replaces_an_answer_and_nothing_else(shipped, clips, tmp_path):
@@ -202,7 +229,9 @@ def test_a_file_that_is_no_model_is_named(shipped, clips, tmp_path):
     whole = shipped.export / "model.onnx"
     (tmp_path / "cut.onnx").write_bytes(whole.read_bytes()[:5000])
     onnx.save(to_onnx(nn.Flatten(), torch.zeros(1, 4), 18), tmp_path / "other.onnx")
+    stand_in(tmp_path / "old.onnx", [], SKELETONS["ntu25"], format="LAST 1")
     cases = {tmp_path / "cut.onnx": "is no ONNX file", tmp_path / "other.onnx": "carries no metadata",
+             tmp_path / "old.onnx": "its format is 'LAST 1'.*export it again with `just phase4",
              tmp_path / "none.onnx": "no such file", "utd_mhadd": "did you mean 'utd_mhad'", ROOT: "is a folder"}
     for file, message in cases.items():
         with pytest.raises(ValueError, match=f"model = .*{message}"):
@@ -237,7 +266,7 @@ def test_the_word_skeletons_alone_makes_no_nw_ucla_file(model, tmp_path, capsys)
 
 def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
     """UTD-MHAD's 20 joints are kinect20's in another order: skeleton.json says which they are."""
-    model = ExportedModel(model_file("utd_mhad"))
+    model = ExportedModel(utd_stand_in(tmp_path / "m.onnx", data_folder))
     kinect = SKELETONS["kinect20"]
     with np.load(data_folder / "utd-mhad.npz") as z:
         own = z["data"][:z["offsets"][1]].astype(np.float32)
@@ -249,8 +278,8 @@ def test_named_joints_win_over_a_count_that_fits(data_folder, tmp_path, capsys):
     np.save(tmp_path / "other" / "x.npy", own[:, [names.index(name) for name in kinect.joints]])
     (tmp_path / "other" / "skeleton.json").write_text('{"skeleton": "kinect20"}')
 
-    want = model(model.read(tmp_path / "own.npy"))
-    np.testing.assert_allclose(model(model.read(tmp_path / "other" / "x.npy")), want, atol=1e-4)
+    want = model.read(tmp_path / "own.npy")
+    np.testing.assert_allclose(model.read(tmp_path / "other" / "x.npy"), want, atol=1e-4)
     assert "kinect20" in capsys.readouterr().err
 
 
@@ -268,7 +297,7 @@ def test_a_table_with_columns_of_another_skeleton_is_turned(model, tmp_path):
 
 @pytest.mark.parametrize("people", [1, 2, 3])
 def test_more_people_than_the_network_sees_are_reported(tmp_path, capsys, people):
-    model = ExportedModel(model_file("utd_mhad"))
+    model = ExportedModel(stand_in(tmp_path / "m.onnx", [], SKELETONS["kinect20"]))
     clip = np.random.default_rng(0).normal(size=(people, 9, 20, 3)) + 3
     np.save(tmp_path / "x.npy", clip.astype(np.float32))
     assert model.view["bodies"] == 1 and model.read(tmp_path / "x.npy").shape[0] == min(people, 2)

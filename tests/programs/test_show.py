@@ -8,7 +8,7 @@ from phases import predict, show
 from phases.recordings import puppet, readers
 from phases.recordings.metres import AXES, Recorded
 from phases.reporting.drawing import clip_joints
-from phases.shipping.exported import ExportedModel, model_file
+from phases.shipping.exported import Answer, ExportedModel
 from phases.training.clip_store import ClipStore
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import rest_pose, write_store
@@ -76,7 +76,8 @@ def test_a_skeleton_is_named_only_where_another_would_fit(tmp_path, capsys):
 
 def test_a_file_is_turned_into_the_joints_of_the_network(tmp_path, capsys):
     np.save(tmp_path / "x.npy", rest_pose(SKELETONS["mediapipe33"])[None].repeat(3, 0))
-    clip = show.clip_of_file_for(ExportedModel(model_file("nw_ucla")), tmp_path / "x.npy")
+    model = ExportedModel(stand_in(tmp_path / "m.onnx", [], SKELETONS["kinect20"]))
+    clip = show.clip_of_file_for(model, tmp_path / "x.npy")
     assert clip.skeleton.name == "kinect20" and clip.joints.shape == (1, 3, 20, 3)
     assert "joints of mediapipe33" in capsys.readouterr().err
 
@@ -132,6 +133,18 @@ def y_down(name: str, flat: bool) -> np.ndarray:
     return 400 * x[..., :2] + 500 if flat else x
 
 
+def asked(monkeypatch) -> list[np.ndarray]:
+    """The joints that any exported file is asked about from now on."""
+    given = []
+
+    def answer(self, joints):
+        given.append(joints)
+        return Answer(np.float32([1, 0]), np.zeros(3), 1.0)
+
+    monkeypatch.setattr(ExportedModel, "answer", answer)
+    return given
+
+
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("own", [False, True])
 def test_a_network_gets_what_predict_gives_it(tmp_path, monkeypatch, image, flat, own):
@@ -140,13 +153,12 @@ def test_a_network_gets_what_predict_gives_it(tmp_path, monkeypatch, image, flat
     how = {"unit": "px" if flat else "m", "up": "-y"}
     path = stand_in(tmp_path / "m.onnx", [], SKELETONS[name if own else "kinect20"], how if own else {})
     np.save(tmp_path / "x.npy", y_down(name, flat))
-    given = []
-    monkeypatch.setattr(ExportedModel, "top", lambda self, joints, k: given.append(joints) or [("a", 1.0), ("b", 0.0)])
+    given = asked(monkeypatch)
 
     call(predict, f"model={path}", f"clip={tmp_path}/x.npy")
     call(show, f"model={path}", f"clip={tmp_path}/x.npy", f"out={tmp_path}/x.gif")
-    np.testing.assert_array_equal(given[-1], given[0])
-    assert len(given) == 9 and given[0].any()
+    np.testing.assert_array_equal(given[-1], given[1])
+    assert len(given) == 2 + 9 and given[1].any(), "opening a file asks it once"
 
 
 def test_a_network_gets_a_stored_clip_as_it_is_stored(tmp_path, monkeypatch, image):
@@ -158,8 +170,7 @@ def test_a_network_gets_a_stored_clip_as_it_is_stored(tmp_path, monkeypatch, ima
     (folder / "meta.json").write_text(json.dumps(meta | {"recorded": {"unit": "px", "up": "-y"}}))
     path = stand_in(tmp_path / "m.onnx", [], SKELETONS["kinect20"], {"unit": "px", "up": "-y"})
 
-    given = []
-    monkeypatch.setattr(ExportedModel, "top", lambda self, joints, k: given.append(joints) or [("a", 1.0), ("b", 0.0)])
+    given = asked(monkeypatch)
     call(show, "clip=clip003", f"store={folder}", f"model={path}", f"out={tmp_path}/x.gif")
     stored = ClipStore(folder)
     np.testing.assert_array_equal(given[-1], clip_joints(stored, stored.clips["name"].tolist().index("clip003")))
@@ -174,7 +185,7 @@ def test_a_file_is_drawn_upright(tmp_path, turn, network):
     for ours, (theirs, sign) in enumerate(AXES[turn]):
         recorded[:, theirs] = sign * solid[:, ours]
     np.save(tmp_path / "x.npy", np.tile(1000 * recorded, (3, 1, 1)))
-    model = ExportedModel(model_file("nw_ucla")) if network else None
+    model = ExportedModel(stand_in(tmp_path / "m.onnx", [], SKELETONS["kinect20"])) if network else None
     clip = show.clip_of_file_for(model, tmp_path / "x.npy") if model else show.clip_of_file(tmp_path / "x.npy")
 
     # in metres, the shoulders above the hips
@@ -188,7 +199,7 @@ def test_a_file_is_drawn_upright(tmp_path, turn, network):
 def test_a_flat_file_is_drawn_as_its_picture_was(tmp_path, network):
     flat = y_down("mediapipe33", True)
     np.save(tmp_path / "x.npy", flat)
-    model = ExportedModel(model_file("nw_ucla")) if network else None
+    model = ExportedModel(stand_in(tmp_path / "m.onnx", [], SKELETONS["kinect20"])) if network else None
     clip = show.clip_of_file_for(model, tmp_path / "x.npy") if model else show.clip_of_file(tmp_path / "x.npy")
 
     paper = clip.on_paper("front")[0, 0]

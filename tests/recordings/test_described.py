@@ -8,12 +8,12 @@ import pytest
 
 from phases.recordings.described import Described, described, has_score
 from phases.recordings.metres import Recorded
-from phases.shipping.exported import ExportedModel, model_file
+from phases.shipping.exported import ExportedModel
 from phases.show import clip_of_file
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import rest_pose
 from tests.helpers.own_clips import write_openpose, write_table
-from tests.helpers.shipped import stand_in
+from tests.helpers.shipped import stand_in, utd_stand_in
 
 
 def upright(name: str) -> np.ndarray:
@@ -40,8 +40,8 @@ def scored(flat: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def utd() -> ExportedModel:
-    return ExportedModel(model_file("utd_mhad"))
+def utd(data_folder, tmp_path_factory) -> ExportedModel:
+    return ExportedModel(utd_stand_in(tmp_path_factory.mktemp("network") / "utd_mhad.onnx", data_folder))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

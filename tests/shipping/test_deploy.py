@@ -1,12 +1,15 @@
 """The deploy form computes the function of the trained network."""
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from last import causal
+from last import STREAMS, causal
 from phases.shipping.deploy import deploy
+from phases.shipping.verify import network_outputs
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
 from skeletons import SKELETONS
@@ -15,17 +18,18 @@ from tests.helpers.networks import joints, network, stirred
 
 @settings(max_examples=12)
 @given(st.sampled_from(["nano", "small"]), st.sampled_from(sorted(SKELETONS)), st.integers(5, 24),
-       st.sampled_from([1, 2]), st.sampled_from([1, 7]), st.tuples(*[st.booleans()] * 5))
-def test_the_deploy_form_is_the_network_in_every_switch(variant, skeleton, T, M, B, switches):
+       st.sampled_from([1, 2]), st.sampled_from([1, 7]), st.tuples(*[st.booleans()] * 5),
+       st.lists(st.sampled_from(STREAMS), min_size=1, unique=True))
+def test_the_deploy_form_is_the_network_in_every_switch(variant, skeleton, T, M, B, switches, streams):
     embedding, dct, gate, region, is_causal = switches
     model = network(skeleton, f"model.variant={variant}", f"view.frames={T}",
+                    f"model.streams={json.dumps(streams)}",
                     f"model.joint_embedding={str(embedding).lower()}", f"model.dct_gate={str(dct).lower()}",
                     f"model.frame_gate={str(gate).lower()}", f"model.shift={'region' if region else 'random'}")
 
-    # the two forms give the same logits
+    # the two forms give the same logits and features
     x = joints(B, M, T, SKELETONS[skeleton].num_joints)
-    with torch.no_grad(), causal(model, is_causal):
-        want = model(x)
+    want = network_outputs(model, is_causal, [x])
     torch.testing.assert_close(deploy(model, is_causal)(x), want, rtol=1e-4, atol=1e-4)
 
 
@@ -41,7 +45,7 @@ def test_the_teachers_deploy_form_is_their_network(recipe, is_causal):
     with torch.no_grad(), causal(model, is_causal):
         want = model(x)
     module = deploy(model, is_causal)
-    torch.testing.assert_close(module(x), want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(module(x)[0], want, rtol=1e-4, atol=1e-4)
     after = model.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in after.items()), "the trained network must stay as it is"
 

@@ -1,50 +1,23 @@
-"""The view in numpy, which an exported file is used with, is the view of the training; damaged metadata is one line."""
+"""An exported file in use: its answer, and metadata that are damaged."""
 import json
+import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from phases.shipping.exported import ExportedModel
-from phases.shipping.onnx_files import description
-from phases.shipping.view_numpy import clip_view
+from phases.common.files import ROOT
+from phases.shipping.exported import NETWORKS, ExportedModel
 from phases.training.clip_store import ClipStore
-from phases.training.networks import build_model
-from phases.training.recipe import load_config
-from phases.training.view import ClipView
 from skeletons import SKELETONS, retarget_tables
-from tests.helpers.clip_stores import write_store
-from tests.helpers.shipped import recorded
+from tests.helpers.shipped import Shipped, recorded, ship
 
 
-@given(st.sampled_from(["uniform", "crop", "stretch"]), st.integers(1, 40), st.sampled_from([1, 2]),
-       st.sampled_from([0, 0.5, 1]), st.sampled_from([0, 0.3]), st.booleans(), st.booleans(), st.booleans())
-def test_the_view_in_numpy_is_the_view(tmp_path_factory, sampling, T, M, smooth, missing, heading, trunk, extent):
-    folder = tmp_path_factory.getbasetemp() / "view-store"
-    if not folder.exists():
-        write_store(folder, clips=12)
-
-    # clips in which some joints are missing
-    store = ClipStore(folder)
-    lost = np.random.default_rng(T).random(store.frames.shape[:2])[..., None] < missing
-    store.frames = np.where(lost, 0, store.frames)
-
-    # the view of the training
-    switches = {"heading": heading, "trunk_scale": trunk, "extent": extent}
-    cfg = load_config(["recipe=lite_nano", f"view.frames={T}", f"view.sampling={sampling}", f"view.bodies={M}",
-                       f"view.smooth={smooth}", *(f"view.{k}={str(v).lower()}" for k, v in switches.items())])
-    want = ClipView(store, cfg.view)(torch.arange(12)).numpy()
-
-    # from the metadata of a file
-    model = build_model(cfg, store.skeleton, len(store.classes))
-    about = description(cfg, store.skeleton, store.classes, model, False, cfg.view.frames)
-    for i in range(12):
-        got = clip_view(recorded(store, i), about["view"], about["skeleton"])
-        np.testing.assert_allclose(got, want[i], rtol=1e-4, atol=1e-5)
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory) -> Shipped:
+    return ship(tmp_path_factory.getbasetemp())
 
 
 def metadata(**change) -> dict[str, str]:
@@ -53,7 +26,7 @@ def metadata(**change) -> dict[str, str]:
     view = {"frames": 8, "bodies": 1, "sampling": "uniform", "heading": True, "trunk_scale": True, "extent": False}
     about = {"skeleton": skeleton.to_dict() | {"centre": skeleton.centre, "trunk": skeleton.trunk},
              "classes": ["a", "b"], "view": view, "recorded": {},
-             "retarget": retarget_tables(skeleton, [SKELETONS["coco17"]])}
+             "threshold": 0.5, "fps": 30.0, "length": 40.0, "retarget": retarget_tables(skeleton, [SKELETONS["coco17"]])}
     for key, value in change.items():
         part, _, field = key.partition("__")
         about[part] = about[part] | {field: value} if field else value
@@ -63,19 +36,23 @@ def metadata(**change) -> dict[str, str]:
 def understood(about: dict[str, str]) -> ExportedModel:
     """A model of two classes whose network is a stand-in."""
     model = object.__new__(ExportedModel)
-    model.session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(shape=["batch", 1, 8, 25, 3])],
-                                    run=lambda names, feed: [np.zeros((1, 2), np.float32)])
+    answer = [np.float32([0.3, 0.7]), np.zeros(4, np.float32), np.float32(0.5)]
+    model.session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(shape=["bodies", "frames", 25, 3])],
+                                    run=lambda names, feed: answer)
     model.read_metadata(Path("model.onnx"), about)
     return model
 
 
 @pytest.mark.parametrize("change", [
-    {"classes": ["a"]}, {"classes": [1, 2]}, {"classes": 3}, {"classes": {}}, {"view": []}, {"view__frames": 9},
-    {"view__bodies": 2}, {"view__smooth": 1e9}, {"view__sampling": "all"}, {"view__smooth": float("nan")},
-    {"skeleton__joints": ["a"]}, {"skeleton__trunk": [[99], [1], [2], [3]]}, {"skeleton__centre": [25]},
+    {"classes": ["a"]}, {"classes": [1, 2]}, {"classes": 3}, {"classes": {}}, {"view": []}, {"view__frames": 0},
+    {"view__frames": "9"}, {"view__bodies": 3}, {"threshold": "high"}, {"threshold": 1.5}, {"threshold": float("nan")},
+    {"fps": 0}, {"fps": "30 Hz"}, {"length": float("nan")},
+    {"skeleton__joints": ["a"]}, {"skeleton__trunk": [[99], [1], [2], [3]]},
     {"skeleton__trunk": 5}, {"skeleton__name": None}, {"recorded__unit": "mile", "recorded__up": "x"},
     {"recorded__colour": 1}, {"recorded__reference": [99]}, {"retarget": {"coco17": {"joints": 10**9, "means": []}}},
-    {"retarget": [1]}, {"retarget__coco17": {"joints": 17, "trunk": [99] * 4, "means": [[0]] * 25}}],
+    {"retarget": [1]}, {"retarget__coco17": {"joints": 17, "trunk": [99] * 4, "means": [[0]] * 25}},
+    {"retarget__coco17": {"joints": 17, "trunk": None, "means": [[17]] * 25}},
+    {"retarget__coco17": {"joints": 17, "trunk": [0], "means": [[0]] * 25}}],
     ids=lambda change: ", ".join(change))
 def test_metadata_that_does_not_fit_the_network_is_one_line(change):
     understood(metadata())
@@ -88,3 +65,39 @@ def test_metadata_that_is_missing_or_no_json_is_one_line():
     for about in ({}, metadata() | {"view": "{"}, metadata() | {"skeleton": "[" * 100_000}):
         with pytest.raises(ValueError, match="model.onnx: its metadata are damaged"):
             understood(about)
+
+
+def test_a_clip_is_known_from_the_threshold_on():
+    model = understood(metadata())
+    answer = model.answer(np.zeros((1, 2, 25, 3)))
+    assert answer.likeness == 0.5 and model.is_known(answer)
+    np.testing.assert_array_equal(model(np.zeros((1, 2, 25, 3))), answer.probabilities)
+    assert not understood(metadata(threshold=0.6)).is_known(answer)
+    assert model.top(np.zeros((1, 2, 25, 3)), 1) == [("b", pytest.approx(0.7))]
+
+
+@pytest.mark.parametrize("path", sorted(NETWORKS.glob("*.onnx")), ids=lambda path: path.stem)
+def test_every_network_that_comes_along_opens(path):
+    model = ExportedModel(path)
+    assert model.about["recipe"] and len(model.classes) > 1
+
+
+def test_five_lines_of_onnxruntime_are_enough(shipped, tmp_path, monkeypatch, capsys):
+    """The example of the README, in a folder with a file and a clip of the names that it gives."""
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert len(example.splitlines()) == 5
+    model = ExportedModel(shipped.export / "model.onnx")
+    shutil.copyfile(shipped.export / "model.onnx", tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+
+    # a clip that it was trained for, and noise
+    store = ClipStore(shipped.folder / "stores" / "tiny")
+    clips = [recorded(store, i) for i in range(12)] + [np.random.default_rng(0).normal(0, 9, (1, 40, 25, 3))]
+    said = []
+    for clip in clips:
+        np.save("clip.npy", np.float32(clip))
+        exec(example, {})
+        said.append(capsys.readouterr().out.strip())
+        answer = model.answer(clip)
+        assert said[-1] == (model.top(clip, 1)[0][0] if model.is_known(answer) else "none of these")
+    assert len(set(said)) > 1

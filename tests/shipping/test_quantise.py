@@ -5,7 +5,7 @@ import torch
 from onnx import numpy_helper
 
 from phases.shipping.deploy import deploy
-from phases.shipping.onnx_files import to_onnx
+from phases.shipping.onnx_files import network_graph
 from phases.shipping.quantise import back_to_float, quantised_layers, static_int8, weight_only
 from phases.shipping.verify import logits_of, session
 from tests.helpers.networks import joints, network
@@ -38,7 +38,7 @@ def test_flat_clips_keep_their_answers_with_weights_in_8_bits():
     with torch.no_grad():
         for _ in range(100):
             model(x)
-    graph = to_onnx(deploy(model.eval()), x[:2], 18)
+    graph = network_graph(deploy(model.eval()), x[:2], 18)
 
     want = logits_of(session(graph), x.numpy())
     found = logits_of(session(weight_only(graph), "w8"), x.numpy())

@@ -68,10 +68,9 @@ def test_a_file_answers_for_any_number_of_frames_and_bodies(gappy):
     words = ["view.frames=12", "view.bodies=2"]
     view = view_of(gappy, words)
     model = stirred(build_model(load_config(["recipe=lite_nano", *words]), gappy.skeleton, 3))
-    means = np.eye(3, 64, dtype=np.float32)  # along the first three features
-    means = means[:, :model.head.norm.num_features]
-    graph = whole_graph(view_graph(view, 18), network_graph(deploy(model), torch.randn(2, 2, 12, 25, 3), 18), means, 1.7)
-    run = session(graph)
+    means = np.eye(3, len(model.head.gate), dtype=np.float32)  # along the first three features
+    network = network_graph(deploy(model), torch.randn(2, 2, 12, 25, 3), 18)
+    run = session(whole_graph(view_graph(view, 18), network, means, 1.7))
     assert [o.name for o in run.get_outputs()] == ["probabilities", "features", "likeness"]
 
     rng = np.random.default_rng(1)

@@ -141,14 +141,15 @@ def exported_target(folder: Path) -> Target:
             "extent": False}
     others = [SKELETONS[name] for name in ("mediapipe33", "coco17")]
     about = {"skeleton": NTU.to_dict() | {"centre": NTU.centre, "trunk": NTU.trunk}, "classes": ["a", "b", "c"],
-             "view": view, "recorded": {"unit": "cm", "reference": []}, "retarget": retarget_tables(NTU, others)}
+             "view": view, "recorded": {"unit": "cm", "reference": []}, "retarget": retarget_tables(NTU, others),
+             "threshold": 0.5}
 
     # a clip of its skeleton and one of another
     clips = {"seen.npy": 25, "other.npy": 33}
     for name, V in clips.items():
         np.save(folder / name, np.random.default_rng(0).normal(size=(5, V, 3)).astype("f4"))
-    session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(shape=["b", 2, 8, 25, 3])],
-                              run=lambda names, feed: [np.tile(feed["joints"].sum((1, 2, 3))[:, :1], 3)])
+    session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(shape=["bodies", "frames", 25, 3])],
+                              run=lambda names, feed: [feed["joints"].sum((0, 1, 2)), np.zeros(4), np.zeros(())])
 
     def take(data: bytes) -> None:
         model = object.__new__(ExportedModel)

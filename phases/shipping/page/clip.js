@@ -1,6 +1,6 @@
 // Files -> clips, as phases/recordings/readers.py reads them: .npy, .skeleton (NTU RGB+D), .json (Northwestern-UCLA).
 // A file that cannot be read raises an Unreadable with one sentence for the page. Pure functions, no browser.
-import { at, clipOf, seenBodies } from "./view.js";
+import { at, clipOf, seenBodies } from "./joints.js";
 
 export const CLIPS = [".npy", ".skeleton", ".json"];
 

@@ -1,5 +1,5 @@
 // What stands on the canvases: a body over the picture, and the strip of the last seconds.
-import { at, isSeen } from "./view.js";
+import { at, isSeen } from "./joints.js";
 import { BONES } from "./pose.js";
 
 const REGION_INKS = ["--left-arm", "--right-arm", "--left-leg", "--right-leg", "--torso"]; // in a skeleton's order

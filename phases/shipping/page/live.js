@@ -29,14 +29,14 @@ export class Live {
       return;
     }
     const clip = this.ofCamera ? network.fromCamera(raw) : raw;
-    const { p, ms } = await network.probabilities(clip);
+    const { p, known, ms } = await network.answer(clip);
     if (this.network !== network) return;
-    const ranking = network.top(p, TOP), said = watcher.see(p);
+    const ranking = network.top(p, TOP), said = watcher.see(p, known);
     times.network.push(ms);
-    showBars(ranking);
+    showBars(ranking, known);
     if (said !== null) $("answer").textContent = network.classes[said];
     $("answer").classList.toggle("over", !watcher.holds);
-    past.push({ t, p: ranking[0].p, sure: ranking[0].p >= SURE });
+    past.push({ t, p: ranking[0].p, sure: known && ranking[0].p >= SURE });
     while (past.length > 1 && past[1].t < t - network.window / RATE) past.shift();
     this.draw(clip, t);
     showTimes();

@@ -1,10 +1,11 @@
 // An exported network: its metadata, its reading of a clip, its answer, and when the answer is sure, as in
-// phases/shipping/exported.py and live.py. The caller passes the ONNX runtime, so that all but `open` and
-// `probabilities` needs no browser.
+// phases/shipping/exported.py and live.py. The caller passes the ONNX runtime, so that all but `open` and `answer`
+// needs no browser.
 import { Unreadable, readClip } from "./clip.js";
-import { AXES, METRES, PLACE, at, bodySize, clipOf, clipView, guess, inMetres, isSeen, mainTwo, retargeted,
-  seenBodies, trunkVector } from "./view.js";
+import { AXES, METRES, PLACE, at, bodySize, clipOf, guess, inMetres, isSeen, mainTwo, retargeted, seenBodies,
+  trunkVector } from "./joints.js";
 
+const FORMAT = "LAST 2"; // of a file's metadata
 export const SURE = 0.8, HOLD = 5; // of `just predict stream=true`
 export const RATE = 30; // frames a second of the recordings that networks are trained on
 
@@ -52,12 +53,16 @@ export class Network {
     } catch {
       throw new Unreadable(`${name} is not an ONNX file that can be used.`);
     }
-    if (about.format !== "LAST 1") {
+    if (about.format?.startsWith("LAST ") && about.format !== FORMAT) {
+      throw new Unreadable(`${name} has the format ${about.format}, this page reads ${FORMAT}: export it again with ` +
+        "“just phase4”.");
+    }
+    if (about.format !== FORMAT) {
       throw new Unreadable(`${name} carries no metadata of this project: export it with “just phase4”.`);
     }
     const parsed = (key, otherwise) => JSON.parse(about[key] ?? otherwise);
     Object.assign(this, { name, bytes, about, skeleton: parsed("skeleton"), classes: parsed("classes"),
-      view: parsed("view"), retarget: parsed("retarget", "{}") });
+      view: parsed("view"), retarget: parsed("retarget", "{}"), threshold: parsed("threshold") });
     this.recorded = { unit: "m", up: "y", channels: "xyz", min_score: 0, reference: [], ...parsed("recorded", "{}") };
     this.trunk = this.skeleton.trunk?.map((joints) => joints[0]) ?? null;
     this.window = Math.max(this.view.frames, 2 * RATE); // frames
@@ -141,15 +146,16 @@ export class Network {
     this.ort = ort;
   }
 
-  /** Probabilities of the classes for a clip in metres, and the milliseconds that took. */
-  async probabilities(clip) {
-    const started = performance.now(), { view, skeleton } = this;
-    const shape = [1, view.bodies, view.frames, skeleton.joints.length, 3];
-    const joints = new this.ort.Tensor("float32", clipView(seenBodies(clip), view, skeleton), shape);
-    const logits = (await this.session.run({ joints }, ["logits"])).logits.data;
-    const most = Math.max(...logits), e = Array.from(logits, (x) => Math.exp(x - most));
-    const total = e.reduce((a, b) => a + b, 0);
-    return { p: e.map((x) => x / total), ms: performance.now() - started };
+  /**
+   * Of a clip in metres: the probabilities p of the classes, whether it is known (if not, it shows none of them), and
+   * the milliseconds that took.
+   */
+  async answer(clip) {
+    const started = performance.now(), { x, M, L, V } = seenBodies(clip);
+    const joints = new this.ort.Tensor("float32", x, [M, L, V, 3]);
+    const { probabilities, likeness } = await this.session.run({ joints }, ["probabilities", "likeness"]);
+    return { p: Array.from(probabilities.data), known: likeness.data[0] >= this.threshold,
+      ms: performance.now() - started };
   }
 
   /** The k likeliest: [{label, p}], the likeliest first. */
@@ -166,10 +172,10 @@ export class Watcher {
     this.said = null;
   }
 
-  /** The class that has just become sure, or null. */
-  see(p) {
+  /** The class that has just become sure, or null. In a window that is not known, none leads. */
+  see(p, known = true) {
     const best = p.indexOf(Math.max(...p));
-    this.leads.push(p[best] >= SURE ? best : -1);
+    this.leads.push(known && p[best] >= SURE ? best : -1);
     if (this.leads.length > HOLD) this.leads.shift();
     const one = this.leads.length === HOLD && this.leads.every((lead) => lead === this.leads[0]);
     if (!one || this.leads[0] === -1 || this.leads[0] === this.said) return null;

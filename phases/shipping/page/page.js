@@ -5,8 +5,8 @@ import { blank, clipFrame, overPicture, strip } from "./draw.js";
 import { Live } from "./live.js";
 import { Network, RATE, SURE } from "./network.js";
 import { PoseEstimator } from "./pose.js";
-import { $, TOP, buildBars, hint, kilobytes, note, percent, showBars, showTimes, state, times } from "./screen.js";
-import { at } from "./view.js";
+import { $, NONE, TOP, buildBars, hint, kilobytes, note, percent, showBars, showTimes, state, times } from "./screen.js";
+import { at } from "./joints.js";
 
 ort.env.wasm.wasmPaths = new URL("lib/ort/", document.baseURI).href;
 ort.env.wasm.numThreads = 1; // several need headers that a plain web server does not send
@@ -103,13 +103,13 @@ const nextPaint = () => new Promise((resolve) => { requestAnimationFrame(resolve
 
 /** A clip of a file at RATE frames a second. Of a synthetic clip `action` is what it shows, `skeleton` whose joints. */
 async function playClip(name, bytes, action, skeleton) {
-  const { clip, said } = page.network.read(name, bytes, skeleton), { network } = page, turn = stop(), V = clip.V;
+  const { clip, said: told } = page.network.read(name, bytes, skeleton), { network } = page, turn = stop(), V = clip.V;
   const known = !action || network.classes.includes(action);
   const live = new Live(network, clip.M), started = performance.now(), title = name.replace(/\.npy$/, "");
   page.shown = { again: () => guarded(() => playClip(name, bytes, action, skeleton)) };
   page.live = live;
   state("playing");
-  note(action ? `A synthetic clip of “${action}”.` : said);
+  note(action ? `A synthetic clip of “${action}”.` : told);
   $("skeleton").setAttribute("aria-label", `The clip ${title}, moving`);
   for (let l = 0; l < clip.L; l++) {
     do await nextPaint(); while (performance.now() < started + (1000 * l) / RATE);
@@ -120,16 +120,17 @@ async function playClip(name, bytes, action, skeleton) {
     await live.see(l / RATE, frame);
     if (turn !== page.turn) return;
   }
-  const { p } = await network.probabilities(clip);
+  const { p, known: isKnown } = await network.answer(clip);
   if (turn !== page.turn) return;
-  const ranking = network.top(p, TOP);
-  showBars(ranking);
+  const ranking = network.top(p, TOP), [{ label, p: most }] = ranking;
+  showBars(ranking, isKnown);
   page.shown.redraw = () => clipFrame($("skeleton"), clip, clip.L - 1, network.skeleton);
-  $("answer").textContent = ranking[0].label;
-  $("answer").classList.toggle("over", ranking[0].p < SURE);
-  const whole = `The whole clip, ${(clip.L / RATE).toFixed(1)} seconds: ${ranking[0].label}, ${percent(ranking[0].p)}.`;
+  $("answer").textContent = isKnown ? label : NONE;
+  $("answer").classList.toggle("over", !isKnown || most < SURE);
+  const said = isKnown ? `${label}, ${percent(most)}` : `${NONE} (${label} ${percent(most)})`;
+  const whole = `The whole clip, ${(clip.L / RATE).toFixed(1)} seconds: ${said}.`;
   const strange = known ? "" : `It shows “${action}”; this network has no action of that name.`;
-  note([whole, strange, said].filter(Boolean).join(" "));
+  note([whole, strange, told].filter(Boolean).join(" "));
   state("played");
 }
 

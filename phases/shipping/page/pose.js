@@ -1,5 +1,5 @@
 // MediaPipe's pose estimator: a picture -> 33 joints of one body, in the coordinates of a Kinect.
-import { clipOf } from "./view.js";
+import { clipOf } from "./joints.js";
 
 const FOLDER = "lib/pose/", DEPTH = 3; // metres to the camera: the estimator does not measure them
 export const BONES = [[11, 12], [11, 13], [13, 15], [15, 17], [15, 19], [15, 21], [17, 19], [12, 14], [14, 16],

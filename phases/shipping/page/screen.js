@@ -1,8 +1,9 @@
 // What one reads on the page beside its canvases: the note, the hint on the picture, bars and times.
-import { median } from "./view.js";
+import { median } from "./joints.js";
 
 export const $ = (id) => document.getElementById(id);
 export const TOP = 5;
+export const NONE = "none of these"; // a clip that shows no class of the network
 export const times = { pose: [], network: [], frames: [] };
 
 export function note(text, trouble = false) {
@@ -21,8 +22,9 @@ export function hint(text) {
 
 export const percent = (p) => `${Math.round(100 * p)} %`;
 
-/** The five likeliest actions, and how many percent each. */
-export function showBars(ranking) {
+/** The five likeliest actions, and how many percent each; of a clip that is not known, the nearest. */
+export function showBars(ranking, known) {
+  $("verdict").textContent = known ? "It looks like" : `It looks like ${NONE}; nearest`;
   const items = $("bars").children;
   ranking.forEach(({ label, p }, i) => {
     const [name, share, track] = items[i].children;
@@ -34,6 +36,7 @@ export function showBars(ranking) {
 }
 
 export function buildBars(network) {
+  $("verdict").textContent = "It looks like";
   $("bars").replaceChildren(...Array.from({ length: Math.min(TOP, network.classes.length) }, () => {
     const item = document.createElement("li"), track = document.createElement("span");
     track.className = "track";
