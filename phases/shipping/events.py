@@ -251,7 +251,7 @@ class Listener:
 
         # frames that no clip will show
         keep = time - SPAN - REACH
-        if tracker.is_moving:
+        if tracker.moved:
             keep = tracker.start if self.windows is None else self.windows.next - self.hearing.window
         self.newest.forget(min(keep, time - SPAN) - SPAN - MARGIN)
         return events

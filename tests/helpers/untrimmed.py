@@ -1,4 +1,4 @@
-"""Recordings that are not cut, made of clips: people act, stand about, and act again. All of it a function of a seed."""
+"""Recordings that are not cut, made of clips: people act, stand about, and act again. A function of a seed."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PAUSES = (1.0, 4.0)     # seconds of standing between two actions
 SWAY = 0.006            # metres: standard deviation of how far a body's height sways sideways and forwards,
 SWAYS = (0.2, 0.7)      # times a second
 JITTER = 0.004          # metres: of each coordinate, as a camera shakes
-ALIKE = 0.35            # metres between joints of two poses: a clip that begins farther away follows only if none else is
+ALIKE = 0.35            # metres between joints of two poses: a clip that begins farther away follows if none else is left
 MOVED = 0.1             # metres: a joint this far from where it was has moved
 
 

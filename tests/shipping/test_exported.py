@@ -26,7 +26,8 @@ def metadata(**change) -> dict[str, str]:
     view = {"frames": 8, "bodies": 1, "sampling": "uniform", "heading": True, "trunk_scale": True, "extent": False}
     about = {"skeleton": skeleton.to_dict() | {"centre": skeleton.centre, "trunk": skeleton.trunk},
              "classes": ["a", "b"], "view": view, "recorded": {},
-             "threshold": 0.5, "fps": 30.0, "length": 40.0, "retarget": retarget_tables(skeleton, [SKELETONS["coco17"]])}
+             "threshold": 0.5, "fps": 30.0, "length": 40.0,
+             "retarget": retarget_tables(skeleton, [SKELETONS["coco17"]])}
     for key, value in change.items():
         part, _, field = key.partition("__")
         about[part] = about[part] | {field: value} if field else value
