@@ -186,10 +186,9 @@ def stream(model: ExportedModel, lines: Iterable[str], fps: float, hearing: Hear
     skipped = Counter()
     times = []  # milliseconds
     shown = False
-    number = 0
 
     try:
-        for number, frame in enumerate(read_frames(lines, model, fps, skipped), 1):
+        for frame in read_frames(lines, model, fps, skipped):
             started = time.perf_counter()
             shown = shown or bool(frame.joints.any())
             if frame.stalled:
@@ -201,8 +200,8 @@ def stream(model: ExportedModel, lines: Iterable[str], fps: float, hearing: Hear
         teller.tell(listener.end())
     finally:
         lost = f"; {skipped.total()} lines were skipped" if skipped else ""
-        if shown:
-            print(f"{number} frames, {np.median(times):.2f} ms each (median; 95 of 100 within "
+        if shown and times:
+            print(f"{len(times)} frames, {np.median(times):.2f} ms each (median; 95 of 100 within "
                   f"{np.percentile(times, 95):.2f} ms){lost}", file=sys.stderr)
     if not shown:
         raise ValueError(f"standard input: no frame with a body{lost}")

@@ -132,7 +132,7 @@ def at_rate(joints: np.ndarray, times: np.ndarray, rate: float) -> np.ndarray:
     Of more frames the nearest are taken. Between fewer, a joint lies on the line between the frames that show it.
     """
     lasts = times[-1] - times[0]
-    wanted = times[0] + np.arange(round(lasts * rate) + 1) / rate
+    wanted = times[0] + np.arange(int(lasts * rate + SLACK) + 1) / rate
     if len(times) == 1 or len(times) >= 0.9 * len(wanted):
         nearest = np.abs(times[:, None] - wanted).argmin(0)
         return joints[:, nearest]

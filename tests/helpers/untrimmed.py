@@ -1,10 +1,12 @@
 """Recordings that are not cut, made of clips: people act, stand about, and act again. A function of a seed."""
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
+from phases.shipping.events import Event
 from phases.training.clip_store import ClipStore
 
 BLEND = 1 / 3           # seconds from the pose of one clip to that of the next
@@ -12,8 +14,9 @@ PAUSES = (1.0, 4.0)     # seconds of standing between two actions
 SWAY = 0.006            # metres: standard deviation of how far a body's height sways sideways and forwards,
 SWAYS = (0.2, 0.7)      # times a second
 JITTER = 0.004          # metres: of each coordinate, as a camera shakes
-ALIKE = 0.35            # metres between joints of two poses: a clip that begins farther away follows if none else is left
+ALIKE = 0.35            # metres between joints of two poses: a clip that begins farther away comes last
 MOVED = 0.1             # metres: a joint this far from where it was has moved
+CLOSE = 0.5             # seconds between the start of an event and that of its action, and between their ends
 
 
 @dataclass(frozen=True)
@@ -137,3 +140,52 @@ def at_fps(recorded: Untrimmed, fps: float) -> Untrimmed:
     share = ((times - recorded.times[before]) / step)[:, None, None].astype(np.float32)
     joints = recorded.joints[:, before] * (1 - share) + recorded.joints[:, before + 1] * share
     return Untrimmed(joints, times, recorded.actions)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How good events are
+# ---------------------------------------------------------------------------------------------------------------------
+
+def score(actions: list[Action], events: list[Event], classes: list[str]) -> dict[str, int]:
+    """Counts over one recording: its known actions, and the events that end and have a label, by what became of them.
+
+    right: the label of an action whose start and end are both CLOSE; an action makes one event right. late: the right
+    label at another time. wrong: another action's label. unknown: named, but none of the network's actions. standing:
+    named while nobody acts. missed: known actions without a right event.
+    """
+    found = Counter(actions=sum(action.label is not None for action in actions))
+    left = [action for action in actions if action.label is not None]
+    for event in events:
+        if event.end is None or not event.known:
+            continue
+        found["events"] += 1
+
+        # an action that the event fits; else what is acted at its time
+        fits = [action for action in left if classes[action.label] == event.label and is_close(action, event)]
+        if fits:
+            left.remove(fits[0])
+            found["right"] += 1
+            continue
+        found[fault_of(event, actions, classes)] += 1
+    found["missed"] = len(left)
+    return found
+
+
+def is_close(action: Action, event: Event) -> bool:
+    return max(abs(action.start - event.start), abs(action.end - event.end)) <= CLOSE
+
+
+def fault_of(event: Event, actions: list[Action], classes: list[str]) -> str:
+    """What is wrong with an event: see score."""
+    shared, action = max(((min(a.end, event.end) - max(a.start, event.start), a) for a in actions),
+                         key=lambda pair: pair[0])
+    if shared <= 0:
+        return "standing"
+    if action.label is None:
+        return "unknown"
+    return "late" if classes[action.label] == event.label else "wrong"
+
+
+def f1(found: dict[str, int]) -> float:
+    """Harmonic mean of precision and recall of the events; 0 if there is neither an action nor an event."""
+    return 2 * found["right"] / max(found["events"] + found["actions"], 1)
