@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phases.recordings.clips import main_two
+from phases.recordings.clips import main_bodies
 from phases.recordings.described import has_score, without_score
 from phases.recordings.json_clips import in_rows
 from phases.recordings.metres import Recorded, trunk_vector
 from phases.shipping.exported import ExportedModel
-from phases.shipping.movements import REACH, SLACK, SPAN, STILL, Tracker, at_rate, speed
+from phases.shipping.movements import REACH, SLACK, SPAN, STILL, Tracker, at_rate, calmed, speed
 
 SETTLED = 15    # frames that show which of several skeletons with as many joints a recording's is
 MARGIN = 0.2    # seconds before and after a movement that its clip shows as well
@@ -80,10 +80,13 @@ class Newest:
 
         # as in a store, the next body takes the place of one that is never seen
         clip = seen_bodies(self.frames[low:high])
-        if not len(clip) or self.is_read:
-            return main_two(clip), times
-        self.report_people(len(clip))
-        clip = main_two(clip)
+        if len(clip) > 1:
+            self.report_people(len(clip))
+            clip = clip[main_bodies(calmed(clip, times))]
+        if self.is_read or not len(clip):
+            return clip, times
+
+        # in the network's joints
         if self.source is None:
             return self.model.in_metres(clip), times
         return self.from_skeleton(without_score(clip) if has_score(clip) else clip, self.source), times
@@ -91,7 +94,7 @@ class Newest:
     def report_people(self, people: int) -> None:
         """Standard error, once: more people than the network sees."""
         bodies = self.model.view["bodies"]
-        if people > bodies and not self.is_crowd:
+        if people > bodies and not (self.is_crowd or self.is_read):
             self.is_crowd = True
             print(f"{people} people, the network sees {bodies}: the most active of each movement", file=sys.stderr)
 
@@ -232,7 +235,9 @@ class Listener:
 
     def next_movement(self) -> None:
         """Nothing has been heard of the movement that comes next."""
-        self.looks: list[Look] = []             # at all of it so far, the newest
+        self.looked = -np.inf                   # when the newest look at all of it was
+        self.leader: str | None = None          # the label that leads, if one is sure,
+        self.leads = 0.0                        # since when
         self.told: str | None = None            # the label that was told while it went on
         self.windows: Windows | None = None     # of a long one
 
@@ -243,11 +248,10 @@ class Listener:
 
         # what goes on
         tracker = self.tracker
-        if tracker.is_moving:
-            if time - tracker.start > LONG * self.hearing.window:
-                events += self._window_by_window(time - SPAN)
-            elif self.early:
-                events += self._look(time)
+        if tracker.is_moving and tracker.last - tracker.start > LONG * self.hearing.window:
+            events += self._window_by_window(tracker.last)
+        elif tracker.is_moving and self.early:
+            events += self._look(time)
 
         # frames that no clip will show
         keep = time - SPAN - REACH
@@ -300,6 +304,8 @@ class Listener:
     def _seen(self, start: float, time: float, last: float) -> Look:
         """The network's answer to the frames from shortly before `start` to `last`."""
         clip, times = self.newest.between(start - MARGIN, last)
+        if not len(clip):
+            return Look(time, self.model.classes[0], 0.0, False)
         answer = self.model.answer(at_rate(clip, times, self.model.fps))
         k = int(answer.probabilities.argmax())
         return Look(time, self.model.classes[k], float(answer.probabilities[k]), self.model.is_known(answer))
@@ -310,23 +316,23 @@ class Listener:
         """Tell the label of a movement that goes on, once it has led for long enough."""
         hearing = self.hearing
         start = self.tracker.start
-        is_early = time - start < hearing.needs * hearing.window - hearing.hold
-        if self.told or is_early or self.looks and time - self.looks[-1].time < LOOK - SLACK:
+        is_early = time - start < hearing.needs * hearing.window - hearing.hold - SLACK
+        if self.told or is_early or time - self.looked < LOOK - SLACK:
             return []
 
-        # the looks of the last moments
-        self.looks = [look for look in self.looks if time - look.time <= hearing.hold + SLACK]
-        self.looks.append(self._seen(start, time, time))
-        if time - self.looks[0].time < hearing.hold - LOOK or len(self.looks) < 2:
-            return []
+        # what it looks like so far
+        self.looked = time
+        look = self._seen(start, time, time)
+        label = label_of(look) if look.probability >= hearing.sure else None
+        if label != self.leader:
+            self.leader = label
+            self.leads = time
 
-        # all of them sure of the same label
-        label = label_of(self.looks[-1])
-        is_sure = min(look.probability for look in self.looks) >= hearing.sure
-        if label is None or not is_sure or any(label_of(look) != label for look in self.looks):
+        # it leads for long enough
+        if label is None or time - self.leads < hearing.hold - SLACK:
             return []
         self.told = label
-        return [Event(start, None, label, self.looks[-1].probability)]
+        return [Event(start, None, label, look.probability)]
 
     def _window_by_window(self, until: float) -> list[Event]:
         """The events of a long movement's windows that end before a time."""
