@@ -1,4 +1,4 @@
-"""Recordings that are not cut, made of clips: people act, stand about, and act again. A function of a seed."""
+"""Recordings that are not cut, joined from clips or made: people act, stand about, act again. Functions of a seed."""
 from __future__ import annotations
 
 from collections import Counter
@@ -8,6 +8,8 @@ import numpy as np
 
 from phases.shipping.events import Event
 from phases.training.clip_store import ClipStore
+from skeletons import SKELETONS
+from tests.helpers.clip_stores import rest_pose
 
 BLEND = 1 / 3           # seconds from the pose of one clip to that of the next
 PAUSES = (1.0, 4.0)     # seconds of standing between two actions
@@ -17,6 +19,10 @@ JITTER = 0.004          # metres: of each coordinate, as a camera shakes
 ALIKE = 0.35            # metres between joints of two poses: a clip that begins farther away comes last
 MOVED = 0.1             # metres: a joint this far from where it was has moved
 CLOSE = 0.5             # seconds between the start of an event and that of its action, and between their ends
+
+SKELETON = SKELETONS["ntu25"]
+TRUNK = [joints[0] for joints in SKELETON.trunk]
+ARM = [SKELETON.joints.index(name) for name in ("left elbow", "left wrist", "left hand")]
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,21 @@ def at_fps(recorded: Untrimmed, fps: float) -> Untrimmed:
     share = ((times - recorded.times[before]) / step)[:, None, None].astype(np.float32)
     joints = recorded.joints[:, before] * (1 - share) + recorded.joints[:, before + 1] * share
     return Untrimmed(joints, times, recorded.actions)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A made person
+# ---------------------------------------------------------------------------------------------------------------------
+
+def person(seconds: float, fps: float, raised: list[tuple[float, float]] = (), noise: float = 0.004) -> tuple:
+    """(joints (1, L, V, 3), times (L,)): somebody stands, and raises an arm by half a metre and back in such times."""
+    times = np.arange(round(seconds * fps)) / fps
+    x = np.repeat((rest_pose(SKELETON) + [0, 0, 2.5])[None], len(times), 0)
+    for start, end in raised:
+        share = np.clip((times - start) / (end - start), 0, 1)
+        x[:, ARM, 1] += (0.5 * np.sin(np.pi * share) ** 2)[:, None]
+    x += np.random.default_rng(0).normal(0, noise, x.shape)
+    return x[None].astype(np.float32), times
 
 
 # ---------------------------------------------------------------------------------------------------------------------

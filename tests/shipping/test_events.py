@@ -5,7 +5,7 @@ import pytest
 from phases.shipping.events import HOPS, LONG, Event, Hearing, Listener, Look, Windows, events_of
 from phases.shipping.exported import Answer
 from skeletons import SKELETONS
-from tests.shipping.test_movements import TRUNK, person
+from tests.helpers.untrimmed import TRUNK, person
 
 HEARING = Hearing(window=2.0)
 RATES = (10, 15, 30, 60)

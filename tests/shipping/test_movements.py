@@ -3,25 +3,10 @@ import numpy as np
 import pytest
 
 from phases.shipping.movements import PAUSE, Tracker, at_rate, speed
-from skeletons import SKELETONS
 from tests.helpers.clip_stores import rest_pose
-from tests.helpers.untrimmed import standing
+from tests.helpers.untrimmed import ARM, SKELETON, TRUNK, person, standing
 
-SKELETON = SKELETONS["ntu25"]
-TRUNK = [joints[0] for joints in SKELETON.trunk]
-ARM = [SKELETON.joints.index(name) for name in ("left elbow", "left wrist", "left hand")]
 RATES = (10, 15, 30, 60)
-
-
-def person(seconds: float, fps: float, raised: list[tuple[float, float]] = (), noise: float = 0.004) -> tuple:
-    """(joints (1, L, V, 3), times (L,)): somebody stands, and raises an arm by half a metre and back in such times."""
-    times = np.arange(round(seconds * fps)) / fps
-    x = np.repeat((rest_pose(SKELETON) + [0, 0, 2.5])[None], len(times), 0)
-    for start, end in raised:
-        share = np.clip((times - start) / (end - start), 0, 1)
-        x[:, ARM, 1] += (0.5 * np.sin(np.pi * share) ** 2)[:, None]
-    x += np.random.default_rng(0).normal(0, noise, x.shape)
-    return x[None].astype(np.float32), times
 
 
 def found(joints: np.ndarray, times: np.ndarray, trunk: list[int] | None = TRUNK) -> list[tuple[float, float]]:
