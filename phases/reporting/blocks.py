@@ -1,7 +1,7 @@
 """Blocks of Markdown pages: the text between `<!-- table: NAME -->` and `<!-- end -->` is made from files in results/.
 
 A block may have options: `<!-- table: measured data=nw_ucla -->`. blocks_results.py, blocks_ablations.py,
-blocks_speed.py and blocks_robustness.py hold the functions that make the texts, each from a folder of results.
+blocks_speed.py, blocks_robustness.py and blocks_live.py hold the functions that make the texts, each from a folder of results.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import inspect
 import re
 
 from phases.common.command import nearest
-from phases.reporting import blocks_ablations, blocks_results, blocks_robustness, blocks_speed
+from phases.reporting import blocks_ablations, blocks_live, blocks_results, blocks_robustness, blocks_speed
 from phases.reporting.measured import Results
 
 BLOCKS = {
@@ -32,6 +32,7 @@ BLOCKS = {
     "in-browser": blocks_speed.in_browser,
     "gpu-steps": blocks_speed.gpu_steps,
     "robust": blocks_robustness.faults_and_survivals,
+    "live": blocks_live.events_at_rates,
 }
 MARK = r"<!-- table: "
 BLOCK = re.compile(rf"({MARK}([\w-]+)((?: \w+=[\w.-]+)*) -->\n)(?:(?!{MARK}).)*?(<!-- end -->)", re.S)

@@ -3,8 +3,9 @@
     python -m tests.tools.bench_page               a few minutes -> results/bench-page.json
     python -m tests.tools.bench_page out=          print only
 
-Networks: LAST-Lite nano and small at T = 64, V = 25, M = 1 with 60 classes, untrained, which costs the same time; view
-and network, as the page runs them for every frame, and the same files in Python's ONNX runtime on one thread.
+Networks: LAST-Lite nano and small at T = 64, V = 25, M = 1 with 60 classes, untrained, which costs the same time; whole
+files, with view and answer, as the page runs them for every frame, and the same in Python on one thread. `view_ms` is
+what the whole nano takes longer in Python than its network alone.
 Pose: the photograph that matplotlib ships, filmed at 640 x 480. The browser has no GPU: WebGL is drawn by the CPU.
 Times are medians of interleaved calls; a page on a machine with a GPU has a faster pose estimator.
 """
@@ -17,6 +18,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,24 +26,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch loads
 
 import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
+import onnx  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from phases.common.command import run, words  # noqa: E402
 from phases.common.files import ROOT, write_json  # noqa: E402
+from phases.shipping.declining import Declining  # noqa: E402
 from phases.shipping.deploy import deploy  # noqa: E402
-from phases.shipping.exported import ExportedModel  # noqa: E402
-from phases.shipping.onnx_files import FILES, description, save_onnx, to_onnx  # noqa: E402
-from phases.shipping.quantise import static_int8, weight_only  # noqa: E402
+from phases.shipping.exported import ExportedModel, open_session  # noqa: E402
+from phases.shipping.onnx_files import FILES, description, save_onnx  # noqa: E402
 from phases.shipping.serve import server  # noqa: E402
-from phases.shipping.view_numpy import clip_view  # noqa: E402
 from phases.shipping.web_page import MARK, SOURCE, write_page  # noqa: E402
+from phases.shipping.whole import graphs_of  # noqa: E402
+from phases.training.inference_view import InferenceView  # noqa: E402
 from phases.training.networks import build_model  # noqa: E402
 from phases.training.recipe import load_config  # noqa: E402
 from phases.training.run_folder import commit, device_name  # noqa: E402
 from skeletons import SKELETONS, retarget_tables  # noqa: E402
 from tests.helpers.browser import Browser, installed  # noqa: E402
 
+ALONE = "network.onnx"  # a network without view and answer
 NETWORKS = {"nano": "lite_nano", "small": "lite_small"}
 ROUNDS, PICTURES, WARM = 40, 12, 5
 POSES = {"fast": (False, False), "accurate": (True, False), "fast, by WebGL": (False, True)}  # accurate, on the GPU
@@ -58,7 +63,7 @@ return (async () => {
   }
   for (let i = 0; i < rounds + 5; i++) {
     for (const network of networks) {
-      const { ms } = await network.probabilities({ x: Float32Array.from(clip), M: 1, L: 64, V: 25 });
+      const { ms } = await network.answer({ x: Float32Array.from(clip), M: 1, L: 64, V: 25 });
       if (i >= 5) times[network.name].push(ms);
     }
   }
@@ -103,33 +108,38 @@ def export(folder: Path) -> dict[str, Path]:
 
         # INT8 is calibrated with random clips
         clips = np.random.default_rng(0).normal(0, 0.4, (32, 1, 64, 25, 3)).astype(np.float32)
-        fp32 = to_onnx(deploy(model, False), torch.from_numpy(clips[:2]), 18)
-        forms = {"fp32": fp32, "int8": static_int8(fp32, clips)[0], "w8": weight_only(fp32)}
+        view = InferenceView(cfg.view, skeleton, torch.from_numpy(clips[0, 0, 0])).eval()
+        declining = Declining(np.zeros((60, len(model.head.gate)), np.float32), 1.0, -1.0)
+        graphs = graphs_of(deploy(model, False), view, declining, clips, 18)
 
         # what the page reads beside the network
         about = description(cfg, skeleton, [f"action {k}" for k in range(60)], model, False, 64)
-        about["retarget"] = retarget_tables(skeleton)
-        for form, graph in forms.items():
+        about |= {"retarget": retarget_tables(skeleton), "threshold": -1.0}
+        for form, graph in graphs.wholes.items():
             made[f"{size} {form}"] = folder / size / FILES[form]
             save_onnx(graph, made[f"{size} {form}"], about | {"form": form})
+        onnx.save(graphs.networks["fp32"], folder / size / ALONE)
     return made
 
 
-def python_times(files: dict[str, Path], clip: np.ndarray) -> dict[str, float]:
-    """Milliseconds of view and network in Python, medians of interleaved calls."""
-    models = {name: ExportedModel(path) for name, path in files.items()}
-    times = {name: [] for name in files}
+def python_times(files: dict[str, Path], clip: np.ndarray) -> dict[str, list[float]]:
+    """Milliseconds of the whole files in Python, and of the nano network `alone`, in interleaved calls."""
+    calls = {name: partial(ExportedModel(path), clip) for name, path in files.items()}
+    alone = open_session(files["nano fp32"].parent / ALONE)
+    calls["alone"] = partial(alone.run, ["logits"], {"joints": clip[None]})
+
+    times = {name: [] for name in calls}
     for i in range(ROUNDS + WARM):
-        for name, model in models.items():
+        for name, call in calls.items():
             started = time.perf_counter()
-            model.session.run(["logits"], {"joints": clip_view(clip, model.view, model.skeleton)[None]})
+            call()
             if i >= WARM:
                 times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(t) for name, t in times.items()}
+    return times
 
 
-def recognition_times(browser: Browser, folder: Path, files: dict[str, Path]) -> dict[str, dict]:
-    """{network and form: times and size}, in the browser beside Python."""
+def recognition_times(browser: Browser, folder: Path, files: dict[str, Path]) -> tuple[dict[str, dict], float]:
+    """({network and form: times and size}, in the browser beside Python; milliseconds of the view in Python)."""
     # the same clip here and there
     names = json.loads((folder / "page" / MARK).read_text())["networks"]
     clip = np.random.default_rng(0).normal(0, 0.4, (1, 64, 25, 3)).astype(np.float32)
@@ -140,8 +150,10 @@ def recognition_times(browser: Browser, folder: Path, files: dict[str, Path]) ->
     for label, name in zip(files, names, strict=True):
         ms = statistics.median(there[name])
         found[label] = {"ms": round(ms, 2), "frames_per_second": round(1000 / ms, 1),
-                        "python_ms": round(here[label], 2), "bytes": files[label].stat().st_size}
-    return found
+                        "python_ms": round(statistics.median(here[label]), 2), "bytes": files[label].stat().st_size}
+
+    # of the shortest calls: a difference of medians is noise on a busy machine
+    return found, round(min(here["nano fp32"]) - min(here["alone"]), 2)
 
 
 def pose_times(browser: Browser, address: str) -> dict[str, dict]:
@@ -155,7 +167,7 @@ def pose_times(browser: Browser, address: str) -> dict[str, dict]:
 
 
 def measure(folder: Path) -> dict:
-    """{recognition, pose, browser}, from a page that is made in the folder and served."""
+    """{recognition, view_ms, pose, browser}, from a page that is made in the folder and served."""
     # a page with the networks and a photograph
     files = export(folder)
     write_page(list(files.values()), folder / "page")
@@ -172,11 +184,11 @@ def measure(folder: Path) -> dict:
             browser.call("POST", "/timeouts", script=300_000)
             browser.open(address)
             browser.wait("document.body.dataset.state === 'ready'")
-            recognition = recognition_times(browser, folder, files)
+            recognition, view = recognition_times(browser, folder, files)
             pose = pose_times(browser, address)
             agent = browser.js("return navigator.userAgent")
         serving.shutdown()
-    return {"recognition": recognition, "pose": pose, "browser": agent}
+    return {"recognition": recognition, "view_ms": view, "pose": pose, "browser": agent}
 
 
 def main(options: Options) -> None:
@@ -191,6 +203,7 @@ def main(options: Options) -> None:
     for kind in ("recognition", "pose"):
         for label, x in report[kind].items():
             print(f"{kind}, {label}: {x['ms']:g} ms, {x['frames_per_second']:g} frames a second")
+    print(f"the view in Python: {report['view_ms']:g} ms")
 
     if options.out:
         torch.set_num_threads(1)

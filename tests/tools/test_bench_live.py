@@ -49,7 +49,7 @@ def test_people_stand_between_actions_and_nothing_jumps(store):
         assert all(start - end > PAUSES[0] - 0.1 for end, start in zip(ends, starts, strict=True))
 
         # a step is at most that of a clip, or a blend's
-        most = max(np.abs(np.diff(clip_of(store, i), axis=0)).max() for i in range(len(store)))
+        most = max(np.abs(np.diff(clip_of(store, i), axis=0)).max(initial=0) for i in range(len(store)))
         poses = np.ptp(store.frames.reshape(-1, 3), axis=0).max() / (30 * BLEND)
         assert np.abs(np.diff(recorded.joints, axis=1)).max() < max(most, poses) + 0.1
 
