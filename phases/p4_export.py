@@ -136,7 +136,8 @@ def prepare(options: Options, recipe: list[str]) -> Job:
     view = ClipView(store, cfg.view, rest=rest)
     declining = declining_of(model, options.causal, view, train_clips)
 
-    metadata = onnx_files.description(cfg, skeleton, classes, model, options.causal)
+    length = float(np.median(store.clips["length"][train_clips]))
+    metadata = onnx_files.description(cfg, skeleton, classes, model, options.causal, length)
     metadata["opset"] = options.opset
     metadata["recorded"] = store.meta.get("recorded", {})  # predict reads clips as phase 0 did
     metadata["retarget"] = retarget_tables(skeleton)

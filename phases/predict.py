@@ -3,7 +3,8 @@
     just predict model=exports/ntu60/lite_small/model.onnx clip=S001C001P001R001A001.skeleton
     just predict model=exports/ntu60/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
     just predict model=utd_mhad clip=FILE                      a network that comes along, in results/networks
-    camera | just predict model=exports/ntu60/lite_small/model.onnx stream=true
+    just predict model=utd_mhad clip=FILE segments=true        the actions in a recording, with start and end
+    camera | just predict model=exports/ntu60/lite_small/model.onnx stream=true fps=25
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose, Azure Kinect, AlphaPose, YOLO), .csv, .bvh,
 .amc with its .asf, .txt (UAV-Human, hand gestures), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3), a
@@ -13,46 +14,52 @@ the clip's folder or above it in the data set; else by the network, if it has as
 standard error reports. A clip of another skeleton is turned into the network's joints where that is possible, else
 refused; the names of its joints decide, not its title.
 
+segments=true, for recordings that are not cut: one line per movement of people, from rest to rest, with start, end,
+label and probability. A movement much longer than training clips is cut where its label changes. Files have no times:
+fps= is their rate, without it that of the training clips. A recording that is much longer than training clips is
+reported on standard error: its label means little.
+
 stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
 [[[x, y, z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own
 joints, in its order, unit and axes (`just info model=utd_mhad` lists them), or those of a skeleton that can be turned
-into them, such as MediaPipe's 33. The newest frames are classified at every frame. A line is printed as soon as one
-class has led for hold=5 frames with a probability of at least sure=0.8, and again when another class does:
-`frame 26: sit down (89 %)`, or {"frame": 26, "label": "sit down", ...} with format=json. At the end, standard error
-gets the milliseconds per frame. A file made with `just phase4 ... causal=true` suits this best, if the network was
-trained for it (train.causal): its temporal convolutions read no frame ahead. A line that is no frame is skipped; each
-kind of fault is reported once. After two seconds without a frame the window starts anew.
+into them, such as MediaPipe's 33. Frames come at fps=, by default the rate of the training clips, or tell their time in
+seconds: {"t": 12.04, "joints": [...]}. People who stand are silent. While a movement goes on, a line tells its action
+once the same label has been likely (sure=0.8) for hold=0.2 seconds, after the share needs=0.5 of the time that training
+clips last; when it has ended, by about a second of rest, another line tells start and end:
+
+    12.3 s: sit down (89 %)
+    12.3 to 14.1 s: sit down (97 %)
+
+or {"start": 12.3, "end": null, "label": "sit down", ...} with format=json, which also has the movements that are none
+of the network's actions ("known": false). At the end, standard error gets the milliseconds per frame. A line that is no
+frame is skipped; each kind of fault is reported once. After two seconds without a frame the stream starts anew.
 
 Exit codes: 0 done, 2 bad input, 3 some files of a folder were skipped, each named with its reason, 130 interrupted.
 """
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 
 from phases.common.command import run
 from phases.common.files import atomic
-from phases.common.limits import CLASSES, FRAMES
+from phases.common.limits import CLASSES, FPS
 from phases.recordings.archives import unpacked
 from phases.recordings.poses import is_clip, is_frames
 from phases.recordings.readers import READABLE
 from phases.recordings.videos import check_videos
+from phases.shipping.answers import Named, action_text, answer_text
+from phases.shipping.events import LONG, Hearing, events_of
 from phases.shipping.exported import ExportedModel, model_file
 from phases.shipping.live import stream
+from phases.shipping.movements import STILL, at_rate
 
-
-class Named(NamedTuple):
-    """The answer to one clip."""
-    ranking: list[tuple[str, float]]    # (label, probability), the most probable first
-    is_known: bool                      # false: none of these
-    likeness: float
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,13 @@ class Options:
     format: Annotated[Literal["text", "csv", "json"], "of the answer"] = "text"
     out: Annotated[Path | None, "a file for the answer; without it, standard output"] = None
     top: Annotated[int, (1, CLASSES), "names per clip"] = 5
-    sure: Annotated[float, (0, 1), "of a stream: the least probability of a label"] = 0.8
-    hold: Annotated[int, (1, FRAMES), "of a stream: frames for which a class has to lead"] = 5
-    window: Annotated[int | None, (1, FRAMES), "of a stream: newest frames; without it, as many as the network sees"
-                      ] = None
+    segments: Annotated[bool, "of a clip that is not cut: each of its actions with start and end"] = False
+    fps: Annotated[float | None, FPS, "frames per second of a stream or clip; without it, of the training clips"] = None
+    window: Annotated[float | None, (0.1, 600), "seconds an action lasts; without it, the training clips'"] = None
+    still: Annotated[float, (0.01, 100), "metres per second: who is slower stands still"] = STILL
+    sure: Annotated[float, (0, 1), "of a stream: the least probability of an action that goes on"] = 0.8
+    hold: Annotated[float, (0, 60), "of a stream: seconds for which it has to be the same"] = 0.2
+    needs: Annotated[float, (0, 1), "of a stream: the share of the window that has to be seen before"] = 0.5
 
     def __post_init__(self):
         if self.stream == (self.clip is not None):
@@ -74,6 +84,8 @@ class Options:
             raise ValueError(f"give clip=FILE or FOLDER, or stream=true for frames on standard input{both}")
         if self.stream and (self.format == "csv" or self.out):
             raise ValueError("stream=true prints lines of text, or of JSON (format=json): it takes no csv and no out=")
+        if self.segments and self.stream:
+            raise ValueError("segments=true is for clip=; stream=true tells start and end anyway")
         if self.out and not self.out.absolute().parent.is_dir():
             raise ValueError(f"out = {self.out}: there is no folder {self.out.absolute().parent}")
 
@@ -83,16 +95,23 @@ def main(options: Options) -> int:
     model = ExportedModel(path)
     warn_of_losses(path, model)
 
+    fps = options.fps or model.fps
+    window = options.window or model.length / model.fps
+    hearing = Hearing(window, options.sure, options.hold, options.needs, options.still)
+
     # frames, until the input ends
     if options.stream:
         sys.stdin.reconfigure(errors="replace")  # bytes that are no text make a bad line, and do not end the stream
-        window = options.window or model.view["frames"]
-        stream(model, sys.stdin, options.sure, options.hold, window, options.format)
+        stream(model, sys.stdin, fps, hearing, options.format)
         return 0
 
     # one clip, or those in a folder
-    found, skipped = classify(model, options.clip, options.top)
-    text = answer_text(found, options.format)
+    if options.segments:
+        found, skipped = of_each(options.clip, lambda path: events_of(model, model.read(path), fps, hearing))
+        text = action_text(found, options.format)
+    else:
+        found, skipped = of_each(options.clip, lambda path: named(model, path, options.top, fps))
+        text = answer_text(found, options.format)
     if options.out:
         save(text, options.out, path)
     else:
@@ -135,21 +154,29 @@ def is_clip_name(path: Path) -> bool:
     return path.is_file() and is_clip(path)
 
 
-def named(model: ExportedModel, joints: np.ndarray, top: int) -> Named:
-    """The `top` most probable names of joints (M, L, V, 3) in metres, and whether they show any of the classes."""
-    answer = model.answer(joints)
+def named(model: ExportedModel, path: Path, top: int, fps: float) -> Named:
+    """The `top` most probable names of a file, and whether it shows any of the classes."""
+    joints = model.read(path)
+    lasts = joints.shape[1] / fps
+    usual = model.length / model.fps
+    if lasts > LONG * usual:
+        print(f"{path}: lasts {lasts:.1f} s, training clips {usual:.1f} s: segments=true lists the actions in it",
+              file=sys.stderr)
+
+    # as many frames a second as the training clips had
+    answer = model.answer(at_rate(joints, np.arange(joints.shape[1]) / fps, model.fps))
     return Named(model.ranking(answer.probabilities, top), model.is_known(answer), answer.likeness)
 
 
-def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str, Named]], int]:
-    """The answer to each clip, with `top` names, and how many files of a folder were skipped."""
+def of_each(clip: Path, answer: Callable[[Path], T]) -> tuple[list[tuple[str, T]], int]:
+    """The answer to each file, with its name, and how many files of a folder were skipped."""
     # a single file that cannot be used is an error, one of many is left out
     clip = unpacked(clip)
     found = []
     skipped = 0
     for name, path in recordings(clip).items():
         try:
-            found.append((name, named(model, model.read(path), top)))
+            found.append((name, answer(path)))
         except (ValueError, OSError) as e:
             if not clip.is_dir():
                 raise
@@ -162,46 +189,8 @@ def classify(model: ExportedModel, clip: Path, top: int) -> tuple[list[tuple[str
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The answer
+# A file for the answer
 # ---------------------------------------------------------------------------------------------------------------------
-
-def answer_text(found: list[tuple[str, Named]], form: str) -> str:
-    """The names of each clip in one of the forms text, csv and json."""
-    writers = {"text": plain_text, "csv": csv_text, "json": json_text}
-    return writers[form](found)
-
-
-def plain_text(found: list[tuple[str, Named]]) -> str:
-    lines = []
-    for clip, answer in found:
-        lines.append(clip)
-        if not answer.is_known:
-            label, p = answer.ranking[0]
-            lines.append(f"  none of these ({label} {100 * p:.0f} %)")
-        lines += [f"  {100 * p:5.1f} %  {label}" for label, p in answer.ranking]
-    return "\n".join(lines) + "\n"
-
-
-def csv_text(found: list[tuple[str, Named]]) -> str:
-    """Columns clip, rank, label, probability, known."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("clip", "rank", "label", "probability", "known"))
-    for clip, answer in found:
-        known = str(answer.is_known).lower()
-        for rank, (label, p) in enumerate(answer.ranking, 1):
-            writer.writerow((clip, rank, label, f"{p:.6f}", known))
-    return text.getvalue()
-
-
-def json_text(found: list[tuple[str, Named]]) -> str:
-    """[{clip, known, likeness, top: [{label, probability}, ...]}, ...]"""
-    rows = []
-    for clip, answer in found:
-        top = [{"label": label, "probability": round(p, 6)} for label, p in answer.ranking]
-        rows.append({"clip": clip, "known": answer.is_known, "likeness": round(answer.likeness, 6), "top": top})
-    return json.dumps(rows, indent=1) + "\n"
-
 
 def save(text: str, out: Path, model: Path) -> None:
     """Write the answer, whole or not at all."""

@@ -27,6 +27,7 @@ TEXT = 32 * MB
 ARRAY = 8192 * MB
 ARCHIVE = 128 * MB
 FRAMES, BODIES, JOINTS, CLASSES = 1_000_000, 100, 1000, 100_000
+FPS = (1, 1000)  # frames per second
 FARTHEST = 1e12         # of a coordinate, in any unit: its square is finite in float32
 VALUES = 64_000_000     # in a pickle's containers, unpacked
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from phases.common.limits import FPS
 from skeletons import SKELETONS
 
 
@@ -20,6 +21,7 @@ class Data:
     up: Literal["y", "-y", "z", "-z"] = "y"                           # the axis of the recordings that points up
     channels: Literal["xyz", "xys"] = "xyz"                           # what three numbers a joint are (s: score)
     min_score: Annotated[float, (0, 1e9)] = 0.0                       # a joint with a lower score is missing
+    fps: Annotated[float, FPS] = 30.0        # frames per second of the recordings
     split: str = "xsub"
     protocols: dict = field(default_factory=dict)   # if the reader brings none: name = {field = "subject", train = [1]}
     missing: str = ""                # list of unusable samples, a file beside the recipes

@@ -1,8 +1,8 @@
 """Blocks of Markdown pages: the text between `<!-- table: NAME -->` and `<!-- end -->` is made from files in results/.
 
 A block may have options: `<!-- table: measured data=nw_ucla -->`. blocks_results.py, blocks_ablations.py,
-blocks_speed.py, blocks_robustness.py and blocks_wild.py hold the functions that make the texts, each from a folder of
-results.
+blocks_speed.py, blocks_robustness.py, blocks_wild.py and blocks_live.py hold the functions that make the texts, each from
+a folder of results.
 """
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import inspect
 import re
 
 from phases.common.command import nearest
-from phases.reporting import blocks_ablations, blocks_results, blocks_robustness, blocks_speed, blocks_wild
+from phases.reporting import (
+    blocks_ablations,
+    blocks_live,
+    blocks_results,
+    blocks_robustness,
+    blocks_speed,
+    blocks_wild,
+)
 from phases.reporting.measured import Results
 
 BLOCKS = {
@@ -38,6 +45,7 @@ BLOCKS = {
     "wild-sure": blocks_wild.confidence,
     "wild-picture": blocks_wild.picture_link,
     "decline": blocks_wild.declining,
+    "live": blocks_live.events_at_rates,
 }
 MARK = r"<!-- table: "
 BLOCK = re.compile(rf"({MARK}([\w-]+)((?: \w+=[\w.-]+)*) -->\n)(?:(?!{MARK}).)*?(<!-- end -->)", re.S)

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 from phases.common.files import ROOT
-from phases.common.limits import FRAMES, JOINTS, one_line
+from phases.common.limits import FPS, FRAMES, JOINTS, one_line
 from phases.recordings.clips import main_bodies
 from phases.recordings.described import (
     PICTURE,
@@ -99,6 +99,8 @@ class ExportedModel:
         skeleton    Skeleton.to_dict(), and its `centre` and `trunk`
         classes     K names
         threshold   the least likeness of a clip that shows one of them
+        fps         frames per second of the training clips
+        length      median number of their frames
         view        frames, bodies and the other fields of the test view, which is part of the graph
         recorded    how the training clips were recorded
         retarget    skeletons whose joints can be turned into the network's: {name: joints, trunk, means}
@@ -139,6 +141,8 @@ class ExportedModel:
         self.classes = json.loads(about["classes"])
         self.view = json.loads(about["view"])
         self.threshold = float(json.loads(about["threshold"]))
+        self.fps = float(json.loads(about["fps"]))
+        self.length = float(json.loads(about["length"]))
         self.retarget = json.loads(about.get("retarget", "{}"))
 
         # a file without `recorded` is from before it was written: metres, y up
@@ -162,6 +166,8 @@ class ExportedModel:
             raise ValueError(f"their view is {self.view}")
         if not -1 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}")
+        if not (FPS[0] <= self.fps <= FPS[1] and 1 <= self.length <= FRAMES):
+            raise ValueError(f"fps is {self.fps}, length {self.length}")
         if not all(isinstance(name, str) for name in (*self.classes, *self.skeleton["joints"], self.skeleton["name"])):
             raise TypeError("a class or a joint has no name")
 

@@ -107,8 +107,12 @@ def rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 # The file
 # ---------------------------------------------------------------------------------------------------------------------
 
-def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.Module, causal: bool) -> dict:
-    """The metadata that `just predict` reads, but for what declines a clip: see declining.py."""
+def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.Module, causal: bool,
+                length: float) -> dict:
+    """The metadata that `just predict` reads, but for what declines a clip: see declining.py.
+
+    length: the median number of frames of the training clips.
+    """
     view = {key: getattr(cfg.view, key) for key in SEEN}
     V = skeleton.num_joints
     body = {**skeleton.to_dict(), "centre": skeleton.centre, "trunk": skeleton.trunk}
@@ -125,6 +129,8 @@ def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.M
         "skeleton": body,
         "classes": classes,
         "view": view,
+        "fps": cfg.data.fps,
+        "length": length,
         "takes": f"joints (bodies, frames, {V}, 3), float32: one clip as recorded, in metres, y up; the main body is "
                  "first; zeros or NaN: a missing joint",
         "gives": "probabilities of `classes`; features; likeness, the cosine of the features to the nearest class: "

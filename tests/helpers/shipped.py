@@ -69,7 +69,7 @@ def stand_in(path: Path, recipe: list[str], skeleton: Skeleton, recorded: dict |
     """
     # what the file says of itself
     cfg = load_config(["recipe=lite_nano", *recipe])
-    about = description(cfg, skeleton, ["a", "b"], build_model(cfg, skeleton, 2), False)
+    about = description(cfg, skeleton, ["a", "b"], build_model(cfg, skeleton, 2), False, cfg.view.frames)
     about |= {"recorded": recorded or {}, "retarget": retarget_tables(skeleton),
               "form": "fp32", "threshold": -1.0, "temperature": 1.0} | metadata
 

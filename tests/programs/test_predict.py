@@ -1,6 +1,9 @@
 """Predict: an exported file gives the test split's probabilities without torch, and bad input is named in one line."""
+import csv
+import io
 import json
 import lzma
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from skeletons import SKELETONS
 from tests.helpers.clip_stores import ROOT, rest_pose
 from tests.helpers.programs import call, started
 from tests.helpers.shipped import Shipped, recorded, ship, stand_in, utd_stand_in
+from tests.helpers.untrimmed import person
 
 # What may be missing where a network only predicts; tomllib has tomli's place.
 ABSENT = ("torch", "last", "einops", "onnx", "jinja2", "tomli", "tqdm", "matplotlib")
@@ -100,16 +104,19 @@ def test_predictions_are_the_test_splits_clip_by_clip(shipped, clips, form):
         np.testing.assert_allclose(ours, row, atol=2e-5 if form == "fp32" else 0.05)
 
 
-def test_frames_on_standard_input_become_a_label(shipped, clips):
-    x = np.load(sorted(clips.iterdir())[3])
-    lines = "".join(json.dumps(frame.tolist()) + "\n" for frame in x.transpose(1, 0, 2, 3)) + "[]\n"
-    model = f"model={shipped.export / 'model.onnx'}"
-    done = run(model, "stream=true", "sure=0.34", "hold=2", text=lines)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("frame 2: swing ") and "ms each" in done.stderr
+def test_frames_on_standard_input_become_an_action(shipped):
+    x, times = person(5, 20, [(1, 3)])
+    frames = [{"t": t, "joints": frame.tolist()} for t, frame in zip(times.tolist(), x[0], strict=True)]
+    lines = "".join(json.dumps(frame) + "\n" for frame in frames)
+    done = run(f"model={shipped.export / 'model.onnx'}", "stream=true", "format=json", text=lines)
+    assert done.returncode == 0 and "ms each" in done.stderr, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["label"].startswith("swing ") and (last["start"], last["end"]) == pytest.approx((1, 3), abs=0.4)
 
-    unsure = run(model, "stream=true", "sure=1", text=lines)
-    assert "not sure" in unsure.stdout
+    # the same without stamps
+    bare = "".join(json.dumps(frame["joints"]) + "\n" for frame in frames)
+    assert run(f"model={shipped.export / 'model.onnx'}", "stream=true", "format=json", "fps=20",
+               text=bare).stdout == done.stdout
 
 
 def test_each_kind_of_bad_line_is_reported_once(shipped):
@@ -122,7 +129,7 @@ def test_each_kind_of_bad_line_is_reported_once(shipped):
     # bytes that are no text
     argv = command(f"model={shipped.export / 'model.onnx'}", "stream=true")
     done = subprocess.run(argv, input=b"\xff\xfe\n" + good.encode(), capture_output=True)
-    assert done.returncode == 0 and b"line 1: is no JSON" in done.stderr and b"frame 1: " in done.stdout
+    assert done.returncode == 0 and b"line 1: is no JSON" in done.stderr and b"1 frames, " in done.stderr
 
 
 def test_a_bad_clip_is_one_line_and_bad_files_are_skipped(shipped, clips, tmp_path):
@@ -139,16 +146,16 @@ def test_a_bad_clip_is_one_line_and_bad_files_are_skipped(shipped, clips, tmp_pa
 
 
 def test_ctrl_c_ends_a_stream_with_130_and_its_times(shipped):
-    frame = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist()) + "\n"
-    argv = command(f"model={shipped.export / 'model.onnx'}", "stream=true", "sure=0", "hold=1")
+    x, _ = person(5, 30, [(1, 3)])
+    argv = command(f"model={shipped.export / 'model.onnx'}", "stream=true", "format=json")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with started(argv, **pipes) as process:
-        process.stdin.write(frame)
+        process.stdin.write("".join(json.dumps(frame.tolist()) + "\n" for frame in x[0]))
         process.stdin.flush()
-        assert process.stdout.readline().startswith("frame 1: ")
+        assert "swing" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
-        assert process.stderr.read().startswith("1 frames, ")
+        assert process.stderr.read().split()[1] == "frames,"
 
 
 def test_a_closed_pipe_ends_it_quietly(shipped, clips):
@@ -164,15 +171,16 @@ def test_a_closed_pipe_ends_it_quietly(shipped, clips):
 # ---------------------------------------------------------------------------------------------------------------------
 
 def test_forms_of_the_answer(model, clips):
-    joints = model.read(sorted(clips.iterdir())[0])
+    path = sorted(clips.iterdir())[0]
+    joints = model.read(path)
     p = model(joints)
     assert p.shape == (3,) and p.sum() == pytest.approx(1, abs=1e-5)
 
-    two = predict.named(model, joints, 2)
+    two = predict.named(model, path, 2, 30)
     rows = predict.answer_text([("a", two), ("b", two)], "csv").splitlines()
     assert rows[0] == "clip,rank,label,probability,known" and len(rows) == 5
 
-    all_of_them = json.loads(predict.answer_text([("a", predict.named(model, joints, 5))], "json"))[0]
+    all_of_them = json.loads(predict.answer_text([("a", predict.named(model, path, 5, 30))], "json"))[0]
     assert [row["label"] for row in all_of_them["top"]] == [model.classes[k] for k in np.argsort(-p)]
     assert all_of_them["likeness"] == pytest.approx(model.answer(joints).likeness, abs=1e-5)
 
@@ -192,6 +200,38 @@ def test_a_clip_of_no_class_is_none_of_these(tmp_path, capsys):
     call(predict, f"model={path}", f"clip={tmp_path}", "format=json")
     found = {row["clip"]: (row["known"], row["likeness"]) for row in json.loads(capsys.readouterr().out)}
     assert found == {"far.npy": (False, 0.1), "near.npy": (True, 0.3)}
+
+
+def test_a_recording_that_is_not_cut_is_reported_and_its_actions_listed(tmp_path, capsys):
+    """The stand-in's training clips last 64 frames, and everything is class a."""
+    path = stand_in(tmp_path / "m.onnx", [], SKELETONS["ntu25"])
+    np.save(tmp_path / "x.npy", person(8, 30, [(1, 3), (5, 6.5)])[0])
+    np.save(tmp_path / "y.npy", person(3, 30)[0])
+    call(predict, f"model={path}", f"clip={tmp_path}", "top=1")
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path}/x.npy: lasts 8.0 s, training clips 2.1 s: segments=true lists the actions in it\n"
+
+    # in each form
+    argv = [f"model={path}", f"clip={tmp_path}", "segments=true", "window=2.0"]
+    call(predict, *argv)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "x.npy" and lines[-1] == "y.npy: nobody moves" and len(lines) == 4
+    assert re.fullmatch(r" +1\.\d to +[23]\.\d s +\d+\.\d %  [ab]", lines[1])
+    call(predict, *argv, "format=csv")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    call(predict, *argv, "format=json")
+    found, still = json.loads(capsys.readouterr().out)
+    assert still == {"clip": "y.npy", "segments": []} and [row["clip"] for row in rows] == ["x.npy"] * 2
+    for row, segment, want in zip(rows, found["segments"], [(1, 3), (5, 6.5)], strict=True):
+        assert (segment["start"], segment["end"]) == pytest.approx(want, abs=0.4)
+        assert {key: str(segment[key]).lower() for key in ("label", "known")} == {k: row[k] for k in ("label", "known")}
+        assert [float(row[key]) for key in ("start", "end", "probability")] == pytest.approx(
+            [segment[key] for key in ("start", "end", "probability")], abs=1e-3)
+
+    # at twice the rate everything lasts half as long
+    call(predict, *argv, "format=json", "fps=60")
+    fast = json.loads(capsys.readouterr().out)[0]["segments"]
+    assert (fast[0]["start"], fast[-1]["end"]) == pytest.approx((0.5, 3.25), abs=0.3)
 
 
 def test_a_file_that_was_not_accepted_is_warned_about(tmp_path, capsys):
@@ -332,7 +372,9 @@ def test_a_real_recording_is_read_as_phase_0_reads_it(model, data_folder, tmp_pa
     (["model=x", "stream=true", "format=csv"], "csv"), (["model=x", "stream=true", "out=a.json"], "out"),
     (["model=x", "clip=y", "out=/no/such/f.csv"], "out"),
     (["model=x", "clip=y", "format=xml"], "format"), (["model=x", "clip=y", "top=many"], "top"),
-    (["model=x", "clip=y", "top=0"], "top"), (["model=x", "clip=y", "hold=0"], "hold"),
+    (["model=x", "clip=y", "top=0"], "top"), (["model=x", "clip=y", "hold=-1"], "hold"),
+    (["model=x", "clip=y", "fps=0"], "fps"), (["model=x", "stream=true", "segments=true"], "segments"),
+    (["model=x", "clip=y", "still=0"], "still"), (["model=x", "clip=y", "needs=2"], "needs"),
     (["model=x", "clip=y", "sure=1.1"], "sure"), (["model=x", "clip=y", "window=-1"], "window")])
 def test_bad_arguments_of_predict_are_named(argv, field):
     with pytest.raises(ValueError, match=field):

@@ -26,7 +26,8 @@ def metadata(**change) -> dict[str, str]:
     view = {"frames": 8, "bodies": 1, "sampling": "uniform", "heading": True, "trunk_scale": True, "extent": False}
     about = {"skeleton": skeleton.to_dict() | {"centre": skeleton.centre, "trunk": skeleton.trunk},
              "classes": ["a", "b"], "view": view, "recorded": {},
-             "threshold": 0.5, "retarget": retarget_tables(skeleton, [SKELETONS["coco17"]])}
+             "threshold": 0.5, "fps": 30.0, "length": 40.0,
+             "retarget": retarget_tables(skeleton, [SKELETONS["coco17"]])}
     for key, value in change.items():
         part, _, field = key.partition("__")
         about[part] = about[part] | {field: value} if field else value
@@ -46,6 +47,7 @@ def understood(about: dict[str, str]) -> ExportedModel:
 @pytest.mark.parametrize("change", [
     {"classes": ["a"]}, {"classes": [1, 2]}, {"classes": 3}, {"classes": {}}, {"view": []}, {"view__frames": 0},
     {"view__frames": "9"}, {"view__bodies": 3}, {"threshold": "high"}, {"threshold": 1.5}, {"threshold": float("nan")},
+    {"fps": 0}, {"fps": "30 Hz"}, {"length": float("nan")},
     {"skeleton__joints": ["a"]}, {"skeleton__trunk": [[99], [1], [2], [3]]},
     {"skeleton__trunk": 5}, {"skeleton__name": None}, {"recorded__unit": "mile", "recorded__up": "x"},
     {"recorded__colour": 1}, {"recorded__reference": [99]}, {"retarget": {"coco17": {"joints": 10**9, "means": []}}},

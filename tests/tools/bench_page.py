@@ -113,7 +113,7 @@ def export(folder: Path) -> dict[str, Path]:
         graphs = graphs_of(deploy(model, False), view, declining, clips, 18)
 
         # what the page reads beside the network
-        about = description(cfg, skeleton, [f"action {k}" for k in range(60)], model, False)
+        about = description(cfg, skeleton, [f"action {k}" for k in range(60)], model, False, 64)
         about |= {"retarget": retarget_tables(skeleton), "threshold": -1.0}
         for form, graph in graphs.wholes.items():
             made[f"{size} {form}"] = folder / size / FILES[form]

@@ -40,10 +40,11 @@ RECIPES = [
     b"recipe=lite_small\ndata=nw_ucla\ndata.validate.subject=[3]\nmodel.dropout=1e-3\ndevice=cpu"]
 OPTIONS = [
     b"model=model.onnx\nclip=x.npy\ntop=3\nformat=csv",
-    b"model=m.onnx\nstream=true\nhold=2\nsure=0.5\nwindow=9"]
+    b"model=m.onnx\nstream=true\nhold=2\nsure=0.5\nwindow=9\nfps=25"]
 FRAMES = [  # lines of a stream
     b"[[0.1, 0.2, 0.3], [1, 2, 3], [0, 0, 0]]",
     b"[[[1, 2, 3], [4, 5, 6], [7, 8, 9]], [[0, 0, 0], [1e-3, 2, 3], [0, 0, 1]]]",
+    b'{"t": 1.5, "joints": [[0.1, 0.2, 0.3], [1, 2, 3], [0, 0, 0]]}',
     b"[]",
     b"[[], []]"]
 
@@ -189,7 +190,7 @@ def stream_target() -> Target:
 
     def take(data: bytes) -> None:
         text = data.decode(errors="replace")
-        frame = frame_of(text, (3,), network)
+        frame, _ = frame_of(text, (3,), network)
         naive = frame_naively(text)
         if frame.shape[1:] != (3, 3) or naive is not None and not np.array_equal(frame, naive):
             raise Different(f"a stream's line is read as shape {frame.shape}")

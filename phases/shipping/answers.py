@@ -1,0 +1,111 @@
+"""Answers of `just predict` as text, CSV and JSON: the names of clips, and the actions in recordings."""
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import NamedTuple
+
+from phases.shipping.events import Event
+
+
+class Named(NamedTuple):
+    """The answer to one clip."""
+    ranking: list[tuple[str, float]]    # (label, probability), the most probable first
+    is_known: bool                      # false: none of these
+    likeness: float
+
+
+def none_of_these(label: str, p: float) -> str:
+    """What is no class of the network, and the class that it would be."""
+    return f"none of these ({label} {100 * p:.0f} %)"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Clips
+# ---------------------------------------------------------------------------------------------------------------------
+
+def answer_text(found: list[tuple[str, Named]], form: str) -> str:
+    """The names of each clip in one of the forms text, csv and json."""
+    writers = {"text": plain_text, "csv": csv_text, "json": json_text}
+    return writers[form](found)
+
+
+def plain_text(found: list[tuple[str, Named]]) -> str:
+    lines = []
+    for clip, answer in found:
+        lines.append(clip)
+        if not answer.is_known:
+            lines.append(f"  {none_of_these(*answer.ranking[0])}")
+        lines += [f"  {100 * p:5.1f} %  {label}" for label, p in answer.ranking]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(found: list[tuple[str, Named]]) -> str:
+    """Columns clip, rank, label, probability, known."""
+    rows = [("clip", "rank", "label", "probability", "known")]
+    for clip, answer in found:
+        known = str(answer.is_known).lower()
+        for rank, (label, p) in enumerate(answer.ranking, 1):
+            rows.append((clip, rank, label, f"{p:.6f}", known))
+    return table(rows)
+
+
+def json_text(found: list[tuple[str, Named]]) -> str:
+    """[{clip, known, likeness, top: [{label, probability}, ...]}, ...]"""
+    rows = []
+    for clip, answer in found:
+        top = [{"label": label, "probability": round(p, 6)} for label, p in answer.ranking]
+        rows.append({"clip": clip, "known": answer.is_known, "likeness": round(answer.likeness, 6), "top": top})
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def table(rows: list[tuple]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Actions
+# ---------------------------------------------------------------------------------------------------------------------
+
+def action_text(found: list[tuple[str, list[Event]]], form: str) -> str:
+    """The actions in each recording in one of the forms text, csv and json."""
+    writers = {"text": plain_actions, "csv": csv_actions, "json": json_actions}
+    return writers[form](found)
+
+
+def plain_actions(found: list[tuple[str, list[Event]]]) -> str:
+    lines = []
+    for clip, events in found:
+        lines.append(clip if events else f"{clip}: nobody moves")
+        for event in events:
+            named = event.label if event.known else none_of_these(event.label, event.probability)
+            sure = f"{100 * event.probability:5.1f} %" if event.known else " " * 7
+            lines.append(f"  {event.start:6.1f} to {event.end:6.1f} s  {sure}  {named}")
+    return "\n".join(lines) + "\n"
+
+
+def csv_actions(found: list[tuple[str, list[Event]]]) -> str:
+    """Columns clip, start, end, label, probability, known."""
+    rows = [("clip", "start", "end", "label", "probability", "known")]
+    for clip, events in found:
+        for event in events:
+            rows.append((clip, f"{event.start:.3f}", f"{event.end:.3f}", event.label, f"{event.probability:.6f}",
+                         str(event.known).lower()))
+    return table(rows)
+
+
+def json_actions(found: list[tuple[str, list[Event]]]) -> str:
+    """[{clip, segments: [{start, end, label, probability, known}, ...]}, ...]"""
+    rows = [{"clip": clip, "segments": [as_dict(event) for event in events]} for clip, events in found]
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def as_dict(event: Event) -> dict:
+    """An event for a program to read; its end is None while it goes on."""
+    end = None if event.end is None else round(event.end, 3)
+    return {"start": round(event.start, 3), "end": end, "label": event.label,
+            "probability": round(event.probability, 6), "known": event.known}
