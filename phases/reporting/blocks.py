@@ -1,8 +1,8 @@
 """Blocks of Markdown pages: the text between `<!-- table: NAME -->` and `<!-- end -->` is made from files in results/.
 
 A block may have options: `<!-- table: measured data=nw_ucla -->`. blocks_results.py, blocks_ablations.py,
-blocks_speed.py, blocks_robustness.py, blocks_wild.py and blocks_live.py hold the functions that make the texts, each from
-a folder of results.
+blocks_speed.py, blocks_robustness.py, blocks_wild.py and blocks_live.py hold the functions that make the texts, each
+from a folder of results.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The block about recordings that are not cut: how many of their actions a file finds, and what it makes of the rest."""
+"""The block about recordings that are not cut: how many actions a file finds in them, and what it makes of the rest."""
 from __future__ import annotations
 
 from phases.reporting.measured import Results
