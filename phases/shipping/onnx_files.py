@@ -124,6 +124,7 @@ def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.M
         "causal": causal,
         "skeleton": body,
         "classes": classes,
+        "unknown": list(cfg.data.unknown),  # labels that it was not taught
         "view": view,
         "takes": f"joints (bodies, frames, {V}, 3), float32: one clip as recorded, in metres, y up; the main body is "
                  "first; zeros or NaN: a missing joint",
