@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch loads
 import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from phases.shipping.view_numpy import clip_view  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from phases.common.command import run, words  # noqa: E402
@@ -34,7 +35,6 @@ from phases.shipping.exported import ExportedModel  # noqa: E402
 from phases.shipping.onnx_files import FILES, description, save_onnx, to_onnx  # noqa: E402
 from phases.shipping.quantise import static_int8, weight_only  # noqa: E402
 from phases.shipping.serve import server  # noqa: E402
-from phases.shipping.view_numpy import clip_view  # noqa: E402
 from phases.shipping.web_page import MARK, SOURCE, write_page  # noqa: E402
 from phases.training.networks import build_model  # noqa: E402
 from phases.training.recipe import load_config  # noqa: E402
