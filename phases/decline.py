@@ -17,6 +17,7 @@ Exit codes: 0 done, 2 bad input, 130 interrupted.
 """
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,7 @@ from phases.recordings.strangers import is_sitting_down, is_stranger, sitting, s
 from phases.reporting.measured import read_result
 from phases.shipping.exported import Answer, ExportedModel, model_file
 from phases.training.clip_store import ClipStore, clip_joints, open_store, splits, unknown_clips
+from phases.training.networks import check_leakage
 from phases.training.recipe import Config, load_config
 from phases.training.run_folder import commit
 
@@ -50,13 +52,13 @@ def main(options: Options, recipe: list[str]) -> None:
     cfg = load_config(["recipe=lite_small", *recipe])
     store = open_store(cfg)
     check_fits(model, store, path)
+    check_untaught(model, cfg, path)
 
     # what it knows, and the strangers
     _, _, test = splits(store, cfg)
+    clips = clips_of_strangers(model, store, cfg, test, options.others)
     known = answers_of(model, [clip_joints(store, i) for i in test], "known")
-    strangers = {}
-    for kind, clips in clips_of_strangers(model, store, cfg, test, options.others).items():
-        strangers[kind] = answers_of(model, clips, kind)
+    strangers = {kind: answers_of(model, of_kind, kind) for kind, of_kind in clips.items()}
 
     # how well it tells them apart
     right = [answer.probabilities.argmax() == store.clips["label"][i] for answer, i in zip(known, test, strict=True)]
@@ -70,6 +72,19 @@ def check_fits(model: ExportedModel, store: ClipStore, path: Path) -> None:
     if model.classes != store.classes or tuple(model.skeleton["joints"]) != store.skeleton.joints:
         raise ValueError(f"model = {path}: knows other classes or joints than {store.path} has: give the data= that "
                          "it was trained on")
+
+
+def check_untaught(model: ExportedModel, cfg: Config, path: Path) -> None:
+    """ValueError if the file may have seen the clips that are judged, or was taught what should be unknown."""
+    about = model.about
+    check_leakage({"data": {"name": about["dataset"], "split": about["split"]}}, cfg, str(path))
+
+    # an earlier file does not tell which classes were kept from it
+    kept_from_it = json.loads(about.get("unknown", json.dumps(cfg.data.unknown)))
+    if sorted(kept_from_it) != sorted(cfg.data.unknown):
+        words = str(kept_from_it).replace(" ", "")
+        raise ValueError(f"data.unknown = {list(cfg.data.unknown)}: {path} was trained with data.unknown={words}: give "
+                         "these classes, or train it without the others")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.M
         "causal": causal,
         "skeleton": body,
         "classes": classes,
+        "unknown": list(cfg.data.unknown),  # labels that it was not taught
         "view": view,
         "fps": cfg.data.fps,
         "length": length,

@@ -118,6 +118,10 @@ def open_store(cfg: Config) -> ClipStore:
                          f"data.num_classes = {data.num_classes} allows 0 to {data.num_classes - 1}")
     if data.num_classes != len(store.classes):
         raise ValueError(f"data.num_classes = {data.num_classes}: the store {cfg.store} has {len(store.classes)}")
+    strange = [k for k in data.unknown if not 0 <= k < data.num_classes]
+    if strange:
+        raise ValueError(f"data.unknown = {list(data.unknown)}: the classes of {cfg.store} are 0 to "
+                         f"{data.num_classes - 1}")
     return store
 
 

@@ -105,9 +105,10 @@ class Damage:
         for_good = hashed_uniform(seed, epoch, rearrange(clip, "b 1 1 1 -> b 1"), self.joint_keys) < LOST_JOINTS
         lost = lost | (often < 0.3) & rearrange(for_good, "b v -> b 1 1 v")
         lost = lost | (is_legs < 0.2) & (self.legs > 0)
-        t = rearrange(torch.arange(T, device=at.device), "t -> t 1")
-        first = (start * (1 - RUN * size) * T).floor()
-        lost = lost | (is_run < 0.3) & (t >= first) & (t < first + RUN * size * T)
+        if T > 1:  # a clip of one frame keeps it
+            t = rearrange(torch.arange(T, device=at.device), "t -> t 1")
+            first = (start * (1 - RUN * size) * T).floor()
+            lost = lost | (is_run < 0.3) & (t >= first) & (t < first + RUN * size * T)
         return (lost & (is_hurt < self.cfg.missing)).float()
 
     def _without(self, x: Tensor, lost: Tensor) -> Tensor:

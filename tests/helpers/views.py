@@ -15,7 +15,7 @@ from tests.helpers.clip_stores import rest_pose
 # training takes the frames of a clip, and nothing else
 CALM = View(frames=16, bodies=2, sampling="uniform", smooth=0.0, heading=False, trunk_scale=False, extent=False,
             window=1.0, rotate=(0.0, 0.0, 0.0), scale=0.0, flip=0.0, swap=0.0, mix=0.0,
-            missing=0.0, noise=0.0, spikes=0.0, idle=0.0, tempo=0.0)
+            still=0.0, missing=0.0, noise=0.0, spikes=0.0, idle=0.0, tempo=0.0)
 # other frames, another camera, another person
 MOVED = replace(CALM, window=0.5, rotate=(30.0, 40.0, 50.0), scale=0.2, flip=0.5)
 # and all that a camera does to a clip
@@ -55,6 +55,11 @@ def smooth_body(frames: int, skeleton: str = "ntu25", seed: int = 0, bodies: int
         body = np.stack([rest @ turn(20 * math.sin(i / 9 + m)) for i in t])
         out.append((body + path[:, None]) * rng.uniform(0.9, 1.1))
     return np.stack(out).astype(np.float32)
+
+
+def standing_about(clip: np.ndarray, before: int, after: int) -> np.ndarray:
+    """A clip (M, L, V, 3) of bodies that hold their first pose before it, and their last pose after it."""
+    return np.pad(clip, ((0, 0), (before, after), (0, 0), (0, 0)), mode="edge")
 
 
 def trim(store: ClipStore) -> None:

@@ -75,6 +75,48 @@ def test_changed_clips_are_no_rows_of_other_tables(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Declining
+# ---------------------------------------------------------------------------------------------------------------------
+
+def write_decline(folder: Path, recipe: str, *runs: dict, place: str = "utd_mhad-xsub") -> None:
+    """A result of `just decline`: each run gives the AUROC of its kinds, the other figures follow from it."""
+    lines = []
+    for seed, kinds in enumerate(runs):
+        strangers = {}
+        for kind, auroc in kinds.items():
+            strangers[kind] = {"clips": 9, "auroc": auroc, "declined": 100 * auroc - 10, "declined_at_95": 100 * auroc,
+                               "auroc_probability": auroc - 0.1}
+        lines.append({"seed": seed, "unknown": [seed], "kept": 94.0 + 2 * seed, "strangers": strangers})
+    dataset, split = place.rsplit("-", 1)
+    entry = {"recipe": recipe, "dataset": dataset, "split": split, "runs": lines}
+    (folder / f"decline-{recipe}--{place}.json").write_text(json.dumps(entry))
+
+
+def test_declining_has_a_line_per_network_and_kind(tmp_path):
+    """The mean of the draws that have the kind: an AUROC with three digits, percents with their deviation."""
+    write_decline(tmp_path, "lite_nano", {"people who stand": 0.9}, {"people who stand": 0.8, "unknown classes": 0.7})
+    write_decline(tmp_path, "lite_small", {"unknown classes": 0.95}, place="nw_ucla-xview")
+    head, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")]
+                       for line in block("decline", {}, Results(tmp_path)).splitlines()]
+    assert head == ["network", "draws", "strangers", "kept", "declined", "declined where 95 % are kept", "AUROC",
+                    "by probability"]
+    first, second, third = lines
+    assert first[0].startswith("`lite_nano`, ") and third[0].startswith("`lite_small`, ") and first[0] == second[0]
+    assert first[1:] == ["2", "people who stand", "95.0 ± 1.4", "75.0 ± 7.1", "85.0 ± 7.1", "0.850", "0.750"]
+    assert second[1:] == ["2", "unknown classes", "95.0 ± 1.4", "60.0", "70.0", "0.700", "0.600"]
+    assert third[1:] == ["1", "unknown classes", "94.0", "85.0", "95.0", "0.950", "0.850"]
+
+
+def test_declining_without_results_says_how_to_measure(tmp_path):
+    assert "`just decline model=... data=utd_mhad`" in block("decline", {}, Results(tmp_path))
+
+
+def test_what_files_decline_is_no_row_of_other_tables(tmp_path):
+    write_decline(tmp_path, "lite_nano", {"people who stand": 0.9})
+    assert Results(tmp_path).entries == {} and Results(tmp_path).exports == {} and Results(tmp_path).wild == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The picture
 # ---------------------------------------------------------------------------------------------------------------------
 

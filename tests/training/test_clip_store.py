@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from phases.training.batches import Batches
-from phases.training.clip_store import ClipStore
+from phases.training.clip_store import ClipStore, known_of, splits, unknown_clips
+from phases.training.recipe import Config, load_config
 from phases.training.view import ClipView
 from tests.helpers.views import WILD
 
@@ -53,3 +54,33 @@ def test_reading_through_a_store_leaves_its_files_as_they_were(tmp_path, make_st
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     list(Batches(ClipView(ClipStore(folder), WILD), np.arange(24), 5, True)())
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+# --- classes that are kept from a network ---
+
+def config(*words: str) -> Config:
+    return load_config(["recipe=lite_nano", "data.name=tiny", "data.num_classes=3", "data.split=xsub", *words])
+
+
+@pytest.mark.parametrize("unknown", [[0], [2], []])
+def test_unknown_classes_are_on_no_side_and_tell_their_test_clips(store, unknown):
+    cfg = config(f"data.unknown={unknown}", "data.validate.subject=[2]")
+    sides = splits(store, cfg)
+    train, test = store.split("xsub")
+    label = store.clips["label"]
+    for part, whole in zip(sides, (train[store.clips["subject"][train] == 1], train[store.clips["subject"][train] == 2],
+                                   test), strict=True):
+        assert part.tolist() == [i for i in whole if label[i] not in unknown]
+    assert unknown_clips(store, cfg).tolist() == [i for i in test if label[i] in unknown]
+
+
+def test_clips_of_known_classes_keep_their_order_and_numbers(store):
+    clips = np.array([5, 3, 4, 0])
+    assert known_of(store, clips, config("data.unknown=[1]")).tolist() == [5, 3, 0]  # clip i has label i mod 3
+    assert known_of(store, clips, config()).tolist() == [5, 3, 4, 0]
+
+
+@pytest.mark.parametrize("unknown", [[0, 1], [0, 1, 2]])
+def test_two_classes_at_least_are_known(store, unknown):
+    with pytest.raises(ValueError, match=r"^data.unknown = \[0, 1.*: fewer than two classes are left to tell apart$"):
+        splits(store, config(f"data.unknown={unknown}"))

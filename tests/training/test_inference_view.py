@@ -11,14 +11,16 @@ from phases.recordings.ntu import clean_bodies, parse_ntu
 from phases.training.inference_view import InferenceView
 from phases.training.view import ClipView, View, rest_of
 from tests.helpers.recordings import SAMPLES, sample
-from tests.helpers.views import calm, smooth_body, store_of
+from tests.helpers.views import calm, smooth_body, standing_about, store_of
 
 VIEWS = {
     "plain": calm(frames=16, bodies=2),
     "aligned": calm(frames=32, bodies=1, heading=True, trunk_scale=True, smooth=0.8),
     "stretched": calm(frames=20, bodies=2, sampling="stretch", extent=True, smooth=2.0),
     "cropped": calm(frames=64, bodies=2, sampling="crop", trunk_scale=True),
-    "turned": calm(frames=1, bodies=2, heading=True, extent=True)}
+    "turned": calm(frames=1, bodies=2, heading=True, extent=True),
+    "acting": calm(frames=16, bodies=2, sampling="stretch", still=0.1),
+    "acting, smoothed": calm(frames=12, bodies=1, sampling="uniform", still=0.05, smooth=1.0, trunk_scale=True)}
 
 
 def assert_equal_views(store, cfg: View, clips: np.ndarray) -> None:
@@ -55,9 +57,11 @@ def hostile() -> list[np.ndarray]:
     never[:, :, [12, 13, 14, 15, 4]] = 0
     jumping = smooth_body(40, seed=5)
     jumping[0, rng.integers(0, 40, 12), rng.integers(0, 25, 12)] += 0.5
+    waiting = standing_about(smooth_body(30, bodies=2, seed=6), 12, 20)
+    waiting[:, :2] = 0
     noise = rng.normal(size=(2, 25, 25, 3)) * (rng.random((2, 25, 25, 1)) > 0.5)
     return [smooth_body(1), smooth_body(2), smooth_body(1, bodies=2), np.zeros((1, 1, 25, 3)), np.zeros((2, 9, 25, 3)),
-            late, early, ends, empty_second, empty_first, one_joint, never, jumping, noise,
+            late, early, ends, waiting, empty_second, empty_first, one_joint, never, jumping, noise,
             noise[:, :2], noise[:1, :3], smooth_body(400), smooth_body(301, bodies=2)]
 
 

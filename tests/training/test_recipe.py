@@ -123,8 +123,8 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "L10": ("lite_small_laste", {}), "L11": ("lite_small_base", {}), "L12": ("L11", {"init": "maskclr_small"}),
     "L12_scratch": ("L11", {"train.epochs": 220}),
 
-    "P0": ("L5", {}), "P1": ("P0", {"view.sampling": "crop"}), "P2": ("P0", {"view.frames": 120}),
-    "P3": ("P0", {"view.bodies": 2}),
+    "P0": ("L5", {"view.sampling": "uniform"}), "P1": ("P0", {"view.sampling": "crop"}),
+    "P2": ("P0", {"view.frames": 120}), "P3": ("P0", {"view.bodies": 2}),
 
     "B0": ("B7", BARE),
     "B1": ("B0", {"model.temporal_context": True}), "B2": ("B0", {"model.prototypes": True}),

@@ -29,7 +29,7 @@ from tests.helpers.clip_stores import latest
 
 ARCHIVE = ROOT / "tests" / "helpers" / "written_before.tar.xz"
 AS_THEN = ["data=recipes/tiny.toml", "device=cpu", "view.missing=0.0", "view.spikes=0.0", "view.idle=0.0",
-           "view.tempo=0.0"]  # what cameras do was not part of a training
+           "view.tempo=0.0", "view.still=0.0", "view.sampling=uniform"]  # what cameras do was not part of a training
 LITE = ["recipe=lite_nano", *AS_THEN, 'model.streams=["joint", "bone", "velocity", "bone_velocity"]']
 NANO = [*LITE, "train.causal=0.5"]
 BASE = ["recipe=base", *AS_THEN, "model.width=8", "train.accumulate=2", "train.lr=0.002"]
@@ -167,7 +167,7 @@ def test_a_finished_run_keeps_its_streams_and_was_not_damaged(folder, here):
     if cfg.model.name in STREAMS_THEN:
         assert cfg.model.streams == network.streams == STREAMS_THEN[cfg.model.name]
     assert (cfg.view.missing, cfg.view.spikes, cfg.view.idle, cfg.view.tempo) == (0, 0, 0, 0)
-    assert cfg.view.noise == 0.01
+    assert cfg.view.noise == 0.01 and cfg.view.still == 0 and cfg.view.sampling == "uniform"
 
 
 @pytest.mark.parametrize("folder, words, told", [
