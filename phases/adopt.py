@@ -10,7 +10,7 @@ A clip is a .npy, .npz, .json, .csv, .bvh, .amc (with .asf), .skeleton or .txt f
 .txt files (poses.py lists the forms). Kinetics-Skeleton, UAV-Human, DHG and SHREC'17 say themselves what their clips
 are. What a format fixes, such as the joints of BVH or the millimetres of Azure Kinect, is used. What no file says is
 measured: the unit and the upright axis by the trunks of the bodies; the skeleton, among those with as many joints, by
-bones that keep their lengths and are as long on the left as on the right. The schedule gives a network some 1,600
+bones that keep their lengths and are as long on the left as on the right. The schedule gives a network some 2,000
 steps, which small sets need. Read the recipe, correct what is wrong, then run the commands that are printed. An
 existing recipe is not overwritten. raw=FOLDER says the same as FOLDER.
 Exit codes: 0 written, 2 bad input, 3 written, but clips were left out, each named.

@@ -23,7 +23,7 @@ from phases.recordings.skeleton_guess import first_few
 from phases.recordings.survey import Survey
 from skeletons import SKELETONS
 
-STEPS = 1600             # optimiser steps of a training
+STEPS = 2000             # optimiser steps of a training
 BATCH = 16
 EPOCHS = (20, 400)       # at least, at most
 MANY = 0.1               # share of clips with two bodies from which on a network sees both
