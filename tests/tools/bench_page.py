@@ -28,7 +28,6 @@ import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 import torch  # noqa: E402
-from phases.shipping.view_numpy import clip_view  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from phases.common.command import run, words  # noqa: E402
