@@ -59,7 +59,7 @@ def test_prose_of_the_pages_keeps_within_120_columns():
 
 def test_the_index_of_results_is_short_and_lists_each_page():
     text = (ROOT / "results/README.md").read_text()
-    assert len(text.splitlines()) <= 60
+    assert len(text.splitlines()) <= 62
     listed = set(re.findall(r"^\| \[[^]]+\]\(([\w/-]+\.md)\)", text, re.M))
     pages = {str(path.relative_to(ROOT / "results")) for path in (ROOT / "results").rglob("*.md")}
     assert listed == pages - {"README.md"}
