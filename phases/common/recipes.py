@@ -104,8 +104,8 @@ RETIRED = {  # settings that are gone, and the only value that they may have: wh
 ADDED = {  # settings that came later: what a run without them did; LAST-E's streams had an order of their own
     "model.streams": {"lite": ["joint", "bone", "velocity", "bone_velocity"], "last_e": ["joint", "velocity", "bone"]},
     "view.still": 0.0, "view.missing": 0.0, "view.spikes": 0.0, "view.idle": 0.0, "view.tempo": 0.0}
-WHERE = (  # settings that say where and how a training runs, not what it computes
-    "device", "gpus", "out", "raw", "data.store", "data.workers", "train.compile", "train.save_seconds")
+WHERE = (  # settings that say where and how a training runs, not what it computes; it does not read data.fps
+    "device", "gpus", "out", "raw", "data.store", "data.workers", "data.fps", "train.compile", "train.save_seconds")
 
 
 def current(table: dict, finished: bool = False) -> dict:

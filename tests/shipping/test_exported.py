@@ -68,6 +68,12 @@ def test_metadata_that_is_missing_or_no_json_is_one_line():
             understood(about)
 
 
+def test_a_file_tells_how_long_training_clips_are(shipped):
+    store = ClipStore(shipped.folder / "stores" / "tiny")
+    model = ExportedModel(shipped.export / "model.onnx")
+    assert model.length == np.median(store.clips["length"][store.split("xsub")[0]]) and model.fps == 30
+
+
 def test_a_clip_is_known_from_the_threshold_on():
     model = understood(metadata())
     answer = model.answer(np.zeros((1, 2, 25, 3)))

@@ -378,3 +378,9 @@ def test_a_program_answers_a_bad_recipe_with_one_line(program, argv, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ") and "did you mean" in done.stderr
+
+
+def test_the_rate_of_recordings_makes_no_other_run():
+    """A run from before data.fps is finished, whatever the rate is said to be."""
+    assert recipes.differences({"data": {"name": "x"}}, {"data": {"name": "x", "fps": 15.0}}) == ""
+    assert recipes.differences({"data": {"name": "x"}}, {"data": {"name": "y", "fps": 15.0}}) == "data.name was 'x', is 'y'"
