@@ -383,4 +383,5 @@ def test_a_program_answers_a_bad_recipe_with_one_line(program, argv, tmp_path):
 def test_the_rate_of_recordings_makes_no_other_run():
     """A run from before data.fps is finished, whatever the rate is said to be."""
     assert recipes.differences({"data": {"name": "x"}}, {"data": {"name": "x", "fps": 15.0}}) == ""
-    assert recipes.differences({"data": {"name": "x"}}, {"data": {"name": "y", "fps": 15.0}}) == "data.name was 'x', is 'y'"
+    told = recipes.differences({"data": {"name": "x"}}, {"data": {"name": "y", "fps": 15.0}})
+    assert told == "data.name was 'x', is 'y'"
