@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,27 @@ def ntu_fields(name: str) -> dict[str, int]:
     return {"setup": s, "camera": c, "subject": p, "replication": r, "label": a - 1}
 
 
+def name_of(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def number_actions(paths: Iterable[Path], num_classes: int) -> tuple[dict[int, int], list[str]]:
+    """{label in the name of a file: its class}, and the actions as the names say them, A001, A002, ...
+
+    Actions without a file are left out if num_classes counts the others, or is 0: else each label is a class.
+    """
+    words = {}
+    for name in map(name_of, paths):
+        if is_ntu_name(name):
+            words[ntu_fields(name)["label"]] = re.search(r"A\d{3}", name)[0]
+
+    used = sorted(words)
+    index = {label: label for label in used}
+    if num_classes in (0, len(used)):
+        index = {label: k for k, label in enumerate(used)}
+    return index, [words[label] for label in used]
+
+
 def ntu_paths(raw: Path) -> list[Path]:
     """The files of NTU's text at any depth of a folder, sorted by name: .skeleton, and .txt with UAV-Human's names."""
     found = list(raw.rglob("*.skeleton"))
@@ -79,7 +101,7 @@ def is_ntu_name(name: str) -> bool:
 
 def read_ntu_file(path: Path) -> Clip | Skip:
     """The clip of one .skeleton file, or the reason why it gives none."""
-    name = path.name.split(".")[0]
+    name = name_of(path)
     try:
         _, tracks = parse_ntu(read_bytes(path))
         return Clip(name, joints=clean_bodies(tracks), **ntu_fields(name))
