@@ -94,8 +94,8 @@ def recorded_classes(data: Data, raw: Path) -> list[str]:
     if (labels or listed) and len(names) != data.num_classes:
         _, used = number_classes(labels, listed, 0)
         some = "" if len(used) == len(names) else f", {len(used)} of them with clips"
-        raise ValueError(f"data.num_classes = {data.num_classes}, but {raw} names {len(names)} "
-                         f"class{'es' * (len(names) != 1)}{some}")
+        raise ValueError(f"data.num_classes = {data.num_classes}, but {raw} names "
+                         f"{counted(len(names), 'class')}{some}")
     return names if labels or listed else [f"class {k}" for k in range(data.num_classes)]
 
 
