@@ -202,7 +202,9 @@ def test_yolos_json_is_a_list_of_frames(tmp_path, number):
     (lambda: [alphapose(FLAT)[0], {"image_id": "1.jpg"}], "lacks 'keypoints'"),
     (lambda: [[{"keypoints": {"x": [1, 2], "y": [1]}}]], "has 2 x, 1 y"),
     (lambda: [[{"keypoints": {"x": [1e30], "y": [1]}}]], "beyond"),
-], ids=["scores", "index", "word", "nobody", "points", "entry", "yolo", "far"])
+    (lambda: [[{"keypoints": 2}], *yolo_json(FLAT)], "frame 0: keypoints of a person must be"),
+    (lambda: [[3], *yolo_json(FLAT)], "frame 0: a person must be a table"),
+], ids=["scores", "index", "word", "nobody", "points", "entry", "yolo", "far", "keypoints", "person"])
 def test_damage_in_such_json_is_named(tmp_path, value, reason):
     assert reason in refusal(written(tmp_path / "a.json", value()))
 
