@@ -4,7 +4,7 @@
     just ablation rows=B0,B3,L5 data=nw_ucla seeds=0,1,2    some rows, three seeds; other key=value go to every run
     just ablation rows=lite_small,lite_nano,L jobs=2        any recipe; two runs side by side
     just ablation rows=base streams=all jobs=4              LAST-Base's four streams side by side, then their average
-    just ablation rows=all dry=true                         print what would be done
+    just ablation rows=all dry=true                         print what would be done, and how long it would take
 
 In:  rows=B, L, P, all (these three) or recipes. Phase 2 trains a recipe with a teacher, phase 3 one without labels,
      phase 1 the others. Each of the runs side by side is a process with its share of the CPU's threads; several GPUs
@@ -23,7 +23,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from phases.common.command import nearest, run
+from phases.common.files import ROOT
 from phases.common.recipes import recipe_files
+from phases.reporting.durations import outlook
+from phases.reporting.measured import Results
 from phases.training.jobs import Batch, Run, make_runs, program
 
 
@@ -58,6 +61,7 @@ def main(options: Options, words: list[str]) -> int:
     if options.dry:
         for number, planned in batch.waiting:
             batch.say(number, planned, f"{planned.state}  {program(planned.cfg)} {' '.join(planned.args)}")
+        print("\n".join(outlook(runs, Results(ROOT / "results"))))
     else:
         batch.go()
 

@@ -28,6 +28,7 @@ from typing import Annotated
 from phases.common.command import HELP, run
 from phases.common.files import ROOT, atomic
 from phases.common.recipes import recipe_files
+from phases.common.wording import counted
 from phases.recordings.oddities import oddities
 from phases.recordings.proposal import Proposal, propose, recipe_text
 from phases.recordings.survey import Survey, look
@@ -108,9 +109,9 @@ def write_recipe(path: Path, text: str) -> Config:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def print_survey(survey: Survey) -> None:
-    people = f"{len(survey.subjects)} people" if survey.subjects else "nobody says whose"
+    people = counted(len(survey.subjects), "person") if survey.subjects else "nobody says whose"
     lost = f"; {len(survey.skips)} could not be read" if survey.skips else ""
-    print(f"saw      {len(survey.all_clips)} clips of {len(survey.classes)} classes, {people}, "
+    print(f"saw      {counted(len(survey.all_clips), 'clip')} of {counted(len(survey.classes), 'class')}, {people}, "
           f"{survey.skeleton.num_joints} joints{lost}")
 
 

@@ -5,8 +5,9 @@
     just report recipe=lite_nano data=nw_ucla html=nano.html  elsewhere
 
 The page is a single file that holds its drawings: it can be mailed. An unfinished run gets its curves. Clips are drawn
-if the clip store is there. Recall is the share of a class's test clips that get its name. After `just wild` the page
-lists the changes of the test clips under which the run is worst.
+if the clip store is there. Recall is the share of a class's test clips that get its name; ROC curves and average
+precisions judge each class against all others. After `just wild` the page lists the changes of the test clips under
+which the run is worst.
 Exit codes: 0 written, 2 bad input.
 """
 from __future__ import annotations

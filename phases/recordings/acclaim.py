@@ -5,10 +5,12 @@
 
 The .asf file is beside the .amc file: of the same name, of the name before the last _ (07_01.amc, 07.asf), or the only
 one in the folder. A bone's axes are turned by `axis`; its angles turn it about these, x first. Lengths are inches
-divided by the length that :units names: 0.45 in CMU's files. numpy only.
+divided by the length that :units names: 0.45 in CMU's files. Where an angle is NaN, the joints beyond are missing.
+numpy only.
 """
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 from phases.common.limits import FRAMES, JOINTS, read_bytes
 from phases.recordings.bvh import about
 from phases.recordings.named_body import joints_of_ends, named_body
+from phases.recordings.tables import number_of
 from skeletons import Skeleton
 
 INCH = 0.0254   # metres
@@ -116,12 +119,17 @@ def sections(path: Path) -> dict[str, list[list[str]]]:
     parts: dict[str, list[list[str]]] = {}
     lines: list[list[str]] = []
     for line in read_bytes(path).decode("utf-8", "replace").splitlines():
-        words = line.partition("#")[0].split()
+        words = words_of(line)
         if words and words[0].startswith(":"):
             lines = parts.setdefault(words[0][1:].lower(), [])
         elif words:
             lines.append(words)
     return parts
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line before its comment, which begins with #; 1.#IND, which is NaN, holds none."""
+    return re.split(r"(?:^|\s)#", line)[0].split()
 
 
 def positive(number: float) -> float:
@@ -164,12 +172,13 @@ def bones_of(lines: list[list[str]], degrees: bool) -> list[Bone]:
     return bones
 
 
-def numbers(words: list[str], count: int) -> np.ndarray:
+def numbers(words: list[str], count: int, missing: bool = False) -> np.ndarray:
+    """(count,) of words; ValueError for any that is no number, and for NaN unless one may be missing."""
     try:
-        found = np.array([float(word) for word in words])
+        found = np.array([number_of(word) for word in words])
     except ValueError:
         found = np.zeros(0)
-    if len(found) != count or not np.isfinite(found).all():
+    if len(found) != count or (np.isnan(found).any() and not missing):
         raise ValueError(f"has {' '.join(words)[:40]!r} where {count} numbers must be")
     return found
 
@@ -220,7 +229,7 @@ def frames_of(path: Path, body: Body) -> list[np.ndarray]:
     number = {bone.name: v for v, bone in enumerate(body.bones)}
     rows: list[list[list[float]]] = []      # frame, bone, values
     for at, line in enumerate(read_bytes(path).decode("utf-8", "replace").splitlines(), 1):
-        words = line.partition("#")[0].split()
+        words = words_of(line)
         if not words or words[0].startswith(":"):
             continue
 
@@ -234,7 +243,7 @@ def frames_of(path: Path, body: Body) -> list[np.ndarray]:
             raise ValueError(f"line {at}: {words[0][:40]!r} is no bone of the .asf file")
         v = number[words[0]]
         try:
-            rows[-1][v] = numbers(words[1:], len(body.bones[v].moves)).tolist()
+            rows[-1][v] = numbers(words[1:], len(body.bones[v].moves), missing=True).tolist()
         except ValueError as e:
             raise ValueError(f"line {at}: {words[0]} {e}") from None
 

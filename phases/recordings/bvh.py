@@ -5,7 +5,7 @@
 
 A joint is where a bone begins; the End Site of a chain is a joint, too. Rotations are degrees, in the order in which
 the channels are listed: the first one turns about the parent's axes. Positions replace the offset. The format fixes
-neither unit nor upright axis. numpy only.
+neither unit nor upright axis. Where a channel is NaN, its joint or the joints that it turns are missing. numpy only.
 """
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from phases.common.limits import FRAMES, JOINTS, read_bytes
 from phases.recordings.named_body import joints_of_begins, named_body
+from phases.recordings.tables import number_of
 from skeletons import Skeleton
 
 CHANNELS = ("xposition", "yposition", "zposition", "xrotation", "yrotation", "zrotation")
@@ -137,7 +138,7 @@ def channels_of(words: list[str], name: str) -> list[int]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def channel_values(lines: list[str], channels: int) -> np.ndarray:
-    """(L, channels) of the lines below MOTION: Frames, Frame Time, and a line per frame."""
+    """(L, channels) of the lines below MOTION: Frames, Frame Time, and a line per frame; NaN where one is missing."""
     filled = [line for line in lines if line.strip()]
     head = [line.replace(":", " ").split() for line in filled[:2]]
     if len(head) < 2 or head[0][:1] != ["Frames"] or head[1][:2] != ["Frame", "Time"]:
@@ -158,11 +159,9 @@ def channel_values(lines: list[str], channels: int) -> np.ndarray:
         if len(words) != channels:
             raise ValueError(f"frame {t}: has {len(words)} numbers for {channels} channels")
         try:
-            values[t] = words
-        except ValueError:
-            raise ValueError(f"frame {t}: holds a word that is no number") from None
-    if not np.isfinite(values).all():
-        raise ValueError(f"frame {int(np.argwhere(~np.isfinite(values))[0][0])}: a channel is not finite")
+            values[t] = [number_of(word) for word in words]
+        except ValueError as e:
+            raise ValueError(f"frame {t}: {e}") from None
     return values
 
 

@@ -1,16 +1,18 @@
 """NTU RGB+D: the fields of a file's name, and .skeleton text -> joints of one or two actors. numpy only.
 
     parse_ntu        text -> tracks, the frames and joints of each body that the camera numbered
-    clean_bodies     tracks -> actors, cleaned as the field does
+    clean_bodies     tracks -> actors, cleaned as the field does (ntu_actors.py)
     read_ntu_file    both, for one file
 
 Other data sets use the same text: UAV-Human (Li et al., CVPR 2021) writes 17 joints into .txt files with names of its
 own. A text with another number of joints than 25 may have any number of fields on a line, the same on all lines.
+A joint with a coordinate of NaN, in any spelling, is missing; a body without another joint is not there in this frame.
 """
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ import numpy as np
 
 from phases.common.limits import FARTHEST, JOINTS, read_bytes
 from phases.recordings.clips import Clip, Skip
+from phases.recordings.ntu_actors import Track, clean_bodies
+from phases.recordings.tables import number_of
 
 NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 UAV_NAME = re.compile(r"P(\d{3})S\d{2}G\d{2}B\d{2}H\d{2}UC\d{6}LC\d{6}A(\d{3})R(\d)_\d+")
@@ -26,8 +30,7 @@ BODY_FIELDS = 10        # of a body's line
 JOINT_FIELDS = 12       # of a joint's line: x y z; depth x y, colour x y, orientation w x y z and state are not read
 START = 100_000         # bytes of a text that show how it is laid out
 BODY_LINES = 27         # a body's line, its number of joints, 25 joints
-Track = tuple[np.ndarray, np.ndarray]                           # frame numbers (F,), joints (F, V, 3)
-Bodies = tuple[int, list[bytes], list[int], np.ndarray]         # frames of the file; id, frame, joints of each body
+Bodies = tuple[int, list[bytes], list[int], np.ndarray]     # frames of the file; id, frame, joints of each body
 
 
 class Malformed(ValueError):
@@ -55,6 +58,27 @@ def ntu_fields(name: str) -> dict[str, int]:
     return {"setup": s, "camera": c, "subject": p, "replication": r, "label": a - 1}
 
 
+def name_of(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def number_actions(paths: Iterable[Path], num_classes: int) -> tuple[dict[int, int], list[str]]:
+    """{label in the name of a file: its class}, and the actions as the names say them, A001, A002, ...
+
+    Actions without a file are left out if num_classes counts the others, or is 0: else each label is a class.
+    """
+    words = {}
+    for name in map(name_of, paths):
+        if is_ntu_name(name):
+            words[ntu_fields(name)["label"]] = re.search(r"A\d{3}", name)[0]
+
+    used = sorted(words)
+    index = {label: label for label in used}
+    if num_classes in (0, len(used)):
+        index = {label: k for k, label in enumerate(used)}
+    return index, [words[label] for label in used]
+
+
 def ntu_paths(raw: Path) -> list[Path]:
     """The files of NTU's text at any depth of a folder, sorted by name: .skeleton, and .txt with UAV-Human's names."""
     found = list(raw.rglob("*.skeleton"))
@@ -77,7 +101,7 @@ def is_ntu_name(name: str) -> bool:
 
 def read_ntu_file(path: Path) -> Clip | Skip:
     """The clip of one .skeleton file, or the reason why it gives none."""
-    name = path.name.split(".")[0]
+    name = name_of(path)
     try:
         _, tracks = parse_ntu(read_bytes(path))
         return Clip(name, joints=clean_bodies(tracks), **ntu_fields(name))
@@ -92,7 +116,7 @@ def read_ntu_file(path: Path) -> Clip | Skip:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def parse_ntu(data: bytes) -> tuple[int, dict[str, Track]]:
-    """(number of frames, {body id: track}) of a .skeleton file, in metres.
+    """(number of frames, {body id: track}) of a .skeleton file, in metres; a missing joint is NaN.
 
     The fast path converts all numbers of a file at once and gives up on any deviation from the camera's layout. Then
     the careful path reads the file line by line, and raises Malformed at the line that does not follow the format.
@@ -107,10 +131,12 @@ def parse_ntu(data: bytes) -> tuple[int, dict[str, Track]]:
     owner = np.array(ids)
     times = np.array(times, np.int64)
     joints = joints.astype(np.float32)
+    seen = ~np.isnan(joints).all((1, 2))
     tracks = {}
     for body in dict.fromkeys(ids):
-        own = owner == body
-        tracks[body.decode(errors="replace")] = times[own], joints[own]
+        own = (owner == body) & seen
+        if own.any():
+            tracks[body.decode(errors="replace")] = times[own], joints[own]
     return frames, tracks
 
 
@@ -289,21 +315,21 @@ class _Lines:
         return fields[0]
 
     def coordinates(self, layout: Layout) -> list[float]:
-        """x, y and z of a joint."""
+        """x, y and z of a joint; all are NaN if one of them is."""
         fields = self.take().split()
         if len(fields) != layout.joint_fields:
             raise Malformed(self.at, f"a joint has {layout.joint_fields} numbers, this line has {len(fields)}")
         try:
-            xyz = [float(x) for x in fields[:3]]
+            xyz = [number_of(x.decode(errors="replace")) for x in fields[:3]]
         except ValueError:
-            xyz = [np.nan]
+            xyz = [np.inf]
 
         # only Python reads 1_000 as a number
-        near = all(abs(x) <= FARTHEST for x in xyz)
-        if not near or any(b"_" in x for x in fields[:3]):
+        far = any(abs(x) > FARTHEST for x in xyz)
+        if far or any(b"_" in x for x in fields[:3]):
             shown = b" ".join(fields[:3]).decode(errors="replace")
-            raise Malformed(self.at, f"{shown!r} are not three finite coordinates")
-        return xyz
+            raise Malformed(self.at, f"{shown!r} are not three finite coordinates; NaN would be a missing joint")
+        return [np.nan] * 3 if np.isnan(xyz).any() else xyz
 
 
 def parse_careful(data: bytes) -> Bodies:
@@ -331,65 +357,3 @@ def parse_careful(data: bytes) -> Bodies:
     if any(line.strip() for line in lines.lines[lines.at:]):
         raise Malformed(lines.at + 1, f"text after the last of {frames} frames")
     return frames, ids, times, np.array(joints).reshape(-1, layout.joints, 3)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Tracks -> actors
-# ---------------------------------------------------------------------------------------------------------------------
-
-def clean_bodies(bodies: dict[str, Track]) -> np.ndarray:
-    """Actors (M, L, V, 3), M = 1 or 2, from the tracks of a clip, cleaned as in CTR-GCN and SGN.
-
-    1. Drop tracks of at most 11 frames.
-    2. Drop tracks with at least a share of 0.69754 implausible frames: frames wider than 0.8 times their height.
-       Both rules keep the track with the most motion if they would drop all.
-    3. Order the tracks by motion, the sum of the variances of x, y and z, the largest first.
-    4. Each track joins the first of at most two actors with which it shares no frame, or is dropped.
-    5. Drop the frames without an actor.
-
-    ValueError for a clip without a body.
-    """
-    tracks = sorted(bodies.values(), key=motion, reverse=True)
-    if not tracks:
-        raise ValueError("no body in any frame")
-    for is_good in (is_long, is_plausible):
-        if len(tracks) > 1:
-            tracks = [track for track in tracks if is_good(track)] or tracks[:1]
-    actors = actors_of(tracks)
-
-    # the frames that show an actor
-    seen = np.unique(np.concatenate([frames for actor in actors for frames, _ in actor]))
-    joints = np.zeros((len(actors), len(seen), *tracks[0][1].shape[1:]), np.float32)
-    for m, actor in enumerate(actors):
-        for frames, xyz in actor:
-            joints[m, np.searchsorted(seen, frames)] = xyz
-    return joints
-
-
-def motion(track: Track) -> float:
-    _, joints = track
-    return joints.reshape(-1, 3).var(0).sum()
-
-
-def is_long(track: Track) -> bool:
-    frames, _ = track
-    return len(frames) > 11
-
-
-def is_plausible(track: Track) -> bool:
-    """Whether a body is a standing person in most frames, not a wide piece of furniture."""
-    _, joints = track
-    extent = np.ptp(joints, axis=1)  # f 3
-    return (extent[:, 0] > 0.8 * extent[:, 1]).mean() < 0.69754
-
-
-def actors_of(tracks: list[Track]) -> list[list[Track]]:
-    """The tracks of each of at most two actors; the camera may lose a body and find it under another number."""
-    actors: list[list[Track]] = []
-    for track in tracks:
-        absent = [actor for actor in actors if not np.isin(track[0], np.concatenate([t[0] for t in actor])).any()]
-        if absent:
-            absent[0].append(track)
-        elif len(actors) < 2:
-            actors.append([track])
-    return actors

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from phases.common.files import ROOT
 from phases.common.progress import progress_bar
 from phases.common.protocols import WITHIN
-from phases.recordings.ntu import ntu_fields, ntu_paths, read_ntu_file
+from phases.recordings.clips import Clip
+from phases.recordings.ntu import ntu_fields, ntu_paths, number_actions, read_ntu_file
 from phases.recordings.settings import Data
 from phases.recordings.store import SHARD, Common, fresh_partial, shard_path, write_shard
 
@@ -25,19 +26,21 @@ class Job(NamedTuple):
     path: Path
     files: list[str]
     common: Common
+    index: dict[int, int]       # of number_actions
 
 
 def ntu_shards(raw: Path, partial: Path, data: Data, common: Common) -> int:
     """Parses .skeleton files into shards, except shards that exist; returns how many unusable samples are left out."""
     files, left_out = ntu_files(raw, data)
     fresh_partial(partial, shards_key(files, data, common))
+    index, _ = number_actions(map(Path, files), data.num_classes)
 
     # the shards that an interrupted run has not finished
     jobs = []
     for first in range(0, len(files), SHARD):
         path = shard_path(partial, first // SHARD)
         if not path.exists():
-            jobs.append(Job(path, files[first:first + SHARD], common))
+            jobs.append(Job(path, files[first:first + SHARD], common, index))
 
     # in one process, or in several
     workers = min(data.workers or os.cpu_count() or 1, max(1, len(jobs)))
@@ -98,7 +101,7 @@ def shards_key(files: list[str], data: Data, common: Common) -> str:
         about = os.stat(file)
         lines.append(f"{file} {about.st_size} {about.st_mtime_ns}")
     stamp = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return f"2 {stamp} {data.name} {common.num_classes} {common.num_joints} {common.recorded}"
+    return f"3 {stamp} {data.name} {common.num_classes} {common.num_joints} {common.recorded}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -107,7 +110,11 @@ def shards_key(files: list[str], data: Data, common: Common) -> str:
 
 def parse_shard(job: Job) -> int:
     """Parse the files of a shard and write it; returns their number."""
-    write_shard(job.path, [read_ntu_file(Path(file)) for file in job.files], job.common)
+    found = [read_ntu_file(Path(file)) for file in job.files]
+    for item in found:
+        if isinstance(item, Clip):
+            item.label = job.index[item.label]
+    write_shard(job.path, found, job.common)
     return len(job.files)
 
 

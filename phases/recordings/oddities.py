@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from phases.common.wording import counted
 from phases.recordings.metres import body_size, trunk_of
 from phases.recordings.proposal import ASSUMED, Proposal, tests, trains
 from phases.recordings.quality import UNEQUAL
@@ -74,8 +75,9 @@ def unequal_classes(survey: Survey) -> list[str]:
     least = min(counts, key=counts.get)
     if counts[most] < UNEQUAL * counts[least]:
         return []
-    return [f"class {survey.class_of(most)!r} has {counts[most]} clips, {survey.class_of(least)!r} {counts[least]}: a "
-            "network prefers the larger; record more of the smaller, or give phase 1 train.balanced=true"]
+    return [f"class {survey.class_of(most)!r} has {counted(counts[most], 'clip')}, {survey.class_of(least)!r} "
+            f"{counts[least]}: a network prefers the larger; record more of the smaller, or give phase 1 "
+            "train.balanced=true"]
 
 
 def known_people(survey: Survey, proposal: Proposal) -> list[str]:
@@ -119,7 +121,3 @@ def odd_sizes(survey: Survey) -> list[str]:
 
     return [f"{counted(len(odd), 'clip')} with bodies five times larger or smaller than the others: another unit? "
             f"{first_few(odd)}"]
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

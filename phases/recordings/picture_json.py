@@ -116,13 +116,12 @@ def alphapose_frames(value: list) -> Frames:
         image = str(entry["image_id"])
         points = entry["keypoints"]
         body = scored(points[::3], points[1::3], points[2::3], f"entry {at}, {image}")
-        frames.setdefault(number[image], []).append((person_of(entry), body))
+        frames.setdefault(number[image], []).append((as_number(entry.get("idx")), body))
     return placed(frames)
 
 
-def person_of(entry: dict) -> object:
-    """The number of a person; a list of one number in some versions."""
-    number = entry.get("idx")
+def as_number(number: object) -> int | float | str | None:
+    """The number of a person; AlphaPose writes a list of one number in some versions."""
     if isinstance(number, list):
         number = number[0] if number else None
     return number if isinstance(number, (int, float, str)) else None
@@ -151,9 +150,13 @@ def yolo_frames(value: list) -> Frames:
     for t, frame in enumerate([value] if is_yolo_frame(value) else value):
         bodies = []
         for body in frame:
+            if not isinstance(body, dict):
+                raise ValueError(f"frame {t}: a person must be a table with keypoints")
             points = body["keypoints"]
+            if not isinstance(points, dict):
+                raise ValueError(f"frame {t}: keypoints of a person must be lists x and y, perhaps visible")
             score = points.get("visible") or [1.0] * len(points["x"])
-            bodies.append((body.get("track_id"), scored(points["x"], points["y"], score, f"frame {t}")))
+            bodies.append((as_number(body.get("track_id")), scored(points["x"], points["y"], score, f"frame {t}")))
         found.append(bodies)
     return found
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from phases.common.wording import counted
 from phases.recordings.clips import Clip
 from phases.recordings.handedness import mirrored_classes, sided_class
 from phases.recordings.metres import AXES, guess, in_unit_square, trunk_of, trunk_vector
@@ -234,6 +235,8 @@ def steps_per_epoch(training_clips: int) -> int:
 
 def choose_frames(measured: Measures) -> Choice:
     reason = f"clips have {measured.shortest} to {measured.longest}, the median {measured.median:g}"
+    if measured.shortest == measured.longest:
+        reason = f"every clip has {counted(int(measured.longest), 'frame')}"
     if measured.median <= 20:
         return Choice(16, reason)
     return Choice(32 if measured.median <= 110 else 64, reason)
@@ -297,7 +300,7 @@ def setting(key: str, choice: Choice) -> Line:
 def recipe_text(name: str, raw: Path, survey: Survey, proposal: Proposal) -> str:
     """The recipe, every line with its reason."""
     lines: list[Line | str] = [
-        f"# {name}: {len(survey.all_clips)} clips, adopted from {raw.name}.",
+        f"# {name}: {counted(len(survey.all_clips), 'clip')}, adopted from {raw.name}.",
         "# Written by `just adopt`; every line may be changed.",
         Line("raw = " + json.dumps(str(raw), ensure_ascii=False), "the recordings"),
         "", "[data]", *data_lines(name, survey, proposal),
@@ -359,8 +362,9 @@ def view_lines(proposal: Proposal) -> list[Line]:
 def train_lines(proposal: Proposal) -> list[Line]:
     steps = steps_per_epoch(proposal.training_clips)
     total = proposal.epochs * steps
+    clips = counted(proposal.training_clips, "training clip")
     return [
-        setting("batch", Choice(BATCH, f"{proposal.training_clips} training clips: {steps} steps an epoch")),
-        setting("epochs", Choice(proposal.epochs, f"{total} steps in all; small sets need that many")),
+        setting("batch", Choice(BATCH, f"{clips}: {counted(steps, 'step')} an epoch")),
+        setting("epochs", Choice(proposal.epochs, f"{counted(total, 'step')} in all; small sets need that many")),
         Line("weight_decay = 5e-4"),
         setting("label_smoothing", Choice(0.1))]

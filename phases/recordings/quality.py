@@ -220,9 +220,9 @@ def stored(meta: dict, store: Path) -> Iterator[str]:
 def remarkable(meta: dict) -> Iterator[str]:
     """Unusual properties of clips, which may be right."""
     q = meta["quality"]
-    copies = sum(len(group) - 1 for group in q["copies"])
-    yield (f"  {q['missing_joints']} clips with missing joints, {len(q['constant'])} constant, "
-           f"{len(q['odd_bones'])} with bones out of range, {copies} exact copies; "
+    copies = counted(sum(len(group) - 1 for group in q["copies"]), "exact copy")
+    yield (f"  {counted(q['missing_joints'], 'clip')} with missing joints, {len(q['constant'])} constant, "
+           f"{len(q['odd_bones'])} with bones out of range, {copies}; "
            f"{meta['left_out']} left out by the list of unusable samples")
 
     # and what explains it
@@ -234,7 +234,7 @@ def remarkable(meta: dict) -> Iterator[str]:
     for joint in meta["recorded"]["reference"]:
         yield f"  {meta['skeleton']['joints'][joint]} is 0, 0, 0 throughout: the clips are centred on it, it is kept"
     if q["crowds"]:
-        yield f"  {q['crowds']} clips of more than two people: the two that move most are kept"
+        yield f"  {counted(q['crowds'], 'clip')} of more than two people: the two that move most are kept"
 
 
 def doubtful(quality: dict) -> Iterator[str]:
@@ -273,8 +273,8 @@ def doubtful_sides(meta: dict) -> Iterator[str]:
     most = max(counts, key=counts.get)
     least = min(counts, key=counts.get)
     if counts[most] >= UNEQUAL * counts[least]:
-        yield (f"  class {most!r} has {counts[most]} clips, {least!r} {counts[least]}: a network prefers the larger; "
-               "record more of the smaller, or give phase 1 train.balanced=true")
+        yield (f"  class {most!r} has {counted(counts[most], 'clip')}, {least!r} {counts[least]}: a network prefers "
+               "the larger; record more of the smaller, or give phase 1 train.balanced=true")
 
     published = PROTOCOLS.get(meta["dataset"], {})
     for name, lacking_on in q["on_one_side"].items():

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.command import nearest
+from phases.common.wording import counted
 from phases.recordings.arrays import description, first_clip, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.csv_clips import joints_of_table
@@ -58,7 +59,7 @@ def joint_count(raw: Path, clips: list[Clip]) -> int:
     if len(counts) > 3 and len(lengths) == 1:
         raise ValueError(f"raw = {raw}: each clip has {lengths.pop()} frames and another number of joints: are the "
                          "axes swapped? An array is (frames, joints, 3)")
-    words = first_few([f"{n} clips with {count}" for count, n in counts.most_common()])
+    words = first_few([f"{counted(n, 'clip')} with {count}" for count, n in counts.most_common()])
     odd = next(c.name for c in clips if c.joints.shape[2] != V)
     raise ValueError(f"raw = {raw}: clips of several joint counts ({words}), such as {odd}; adopt them apart")
 

@@ -4,17 +4,21 @@ For every reader skeleton.json says both, in the folder of the recordings or bes
 """
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from phases.common.command import nearest
 from phases.common.protocols import NTU_CLASSES, NW_UCLA_CLASSES
+from phases.common.wording import counted
 from phases.recordings.arrays import class_folders, description, description_file
 from phases.recordings.clips import npz_arrays
 from phases.recordings.labels import labelled_rows, number_classes
 from phases.recordings.laid_out import laid_out
-from phases.recordings.ntu import ntu_paths, skeleton_of_text
+from phases.recordings.ntu import ntu_paths, number_actions, skeleton_of_text
+from phases.recordings.ntu_shards import ntu_files
 from phases.recordings.packed import as_whole_numbers
 from phases.recordings.peers import annotated_labels
 from phases.recordings.pickle_sides import annotations_of
@@ -72,7 +76,8 @@ def pyskl_skeleton(raw: Path) -> str | None:
 
 
 def recorded_classes(data: Data, raw: Path) -> list[str]:
-    """Names of the classes: those in the recordings, those of a public data set, or "class 0", "class 1", ...
+    """Names of the classes: those in the recordings, those of a public data set, or "class 0", "class 1", ...; of NTU's
+    files A001, A002, ...
 
     ValueError if data.num_classes counts neither all of them nor those that have clips.
     """
@@ -81,15 +86,43 @@ def recorded_classes(data: Data, raw: Path) -> list[str]:
     public = PUBLIC_CLASSES.get(data.name, ())
     if not listed and len(public) == data.num_classes:
         return list(public)
+    if data.reader in ("ntu", "synthetic"):
+        return ntu_classes(data, raw, listed, public)
 
     labels = recorded_labels(data.reader, raw)
     _, names = number_classes(labels, listed, data.num_classes)
     if (labels or listed) and len(names) != data.num_classes:
         _, used = number_classes(labels, listed, 0)
         some = "" if len(used) == len(names) else f", {len(used)} of them with clips"
-        raise ValueError(f"data.num_classes = {data.num_classes}, but {raw} names {len(names)} "
-                         f"class{'es' * (len(names) != 1)}{some}")
+        raise ValueError(f"data.num_classes = {data.num_classes}, but {raw} names "
+                         f"{counted(len(names), 'class')}{some}")
     return names if labels or listed else [f"class {k}" for k in range(data.num_classes)]
+
+
+def ntu_classes(data: Data, raw: Path, listed: list[str], public: Sequence[str]) -> list[str]:
+    """Names of the classes of NTU's files, from a list, or as the files say them: A001, A002, ...
+
+    Actions without a file are left out if data.num_classes counts the others. ValueError for a list that counts
+    neither.
+    """
+    files, _ = ntu_files(raw, data)
+    index, words = number_actions(map(Path, files), data.num_classes)
+    used = sorted(index)
+    if len(listed) == data.num_classes:
+        return listed
+    if listed and (len(used) != data.num_classes or used[-1] >= len(listed)):
+        raise ValueError(f"data.num_classes = {data.num_classes}, but {raw} names {counted(len(listed), 'class')}, and "
+                         f"has files of {counted(len(used), 'action')}, {words[0]} to {words[-1]}")
+
+    # those that have files; or all, which phase 0 reports
+    if len(used) == data.num_classes:
+        names = listed or public
+        if used != list(range(len(used))):
+            print(f"  no file of {used[-1] + 1 - len(used)} actions up to {words[-1]}: the {len(used)} others are the "
+                  f"classes", file=sys.stderr)
+        return [names[k] for k in used] if used[-1] < len(names) else words
+    first = int(words[0][1:]) - used[0] if words else 1
+    return [f"A{first + k:03d}" for k in range(data.num_classes)]
 
 
 def listed_classes(reader: str, raw: Path) -> list[str]:

@@ -14,7 +14,7 @@ from phases.recordings.arrays import class_folders, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.labels import number_classes
 from phases.recordings.laid_out import laid_out
-from phases.recordings.ntu import is_ntu_name, ntu_fields, ntu_paths, read_ntu_file
+from phases.recordings.ntu import is_ntu_name, ntu_fields, ntu_paths, number_actions, read_ntu_file
 from phases.recordings.pickle_sides import pickle_sides
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
@@ -102,8 +102,13 @@ def look(raw: Path, skeleton: str = "") -> Survey:
         min_score, scores = least_score(third[third > 0])
         clips = [without_low_scores(c, min_score) for c in clips]
 
-    # NTU's names and one-hot rows number the classes themselves
-    if not labels:
+    # NTU's names and one-hot rows number the classes themselves; of NTU's, actions without a file are left out
+    if reader == "ntu":
+        index, words = number_actions(ntu_paths(raw), 0)
+        classes = [listed[k] for k in index] if max(index) < len(listed) else words
+        for clip in clips + rest:
+            clip.label = index[clip.label]
+    elif not labels:
         classes = [f"class {k}" for k in range(1 + max(c.label for c in clips + rest))]
 
     left_out = [name for name in listed if name not in classes]

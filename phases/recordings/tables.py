@@ -13,6 +13,7 @@ from skeletons import spelled
 
 SCORES = ("visibility", "vis", "confidence", "conf", "score", "likelihood", "v", "c", "s")
 MISSING = ("", "nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>")  # cells of a joint that was not seen
+NOT_A_NUMBER = re.compile(r"[-+]?(nan\(\w*\)|1[.,]#(qnan|snan|ind)0*)", re.IGNORECASE)  # as C writes NaN on Windows
 DECIMAL = re.compile(r"[-+]?\d*,\d+(e[-+]?\d+)?", re.IGNORECASE)
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 LARGEST = 3.4e38  # of a float32
@@ -80,7 +81,8 @@ def with_point(cell: str) -> str:
 
 
 def is_missing(cell: str) -> bool:
-    return cell.strip().lower() in MISSING
+    word = cell.strip().lower()
+    return word in MISSING or bool(NOT_A_NUMBER.fullmatch(word))
 
 
 def is_number(word: str) -> bool:

@@ -5,6 +5,8 @@
                    Ultralytics writes it into a file per picture; x and y are shares of the picture
     rows           a line per frame, blanks, commas or semicolons between: 66 numbers are the 22 joints of the hand
                    gestures DHG and SHREC'17 (De Smedt et al., CVPRW 2016)
+
+A joint with a number that is NaN, in any spelling, is missing.
 """
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from phases.recordings.flat import joints_of_rows, row_layout
 from phases.recordings.json_clips import clip_of_frames
 from phases.recordings.named_body import named_body
 from phases.recordings.ntu import START, clean_bodies, parse_ntu, skeleton_of_text
+from phases.recordings.tables import number_of
 from phases.recordings.tracked import Tracked, rows_by_number, with_gaps
 from skeletons import SKELETONS, Skeleton
 
@@ -83,8 +86,9 @@ def shrec_hand() -> Skeleton:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def numbers_of(line: bytes) -> list[float]:
-    """The numbers of a line; ValueError for a word."""
-    return [float(word) for word in line.replace(b",", b" ").replace(b";", b" ").split()]
+    """The numbers of a line, NaN for one that is missing; ValueError for another word, or an infinite number."""
+    words = line.replace(b",", b" ").replace(b";", b" ").decode(errors="replace").split()
+    return [number_of(word) for word in words]
 
 
 def rows_of(path: Path) -> np.ndarray:
@@ -95,12 +99,10 @@ def rows_of(path: Path) -> np.ndarray:
             continue
         try:
             row = numbers_of(line)
-        except ValueError:
-            raise ValueError(f"line {at}: {line[:40].decode(errors='replace')!r} are not numbers") from None
+        except ValueError as e:
+            raise ValueError(f"line {at}: {e}") from None
         if rows and len(row) != len(rows[0]):
             raise ValueError(f"line {at}: has {len(row)} numbers, the first line has {len(rows[0])}")
-        if not np.isfinite(row).all():
-            raise ValueError(f"line {at}: a number is not finite")
         rows.append(row)
     if not 0 < len(rows) <= FRAMES:
         raise ValueError(f"has {len(rows)} lines of numbers: must be 1 to {FRAMES}")
@@ -113,7 +115,7 @@ def rows_of(path: Path) -> np.ndarray:
 
 def yolo_points(row: list[float] | np.ndarray) -> tuple[int, int] | None:
     """(number of key points, numbers of each) of a line of YOLO's; None if it is none."""
-    if len(row) <= BOX or not np.isfinite(row).all():
+    if len(row) <= BOX or not np.isfinite(row[:BOX]).all():
         return None
     has_class = row[0] >= 0 and row[0] == int(row[0])
     if not has_class or not all(0 <= x <= 1 for x in row[1:BOX]):
@@ -170,7 +172,7 @@ def yolo_people(rows: np.ndarray) -> Tracked:
 
     # behind the key points a confidence, an id, or both
     rest = rows[:, BOX + points * C:]
-    is_id = rest.shape[1] > 0 and bool((rest[:, -1] == rest[:, -1].round()).all())
+    is_id = rest.shape[1] > 0 and bool((rest[:, -1] == rest[:, -1].round()).all())  # NaN is none
     numbers = rest[:, -1].astype(int).tolist() if is_id else [None] * len(rows)
     x = rows[:, BOX:BOX + points * C].reshape(len(rows), points, C)
     score = x[..., 2] if C == 3 else x.any(2).astype(float)

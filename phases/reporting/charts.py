@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from phases.reporting.drawing import FRONT, bone_colours, bounds, drawn_bones, project
+from phases.reporting.drawing import FRONT, bounds, drawn_lines, project, segments
 from skeletons import Skeleton
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,18 +154,17 @@ def frame_strip(joints: np.ndarray, skeleton: Skeleton) -> Strip:
     low, high = bounds(paper)
     scale = Strip.HEIGHT / (high[1] - low[1])
     frame_width = max(40.0, (high[0] - low[0]) * scale)
-    colours = bone_colours(skeleton)
+    drawn = drawn_lines(skeleton)
 
     # each frame moves to its place in the strip
     bones = []
     shown = np.linspace(0, joints.shape[1] - 1, Strip.FRAMES).round().astype(int)
     for k, t in enumerate(shown):
         for m, body in enumerate(paper[:, t]):
-            place = (body - low) * scale  # v 2, y upwards
-            for bone, colour in zip(drawn_bones(skeleton), colours, strict=True):
-                (x1, y1), (x2, y2) = place[list(bone)]
+            places = segments((body - low) * scale, drawn)  # n 2 2, y upwards
+            for line, ((x1, y1), (x2, y2)) in zip(drawn, places, strict=True):
                 if np.isfinite((x1, y1, x2, y2)).all():
                     left = k * frame_width
                     ends = left + x1, Strip.HEIGHT - y1, left + x2, Strip.HEIGHT - y2
-                    bones.append(Bone(ends, colour, m == 0))
+                    bones.append(Bone(ends, line.colour, m == 0))
     return Strip(Strip.FRAMES * frame_width, bones)

@@ -1,6 +1,8 @@
 """Clips on paper: the places of joints in a drawing from the front or from the side."""
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skeletons import Skeleton
@@ -15,15 +17,43 @@ def as_camera(joints: np.ndarray, up: str) -> np.ndarray:
     return joints * np.float32([-1, -1, 1]) if is_flat and up != "y" else joints
 
 
-def drawn_bones(skeleton: Skeleton) -> list[tuple[int, int]]:
-    """(child, parent) of each line that is drawn; the root has none."""
-    return [(child, parent) for child, parent in skeleton.bones if child != parent]
+class Line(NamedTuple):
+    """A line of a drawn body, from the middle of some joints to the middle of others."""
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    colour: str
 
 
-def bone_colours(skeleton: Skeleton) -> list[str]:
-    """The colour of each of `drawn_bones`: that of the child's region."""
+def drawn_lines(skeleton: Skeleton) -> list[Line]:
+    """The bones, each in the colour of its child's region; a body without neck and spine gets these as lines, too."""
     region = {v: r for r, members in enumerate(skeleton.regions.values()) for v in members}
-    return [COLOURS[region[child] % len(COLOURS)] for child, _ in drawn_bones(skeleton)]
+
+    def line(start: tuple[int, ...], end: tuple[int, ...], of: int) -> Line:
+        return Line(start, end, COLOURS[region.get(of, 0) % len(COLOURS)])
+
+    # the trunk of COCO, MediaPipe, ...: shoulders hang from the nose, and no joint is between shoulders and hips
+    root = skeleton.root
+    added = []
+    from_nose = ()
+    if skeleton.joints[root] == "nose" and skeleton.trunk:
+        left, right, left_hip, right_hip = (joints[0] for joints in skeleton.trunk)
+        from_nose = left, right
+        added = [line((left,), (right,), root), line((left_hip,), (right_hip,), root),
+                 line((left, right), (root,), root), line((left, right), (left_hip, right_hip), root)]
+
+    bones = []
+    for child, parent in skeleton.bones:
+        if child != parent and not (parent == root and child in from_nose):
+            bones.append(line((child,), (parent,), child))
+    return bones + added
+
+
+def segments(paper: np.ndarray, lines: list[Line]) -> np.ndarray:
+    """(..., N, 2, 2) both ends of each line on paper (..., V, 2); NaN for an end of which a joint is missing."""
+    ends = []
+    for line in lines:
+        ends += [paper[..., list(joints), :].mean(-2) for joints in (line.start, line.end)]
+    return np.stack(ends, -2).reshape(*paper.shape[:-2], len(lines), 2, 2)
 
 
 def project(joints: np.ndarray, skeleton: Skeleton, view: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from phases.common.files import atomic
-from phases.reporting.drawing import COLOURS, FRONT, SIDE, as_camera, bone_colours, bounds, drawn_bones, project
+from phases.reporting.drawing import COLOURS, FRONT, SIDE, as_camera, bounds, drawn_lines, project, segments
 from phases.shipping.exported import ExportedModel
 from skeletons import Skeleton
 
@@ -42,23 +42,24 @@ class Stage:
     def __init__(self, axes, clip: Drawn, view: str):
         from matplotlib.collections import LineCollection
         from matplotlib.colors import to_rgb
-        self.paper = clip.on_paper(view)      # m l v 2
-        self.bones = np.array(drawn_bones(clip.skeleton))
-        low, high = bounds(self.paper)
+        paper = clip.on_paper(view)      # m l v 2
+        drawn = drawn_lines(clip.skeleton)
+        self.segments = segments(paper, drawn)      # m l n 2 2
+        low, high = bounds(paper)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[], yticks=[])
 
-        # a line per bone; a second body is paler
-        inks = [np.array(to_rgb(colour)) for colour in bone_colours(clip.skeleton)]
+        # a second body is paler
+        inks = [np.array(to_rgb(line.colour)) for line in drawn]
         self.lines = []
-        for m in range(len(self.paper)):
+        for m in range(len(paper)):
             colours = [ink + (1 - ink) * 0.5 * (m > 0) for ink in inks]
             lines = LineCollection([], colors=colours, linewidths=2.2, capstyle="round")
             self.lines.append(axes.add_collection(lines))
 
     def show(self, t: int) -> None:
-        """Draw frame t; a bone with a missing end is left out."""
-        for lines, body in zip(self.lines, self.paper[:, t], strict=True):
-            lines.set_segments(body[self.bones])
+        """Draw frame t; a line with a missing end is left out."""
+        for lines, ends in zip(self.lines, self.segments[:, t], strict=True):
+            lines.set_segments(ends)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from phases.recordings.wild import CLEAN, COUNTED
 from phases.reporting.charts import Matrix, Strip, confusion_chart, frame_strip
 from phases.reporting.drawing import as_camera
 from phases.reporting.measured import read_result
+from phases.reporting.ranking import Rankings, rankings
 from phases.training.clip_store import ClipStore, clip_joints
 
 WORST = 6       # confusions that are listed
@@ -103,6 +104,7 @@ class Answers:
     matrix: Matrix
     worst: list[Confusion]
     recalls: list[Recall]   # the worst first
+    rankings: Rankings | None
 
 
 def answers_of(run: ReportedRun) -> Answers | None:
@@ -119,7 +121,8 @@ def answers_of(run: ReportedRun) -> Answers | None:
     np.add.at(confusion, (run.label, p.argmax(1)), 1)
 
     matrix = confusion_chart(confusion, run.classes)
-    return Answers(matrix, worst_confusions(run, confusion, p), recalls(confusion, run.classes))
+    return Answers(matrix, worst_confusions(run, confusion, p), recalls(confusion, run.classes),
+                   rankings(p, run.label, run.classes))
 
 
 def worst_confusions(run: ReportedRun, confusion: np.ndarray, p: np.ndarray) -> list[Confusion]:

@@ -398,3 +398,18 @@ def test_the_parser_loads_neither_torch_nor_numpy():
     code = "import sys, phases.common.command; print({'torch', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("words", [["recipe=lite_nano"], ["--help"], []])
+def test_without_numpy_a_program_says_what_to_install(words):
+    # -S: without the folder of installed packages
+    command = [sys.executable, "-S", "-m", "phases.p1_train", *words]
+    done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "requirements.txt" in line and ".venv" in line and sys.executable in line
+
+
+def test_without_numpy_the_package_itself_can_be_imported():
+    command = [sys.executable, "-S", "-c", "import phases, phases.common.wording"]
+    assert subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True).returncode == 0

@@ -1,4 +1,5 @@
 """Phase 0: a malformed file is named and the rest is stored, a killed run continues, bad arguments are one line."""
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from phases.common.command import fields_of
 from phases.common.files import locked
+from phases.common.protocols import NTU_CLASSES
 from phases.p0_preprocess import OTHERS, Bodies, Phase0
 from phases.recordings import ntu_shards
 from phases.training.recipe import Config
@@ -52,6 +54,43 @@ def test_unusable_samples_and_those_of_ntu120_are_left_out(tmp_path):
     assert phase0("recipe=ntu120", f"raw={raw}", f"data.store={tmp_path / 's120'}")[0] == 0
     assert sorted(clips(tmp_path / "s60")) == sorted(names(3)) and len(clips(tmp_path / "s120")) == 5
     assert contents(tmp_path / "s60")[2]["left_out"] == 2
+
+
+ACTIONS = [f"S001C001P{person:03d}R001A{action:03d}" for person in (1, 2) for action in (2, 5, 9)]
+OF_ACTIONS = ("data.name=mine", "data.reader=ntu", "data.split=given")
+
+
+def test_actions_without_a_file_of_ntus_text_are_left_out(tmp_path, capsys):
+    raw = write_ntu(tmp_path / "raw", ACTIONS)
+    code, _ = phase0("recipe=ntu60", *OF_ACTIONS, "data.num_classes=3", f"raw={raw}", f"data.store={tmp_path / 's'}")
+    assert code == 0 and "no file of 6 actions up to A009: the 3 others" in capsys.readouterr().err
+    _, table, meta = contents(tmp_path / "s")
+    assert meta["classes"] == ["A002", "A005", "A009"]
+    assert dict(zip(table["name"], table["label"], strict=True)) == dict(zip(ACTIONS, [0, 1, 2] * 2, strict=True))
+
+    # all up to the last, if the recipe counts them so: reported, too
+    phase0("recipe=ntu60", *OF_ACTIONS, "data.num_classes=9", f"raw={raw}", f"data.store={tmp_path / 'all'}")
+    assert "no clip of 6 of 9 classes (A001, A003, A004, ...)" in capsys.readouterr().err
+    assert set(contents(tmp_path / "all")[1]["label"]) == {1, 4, 8}
+
+
+@pytest.mark.parametrize("listed, classes", [
+    ("abc", ["a", "b", "c"]), ("abcdefghi", ["b", "e", "i"]), ("abcd", None)])
+def test_listed_names_go_to_the_actions_of_ntus_text(tmp_path, listed, classes):
+    raw = write_ntu(tmp_path / "raw", ACTIONS)
+    (raw / "skeleton.json").write_text(json.dumps({"classes": list(listed)}))
+    code, error = phase0("recipe=ntu60", *OF_ACTIONS, "data.num_classes=3", f"raw={raw}",
+                         f"data.store={tmp_path / 's'}")
+    if classes:
+        assert code == 0 and contents(tmp_path / "s")[2]["classes"] == classes
+    else:
+        assert code == 2 and "names 4 classes, and has files of 3 actions, A002 to A009" in error
+
+
+def test_a_public_data_set_keeps_its_names_for_some_actions(tmp_path):
+    raw = write_ntu(tmp_path / "raw", ACTIONS)
+    phase0("recipe=ntu60", "data.num_classes=3", f"raw={raw}", f"data.store={tmp_path / 's'}")
+    assert contents(tmp_path / "s")[2]["classes"] == [NTU_CLASSES[k] for k in (1, 4, 8)]
 
 
 def test_two_processes_store_what_one_does(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from phases import report
+from phases.reporting.ranking import rankings
 from tests.helpers.programs import call
 from tests.helpers.shipped import ship
 
@@ -98,6 +99,17 @@ def test_confusions_recall_and_clips_are_those_of_the_scores(run):
         assert f"swing {k}, taken for swing {other}: 1 of {count[k]}" in text and str(first[k]) in text
     clips = [d for d in drawings(text) if d.get("class") == "clip"]
     assert len(clips) == 3 and all(len(d.findall("path")) > 20 for d in clips)
+
+
+def test_a_page_has_roc_curves_and_average_precisions(run):
+    text = page_of(run)
+    roc = next(d for d in drawings(text) if d.get("aria-label") == "ROC curves")
+    assert {title.text for title in roc.iter("title")} == {"swing 0", "swing 1", "swing 2"}
+    with np.load(run / "scores.npz") as z:
+        label, logits = z["label"], z["logits"]
+    found = rankings(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), label, [f"swing {k}" for k in range(3)])
+    assert f"<td>{found.macro.precision:.3f}</td>" in text and f"<td>{found.macro.area:.3f}</td>" in text
+    assert 0.3 < found.macro.precision < 1 and "mean of 3 classes" in text
 
 
 def test_without_the_clip_store_clips_are_named(run):

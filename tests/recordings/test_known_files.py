@@ -202,7 +202,9 @@ def test_yolos_json_is_a_list_of_frames(tmp_path, number):
     (lambda: [alphapose(FLAT)[0], {"image_id": "1.jpg"}], "lacks 'keypoints'"),
     (lambda: [[{"keypoints": {"x": [1, 2], "y": [1]}}]], "has 2 x, 1 y"),
     (lambda: [[{"keypoints": {"x": [1e30], "y": [1]}}]], "beyond"),
-], ids=["scores", "index", "word", "nobody", "points", "entry", "yolo", "far"])
+    (lambda: [[{"keypoints": 2}], *yolo_json(FLAT)], "frame 0: keypoints of a person must be"),
+    (lambda: [[3], *yolo_json(FLAT)], "frame 0: a person must be a table"),
+], ids=["scores", "index", "word", "nobody", "points", "entry", "yolo", "far", "keypoints", "person"])
 def test_damage_in_such_json_is_named(tmp_path, value, reason):
     assert reason in refusal(written(tmp_path / "a.json", value()))
 
@@ -252,7 +254,7 @@ def test_a_line_per_frame_of_66_numbers_is_a_hand(tmp_path, mark):
 
 
 @pytest.mark.parametrize("text, reason", [
-    ("1 2 3\n1 2\n", "line 2: has 2 numbers"), ("1 2 3\n1 a 3\n", "line 2"), ("1 2 3\n\n1 nan 3\n", "line 3"),
+    ("1 2 3\n1 2\n", "line 2: has 2 numbers"), ("1 2 3\n1 a 3\n", "line 2"), ("1 2 3\n\n1 inf 3\n", "line 3"),
     ("1 2 3 4 5 6 7\n", "rows of 7 numbers"), ("read me\n", "first line"), ("", "first line"), ("\0\0", "first line")])
 def test_damage_in_rows_is_named(tmp_path, text, reason):
     assert reason in refusal(written(tmp_path / "a.txt", text))

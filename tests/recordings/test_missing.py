@@ -150,7 +150,7 @@ def test_missing_frames_take_no_more_memory_than_the_file(tmp_path):
 # Tables
 # ---------------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("word", ["", "nan", "NaN", "null", "None", "NA", "#N/A"])
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "null", "None", "NA", "#N/A", "-nan(ind)", "1.#QNAN"])
 @pytest.mark.parametrize("first_frame", [False, True])
 def test_a_cell_without_a_number_is_a_missing_joint(tmp_path, word, first_frame):
     x = np.roll(HOLES, -6, 0) if first_frame else HOLES
@@ -161,6 +161,24 @@ def test_a_cell_without_a_number_is_a_missing_joint(tmp_path, word, first_frame)
     np.testing.assert_array_equal(read(tmp_path, "\n".join(rows), "clip.csv"), want)
     german = [row.replace(",", ";").replace(".", ",") for row in rows]
     np.testing.assert_array_equal(read(tmp_path, "\n".join(german), "clip.csv"), want)
+
+
+@pytest.mark.parametrize("word", ["nan", "-nan(ind)", "-1.#IND00"])
+@pytest.mark.parametrize("mark", [" ", ", "])
+def test_nan_in_rows_of_text_is_a_missing_joint(tmp_path, word, mark):
+    rows = [mark.join(word if np.isnan(number) else repr(float(number)) for number in frame.ravel())
+            for frame in HOLES]
+    np.testing.assert_array_equal(read(tmp_path, "\n".join(rows), "clip.txt"), WANT)
+
+
+def test_nan_among_yolos_key_points_is_a_missing_joint(tmp_path):
+    x = np.random.default_rng(0).uniform(0.1, 0.9, (17, 3)).round(3)
+    points = [" ".join(map(str, joint)) for joint in x.tolist()]
+    points[5] = "nan nan 0"
+    (tmp_path / "clip.txt").write_text(f"0 0.5 0.5 0.2 0.4 {' '.join(points)}\n")
+    got = read_clip(tmp_path / "clip.txt")[0, 0]
+    x[5] = 0
+    np.testing.assert_allclose(got[:, :2], x[:, :2], rtol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

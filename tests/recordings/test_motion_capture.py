@@ -79,16 +79,27 @@ def test_rotations_are_about_the_axes_in_the_listed_order(tmp_path):
     (lambda t: t.replace("Frames: 3", "Frames: 1e9"), "'1e9' frames"),
     (lambda t: t.replace("OFFSET 5", "OFFSET x"), "offset"),
     (lambda t: t.replace("CHANNELS 6", "CHANNELS 7"), "channels"),
-    (lambda t: t.replace("1 90 2", "1 nan 2"), "frame 1"),
+    (lambda t: t.replace("1 90 2", "1 inf 2"), "frame 1"),
     (lambda t: t.replace("}\nMOTION", "MOTION"), "brace"), (lambda t: t.replace("HIERARCHY", "BVH"), "begins with"),
     (lambda t: t.replace("Zrotation", "Wrotation"), "Wrotation"),
     (lambda t: t.replace("JOINT LeftArm", "ROOT b"), "ROOT"),
-    (lambda t: t.replace("1 90 2", "1 word 2"), "no number"), (lambda t: "", "MOTION"),
+    (lambda t: t.replace("1 90 2", "1 word 2"), "not a number"), (lambda t: "", "MOTION"),
     (lambda t: t.replace("Frame Time", "Time"), "Frame Time"),
 ], ids=range(15))
 def test_damage_in_bvh_is_named(tmp_path, change, reason):
     (tmp_path / "a.bvh").write_text(change(BVH))
     assert reason in refusal(tmp_path / "a.bvh")
+
+
+@pytest.mark.parametrize("frame, missing", [
+    ("1 nan 2  90 0 0  0 0 0  0 0 0", [0, 1, 2, 3]), ("1 90 2  90 0 -nan(ind)  0 0 0  0 0 0", [1, 2, 3]),
+    ("1 90 2  90 0 0  0 0 0  0 1.#QNAN 0", [3])])
+def test_nan_in_bvh_is_missing_joints(tmp_path, frame, missing):
+    path = tmp_path / "walk.bvh"
+    path.write_text(BVH.replace("1 90 2  90 0 0  0 0 0  0 0 0", frame))
+    expected = np.float32(PLACES)
+    expected[1, missing] = 0
+    np.testing.assert_allclose(read_clip(path)[0], expected, atol=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -183,16 +194,26 @@ def test_axis_order_and_a_turned_root_are_as_other_parsers_have(tmp_path):
     np.testing.assert_allclose(x[2] - x[1], bone @ [0, -3, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("frame, missing", [
+    ("root 1 nan 2 0 0 0\nlhumerus 90 0", [0, 1, 2]), ("root 1 10 2 0 0 0\nlhumerus 90 -1.#IND", [1, 2])])
+def test_nan_in_amc_is_missing_joints(tmp_path, frame, missing):
+    path = acclaim(tmp_path, AMC.replace("root 1 10 2 0 0 0\nlhumerus 90 0", frame))
+    expected = np.array(ENDS) * INCHES
+    expected[2, missing] = 0
+    np.testing.assert_allclose(read_clip(path)[0], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("amc, asf, reason", [
     (AMC[:-3], ASF, "line 12: lhumerus has '90' where 2"), ("", ASF, "no frame"),
     (AMC.replace("lhumerus 90 0", "rhumerus 90 0"), ASF, "'rhumerus' is no bone"),
-    (AMC.replace("lhumerus 90 0", "lhumerus 90 nan"), ASF, "numbers must be"), (AMC[30:], ASF, "line"),
+    (AMC.replace("lhumerus 90 0", "lhumerus 90 inf"), ASF, "numbers must be"), (AMC[30:], ASF, "line"),
     (AMC, ASF[:300], "hierarchy"), (AMC, ASF.replace("length 0.5", "length 0"), "length"),
     (AMC, ASF.replace("axis 0 0 90 XYZ", "axis 0 0 90 XXZ"), "axis order"), (AMC, "", "bonedata"),
     (AMC, ASF.replace("    lhumerus lradius", "    lhumerus root"), "twice"),
     (AMC, ASF.replace("dof rx rz", "dof rx l"), "degree of freedom"),
     (AMC, ASF.replace("direction 1 0 0", "direction 1"), "3 numbers"),
-], ids=range(12))
+    (AMC, ASF.replace("direction 1 0 0", "direction 1 nan 0"), "3 numbers"),
+], ids=range(13))
 def test_damage_in_amc_or_its_asf_is_named(tmp_path, amc, asf, reason):
     assert reason in refusal(acclaim(tmp_path, amc, asf))
 

@@ -130,7 +130,7 @@ FAULTS = {  # in a text of two frames with a body each: line, what it becomes, l
     "an empty line": (9, b"", 9, "this line has 0"),
     "a short line with a blank at its end": (9, b"1 2 3 4 5 6 7 8 9 10 11 ", 9, "this line has 11"),
     "a word for a coordinate": (12, b"1 left 3 4 5 6 7 8 9 10 11 12", 12, "'1 left 3'"),
-    "not a number": (12, b"1 2 nan 4 5 6 7 8 9 10 11 12", 12, "finite"),
+    "infinity as C writes it": (12, b"1 2 1.#INF00 4 5 6 7 8 9 10 11 12", 12, "finite"),
     "infinity": (12, b"-Infinity 2 3 4 5 6 7 8 9 10 11 12", 12, "finite"),
     "underscores in a number": (12, b"1_0.5 2 3 4 5 6 7 8 9 10 11 12", 12, "finite"),
     "a dot alone": (12, b". 2 3 4 5 6 7 8 9 10 11 12", 12, "finite"),
@@ -150,6 +150,44 @@ def test_a_fault_is_reported_with_its_line_and_reason(fault, newline):
     with pytest.raises(ntu.Malformed, match=re.escape(reason)) as e:
         ntu.parse_ntu(newline.encode().join([*lines, b""]))
     assert e.value.line == line
+
+
+NANS = ["nan", "NaN", "-nan", "-nan(ind)", "nan(snan)", "1.#QNAN", "-1.#IND", "-1.#IND00", "1.#QNAN0"]
+
+
+@pytest.mark.parametrize("word", NANS)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_nan_is_a_missing_joint_in_any_spelling(word, newline):
+    frames = [{body: joints.astype(object) for body, joints in frame.items()} for frame in walker(14)]
+    whole = ntu.parse_ntu(ntu_text(frames))[1]["7"][1]
+    frames[3][7][4, 1] = word
+    frames[5][7][:] = word
+
+    # as a track; the body is not there where no joint is
+    times, joints = ntu.parse_ntu(ntu_text(frames, newline))[1]["7"]
+    rest = np.arange(14) != 5
+    missing = np.isnan(joints).any(2)
+    assert times.tolist() == np.flatnonzero(rest).tolist()
+    assert np.argwhere(missing).tolist() == [[3, 4]] and np.isnan(joints[3, 4]).all()
+    np.testing.assert_array_equal(joints[~missing], whole[rest][~missing])
+
+    # as an actor
+    actors = ntu.clean_bodies({"7": (times, joints)})
+    np.testing.assert_array_equal(actors[0], np.where(missing[..., None], 0, joints))
+
+
+def test_nan_orders_no_bodies_and_makes_none_wide():
+    still = [person(t, sway=0.02) for t in range(30)]
+    moving = [person(t, 2, sway=0.3) for t in range(30)]
+    gaps = np.random.default_rng(0).random((30, 25, 1)) < 0.2
+    holes = np.where(gaps, np.nan, still)
+    frames = [{1: one, 2: other} for one, other in zip(holes, moving, strict=True)]
+    np.testing.assert_array_equal(cleaned(frames), [moving, np.where(gaps, np.float32(0), still)])
+
+
+def test_a_file_of_nothing_but_nan_has_no_body():
+    with pytest.raises(ValueError, match="no body in any frame"):
+        cleaned([{1: np.full((25, 3), np.nan)}] * 3)
 
 
 def test_a_body_twice_in_one_frame_is_reported():

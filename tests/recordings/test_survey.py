@@ -15,6 +15,7 @@ from phases.recordings.survey import look
 from skeletons import SKELETONS, Skeleton, means, retargeted
 from tests.helpers.clip_stores import rest_pose
 from tests.helpers.own_clips import class_folders, labelled_folder
+from tests.helpers.recordings import write_ntu
 from tests.recordings.test_metres import clip
 
 
@@ -167,6 +168,18 @@ def test_the_evenly_chosen_ntu_files_leave_the_others_unread(tmp_path, monkeypat
     found = look(tmp_path)
     assert 4 <= len(found.clips) < 8 and len(found.all_clips) == number
     assert found.subjects == [1, 2] and not any(c.joints.any() for c in found.rest)
+
+
+@pytest.mark.parametrize("name, last, classes, listed", [
+    ("S001C001P{:03d}R001A{:03d}", 9, ["A002", "A005", "A009"], "bei"),
+    ("P{:03d}S00G10B10H50UC022000LC021000A{:03d}R0_08241716", 0, ["A000", "A002", "A005"], "acf")])
+def test_actions_without_a_file_of_ntus_text_are_no_class(tmp_path, name, last, classes, listed):
+    write_ntu(tmp_path, [name.format(person, action) for person in (1, 2) for action in (2, 5, last)], length=20)
+    found = look(tmp_path)
+    assert found.classes == classes and {c.label for c in found.all_clips} == {0, 1, 2}
+
+    (tmp_path / "skeleton.json").write_text(json.dumps({"classes": list("abcdefghi")}))
+    assert look(tmp_path).classes == list(listed)
 
 
 def test_a_few_clips_of_other_joints_are_left_out_and_named(tmp_path):

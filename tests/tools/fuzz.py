@@ -162,10 +162,11 @@ def judge(target: Target, data: bytes, count: Count, keep: Path) -> None:
 
 def make_targets(folder: Path, wanted: Sequence[str]) -> list[Target]:
     """The targets by their names, by default all; they write below a folder."""
+    from tests.tools.fuzz_known import known_targets
     from tests.tools.fuzz_recordings import recording_targets
     from tests.tools.fuzz_written import written_targets
     # all are made, because some use what others have written
-    made = [*recording_targets(folder), *written_targets(folder)]
+    made = [*recording_targets(folder), *known_targets(folder), *written_targets(folder)]
     known = [target.name for target in made]
     for name in wanted:
         if name not in known:

@@ -92,8 +92,8 @@ def read_naively(path: Path) -> list[tuple[int, list]]:
     found = []
     for t, bodies in enumerate(reference_parse(path)):
         for body in bodies:
-            found.append((t, np.float32([[joint[k] for k in "xyz"] for joint in body["joints"]]).tolist()))
-    return sorted(found)
+            found.append((t, np.float32([[joint[k] for k in "xyz"] for joint in body["joints"]])))
+    return comparable(found)
 
 
 def read_here(data: bytes) -> list[tuple[int, list]]:
@@ -101,8 +101,18 @@ def read_here(data: bytes) -> list[tuple[int, list]]:
     found = []
     for times, tracked in parse_ntu(data)[1].values():
         for t, joints in zip(times.tolist(), tracked, strict=True):
-            found.append((t, np.float32(joints).tolist()))
-    return sorted(found)
+            found.append((t, np.float32(joints)))
+    return comparable(found)
+
+
+def comparable(found: list[tuple[int, np.ndarray]]) -> list[tuple[int, list]]:
+    """Bodies sorted; joints that are missing, NaN, as one number, and no body that lacks all of them."""
+    bodies = []
+    for t, joints in found:
+        missing = np.isnan(joints).any(1, keepdims=True)
+        if not missing.all():
+            bodies.append((t, np.where(missing, np.float32(1e30), joints).tolist()))
+    return sorted(bodies)
 
 
 def ntu_target(folder: Path) -> Target:
