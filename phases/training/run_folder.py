@@ -142,7 +142,10 @@ def write_result(cfg: Config, command: str, revision: str, result: dict) -> None
             "command": command, "epochs": cfg.train.epochs, "commit": revision}
     write_json(cfg.run / "result.json", head | result)
 
-    figures = [f"{name} {result[key]:.1f}" for key, name in FIGURES.items() if key in result]
+    # the top 5 of five classes are all of them
+    few = 0 < len(result.get("per_class", ())) <= 5
+    shown = [key for key in FIGURES if key in result and not (few and key == "top5")]
+    figures = [f"{FIGURES[key]} {result[key]:.1f}" for key in shown]
     figures += [f"{result[key]:,} {name}" for key, name in COUNTS.items() if key in result]
     print(f"{cfg.run / 'result.json'}: {', '.join(figures) or 'done'}")
 
