@@ -4,6 +4,7 @@
     just predict model=exports/ntu60/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
     just predict model=utd_mhad clip=FILE                      a network that comes along, in results/networks
     just predict model=utd_mhad clip=FILE segments=true        the actions in a recording, with start and end
+    just predict model=utd_mhad clip=FOLDER embeddings=mine.npz      the features of each clip too
     camera | just predict model=exports/ntu60/lite_small/model.onnx stream=true fps=25
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose, Azure Kinect, AlphaPose, YOLO), .csv, .bvh,
@@ -13,6 +14,9 @@ metadata. What a clip is (skeleton, unit, upright axis) is decided by its format
 the clip's folder or above it in the data set; else by the network, if it has as many joints; else by a guess, which
 standard error reports. A clip of another skeleton is turned into the network's joints where that is possible, else
 refused; the names of its joints decide, not its title.
+
+embeddings=FILE.npz: arrays name (N,), features (N, C), likeness (N,), label (N,), in the order of the answer. Features
+are what the network's last layer reads; to compare clips, multiply them with the file's `feature_scale`.
 
 segments=true, for recordings that are not cut: one line per movement of people, from rest to rest, with start, end,
 label and probability. A movement much longer than training clips is cut where its label changes. Files have no times:
@@ -53,7 +57,7 @@ from phases.recordings.archives import unpacked
 from phases.recordings.poses import is_clip, is_frames
 from phases.recordings.readers import READABLE
 from phases.recordings.videos import check_videos
-from phases.shipping.answers import Named, action_text, answer_text
+from phases.shipping.answers import Named, action_text, answer_text, embeddings
 from phases.shipping.events import LONG, Hearing, events_of
 from phases.shipping.exported import ExportedModel, model_file
 from phases.shipping.live import stream
@@ -69,6 +73,7 @@ class Options:
     stream: Annotated[bool, "classify frames on standard input"] = False
     format: Annotated[Literal["text", "csv", "json"], "of the answer"] = "text"
     out: Annotated[Path | None, "a file for the answer; without it, standard output"] = None
+    embeddings: Annotated[Path | None, "an .npz file for the features of each clip"] = None
     top: Annotated[int, (1, CLASSES), "names per clip"] = 5
     segments: Annotated[bool, "of a clip that is not cut: each of its actions with start and end"] = False
     fps: Annotated[float | None, FPS, "frames per second of a stream or clip; without it, of the training clips"] = None
@@ -86,8 +91,11 @@ class Options:
             raise ValueError("stream=true prints lines of text, or of JSON (format=json): it takes no csv and no out=")
         if self.segments and self.stream:
             raise ValueError("segments=true is for clip=; stream=true tells start and end anyway")
-        if self.out and not self.out.absolute().parent.is_dir():
-            raise ValueError(f"out = {self.out}: there is no folder {self.out.absolute().parent}")
+        if self.embeddings and (self.stream or self.segments or self.embeddings.suffix != ".npz"):
+            raise ValueError(f"embeddings = {self.embeddings}: takes an .npz file, for whole clips (clip=)")
+        for key, path in (("out", self.out), ("embeddings", self.embeddings)):
+            if path and not path.absolute().parent.is_dir():
+                raise ValueError(f"{key} = {path}: there is no folder {path.absolute().parent}")
 
 
 def main(options: Options) -> int:
@@ -112,6 +120,8 @@ def main(options: Options) -> int:
     else:
         found, skipped = of_each(options.clip, lambda path: named(model, path, options.top, fps))
         text = answer_text(found, options.format)
+        if options.embeddings:
+            save_embeddings(embeddings(found), options.embeddings)
     if options.out:
         save(text, options.out, path)
     else:
@@ -165,7 +175,8 @@ def named(model: ExportedModel, path: Path, top: int, fps: float) -> Named:
 
     # as many frames a second as the training clips had
     answer = model.answer(at_rate(joints, np.arange(joints.shape[1]) / fps, model.fps))
-    return Named(model.ranking(answer.probabilities, top), model.is_known(answer), answer.likeness)
+    return Named(model.ranking(answer.probabilities, top), model.is_known(answer), answer.likeness,
+                 answer.features)
 
 
 def of_each(clip: Path, answer: Callable[[Path], T]) -> tuple[list[tuple[str, T]], int]:
@@ -197,6 +208,20 @@ def save(text: str, out: Path, model: Path) -> None:
     check_out(out, model, text)
     with atomic(out) as part:
         part.write_text(text)
+
+
+def save_embeddings(arrays: dict[str, np.ndarray], out: Path) -> None:
+    """Write the arrays, whole or not at all; ValueError if the file is there and holds anything else."""
+    if out.exists():
+        try:
+            with np.load(out) as old:
+                is_answer = set(old.files) == set(arrays)
+        except (ValueError, OSError):
+            is_answer = False
+        if not is_answer:
+            raise ValueError(f"embeddings = {out}: exists, and would be lost; give another name")
+    with atomic(out) as part, part.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def check_out(out: Path, model: Path, text: str) -> None:

@@ -6,6 +6,8 @@ import io
 import json
 from typing import NamedTuple
 
+import numpy as np
+
 from phases.shipping.events import Event
 
 
@@ -14,11 +16,23 @@ class Named(NamedTuple):
     ranking: list[tuple[str, float]]    # (label, probability), the most probable first
     is_known: bool                      # false: none of these
     likeness: float
+    features: np.ndarray                # c
 
 
 def none_of_these(label: str, p: float) -> str:
     """What is no class of the network, and the class that it would be."""
     return f"none of these ({label} {100 * p:.0f} %)"
+
+
+def embeddings(found: list[tuple[str, Named]]) -> dict[str, np.ndarray]:
+    """name (N,) and features (N, C) of clips, likeness (N,), and the most probable label (N,), as arrays."""
+    answers = [answer for _, answer in found]
+    return {
+        "name": np.array([name for name, _ in found]),
+        "features": np.stack([answer.features for answer in answers]),
+        "likeness": np.array([answer.likeness for answer in answers], np.float32),
+        "label": np.array([answer.ranking[0][0] for answer in answers]),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -185,6 +185,31 @@ def test_forms_of_the_answer(model, clips):
     assert all_of_them["likeness"] == pytest.approx(model.answer(joints).likeness, abs=1e-5)
 
 
+def test_embeddings_are_the_features_that_the_file_gives(model, clips, shipped, tmp_path, capsys):
+    out = tmp_path / "mine.npz"
+    words = [f"model={shipped.export / 'model.onnx'}", f"clip={clips}", f"embeddings={out}", "format=json"]
+    assert call(predict, *words) == 0
+    with np.load(out) as arrays:
+        found = dict(arrays)
+
+    answer = json.loads(capsys.readouterr().out)
+    assert found["name"].tolist() == [row["clip"] for row in answer]
+    assert found["label"].tolist() == [row["top"][0]["label"] for row in answer]
+    for name, features, likeness in zip(found["name"], found["features"], found["likeness"], strict=True):
+        want = model.answer(model.read(clips / name))
+        np.testing.assert_array_equal(features, want.features)
+        assert likeness == pytest.approx(want.likeness)
+
+    # written again, but over nothing else
+    assert call(predict, *words) == 0
+    out.write_bytes(b"my notes")
+    with pytest.raises(ValueError, match="would be lost"):
+        call(predict, *words)
+    assert out.read_bytes() == b"my notes"
+    with pytest.raises(ValueError, match="takes an .npz file"):
+        call(predict, *words[:2], "embeddings=mine.csv")
+
+
 def test_a_clip_of_no_class_is_none_of_these(tmp_path, capsys):
     """The stand-in's likeness is the largest coordinate of the mean joint, and the threshold 0.2."""
     path = stand_in(tmp_path / "m.onnx", [], SKELETONS["ntu25"], threshold=0.2)
