@@ -6,10 +6,10 @@
 
 An exported file gives every clip a likeness and holds a threshold: below it, a clip is none of its classes. Judged on
 the test side of data=: how many clips of the classes it knows are kept, and how many of each kind of stranger are
-declined, at the file's threshold and at the one that keeps 95 % of these known clips. AUROC: how often a known clip is
-more alike than a stranger; beside it the same by the largest probability. Strangers are the test clips of data.unknown,
-people who stand (the first pose of a clip, held) or sit (the last of those who sit down), and the test clips of
-another data set, of actions whose names share no word with the network's.
+declined, at the file's threshold and at the one that keeps 95 % of these known clips. AUROC: how often a known clip has
+a higher likeness than a stranger; beside it the same by the largest probability. Classes are numbered from 0. Strangers
+are the test clips of data.unknown, people who stand (the first pose of a clip, held) or sit (the last of those who sit
+down), and the test clips of another data set, of actions whose names share no word with the network's.
 
 In:  a file of phase 4; the clip stores of data= and others=.
 Out: results/decline-<recipe>--<dataset>-<split>.json, a line for each set of unknown classes and seed.

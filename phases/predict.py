@@ -15,21 +15,22 @@ the clip's folder or above it in the data set; else by the network, if it has as
 standard error reports. A clip of another skeleton is turned into the network's joints where that is possible, else
 refused; the names of its joints decide, not its title.
 
-embeddings=FILE.npz: arrays name (N,), features (N, C), likeness (N,), label (N,), in the order of the answer. Features
-are what the network's last layer reads; to compare clips, multiply them with the file's `feature_scale`.
+embeddings=FILE.npz: arrays name (N,), features (N, C), likeness (N,), label (N,), known (N,), in the order of the
+answer. Features are what the network's last layer reads. Where known is false, label is only the nearest class.
 
 segments=true, for recordings that are not cut: one line per movement of people, from rest to rest, with start, end,
 label and probability. A movement much longer than training clips is cut where its label changes. Files have no times:
 fps= is their rate, without it that of the training clips. A recording that is much longer than training clips is
 reported on standard error: its label means little.
 
-stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies
-[[[x, y, z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own
-joints, in its order, unit and axes (`just info model=utd_mhad` lists them), or those of a skeleton that can be turned
-into them, such as MediaPipe's 33. Frames come at fps=, by default the rate of the training clips, or tell their time in
-seconds: {"t": 12.04, "joints": [...]}. People who stand are silent. While a movement goes on, a line tells its action
-once the same label has been likely (sure=0.8) for hold=0.2 seconds, after the share needs=0.5 of the time that training
-clips last; when it has ended, by about a second of rest, another line tells start and end:
+stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies [[[x, y,
+z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own joints,
+in its order, unit and axes (`just info model=utd_mhad` lists them), or those of a skeleton that can be turned into
+them, such as MediaPipe's 33. Frames come at fps=, by default the rate of the training clips, or tell their time in
+seconds: {"t": 12.04, "joints": [...]}. While people stand, or move in a way that is none of the network's actions,
+nothing is printed. While a movement goes on, a line tells its start and its action, once half (needs=) of a training
+clip's length has passed and one label has stayed above 80 % (sure=) for 0.2 s (hold=). When it has ended, by 0.8
+seconds of rest, another line tells start and end:
 
     12.3 s: sit down (89 %)
     12.3 to 14.1 s: sit down (97 %)
@@ -92,7 +93,8 @@ class Options:
         if self.segments and self.stream:
             raise ValueError("segments=true is for clip=; stream=true tells start and end anyway")
         if self.embeddings and (self.stream or self.segments or self.embeddings.suffix != ".npz"):
-            raise ValueError(f"embeddings = {self.embeddings}: takes an .npz file, for whole clips (clip=)")
+            raise ValueError(f"embeddings = {self.embeddings}: takes an .npz file, for whole clips (clip= without "
+                             "segments=true)")
         for key, path in (("out", self.out), ("embeddings", self.embeddings)):
             if path and not path.absolute().parent.is_dir():
                 raise ValueError(f"{key} = {path}: there is no folder {path.absolute().parent}")

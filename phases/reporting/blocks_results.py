@@ -43,7 +43,7 @@ def in_the_wild(results: Results) -> str:
         return statistics.mean(values(results.wild_of("lite_nano", "utd_mhad", label), "mean"))
 
     return (f"- **{mean(''):.1f} %** on UTD-MHAD as cameras deliver it, the mean over 20 kinds of test clips: joints "
-            "missing, noise,\n  people standing about. LAST-Lite nano trained and tested as usual: "
+            "missing, noise,\n  people standing about. LAST-Lite nano trained as usual, on the same clips: "
             f"{mean('before'):.1f} %.")
 
 

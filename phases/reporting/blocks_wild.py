@@ -109,7 +109,7 @@ def declining(results: Results) -> str:
                 "network": f"`{entry['recipe']}`, {place}", "draws": str(len(runs)), "strangers": kind,
                 "kept": mean_sd(entry, "kept"), "declined": mean_sd(of_kind, "declined"),
                 "declined where 95 % are kept": mean_sd(of_kind, "declined_at_95"),
-                "AUROC": mean_of(of_kind, "auroc"), "by probability": mean_of(of_kind, "auroc_probability")})
+                "AUROC": mean_of(of_kind, "auroc"), "AUROC by probability": mean_of(of_kind, "auroc_probability")})
     if not lines:
         return "Nothing is measured yet: `just decline model=... data=utd_mhad`."
     return markdown_table(list(lines[0]), lines)

@@ -25,13 +25,14 @@ def none_of_these(label: str, p: float) -> str:
 
 
 def embeddings(found: list[tuple[str, Named]]) -> dict[str, np.ndarray]:
-    """name (N,) and features (N, C) of clips, likeness (N,), and the most probable label (N,), as arrays."""
+    """name (N,) and features (N, C) of clips, likeness (N,), the most probable label (N,), known (N,), as arrays."""
     answers = [answer for _, answer in found]
     return {
         "name": np.array([name for name, _ in found]),
         "features": np.stack([answer.features for answer in answers]),
         "likeness": np.array([answer.likeness for answer in answers], np.float32),
         "label": np.array([answer.ranking[0][0] for answer in answers]),
+        "known": np.array([answer.is_known for answer in answers]),
     }
 
 

@@ -99,7 +99,7 @@ def test_declining_has_a_line_per_network_and_kind(tmp_path):
     head, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")]
                        for line in block("decline", {}, Results(tmp_path)).splitlines()]
     assert head == ["network", "draws", "strangers", "kept", "declined", "declined where 95 % are kept", "AUROC",
-                    "by probability"]
+                    "AUROC by probability"]
     first, second, third = lines
     assert first[0].startswith("`lite_nano`, ") and third[0].startswith("`lite_small`, ") and first[0] == second[0]
     assert first[1:] == ["2", "people who stand", "95.0 ± 1.4", "75.0 ± 7.1", "85.0 ± 7.1", "0.850", "0.750"]

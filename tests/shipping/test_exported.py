@@ -102,9 +102,9 @@ def test_five_lines_of_onnxruntime_are_enough(shipped, tmp_path, monkeypatch, ca
     clips = [recorded(store, i) for i in range(12)] + [np.random.default_rng(0).normal(0, 9, (1, 40, 25, 3))]
     said = []
     for clip in clips:
-        np.save("clip.npy", np.float32(clip))
+        np.save("clip.npy", np.float32(clip[0]))
         exec(example, {})
         said.append(capsys.readouterr().out.strip())
-        answer = model.answer(clip)
-        assert said[-1] == (model.top(clip, 1)[0][0] if model.is_known(answer) else "none of these")
+        answer = model.answer(clip[:1])
+        assert said[-1] == (model.top(clip[:1], 1)[0][0] if model.is_known(answer) else "none of these")
     assert len(set(said)) > 1
