@@ -78,6 +78,8 @@ def check_joints(lists: list[list[int] | None], count: int) -> None:
     """ValueError unless the lists, the first of them a trunk, hold numbers of `count` joints."""
     if lists[0] and len(lists[0]) != 4:
         raise ValueError(f"a trunk has the joints {lists[0]}")
+    if not all(isinstance(joints, list) for joints in lists[1:]):
+        raise ValueError("a joint is the mean of no list")
     for joint in (joint for joints in lists for joint in joints or ()):
         if type(joint) is not int or not 0 <= joint < count:
             raise ValueError(f"a skeleton has no joint {joint}")

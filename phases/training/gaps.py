@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phases.common.limits import FARTHEST
 from skeletons import Skeleton
 
 SPIKE = 0.15        # metres between a joint and the middle of its neighbours in time: more may be a spike,
@@ -141,7 +142,9 @@ def cleaned(x: Tensor, length: Tensor, body: Body) -> Tensor:
 
 def mean_body(frames: np.ndarray, skeleton: Skeleton) -> Tensor:
     """Joints (v, 3) of a body whose bones are the mean vectors of those in `frames` (n, v, 3); its root is at 0."""
-    frames = frames.astype(np.float64)
+    # what is no coordinate, in a damaged store, counts as missing
+    is_coordinate = (np.abs(frames) <= FARTHEST).all(-1, keepdims=True)
+    frames = np.where(is_coordinate, frames, 0).astype(np.float64)
     seen = frames.any(-1)
     parents = list(skeleton.parents)
     both = (seen & seen[:, parents])[..., None]

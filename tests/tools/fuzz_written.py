@@ -143,7 +143,7 @@ def exported_target(folder: Path) -> Target:
     others = [SKELETONS[name] for name in ("mediapipe33", "coco17")]
     about = {"skeleton": NTU.to_dict() | {"centre": NTU.centre, "trunk": NTU.trunk}, "classes": ["a", "b", "c"],
              "view": view, "recorded": {"unit": "cm", "reference": []}, "retarget": retarget_tables(NTU, others),
-             "threshold": 0.5}
+             "threshold": 0.5, "length": 60, "fps": 30}
 
     # a clip of its skeleton and one of another
     clips = {"seen.npy": 25, "other.npy": 33}
