@@ -76,7 +76,7 @@ def open_session(model: Path | bytes, weight_only: bool = False) -> onnxruntime.
 
 def check_joints(lists: list[list[int] | None], count: int) -> None:
     """ValueError unless the lists, the first of them a trunk, hold numbers of `count` joints."""
-    if lists[0] and len(lists[0]) != 4:
+    if lists[0] is not None and len(lists[0]) != 4:
         raise ValueError(f"a trunk has the joints {lists[0]}")
     if not all(isinstance(joints, list) for joints in lists[1:]):
         raise ValueError("a joint is the mean of no list")
