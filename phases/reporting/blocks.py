@@ -44,6 +44,7 @@ BLOCKS = {
     "wild-more": blocks_wild.other_rows,
     "wild-sure": blocks_wild.confidence,
     "wild-picture": blocks_wild.picture_link,
+    "wild-study": blocks_wild.study,
     "decline": blocks_wild.declining,
     "live": blocks_live.events_at_rates,
 }

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import statistics
 
-from phases.recordings.wild import COUNTED, ROWS
+from phases.recordings.wild import CLEAN, COUNTED, ROWS
 from phases.reporting.cells import mean_sd, values
 from phases.reporting.measured import Results, default_split
-from phases.reporting.tables import heading, markdown_table
+from phases.reporting.tables import LABEL, heading, markdown_table
 
 NOTHING = "Nothing is measured yet: `just wild recipe=... data={}`."
 
@@ -94,6 +94,22 @@ def calibration_errors(entry: dict) -> dict:
     for run in entry["runs"]:
         runs.append({"ece": statistics.mean(run["ece"][row] for row in COUNTED if row in run["ece"])})
     return {"runs": runs}
+
+
+def study(results: Results) -> str:
+    """How the view's defaults were found: a line per variant, the mean over the sides that it was judged on."""
+    variants: dict[tuple, list[dict]] = {}
+    for run in results.file("wild-study")["runs"]:
+        variants.setdefault((run["data"], run["recipe"], run["words"]), []).append(run)
+
+    lines = []
+    for (data, recipe, words), runs in variants.items():
+        clean = statistics.mean(run["top1"][CLEAN] for run in runs)
+        mean = statistics.mean(run["mean"] for run in runs)
+        lines.append({"data": LABEL.get(data, data), "recipe": f"`{recipe}`",
+                      "with": f"`{words}`", "trained on": "; ".join(run["trained"] for run in runs),
+                      "clean": f"{clean:.1f}", "mean of the 20": f"{mean:.1f}"})
+    return markdown_table(list(lines[0]), lines)
 
 
 def declining(results: Results) -> str:

@@ -18,7 +18,7 @@ from phases.common.progress import progress_bar
 from phases.shipping.exported import open_session
 from phases.shipping.onnx_files import FILES, to_onnx
 from phases.shipping.quantise import WEIGHTED, back_to_float, quantised_layers
-from phases.training.clip_store import ClipStore
+from phases.training.clip_store import ClipStore, clip_joints
 from phases.training.recipe import Config
 from phases.training.run_folder import accuracies
 
@@ -55,9 +55,7 @@ class RecordedClips(Sequence):
         return len(self.index)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        length = self.store.clips["length"][self.index[i]]
-        first_rows = [row for row in self.store.clips["offset"][self.index[i]] if row >= 0]
-        return np.stack([self.store.frames[row:row + length] for row in first_rows])
+        return clip_joints(self.store, self.index[i])
 
 
 class Answers(NamedTuple):

@@ -90,7 +90,7 @@ class Damage:
         angle = 2 * math.pi * b
         normal = torch.stack([near * angle.cos(), near * angle.sin(), far * (2 * math.pi * d).cos()], -1)
 
-        # each clip has its own noise; a spike is where one of the numbers is smallest
+        # each clip has its own noise; a spike is a normal number of a much larger deviation
         noise, share = rearrange(drawn[:, 7:9], "b k -> k b 1 1 1")
         is_spike = (hashed_uniform(seed, epoch, clip, 205, at) < share * self.cfg.spikes).to(normal.dtype)
         return normal * (self.cfg.noise * noise + is_spike * JUMP)[..., None]

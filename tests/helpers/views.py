@@ -1,14 +1,14 @@
 """Views, and small stores in memory for them: every setting is given, so that no test depends on a default."""
 import math
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from phases.training.changed_clips import memory_store
 from phases.training.clip_store import ClipStore
-from phases.training.view import View
+from phases.training.settings import View
 from skeletons import SKELETONS, Skeleton
 from tests.helpers.clip_stores import rest_pose
 
@@ -29,19 +29,8 @@ def calm(**changes) -> View:
 def store_of(*clips: np.ndarray, skeleton: str | Skeleton = "ntu25") -> SimpleNamespace:
     """A store in memory of clips (M, L, V, 3), each of one body or two."""
     body = SKELETONS[skeleton] if isinstance(skeleton, str) else skeleton
-    offset = np.full((len(clips), 2), -1)
-    rows = []
-    at = 0
-    for i, clip in enumerate(clips):
-        for m, joints in enumerate(clip):
-            offset[i, m] = at
-            at += len(joints)
-            rows.append(joints)
-
-    table = {"length": np.array([clip.shape[1] for clip in clips]), "label": np.arange(len(clips)) % 3,
-             "offset": offset}
-    return SimpleNamespace(path=Path("memory"), skeleton=body, frames=np.concatenate(rows).astype(np.float32),
-                           clips=table)
+    store = memory_store([np.float32(clip) for clip in clips], np.arange(len(clips)) % 3, body)
+    return SimpleNamespace(**vars(store))  # which a test may change
 
 
 def smooth_body(frames: int, skeleton: str = "ntu25", seed: int = 0, bodies: int = 1) -> np.ndarray:

@@ -22,7 +22,8 @@ from phases.training.clip_store import ClipStore
 from phases.training.networks import build_model
 from phases.training.processes import start_processes
 from phases.training.recipe import load_config
-from phases.training.view import ClipView, View
+from phases.training.settings import View
+from phases.training.view import ClipView
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.reference import dense_attention

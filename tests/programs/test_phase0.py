@@ -17,7 +17,7 @@ from phases.common.protocols import NTU_CLASSES
 from phases.p0_preprocess import OTHERS, Bodies, Phase0
 from phases.recordings import ntu_shards
 from phases.training.recipe import Config
-from phases.training.view import View
+from phases.training.settings import View
 from tests.helpers.clip_stores import ROOT, latest
 from tests.helpers.recordings import OWN, clips, contents, names, ntu_text, own_folder, phase0, skips, walker, write_ntu
 

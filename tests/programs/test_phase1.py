@@ -16,7 +16,8 @@ from phases.training.clip_store import ClipStore
 from phases.training.evaluation import accuracy, predict
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
-from phases.training.view import ClipView, View
+from phases.training.settings import View
+from phases.training.view import ClipView
 from skeletons import Skeleton
 from tests.helpers.clip_stores import QUICK, RUN, write_store
 

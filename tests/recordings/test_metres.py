@@ -20,7 +20,8 @@ from phases.recordings.metres import (
     trunk_vector,
 )
 from phases.training.clip_store import ClipStore
-from phases.training.view import ClipView, View
+from phases.training.settings import View
+from phases.training.view import ClipView
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import rest_pose
 

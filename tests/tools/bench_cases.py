@@ -24,8 +24,9 @@ from phases.recordings.puppet import write_synthetic
 from phases.training.clip_store import ClipStore
 from phases.training.networks import build_model
 from phases.training.recipe import Config, Distil, load_config
+from phases.training.settings import View
 from phases.training.teachers import Teacher
-from phases.training.view import ClipView, View
+from phases.training.view import ClipView
 from skeletons import SKELETONS
 from tests.helpers.reference import dense_attention, reference_parse
 from tests.tools.bench_steps import ROOT, cpu_seconds, speed_and_memory

@@ -5,7 +5,8 @@ import torch
 from phases.recordings.wild import ROWS, changed
 from phases.training.changed_clips import BINS, answers_by_row, judge, judged, memory_store
 from phases.training.clip_store import ClipStore, clip_joints
-from phases.training.view import ClipView, View
+from phases.training.settings import View
+from phases.training.view import ClipView
 
 
 def test_a_view_sees_clips_in_memory_as_those_of_the_store(store):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from phases.recordings.ntu import clean_bodies, parse_ntu
 from phases.training.inference_view import InferenceView
-from phases.training.view import ClipView, View, rest_of
+from phases.training.settings import View
+from phases.training.view import ClipView, rest_of
 from tests.helpers.recordings import SAMPLES, sample
 from tests.helpers.views import calm, smooth_body, standing_about, store_of
 
