@@ -46,6 +46,7 @@ BLOCKS = {
     "wild-picture": blocks_wild.picture_link,
     "wild-study": blocks_wild.study,
     "decline": blocks_wild.declining,
+    "decline-study": blocks_wild.scores_that_decline,
     "live": blocks_live.events_at_rates,
 }
 MARK = r"<!-- table: "

@@ -131,6 +131,19 @@ def declining(results: Results) -> str:
     return markdown_table(list(lines[0]), lines)
 
 
+def scores_that_decline(results: Results) -> str:
+    """By which number a clip may be declined: AUROC and share declined, of each draw of unknown classes."""
+    runs = results.file("decline-study")["runs"]
+    lines = []
+    for score in runs[0]["scores"]:
+        line = {"score": score}
+        for kind in ("unknown classes", "people who stand", "another data set"):
+            found = [run["scores"][score][kind] for run in runs]
+            line[kind] = ", ".join(f"{one['auroc']:.3f} ({one['declined_at_95']:.0f})" for one in found)
+        lines.append(line)
+    return markdown_table(list(lines[0]), lines)
+
+
 def mean_of(entry: dict, key: str) -> str:
     """The mean of a figure between 0 and 1."""
     found = values(entry, key)
