@@ -20,6 +20,11 @@ adopt *args:
 phase0 *args:
     @"{{python}}" -m phases.p0_preprocess "$@"
 
+# clip stores of many data sets -> one store of one body, for a general network: just pool stores=nw_ucla,utd_mhad
+[no-exit-message]
+pool *args:
+    @"{{python}}" -m phases.pool "$@"
+
 # train and test one network: just phase1 recipe=lite_small [data=nw_ucla] [seed=1] [key.sub=value ...]
 [no-exit-message]
 phase1 *args:
