@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from last import hashed_uniform
 from phases.training.clip_store import ClipStore
+from phases.training.settings import View
 from phases.training.view import ClipView, rest_of
 from skeletons import SKELETONS
+from tests.helpers.clip_stores import write_store
 from tests.helpers.views import CALM, WILD, calm, every, smooth_body, store_of, trim
 
 EVERY = torch.arange(24)
