@@ -18,7 +18,8 @@ answer. It takes one clip as recorded and needs no preprocessing:
     joints          (bodies, frames, V, 3) float32, any number of bodies and frames, in metres, y up, the main body
                     first; zeros or NaN are a missing joint
     probabilities   (K,) of the classes, calibrated by a temperature
-    features        (C,): what the network's head pools, the mean over the bodies present
+    features        (C,): what the network's head pools, the mean over the bodies present; of a network trained on a
+                    pool (just pool) the last map, averaged over quarters of the clip and regions of the body
     likeness        (): cosine of the features to the nearest class; below `threshold` of the metadata the clip shows
                     none of the classes
 
@@ -55,12 +56,11 @@ from phases.training.batches import Batches
 from phases.training.clip_store import ClipStore, open_store, splits
 from phases.training.inference_view import InferenceView
 from phases.training.networks import load_run
+from phases.training.parts import Parts
 from phases.training.recipe import Config, load_config
 from phases.training.run_folder import commit, device_name, read_scores
 from phases.training.view import ClipView, rest_of
 from skeletons import retarget_tables
-
-DAMAGED = 1000  # damaged training clips, at least, that set the threshold of declining
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class Job:
     folder: Path                # exports/<dataset>/<recipe>
     origin: dict                # of the report: command, device, commit
     model: nn.Module
+    parts: Parts | None         # a general network's features
     declining: Declining
     metadata: dict              # of every file: see onnx_files.description
     view: InferenceView
@@ -95,7 +96,7 @@ class Job:
 
 def main(options: Options, recipe: list[str]) -> int:
     job = prepare(options, recipe)
-    module = deploy(job.model, options.causal)
+    module = deploy(job.model, options.causal, job.parts)
     graphs = graphs_of(module, job.view, job.declining, job.calibration, options.opset)
     verified, reference = verify_forms(job, graphs)
     report = write(job, graphs, verified, reference)
@@ -134,7 +135,8 @@ def prepare(options: Options, recipe: list[str]) -> Job:
     chosen = np.random.default_rng(0).permutation(train_clips)[:options.calibration]
     rest = rest_of(store, train_clips)
     view = ClipView(store, cfg.view, rest=rest)
-    declining = declining_of(model, options.causal, view, train_clips)
+    parts = Parts.of(model, skeleton, cfg.view.frames) if cfg.data.reader == "pool" else None
+    declining = verify.declining_of(model, options.causal, view, train_clips, parts)
 
     length = float(np.median(store.clips["length"][train_clips]))
     metadata = onnx_files.description(cfg, skeleton, classes, model, options.causal, length)
@@ -144,7 +146,7 @@ def prepare(options: Options, recipe: list[str]) -> Job:
     metadata |= {"threshold": declining.threshold, "temperature": declining.temperature}
     print(f"{folder}: {counted(len(test_clips), 'test clip')}, {len(chosen)} for calibration, opset {options.opset}",
           file=sys.stderr)
-    return Job(cfg, options, folder, origin, model, declining, metadata,
+    return Job(cfg, options, folder, origin, model, parts, declining, metadata,
                view=InferenceView(cfg.view, skeleton, rest).eval(),
                recorded=RecordedClips(store, test_clips), clips=viewed(view, test_clips),
                label=store.clips["label"][test_clips], calibration=viewed(view, chosen))
@@ -165,19 +167,6 @@ def viewed(view: ClipView, clips: np.ndarray) -> np.ndarray:
     return torch.cat([batch["joints"].cpu() for batch in Batches(view, clips, 256)()]).numpy()
 
 
-def declining_of(model: nn.Module, causal: bool, view: ClipView, clips: np.ndarray) -> Declining:
-    """What lets the network decline, measured on training clips: under the test view, and damaged as in training."""
-    index = torch.from_numpy(clips)
-    _, features = verify.network_outputs(model, causal, map(view, index.split(256)))
-
-    # few clips are damaged several times
-    times = -(-DAMAGED // len(clips))
-    damaged = (view(part, True, 0, epoch) for epoch in range(times) for part in index.split(256))
-    logits, again = verify.network_outputs(model, causal, damaged)
-    label = view.label[index].numpy()
-    return Declining.of(features.numpy(), label, logits.shape[1], again.numpy(), logits.numpy())
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The files
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,7 +179,7 @@ def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, np.ndarray]:
 
     # accuracy of each form, and FP32 against the network
     judged = verify.judge(job.cfg, {form: found.probabilities for form, found in answers.items()}, job.label)
-    network = verify.network_answers(job.model, causal, job.clips, job.declining.temperature)
+    network = verify.network_answers(job.model, causal, job.clips, job.declining.temperature, job.parts)
     judged["fp32"]["parity"] = verify.parity(network, answers["fp32"])
     report = {"accepted": judged["int8"]["accepted"], "limit": verify.limit(len(job.label)), **judged}
 
