@@ -38,7 +38,8 @@ class InferenceView(nn.Module):
         is_number = (joints.abs() < float("inf")).to(joints.dtype)
         x = torch.where(is_number > 0, joints, 0.0) * is_number.amin(-1, keepdim=True)
         if cfg.bodies > 1:
-            x = torch.cat([x, torch.zeros_like(x[:1]).expand(cfg.bodies, -1, -1, -1)])
+            absent = torch.zeros_like(x[:1])
+            x = torch.cat([x, *[absent] * (cfg.bodies - 1)])
         x = x[:cfg.bodies]
 
         # without gaps; in all frames
