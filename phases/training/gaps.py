@@ -132,7 +132,7 @@ def place_unseen(x: Tensor, ever: Tensor, body: Body) -> Tensor:
 def filled(x: Tensor, seen: Tensor, body: Body) -> Tensor:
     """x (n, t, v, 3) without gaps, and with joints that are never seen; a body without any joint is zeros."""
     ever = seen.amax(1)  # n v
-    present = ever.amax(1)[:, None, None, None]
+    present = ever.amax(1).view(-1, 1, 1, 1)
     return place_unseen(close_gaps(x, seen), ever, body) * present
 
 
