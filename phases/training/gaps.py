@@ -5,6 +5,7 @@ export: the same lines run before a training and inside an exported file.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,18 +148,39 @@ def cleaned(x: Tensor, length: Tensor, body: Body) -> Tensor:
 
 
 def mean_body(frames: np.ndarray, skeleton: Skeleton) -> Tensor:
-    """Joints (v, 3) of a body whose bones are the mean vectors of those in `frames` (n, v, 3); its root is at 0."""
+    """Joints (v, 3) of a body whose bones are the mean vectors of those in `frames` (n, v, 3); its root is at 0.
+
+    Where no frame shows a joint's parent, the nearest joint that is shown with it takes the parent's place. A joint
+    that no frame shows lies in the middle of its neighbours: at its only neighbour, or between the two of a chain.
+    """
     # what is no coordinate, in a damaged store, counts as missing
     is_coordinate = (np.abs(frames) <= FARTHEST).all(-1, keepdims=True)
     frames = np.where(is_coordinate, frames, 0).astype(np.float64)
     seen = frames.any(-1)
-    parents = list(skeleton.parents)
-    both = (seen & seen[:, parents])[..., None]
-    bone = ((frames - frames[:, parents]) * both).sum(0) / np.maximum(both.sum(0), 1)
+    shown = seen.any(0)
+    rest = np.zeros(frames.shape[1:])
+    if not shown.any():
+        return torch.from_numpy(rest.astype(np.float32))
 
-    # from the root outwards
-    rest = np.zeros_like(bone)
-    for v in np.argsort(skeleton.hops[skeleton.root], kind="stable"):
-        if v != skeleton.root:
-            rest[v] = rest[parents[v]] + bone[v]
-    return torch.from_numpy(rest.astype(np.float32))
+    # bones between any two joints that frames show together; first the joint nearest to the root
+    together = seen.T.astype(np.float64) @ seen > 0
+    hops = np.where(together, skeleton.hops, math.inf)
+    placed = np.zeros(len(rest), bool)
+    placed[np.where(shown, skeleton.hops[skeleton.root], math.inf).argmin()] = True
+
+    # from there outwards
+    while True:
+        bones = np.where(placed[:, None] & ~placed, hops, math.inf)
+        u, v = np.unravel_index(bones.argmin(), bones.shape)
+        if bones[u, v] == math.inf:
+            break
+        both = (seen[:, u] & seen[:, v])[:, None]
+        rest[v] = rest[u] + ((frames[:, v] - frames[:, u]) * both).sum(0) / both.sum(0)
+        placed[v] = True
+
+    # the others: each the mean of its neighbours, all at once
+    is_bone = (skeleton.hops == 1).astype(np.float64)
+    pulls = np.diag(is_bone.sum(1)) - is_bone
+    if not placed.all():
+        rest[~placed] = np.linalg.solve(pulls[~placed][:, ~placed], is_bone[~placed][:, placed] @ rest[placed])
+    return torch.from_numpy((rest - rest[skeleton.root]).astype(np.float32))
