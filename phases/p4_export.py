@@ -179,13 +179,13 @@ def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, np.ndarray]:
 
     # accuracy of each form, and FP32 against the network
     judged = verify.judge(job.cfg, {form: found.probabilities for form, found in answers.items()}, job.label)
-    network = verify.network_answers(job.model, causal, job.clips, job.declining.temperature, job.parts)
+    network = verify.eager_answers(job.model, causal, job.clips, job.declining.temperature, job.parts)
     judged["fp32"]["parity"] = verify.parity(network, answers["fp32"])
     report = {"accepted": judged["int8"]["accepted"], "limit": verify.limit(len(job.label)), **judged}
 
     # times; and where the accuracy of INT8 got lost
-    report["latency"] = verify.relative_times(job.model, causal, job.options.opset, graphs.networks, job.clips[:1],
-                                              graphs.wholes["fp32"], job.recorded[0])
+    report["latency"] = verify.relative_times(job.model, causal, graphs.networks, job.clips[:1], graphs.wholes["fp32"],
+                                              job.recorded[0])
     if not report["accepted"]:
         report["layers"] = verify.sensitivity(graphs.networks, job.clips[:256])
     return report, reference

@@ -29,14 +29,28 @@ FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx", "w8": "model.w8.onnx"}
 # ---------------------------------------------------------------------------------------------------------------------
 
 def to_onnx(module: nn.Module, joints: Tensor, opset: int, outputs: Sequence[str] = ("logits",),
-            free: Sequence[str] = ("batch",)) -> onnx.ModelProto:
+            free: Sequence[str] = ("batch",), traced: bool = False) -> onnx.ModelProto:
     """The module as one ONNX graph of the input `joints`, whose first dimensions are `free`.
 
+    torch has two exporters. The newer one knows opsets from 18. It writes the smallest graph, and needs seconds for a
+    network, many more for a view with its hundreds of operations. `traced` asks for the older one, which needs tenths
+    of a second. Its graph computes for every clip each size that the module reads from a tensor's shape, so it is as
+    fast only if sizes that never change are plain numbers. torch announces that the older one will go some day; where
+    it has gone, or fails, the newer one takes its place.
     ValueError if the exporter cannot write it.
     """
-    # each of the two exporters has its own options
-    how = {"input_names": ["joints"], "output_names": list(outputs), "opset_version": opset, "dynamo": opset >= 18}
-    if opset >= 18:
+    if traced and opset >= 18:
+        with contextlib.suppress(ValueError):
+            return exported(module, joints, opset, outputs, free, newer=False)
+    return exported(module, joints, opset, outputs, free, newer=opset >= 18)
+
+
+def exported(module: nn.Module, joints: Tensor, opset: int, outputs: Sequence[str], free: Sequence[str],
+             newer: bool) -> onnx.ModelProto:
+    """What to_onnx gives, by the newer or the older of torch's exporters."""
+    # each has its own options
+    how = {"input_names": ["joints"], "output_names": list(outputs), "opset_version": opset, "dynamo": newer}
+    if newer:
         how |= {"external_data": False, "verbose": False}
         how["dynamic_shapes"] = ({i: torch.export.Dim(name) for i, name in enumerate(free)},) if free else None
     else:
@@ -80,6 +94,12 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     for item in [*graph.node, *graph.input, *graph.output, *graph.initializer]:
         item.doc_string = ""
         del item.metadata_props[:]
+
+    # constants that are nodes, as the older exporter writes them, are stored as the others are
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]:
+        graph.initializer.append(node.attribute[0].t)
+        graph.initializer[-1].name = node.output[0]
+        graph.node.remove(node)
 
     # the first of equal constants stays
     first = {}

@@ -19,7 +19,7 @@ from phases.common.progress import progress_bar
 from phases.shipping.declining import Declining
 from phases.shipping.deploy import over_bodies
 from phases.shipping.exported import open_session
-from phases.shipping.onnx_files import FILES, to_onnx
+from phases.shipping.onnx_files import FILES
 from phases.shipping.quantise import WEIGHTED, back_to_float, quantised_layers
 from phases.training.clip_store import ClipStore, clip_joints
 from phases.training.parts import Parts
@@ -80,7 +80,7 @@ def answers_of(run: ort.InferenceSession, clips: Sequence[np.ndarray]) -> Answer
     return Answers(*map(np.stack, zip(*found, strict=True)))
 
 
-def network_answers(model: nn.Module, causal: bool, clips: np.ndarray, temperature: float,
+def eager_answers(model: nn.Module, causal: bool, clips: np.ndarray, temperature: float,
                     parts: Parts | None = None) -> Answers:
     """The same of the network itself in PyTorch, for clips (N, M, T, V, 3) under the test view."""
     logits, features = network_outputs(model, causal, torch.from_numpy(clips).split(64), parts)
@@ -196,28 +196,24 @@ def acceptable(drop: float, clips: int) -> bool:
 # Times, and layers
 # ---------------------------------------------------------------------------------------------------------------------
 
-def relative_times(model: nn.Module, causal: bool, opset: int, networks: dict[str, onnx.ModelProto],
-                   clip: np.ndarray, whole: onnx.ModelProto, joints: np.ndarray) -> dict[str, float]:
+def relative_times(model: nn.Module, causal: bool, networks: dict[str, onnx.ModelProto], clip: np.ndarray,
+                   whole: onnx.ModelProto, joints: np.ndarray) -> dict[str, float]:
     """Time of one clip, as a ratio to the deploy form: of each other form, of the network itself, of the whole file.
 
-    `deploy` is the FP32 graph of the network, `train_form` the graph without folding, `eager` PyTorch; all of them get
-    clip (1, M, T, V, 3), under the view. `file` is the `whole` FP32 graph and gets the joints as recorded.
+    `deploy` is the FP32 graph of the network, `eager` the network in PyTorch; they and the 8-bit forms get clip
+    (1, M, T, V, 3), under the view. `file` is the `whole` FP32 graph and gets the joints as recorded.
     """
-    # the networks, as `just predict` opens a file of each form
-    sessions = {}
+    # the graphs, as `just predict` opens a file of each form
+    runs = {}
     for form in FILES:
-        sessions["deploy" if form == "fp32" else form] = session(networks[form], form)
-    file = session(whole)
+        name = "deploy" if form == "fp32" else form
+        runs[name] = partial(session(networks[form], form).run, ["logits"], {"joints": clip})
+    runs["file"] = partial(session(whole).run, ["probabilities"], {"joints": joints})
 
-    # the network itself, as a graph and in PyTorch
-    with causal_mode(model, causal):
-        unfolded = to_onnx(model, torch.from_numpy(clip), opset, free=())
-        sessions["train_form"] = session(unfolded)
-        runs = {name: partial(s.run, ["logits"], {"joints": clip}) for name, s in sessions.items()}
-        runs["file"] = partial(file.run, ["probabilities"], {"joints": joints})
-        runs["eager"] = partial(model, torch.from_numpy(clip))
-        with torch.inference_mode():
-            return latencies(runs)
+    # the network itself
+    runs["eager"] = partial(model, torch.from_numpy(clip))
+    with causal_mode(model, causal), torch.inference_mode():
+        return latencies(runs)
 
 
 def latencies(runs: dict[str, Callable[[], object]], rounds: int = 60) -> dict[str, float]:

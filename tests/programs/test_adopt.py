@@ -291,7 +291,7 @@ def test_mediapipe_landmarks_go_all_the_way_to_a_prediction(here, capsys, monkey
     cfg = adopted("raw")
     assert (cfg.data.skeleton, cfg.data.unit, cfg.data.up, cfg.data.num_classes) == ("mediapipe33", "m", "-y", 2)
     store = stored()
-    monkeypatch.setattr(verify, "relative_times", lambda *_: {})  # exports once more
+    monkeypatch.setattr(verify, "relative_times", lambda *_: {})  # takes its time
     short = ["recipe=lite_nano", "data=mine", "train.epochs=1", "view.frames=8"]
     assert call(p1_train, *short) == 0 and call(p4_export, *short, "calibration=4") in (0, 1)
 

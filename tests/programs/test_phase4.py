@@ -70,7 +70,7 @@ def test_the_report_measures_every_form(shipped):
     assert keys <= report.keys()
     loss = {"top1", "bytes", "drop", "drop_ci95", "agreement", "max_diff"}
     assert loss <= report["int8"].keys() & report["w8"].keys()
-    assert report["latency"].keys() == {"eager", "train_form", "deploy", "int8", "w8", "file"}
+    assert report["latency"].keys() == {"eager", "deploy", "int8", "w8", "file"}
     assert report["latency"]["deploy"] == 1
 
     # FP32 is the network
