@@ -103,7 +103,8 @@ RETIRED = {  # settings that are gone, and the only value that they may have: wh
     "pretrain.temperature": 0.07, "pretrain.projection": 128}
 ADDED = {  # settings that came later: what a run without them did; LAST-E's streams had an order of their own
     "model.streams": {"lite": ["joint", "bone", "velocity", "bone_velocity"], "last_e": ["joint", "velocity", "bone"]},
-    "view.still": 0.0, "view.missing": 0.0, "view.spikes": 0.0, "view.idle": 0.0, "view.tempo": 0.0}
+    "view.still": 0.0, "view.missing": 0.0, "view.spikes": 0.0, "view.idle": 0.0, "view.tempo": 0.0,
+    "train.trunk_lr": 1.0}
 WHERE = (  # settings that say where and how a training runs, not what it computes; it does not read data.fps
     "device", "gpus", "out", "raw", "data.store", "data.workers", "data.fps", "train.compile", "train.save_seconds")
 
@@ -155,7 +156,7 @@ def differences(old: dict, new: dict) -> str:
     field added after the old run does not count while it is off.
     """
     old = recorded(old, finished=False)
-    new = current(new)
+    new = recorded(new, finished=False)
 
     # LAST-Base fuses no streams: model.stream is the one that it reads
     if new.get("model", {}).get("name") == "base":
