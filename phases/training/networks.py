@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from last import MODELS, STREAMS, load_checkpoint, rank_of
 from phases.common.command import build
-from phases.common.files import damaged
-from phases.common.recipes import recipe_files, recorded
+from phases.common.files import NETWORKS, damaged
+from phases.common.recipes import recipe_files, recorded, shipped
 from phases.training.clip_store import ClipStore
 from phases.training.recipe import Config
 from skeletons import SKELETONS, Skeleton
@@ -82,6 +82,26 @@ def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
         print(f"{name!r}: takes the joint stream only, because {len(missing)} of the other three are not trained yet",
               file=sys.stderr)
     return [folder]
+
+
+def start_of(cfg: Config) -> Path:
+    """What init= means: the checkpoint of a network that comes along, a file, or the folder of a finished run.
+
+    A name means the same start on every machine: a network that comes along wins over a recipe's run of that name.
+    """
+    name = cfg.init
+    if shipped(name) or name.endswith(".pt"):
+        return shipped(name) or Path(name)
+
+    # a bare name may be misspelt
+    folder = named_folders(name, cfg, cfg.seed)[0]
+    if "/" not in name and not (folder / "final.pt").is_file():
+        known = sorted(path.stem for path in NETWORKS.glob("*.pt"))
+        close = difflib.get_close_matches(name, [*known, *recipe_files()], 1)
+        hint = f", did you mean {close[0]!r}?" if close and close[0] != name else ""
+        raise ValueError(f"init = {name!r}: no network that comes along ({', '.join(known)}), and no finished run in "
+                         f"{folder} (it lacks final.pt){hint}")
+    return find_runs(name, cfg, cfg.seed)[0]
 
 
 def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
