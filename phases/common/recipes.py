@@ -89,7 +89,7 @@ def resolved(argv: list[str]) -> dict:
         raise ValueError("no recipe: give recipe=NAME, such as recipe=lite_nano" + nearest("", recipe_files()))
     name, chain = read_chain(str(given.pop("recipe")))
     above = [read_data_set(str(given.pop("data")))] if "data" in given else []
-    if shipped(str(given.get("init", merged_all(chain).get("init", "")))):
+    if shipped(str(given.get("init", merged_all([*chain, *above]).get("init", "")))):
         above.append(read_recipe("finetune")[1])
     chain[1:1] = above
 

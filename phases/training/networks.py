@@ -104,12 +104,17 @@ def start_of(cfg: Config) -> Path:
     return find_runs(name, cfg, cfg.seed)[0]
 
 
-def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
-    """The network of a finished run in eval mode, its recipe, skeleton and class names."""
-    state = load_checkpoint(folder / "final.pt", device)
+def checkpoint_of(place: Path) -> Path:
+    """A checkpoint itself, or that of a finished run by its folder."""
+    return place if place.suffix == ".pt" else place / "final.pt"
+
+
+def load_run(place: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
+    """The network of a finished run or a checkpoint in eval mode, its recipe, skeleton and class names."""
+    state = load_checkpoint(checkpoint_of(place), device)
     weights = state.get("model")
     if isinstance(weights, dict) and weights and not any(k.startswith("head.classifier") for k in weights):
-        raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, "
+        raise ValueError(f"{place} holds an encoder of phase 3, which cannot classify: give it as init=, "
                          "or take a run of phase 1 or 2")
 
     try:
@@ -119,7 +124,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
         model.load_state_dict(state["model"])
         return model.to(device).eval(), cfg, skeleton, list(state["classes"])
     except Exception as e:  # a changed file can hold anything in place of a recipe, a skeleton and weights
-        raise damaged(folder / "final.pt", e) from None
+        raise damaged(checkpoint_of(place), e) from None
 
 
 def check_leakage(theirs: dict, cfg: Config, where: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from last import load_checkpoint
 from phases.common.files import NETWORKS, damaged
 from phases.common.recipes import read_data_set, recipe_files
-from phases.training.networks import check_leakage
+from phases.training.networks import check_leakage, checkpoint_of
 from phases.training.recipe import Config
 from skeletons import MEANS, Skeleton, means, spelled
 
@@ -109,7 +109,7 @@ def check_pool(classes: list[str], cfg: Config, where: str) -> None:
 
 def read_old_run(start: Path) -> OldRun:
     """A checkpoint, or final.pt of a run, perhaps of phase 3 or another data set; ValueError if it is damaged."""
-    path = start / "final.pt" if start.is_dir() else start
+    path = checkpoint_of(start)
     state = load_checkpoint(path)
     try:
         run = OldRun(json.loads(state.get("recipe", "{}")), dict(state.get("model", {})),
