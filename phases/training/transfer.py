@@ -2,7 +2,8 @@
 
 A network of another data set may have other joints, in another order, and other classes. A tensor that holds something
 per joint takes the rows of the joints that both skeletons name alike; the embedding of a joint that the other skeleton
-lacks is that of the nearest joint, for LAST-Lite adds embeddings up. The last layer is taken only for the same classes.
+lacks is that of the nearest joint. LAST-Lite's masks and gates of another number of frames are stretched. The last
+layer is taken only for the same classes.
 """
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from last import load_checkpoint
@@ -53,6 +55,7 @@ def init_from(model: nn.Module, start: Path, cfg: Config, skeleton: Skeleton, cl
     axes = joint_axes(model)
     taken = {}
     placed = []
+    stretched = 0
     for name, tensor in own.items():
         if name not in old.weights or (other_classes and name.startswith("head.classifier.")):
             continue
@@ -63,6 +66,9 @@ def init_from(model: nn.Module, start: Path, cfg: Config, skeleton: Skeleton, cl
             else:
                 found = by_names(tensor, old.weights[name], axes[name], pairs)
             placed += [name] * (found is not None)
+        elif found is None:
+            found = over_time(name, tensor, old.weights[name])
+            stretched += found is not None
         if found is not None:
             taken[name] = found
 
@@ -78,7 +84,8 @@ def init_from(model: nn.Module, start: Path, cfg: Config, skeleton: Skeleton, cl
     others = sum(map(bool, rows)) - len(pairs)
     if others and any(name.endswith(EMBEDDING) for name in placed):
         joints += f" and what is nearest to {others} others"
-    print(f"init: {len(taken)} of {len(own)} tensors taken from {start}{joints}; "
+    frames = f"; {stretched} stretched to {cfg.view.frames} frames" if stretched else ""
+    print(f"init: {len(taken)} of {len(own)} tensors taken from {start}{joints}{frames}; "
           f"left as they were: {', '.join(left) or 'none'}", file=sys.stderr)
 
 
@@ -159,6 +166,19 @@ def by_names(ours: Tensor, theirs: Tensor, axes: tuple[int, ...], pairs: list[tu
     found = ours.clone()
     found[torch.meshgrid(*target, indexing="ij")] = theirs[torch.meshgrid(*source, indexing="ij")].to(ours)
     return found
+
+
+def over_time(name: str, ours: Tensor, theirs: Tensor) -> Tensor | None:
+    """A stage's DCT mask (C, K) or frame gate (C, T) for as many frames as ours has; None for any other tensor.
+
+    Bin k has k half-waves a clip at any T; theirs of the highest frequency stands for higher ones. A gate is stretched.
+    """
+    kind = name.rpartition(".")[2]
+    if kind not in ("mask", "gate") or ours.ndim != 2 or theirs.ndim != 2 or len(ours) != len(theirs):
+        return None
+    if kind == "mask":
+        return theirs[:, torch.arange(ours.shape[1]).clamp(max=theirs.shape[1] - 1)].to(ours)
+    return F.interpolate(theirs[None], size=ours.shape[1], mode="linear")[0].to(ours)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -141,6 +141,24 @@ def test_a_joint_that_they_lack_begins_as_the_nearest(recipe, name, tmp_path, ca
     assert all(torch.equal(dict(ours.named_buffers())[key], x) for key, x in tables.items())
 
 
+@pytest.mark.parametrize("frames", [8, 16, 32, 64])
+def test_masks_keep_their_frequencies_and_gates_their_place(tmp_path, frames):
+    """A start for another number of frames: a filter and a gate over the clip stay the same functions."""
+    theirs = build_model(CFG, KINECT, 3)
+    k, t = torch.arange(16), (torch.arange(16) + 0.5) / 16
+    with torch.no_grad():
+        theirs.stages[0].mask.copy_(k.expand_as(theirs.stages[0].mask))
+        theirs.stages[0].gate.copy_(t.expand_as(theirs.stages[0].gate))
+    cfg = load_config(["recipe=lite_nano", "data=utd_mhad", f"view.frames={frames}"])
+    ours = build_model(cfg, KINECT, 3)
+    init_from(ours, saved(tmp_path, theirs, KINECT, list("abc")), cfg, KINECT, list("abc"))
+    stage = ours.stages[0]
+    assert torch.equal(stage.mask[0], torch.arange(frames).clamp(max=15).float())
+    place = ((torch.arange(frames) + 0.5) / frames).clamp(t[0], t[-1])
+    torch.testing.assert_close(stage.gate[0], place)
+    assert torch.equal(ours.head.gate, theirs.head.gate)
+
+
 def test_every_body_finds_a_start_and_a_hand_none():
     for skeleton in SKELETONS.values():
         has_joints = all(stand_ins(COMMON, skeleton))
