@@ -11,6 +11,7 @@ Out: exports/<dataset>/<recipe>/
          model.int8.onnx   weights and activations of the convolutions in 8 bits (static, QDQ); stem and head in float
          model.w8.onnx     only the weights in 8 bits, without the stem's; arithmetic in float: the smallest file, the
                            closest to FP32
+         model.pt          the weights for PyTorch: a training starts from them, init=FILE
          report.json, report.md: what each file loses to FP32, and whether it passes
 Each ONNX file is one graph: the test view of the recipe, always in float; the network, its batch norms folded; and the
 answer. It takes one clip as recorded and needs no preprocessing:
@@ -58,9 +59,9 @@ from phases.training.inference_view import InferenceView
 from phases.training.networks import load_run
 from phases.training.parts import Parts
 from phases.training.recipe import Config, load_config
-from phases.training.run_folder import commit, device_name, read_scores
+from phases.training.run_folder import commit, device_name, read_scores, save_weights, without_places
 from phases.training.view import ClipView, rest_of
-from skeletons import retarget_tables
+from skeletons import Skeleton, retarget_tables
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,10 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> di
             probabilities = softmax(logits / job.declining.temperature)
             report[form] = verify.compare(reference, probabilities, job.label)
             report[form]["bytes"] = (job.folder / TFLITE_FILES[form]).stat().st_size
+
+    # the weights to start a training from
+    skeleton = Skeleton.from_dict(job.metadata["skeleton"])
+    save_weights(job.folder / "model.pt", without_places(job.cfg), skeleton, job.metadata["classes"], job.model)
 
     # what each lost, as data and as a page
     write_json(job.folder / "report.json", report)

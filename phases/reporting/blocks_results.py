@@ -268,8 +268,15 @@ def small_set_variants(results: Results) -> str:
     def adopt_first(training: dict) -> tuple:
         return training["variant"] != "adopt", training["variant"], training["fold"]
 
+    # the study of starts is in the same file
+    trainings = []
+    for training in results.file("small-sets")["trainings"]:
+        whole = training.get("labels", 1.0) == 1 and training.get("network", "lite_nano") == "lite_nano"
+        if whole and training["set"] in SETS and training["seed"] == 0 and not training.get("init"):
+            trainings.append(training)
+
     rows = {}
-    for training in sorted(results.file("small-sets")["trainings"], key=adopt_first):
+    for training in sorted(trainings, key=adopt_first):
         variant = training["variant"]
         row = rows.setdefault(variant, {
             "variant": variant,

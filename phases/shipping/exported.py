@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from phases.common.files import ROOT
+from phases.common.files import NETWORKS
 from phases.common.limits import FPS, FRAMES, JOINTS, one_line
 from phases.recordings.clips import main_bodies
 from phases.recordings.described import (
@@ -26,7 +26,6 @@ from phases.recordings.metres import METRES, Recorded, complaints, in_metres, tr
 from phases.recordings.readers import read_clip
 from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted, spelled
 
-NETWORKS = ROOT / "results" / "networks"
 FORMAT = "LAST 2"  # of the metadata; files of LAST 1 hold the network alone, without view and answer
 
 
