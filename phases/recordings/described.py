@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,6 +69,25 @@ class Described:
         return COCO.get(count) if self.key_points == "coco" else None
 
 
+class Recording(NamedTuple):
+    """A clip as its file has it, and what is known of it."""
+    where: Path             # what messages call it
+    numbers: np.ndarray     # (L, V, C) or (M, L, V, C)
+    found: Described
+    ids: list               # what the file calls each of the M bodies; empty: it does not number them
+    is_chosen: bool = False     # its reader has chosen the main bodies
+
+
+class BodyFrame(NamedTuple):
+    """The bodies of one frame of a stream."""
+    joints: np.ndarray                  # m v 3 (or C, as the line has them); M = 0: nobody
+    ids: tuple | None = None            # what a tracker calls them
+    places: np.ndarray | None = None    # m v C: where they are in the picture, to follow them; None: in their order
+    has_path: bool = False              # the joints are world landmarks, the places are those in the picture
+    found: Described = Described()      # what the format says
+    stamp: float | None = None          # seconds
+
+
 def described(path: Path, own: Sequence[str] = ()) -> Described:
     """What the format of a file or skeleton.json says. own: a network's joints; a table that names them has them."""
     # a format in metres, y up, as a depth sensor's; or one that fixes the skeleton alone
@@ -97,14 +117,21 @@ def key_points_of(path: Path) -> str:
     if path.is_dir():
         files = frame_files(path)
 
-    # the first frame or the last one shows it; nested lists of numbers are not written so
+    # the first frame or the last one shows it
     for file in files[:1] + files[-1:]:
-        text = read_bytes(file)
-        for word, kind in KEY_POINTS.items():
-            at = text.find(word)
-            start = text[at + len(word):at + len(word) + 40].replace(b" ", b"").replace(b"\n", b"")
-            if at >= 0 and start.startswith(b":[") and not start.startswith((b":[[", b":[{")):
-                return kind
+        kind = key_points_in(read_bytes(file))
+        if kind:
+            return kind
+    return ""
+
+
+def key_points_in(text: bytes) -> str:
+    """Whose two-dimensional key points a text of JSON holds; nested lists of numbers are none."""
+    for word, kind in KEY_POINTS.items():
+        at = text.find(word)
+        start = text[at + len(word):at + len(word) + 40].replace(b" ", b"").replace(b"\n", b"")
+        if at >= 0 and start.startswith(b":[") and not start.startswith((b":[[", b":[{")):
+            return kind
     return ""
 
 
@@ -114,6 +141,11 @@ def skeleton_of_columns(path: Path, own: Sequence[str]) -> str | None:
         named = set(joints_of_table(path)) if path.is_file() else set()
     except ValueError:  # reading the clip says what is wrong
         return None
+    return skeleton_of_names(named, own)
+
+
+def skeleton_of_names(named: set[str], own: Sequence[str]) -> str | None:
+    """The largest known skeleton of which these are all joints; None if they are all of the network's own."""
     if not named or own and {spelled(joint) for joint in own} <= named:
         return None
     known = [skeleton for skeleton in SKELETONS.values() if joints_of_skeleton(skeleton) <= named]

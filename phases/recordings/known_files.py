@@ -44,8 +44,11 @@ def is_known_clip(path: Path) -> bool:
     return suffix in SUFFIXES
 
 
-def load_known(path: Path, names: Sequence[str] = ()) -> np.ndarray:
-    """The numbers (L, V, C) or (M, L, V, C) of a file of one of SUFFIXES; ValueError says what is wrong with it."""
+def load_known(path: Path, names: Sequence[str] = (), ids: list | None = None) -> np.ndarray:
+    """The numbers (L, V, C) or (M, L, V, C) of a file of one of SUFFIXES; ValueError says what is wrong with it.
+
+    ids: of bodies are appended, if the format has them.
+    """
     suffix = path.suffix.lower()
     if suffix == ".bvh":
         x, bones = read_bvh(path)
@@ -54,15 +57,15 @@ def load_known(path: Path, names: Sequence[str] = ()) -> np.ndarray:
         x, bones = read_amc(path)
         return in_order_of(x, (joints_of_ends(bones), bones), names)
     if suffix == ".skeleton":
-        return clean_bodies(parse_ntu(read_bytes(path))[1])
-    return load_text(path, len(names))
+        return clean_bodies(parse_ntu(read_bytes(path))[1], ids)
+    return load_text(path, len(names), ids)
 
 
-def clip_of_known_json(value: object, names: Sequence[str] = ()) -> np.ndarray | None:
-    """The numbers of a JSON value of a known kind; None for any other."""
+def clip_of_known_json(value: object, names: Sequence[str] = (), ids: list | None = None) -> np.ndarray | None:
+    """The numbers of a JSON value of a known kind; None for any other. ids: of bodies are appended."""
     if is_kinect(value):
-        return in_order_of(clip_of_kinect(value), (skeleton_of_kinect(value).joints, value["joint_names"]), names)
-    return clip_of_picture(value) if is_picture(value) else None
+        return in_order_of(clip_of_kinect(value, ids), (skeleton_of_kinect(value).joints, value["joint_names"]), names)
+    return clip_of_picture(value, ids) if is_picture(value) else None
 
 
 def in_order_of(x: np.ndarray, own: Sequence[Sequence[str]], names: Sequence[str]) -> np.ndarray:

@@ -39,15 +39,17 @@ PRINTED: set[tuple[Path, str]] = set()  # notes of this process: (folder, note)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # 1e300 becomes infinite, which `as_joints` refuses
-def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
-    """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong. joints: the skeleton's, by name.
+def load_pose(path: Path, joints: Sequence[str] = (), ids: list | None = None) -> np.ndarray:
+    """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong.
+
+    joints: the skeleton's, by name. ids: what the format calls each of the M bodies is appended, if it numbers them.
     """
     suffix = path.suffix.lower()
     if path.is_dir():
-        return load_frames(path, joints)
+        return load_frames(path, joints, ids)
     if suffix == ".json":
         value = json_value(path)
-        known = known_files.clip_of_known_json(value, joints)
+        known = known_files.clip_of_known_json(value, joints, ids)
         if known is not None:
             return known
         notes: list[str] = []
@@ -55,9 +57,9 @@ def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
         print_notes(path, notes)
         return clip
     if suffix == ".csv":
-        return clip_of_table(path, joints)
+        return clip_of_table(path, joints, ids)
     if suffix in known_files.SUFFIXES:
-        return known_files.load_known(path, joints)
+        return known_files.load_known(path, joints, ids)
     return in_order(in_usual_order(load_array(path), len(joints)))
 
 
@@ -75,11 +77,11 @@ def load_array(path: Path) -> np.ndarray:
     return arrays["joints" if "joints" in arrays else next(iter(arrays))]
 
 
-def load_frames(folder: Path, joints: Sequence[str] = ()) -> np.ndarray:
-    """(M, L, V, C) of a folder of frames."""
+def load_frames(folder: Path, joints: Sequence[str] = (), ids: list | None = None) -> np.ndarray:
+    """(M, L, V, C) of a folder of frames; ids: see load_pose."""
     files = frame_files(folder)
     if not files and is_text_frames(folder):
-        return clip_of_text_frames(text_frame_files(folder))
+        return clip_of_text_frames(text_frame_files(folder), ids)
     if not files:
         raise ValueError(f"{folder}: holds no .json file of a frame")
 

@@ -5,6 +5,7 @@ NTU RGB+D's text is read by many processes (ntu_shards.py).
 """
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -50,10 +51,39 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, 
     A body that is never seen is left out, as in a store. ValueError says what is wrong with the file. joint_names: the
     skeleton's, for tables that name theirs.
     """
-    # whatever is wrong becomes one line with the file's name
     path = Path(path)
+    return seen_people(path, load_clip(path, joint_names), recorded)[0]
+
+
+def load_clip(path: Path, joint_names: Sequence[str] = (), ids: list | None = None) -> np.ndarray:
+    """The numbers of one clip, as its file has them. ids: see load_pose. ValueError names the file."""
+    with naming(path):
+        if path.suffix.lower() in SUFFIXES or path.is_dir():
+            return load_pose(path, joint_names, ids)
+        raise ValueError(f"must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
+
+def seen_people(path: Path, numbers: np.ndarray, recorded: Recorded, ids: Sequence = ()) -> tuple[np.ndarray, list]:
+    """(joints (M, L, V, 3) of the numbers of a clip, what the file calls each); without bodies that are never seen.
+
+    ids: of all bodies, or none. ValueError names the file.
+    """
+    with naming(path):
+        joints = as_joints(numbers, recorded)
+        if not joints.size:
+            raise ValueError("no frame")
+
+    seen = joints.any((1, 2, 3))
+    if not seen.any() or seen.all():
+        return joints, list(ids)
+    return joints[seen], [number for number, is_seen in zip(ids, seen, strict=False) if is_seen]
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Inside the block, whatever is wrong becomes one line with the file's name."""
     try:
-        joints = as_joints(load_file(path, joint_names), recorded)
+        yield
     except Malformed as e:
         raise ValueError(f"{path}: line {e.line}: {e.reason}") from None
     except OSError:
@@ -61,16 +91,3 @@ def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, 
     except Exception as e:  # numpy raises almost anything on damaged bytes
         why = f"lacks {e}" if isinstance(e, KeyError) else one_line(e).removeprefix(f"{path}: ")
         raise ValueError(f"{path}: {why}") from None
-
-    # without bodies that are never seen
-    if not joints.size:
-        raise ValueError(f"{path}: no frame")
-    seen = joints.any((1, 2, 3))
-    return joints[seen] if seen.any() else joints
-
-
-def load_file(path: Path, joint_names: Sequence[str]) -> np.ndarray:
-    """The numbers of one clip, as its file has them."""
-    if path.suffix.lower() in SUFFIXES or path.is_dir():
-        return load_pose(path, joint_names)
-    raise ValueError(f"must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
