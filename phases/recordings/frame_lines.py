@@ -78,7 +78,7 @@ class FrameLines:
         """The frames that a line completes, in order. ValueError for a bad line; NoFrameError if it is nothing known.
         """
         text = line.strip()
-        if text[:1] not in "[{\"" and text != "null" and len(text.split()) + text.count(",") > 1:
+        if text[:1] not in "[{" and any(mark in text for mark in ",;\t"):
             return self._row(text)
         try:
             value = json.loads(text)
@@ -108,7 +108,7 @@ class FrameLines:
             try:
                 table = TableLines(text, self.joints)
             except ValueError as e:
-                raise NoFrameError if "," not in text and ";" not in text and "\t" not in text else e from None
+                raise NoFrameError from e
             self.table = table
             if table.is_header:
                 return []

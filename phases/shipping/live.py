@@ -15,7 +15,7 @@ import numpy as np
 from phases.common.limits import FARTHEST
 from phases.recordings.described import BodyFrame, Described
 from phases.recordings.frame_lines import WHOLE, FrameLines, NoFrameError
-from phases.recordings.metres import as_joints
+from phases.recordings.metres import as_joints, missing_as_zeros
 from phases.shipping.answers import as_dict
 from phases.shipping.events import Event, Hearing, Listener
 from phases.shipping.exported import ExportedModel
@@ -58,7 +58,8 @@ def checked(frame: BodyFrame, counts: tuple[int, ...], model: ExportedModel) -> 
     # the network's own joints are recorded as its training clips were
     is_own = x.shape[1] == len(model.skeleton["joints"]) and found == Described()
     recorded = model.recorded if is_own else replace(model.recorded, channels="xyz")
-    return frame._replace(joints=as_joints(x[:, None], recorded)[:, 0])
+    places = None if frame.places is None else missing_as_zeros(frame.places)[..., :3]
+    return frame._replace(joints=as_joints(x[:, None], recorded)[:, 0], places=places)
 
 
 class Clock:
