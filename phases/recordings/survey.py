@@ -14,6 +14,7 @@ from phases.recordings.arrays import class_folders, metadata
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.labels import number_classes
 from phases.recordings.laid_out import laid_out
+from phases.recordings.left_out import others_beside_clips
 from phases.recordings.ntu import is_ntu_name, ntu_fields, ntu_paths, number_actions, read_ntu_file
 from phases.recordings.pickle_sides import pickle_sides
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
@@ -44,6 +45,7 @@ class Survey:
     min_score: float = 0.0   # joints with a lower one are missing, because ...
     scores: str = ""         # what the scores show; empty if there are none
     in_metres: bool = False  # whether the format fixes metres and y up
+    others: str = ""         # what to tell of files that are no clips
 
     @property
     def flat(self) -> bool:
@@ -114,7 +116,7 @@ def look(raw: Path, skeleton: str = "") -> Survey:
     left_out = [name for name in listed if name not in classes]
     in_metres = reader == "arrays" and metadata(raw).get("in_metres", False)
     survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest, left_out, min_score, scores,
-                    in_metres)
+                    in_metres, others_beside_clips(raw, reader))
     check_classes(raw, survey)
     return survey
 

@@ -34,7 +34,8 @@ def moved(name: str) -> np.ndarray:
     skeleton = SKELETONS[name]
     pose = rest_pose(skeleton)
     if name == "openpose18":  # of which rest_pose makes a body without a trunk
-        pose = retargeted(rest_pose(SKELETONS["coco17"])[None, None], means(SKELETONS["coco17"].joints, skeleton.joints))
+        coco = SKELETONS["coco17"]
+        pose = retargeted(rest_pose(coco)[None, None], means(coco.joints, skeleton.joints))
     x = pose.reshape(-1, 3) * [-1, -1, 1] + [0, 0, 3]
     x = x + np.random.default_rng(0).normal(0, 0.002, (L, *x.shape))
     hands = [v for v, joint in enumerate(skeleton.joints) if "wrist" in joint or "hand" in joint]
