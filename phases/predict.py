@@ -46,7 +46,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
@@ -57,10 +57,11 @@ from phases.recordings.poses import is_clip
 from phases.recordings.readers import READABLE
 from phases.shipping.answers import Named, action_text, answer_text, embeddings
 from phases.shipping.clip_sources import answers_to
-from phases.shipping.events import LONG, Hearing, events_of
 from phases.shipping.exported import ExportedModel, model_file
-from phases.shipping.live import stream
-from phases.shipping.movements import STILL, at_rate
+from phases.shipping.movements import LONG, STILL, at_rate
+
+if TYPE_CHECKING:
+    from phases.shipping.events import Hearing
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,20 @@ def main(options: Options) -> int:
 
     fps = options.fps or model.fps
     window = options.window or model.length / model.fps
-    hearing = Hearing(window, options.sure, options.hold, options.needs, options.still)
 
     # frames, until the input ends
     if options.stream:
+        from phases.shipping.live import stream
         sys.stdin.reconfigure(errors="replace")  # bytes that are no text make a bad line, and do not end the stream
-        stream(model, sys.stdin, fps, hearing, options.format)
+        stream(model, sys.stdin, fps, hearing_of(options, window), options.format)
         return 0
 
-    # one clip, or those in a folder
+    # the actions in recordings, or the names of whole clips
     each = options.people == "each"
     if options.segments:
-        found, skipped = answers_to(model, options.clip,
-                                    lambda where, joints: events_of(model, joints, fps, hearing), each)
+        from phases.shipping.events import events_of
+        hearing = hearing_of(options, window)
+        found, skipped = answers_to(model, options.clip, lambda _, joints: events_of(model, joints, fps, hearing), each)
         text = action_text(found, options.format)
     else:
         def answer(where: Path, joints: np.ndarray) -> Named:
@@ -133,6 +135,12 @@ def main(options: Options) -> int:
     else:
         print(text, end="")
     return 3 if skipped else 0
+
+
+def hearing_of(options: Options, window: float) -> Hearing:
+    """When a label is told. What follows movements is imported when it is needed: whole clips are named sooner."""
+    from phases.shipping.events import Hearing
+    return Hearing(window, options.sure, options.hold, options.needs, options.still)
 
 
 def warn_of_losses(path: Path, model: ExportedModel) -> None:

@@ -18,14 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from phases.common.limits import read_bytes, read_json
-from phases.recordings.arrays import check_metadata
-from phases.recordings.clips import Clip, main_bodies
-from phases.recordings.csv_clips import joints_of_table
+from phases.recordings.clips import Clip, main_bodies, third_is_score
 from phases.recordings.known_files import known_body
 from phases.recordings.metres import AXES, Recorded, guess, trunk_vector
 from phases.recordings.poses import frame_files
 from phases.recordings.readers import skeleton_of_format
-from phases.recordings.skeleton_guess import fitting_skeleton, joints_of_skeleton, third_is_score
 from skeletons import SKELETONS, Skeleton, spelled
 
 LEVELS = 3  # folders in which skeleton.json is looked for: <root>/<side>/<class>/<clip>
@@ -137,8 +134,11 @@ def key_points_in(text: bytes) -> str:
 
 def skeleton_of_columns(path: Path, own: Sequence[str]) -> str | None:
     """The largest known skeleton of which a table names all joints; None if it names all of the network's own."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return None
+    from phases.recordings.csv_clips import joints_of_table
     try:
-        named = set(joints_of_table(path)) if path.is_file() else set()
+        named = set(joints_of_table(path))
     except ValueError:  # reading the clip says what is wrong
         return None
     return skeleton_of_names(named, own)
@@ -148,7 +148,7 @@ def skeleton_of_names(named: set[str], own: Sequence[str]) -> str | None:
     """The largest known skeleton of which these are all joints; None if they are all of the network's own."""
     if not named or own and {spelled(joint) for joint in own} <= named:
         return None
-    known = [skeleton for skeleton in SKELETONS.values() if joints_of_skeleton(skeleton) <= named]
+    known = [skeleton for skeleton in SKELETONS.values() if set(map(spelled, skeleton.joints)) <= named]
     return max(known, key=lambda skeleton: skeleton.num_joints).name if known else None
 
 
@@ -166,6 +166,7 @@ def skeleton_of_data_set(path: Path) -> str | Skeleton | None:
     for folder in folders[:LEVELS + path.is_dir()]:
         file = folder / "skeleton.json"
         if file.is_file():
+            from phases.recordings.arrays import check_metadata
             found = read_json(file)
             check_metadata(file, found)
             return skeleton_in(file, found)
@@ -204,6 +205,7 @@ def without_score(joints: np.ndarray, min_score: float = 0.0) -> np.ndarray:
 
 def guessed_skeleton(path: Path, joints: np.ndarray) -> Skeleton:
     """The skeleton that joints (M, L, V, 3) have, as adopt guesses it; ValueError if no known one has V joints."""
+    from phases.recordings.skeleton_guess import fitting_skeleton
     main = joints[main_bodies(joints)[:1]]  # the bones of a body that stands still show nothing
     return fitting_skeleton(path, [Clip(path.stem, 0, main)], joints.shape[2])
 

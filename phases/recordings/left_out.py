@@ -5,11 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from phases.common.wording import counted
-from phases.recordings.arrays import class_paths, clip_file, clip_folders
-from phases.recordings.labels import labelled_rows
-from phases.recordings.laid_out import laid_out
-from phases.recordings.ntu import ntu_paths
-from phases.recordings.poses import pose_files
 
 EXPECTED = ("skeleton.json", "labels.csv", "Thumbs.db", "desktop.ini")
 BESIDE = (".asf",)          # of .amc files
@@ -44,6 +39,11 @@ def left_out_words(folder: Path, files: list[Path]) -> str:
 def others_beside_clips(raw: Path, reader: str) -> str:
     """What to tell of the files in a folder of recordings that the readers `arrays` and `ntu` do not take; empty if
     there are none. Data sets that say themselves what is a clip have other files, too."""
+    from phases.recordings.arrays import class_paths, clip_file, clip_folders
+    from phases.recordings.labels import labelled_rows
+    from phases.recordings.laid_out import laid_out
+    from phases.recordings.ntu import ntu_paths
+    from phases.recordings.poses import pose_files
     if not raw.is_dir() or reader not in ("arrays", "ntu") or reader == "arrays" and laid_out(raw):
         return ""
     if reader == "ntu":

@@ -1,7 +1,8 @@
 """Readers: the kinds of recordings that phase 0 reads, and the kinds of files that hold one clip. numpy only.
 
 A reader takes (raw, data) and yields a Clip for each recording, or a Skip that names a file that is left out and why.
-NTU RGB+D's text is read by many processes (ntu_shards.py).
+NTU RGB+D's text is read by many processes (ntu_shards.py). A reader is imported when it is called: predict starts
+faster without those that it does not need.
 """
 from __future__ import annotations
 
@@ -12,19 +13,37 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import one_line
-from phases.recordings.arrays import read_arrays
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.known_files import known_body
 from phases.recordings.metres import Recorded, as_joints
-from phases.recordings.ntu import Malformed
-from phases.recordings.nw_ucla import NW_UCLA_NAME, read_nw_ucla
-from phases.recordings.peers import read_ctrgcn, read_pyskl
 from phases.recordings.poses import SUFFIXES, load_pose
 from phases.recordings.settings import Data
 
-READERS: dict[str, Callable[[Path, Data], Iterator[Clip | Skip]]] = {
-    "nw_ucla": read_nw_ucla, "ctrgcn": read_ctrgcn, "pyskl": read_pyskl, "arrays": read_arrays}
 READABLE = SUFFIXES
+
+
+def nw_ucla(raw: Path, data: Data) -> Iterator[Clip | Skip]:
+    from phases.recordings.nw_ucla import read_nw_ucla
+    return read_nw_ucla(raw, data)
+
+
+def ctrgcn(raw: Path, data: Data) -> Iterator[Clip | Skip]:
+    from phases.recordings.peers import read_ctrgcn
+    return read_ctrgcn(raw, data)
+
+
+def pyskl(raw: Path, data: Data) -> Iterator[Clip | Skip]:
+    from phases.recordings.peers import read_pyskl
+    return read_pyskl(raw, data)
+
+
+def arrays(raw: Path, data: Data) -> Iterator[Clip | Skip]:
+    from phases.recordings.arrays import read_arrays
+    return read_arrays(raw, data)
+
+
+READERS: dict[str, Callable[[Path, Data], Iterator[Clip | Skip]]] = {
+    "nw_ucla": nw_ucla, "ctrgcn": ctrgcn, "pyskl": pyskl, "arrays": arrays}
 
 
 def skeleton_of_format(path: Path) -> str | None:
@@ -37,11 +56,14 @@ def skeleton_of_format(path: Path) -> str | None:
     if path.suffix.lower() != ".json" or path.is_dir():
         return None
 
-    # others use the word skeletons, too
     with open(path, "rb") as f:
         start = f.read(1000)
-    is_nw_ucla = b'"file_name"' in start or NW_UCLA_NAME.fullmatch(path.stem)
-    return "kinect20" if is_nw_ucla and b'"skeletons"' in start else None
+    if b'"skeletons"' not in start:
+        return None
+
+    # others use the word, too
+    from phases.recordings.nw_ucla import NW_UCLA_NAME
+    return "kinect20" if b'"file_name"' in start or NW_UCLA_NAME.fullmatch(path.stem) else None
 
 
 def read_clip(path: Path | str, recorded: Recorded = Recorded(),  # noqa: B008, a frozen value
@@ -84,8 +106,6 @@ def naming(path: Path) -> Iterator[None]:
     """Inside the block, whatever is wrong becomes one line with the file's name."""
     try:
         yield
-    except Malformed as e:
-        raise ValueError(f"{path}: line {e.line}: {e.reason}") from None
     except OSError:
         raise
     except Exception as e:  # numpy raises almost anything on damaged bytes

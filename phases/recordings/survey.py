@@ -11,7 +11,7 @@ import numpy as np
 from phases.common.limits import CLASSES, load_npz
 from phases.recordings.archives import unpacked
 from phases.recordings.arrays import class_folders, metadata
-from phases.recordings.clips import Clip, Skip
+from phases.recordings.clips import Clip, Skip, third_is_score
 from phases.recordings.labels import number_classes
 from phases.recordings.laid_out import laid_out
 from phases.recordings.left_out import others_beside_clips
@@ -21,7 +21,7 @@ from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
 from phases.recordings.scores import least_score, recorded_scores
 from phases.recordings.settings import Data
-from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, third_is_score, without_odd
+from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, without_odd
 from phases.recordings.sources import listed_classes, recorded_labels
 from phases.recordings.videos import check_videos
 from skeletons import SKELETONS, Skeleton

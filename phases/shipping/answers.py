@@ -4,11 +4,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from phases.shipping.events import Event
+if TYPE_CHECKING:  # predict starts faster without it
+    from phases.shipping.events import Event
 
 
 class Who(NamedTuple):

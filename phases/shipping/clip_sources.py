@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from phases.recordings.archives import unpacked
 from phases.recordings.described import Recording
 from phases.recordings.left_out import left_out, left_out_words
 from phases.recordings.poses import is_clip, is_frames
@@ -80,7 +79,9 @@ def answers_to(model: ExportedModel, clip: Path, answer: Callable[[Path, np.ndar
     answer: of what messages call a clip, and joints (M, L, V, 3). A single clip that cannot be used is an error, one of
     many is left out. Notes that are true of many clips are printed once.
     """
-    clip = unpacked(clip)
+    if clip.suffix.lower() == ".zip":
+        from phases.recordings.archives import unpacked
+        clip = unpacked(clip)
     is_one = not clip.is_dir() and not is_set(clip) or clip.is_dir() and is_frames(clip)
     model.notes = Notes(together=not is_one)
     found = []

@@ -14,12 +14,11 @@ import numpy as np
 
 from phases.recordings.described import BodyFrame
 from phases.shipping.exported import ExportedModel
-from phases.shipping.movements import REACH, SLACK, SPAN, STILL, Tracker, at_rate, speed
+from phases.shipping.movements import LONG, REACH, SLACK, SPAN, STILL, Tracker, at_rate, speed
 from phases.shipping.newest import Newest
 
 MARGIN = 0.2    # seconds before and after a movement that its clip shows as well
-LONG = 2.0      # windows: a longer movement is classified window by window,
-HOPS = 4        # so many to a window's length
+HOPS = 4        # windows to a window's length: a movement that is LONG is classified window by window
 LIKELY = 0.5    # the least probability of the label of a movement that has ended
 LOOK = 0.1      # seconds between two looks at a movement that goes on
 
