@@ -130,10 +130,12 @@ def print_assumed(survey: Survey, proposal: Proposal, cfg: Config) -> None:
 
 
 def print_lost(survey: Survey) -> None:
-    """The first clips that could not be read, on standard error."""
+    """The first clips that could not be read, and the files that are none, on standard error."""
     for skip in survey.skips[:NAMED_LOST]:
         line = f", line {skip.line}" if skip.line else ""
         print(f"lost     {skip.file}{line}: {skip.reason}", file=sys.stderr)
+    if survey.others:
+        print(f"left out {survey.others}", file=sys.stderr)
 
 
 def next_commands(name: str, survey: Survey, proposal: Proposal) -> list[str]:

@@ -29,6 +29,7 @@ import dataclasses
 import errno
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +40,7 @@ from phases.common.protocols import check_rules
 from phases.common.recipes import resolved
 from phases.recordings.archives import unpacked
 from phases.recordings.clips import Clip, Skip, recorded_as
+from phases.recordings.left_out import others_beside_clips
 from phases.recordings.metres import reference_joint, trunk_of
 from phases.recordings.ntu_shards import ntu_shards
 from phases.recordings.puppet import write_synthetic
@@ -214,6 +216,9 @@ def main(argv: list[str]) -> int:
         meta = write_store(raw, store, partial, data, skeleton, classes)
 
     show_report(meta, store)
+    others = others_beside_clips(raw, data.reader)
+    if others:
+        print(f"  {others}", file=sys.stderr)
     if meta["quality"]["two_bodies"] and settings.view.bodies == 1:
         print("  view.bodies = 1: a network sees the first body of each clip; view.bodies=2 shows it both")
     return 3 if meta["skipped"] else 0

@@ -44,27 +44,24 @@ Exit codes: 0 done, 2 bad input, 3 some files of a folder were skipped, each nam
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
 from phases.common.command import run
 from phases.common.files import atomic
 from phases.common.limits import CLASSES, FPS
-from phases.recordings.archives import unpacked
-from phases.recordings.poses import is_clip, is_frames
+from phases.recordings.poses import is_clip
 from phases.recordings.readers import READABLE
-from phases.recordings.videos import check_videos
 from phases.shipping.answers import Named, action_text, answer_text, embeddings
-from phases.shipping.events import LONG, Hearing, events_of
+from phases.shipping.clip_sources import answers_to
 from phases.shipping.exported import ExportedModel, model_file
-from phases.shipping.live import stream
-from phases.shipping.movements import STILL, at_rate
+from phases.shipping.movements import LONG, STILL, at_rate
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from phases.shipping.events import Hearing
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,7 @@ class Options:
     clip: Annotated[Path | None, "a file, or a folder of files"] = None
     stream: Annotated[bool, "classify frames on standard input"] = False
     format: Annotated[Literal["text", "csv", "json"], "of the answer"] = "text"
+    people: Annotated[Literal["main", "each"], "in a clip: the main ones together, or an answer for each"] = "main"
     out: Annotated[Path | None, "a file for the answer; without it, standard output"] = None
     embeddings: Annotated[Path | None, "an .npz file for the features of each clip"] = None
     top: Annotated[int, (1, CLASSES), "names per clip"] = 5
@@ -88,6 +86,8 @@ class Options:
         if self.stream == (self.clip is not None):
             both = ", not both" if self.stream else ""
             raise ValueError(f"give clip=FILE or FOLDER, or stream=true for frames on standard input{both}")
+        if self.stream and self.people == "each":
+            raise ValueError("people=each is for clip=: stream=true tells what the most active people do")
         if self.stream and (self.format == "csv" or self.out):
             raise ValueError("stream=true prints lines of text, or of JSON (format=json): it takes no csv and no out=")
         if self.segments and self.stream:
@@ -107,20 +107,26 @@ def main(options: Options) -> int:
 
     fps = options.fps or model.fps
     window = options.window or model.length / model.fps
-    hearing = Hearing(window, options.sure, options.hold, options.needs, options.still)
 
     # frames, until the input ends
     if options.stream:
+        from phases.shipping.live import stream
         sys.stdin.reconfigure(errors="replace")  # bytes that are no text make a bad line, and do not end the stream
-        stream(model, sys.stdin, fps, hearing, options.format)
+        stream(model, sys.stdin, fps, hearing_of(options, window), options.format)
         return 0
 
-    # one clip, or those in a folder
+    # the actions in recordings, or the names of whole clips
+    each = options.people == "each"
     if options.segments:
-        found, skipped = of_each(options.clip, lambda path: events_of(model, model.read(path), fps, hearing))
+        from phases.shipping.events import events_of
+        hearing = hearing_of(options, window)
+        found, skipped = answers_to(model, options.clip, lambda _, joints: events_of(model, joints, fps, hearing), each)
         text = action_text(found, options.format)
     else:
-        found, skipped = of_each(options.clip, lambda path: named(model, path, options.top, fps))
+        def answer(where: Path, joints: np.ndarray) -> Named:
+            return named(model, where, while_seen(joints) if each else joints, options.top, fps)
+
+        found, skipped = answers_to(model, options.clip, answer, each)
         text = answer_text(found, options.format)
         if options.embeddings:
             save_embeddings(embeddings(found), options.embeddings)
@@ -131,6 +137,12 @@ def main(options: Options) -> int:
     return 3 if skipped else 0
 
 
+def hearing_of(options: Options, window: float) -> Hearing:
+    """When a label is told. What follows movements is imported when it is needed: whole clips are named sooner."""
+    from phases.shipping.events import Hearing
+    return Hearing(window, options.sure, options.hold, options.needs, options.still)
+
+
 def warn_of_losses(path: Path, model: ExportedModel) -> None:
     """Standard error: a file that phase 4 did not accept."""
     if model.about.get("accepted") == "false":
@@ -138,67 +150,24 @@ def warn_of_losses(path: Path, model: ExportedModel) -> None:
               "form of this network; its report.md names those that pass", file=sys.stderr)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Clips
-# ---------------------------------------------------------------------------------------------------------------------
-
-def recordings(clip: Path) -> dict[str, Path]:
-    """{name: file}: every readable file below a folder, named by its path in it; or the one file."""
-    if not clip.exists():
-        raise ValueError(f"clip = {clip}: no such file or folder")
-    if clip.is_file():
-        check_videos(clip)
-    if not clip.is_dir() or is_frames(clip):
-        return {str(clip): clip}
-
-    # a folder of OpenPose's frames is one clip, and its files are none
-    below = list(clip.rglob("*"))
-    folders = [p for p in below if p.is_dir() and is_frames(p)]
-    files = [p for p in below if is_clip_name(p) and p.parent not in folders]
-    if not folders and not files:
-        check_videos(clip)
-        raise ValueError(f"clip = {clip}: holds no {', '.join(READABLE)} file")
-    return {str(p.relative_to(clip)): p for p in sorted([*folders, *files])}
+def while_seen(joints: np.ndarray) -> np.ndarray:
+    """Joints (1, L, V, 3) from the first frame that shows the person to the last one."""
+    seen = np.flatnonzero(joints.any((0, 2, 3)))
+    return joints[:, seen[0]:seen[-1] + 1]
 
 
-def is_clip_name(path: Path) -> bool:
-    """Whether a file in a folder of clips is one, by its name; a .txt file by its first line."""
-    return path.is_file() and is_clip(path)
-
-
-def named(model: ExportedModel, path: Path, top: int, fps: float) -> Named:
-    """The `top` most probable names of a file, and whether it shows any of the classes."""
-    joints = model.read(path)
+def named(model: ExportedModel, where: Path, joints: np.ndarray, top: int, fps: float) -> Named:
+    """The `top` most probable names of a clip, and whether it shows any of the classes."""
     lasts = joints.shape[1] / fps
     usual = model.length / model.fps
     if lasts > LONG * usual:
-        print(f"{path}: lasts {lasts:.1f} s, training clips {usual:.1f} s: segments=true lists the actions in it",
-              file=sys.stderr)
+        much = f"training clips {usual:.1f} s: segments=true lists the actions in"
+        model.notes.add(where, f"lasts {lasts:.1f} s, {much} it", f"they last much longer than {much} them")
 
     # as many frames a second as the training clips had
     answer = model.answer(at_rate(joints, np.arange(joints.shape[1]) / fps, model.fps))
     return Named(model.ranking(answer.probabilities, top), model.is_known(answer), answer.likeness,
                  answer.features)
-
-
-def of_each(clip: Path, answer: Callable[[Path], T]) -> tuple[list[tuple[str, T]], int]:
-    """The answer to each file, with its name, and how many files of a folder were skipped."""
-    # a single file that cannot be used is an error, one of many is left out
-    clip = unpacked(clip)
-    found = []
-    skipped = 0
-    for name, path in recordings(clip).items():
-        try:
-            found.append((name, answer(path)))
-        except (ValueError, OSError) as e:
-            if not clip.is_dir():
-                raise
-            skipped += 1
-            print("skipped:", " ".join(str(e).split()), file=sys.stderr)
-
-    if not found:
-        raise ValueError(f"clip = {clip}: none of its {skipped} files could be used")
-    return found, skipped
 
 
 # ---------------------------------------------------------------------------------------------------------------------

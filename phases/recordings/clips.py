@@ -13,6 +13,7 @@ from phases.recordings.metres import Recorded
 from phases.recordings.settings import Data
 
 CLEARLY = 1.2  # times the motion of the body that is listed first
+PIXELS = 20    # a body larger than this is not in metres
 
 
 @dataclass
@@ -111,6 +112,18 @@ def main_two(joints: np.ndarray, score: np.ndarray | None = None) -> np.ndarray:
     """The main two of bodies (M, L, V, 3), the main one first: see main_bodies."""
     main = main_bodies(joints, score)
     return joints if main == list(range(len(joints))) else joints[main]
+
+
+def third_is_score(clips: list[Clip]) -> bool:
+    """Whether the third number of a joint is a score: within 0 to 1 where bodies are many times larger."""
+    third, sizes = [], []
+    for c in clips[:100]:
+        third.append(c.joints[..., 2].ravel())
+        seen = c.joints[c.joints.any(3)]
+        sizes.append(np.ptp(seen[:, :2], axis=0).max())
+
+    third = np.concatenate(third)
+    return bool(third.any() and third.min() >= 0 and third.max() <= 1.001 and np.median(sizes) > PIXELS)
 
 
 def trimmed(joints: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ numpy only.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,23 +41,29 @@ def joints_of_table(path: Path) -> list[str]:
     if not header:
         return []
     tidy = tidy_columns(header)
-    joints = joints_of_rows(body, tidy) if tidy else named_columns(header)
+    return with_names(joints_of_rows(body, tidy) if tidy else named_columns(header))
+
+
+def with_names(joints: Iterable[str]) -> list[str]:
+    """Those of a table's joints that have a name, not a number."""
     return [joint for joint in joints if not NUMBERED.fullmatch(joint)]
 
 
-def clip_of_table(path: Path, names: Sequence[str] = ()) -> np.ndarray:
+def clip_of_table(path: Path, names: Sequence[str] = (), ids: list | None = None) -> np.ndarray:
     """The numbers of a table: (L, V, C) of a row per frame, (M, L, V, C) of a row per joint.
 
     A joint with a cell of MISSING is zeros. names: the skeleton's joints. Joints that a table names are put into their
-    order. ValueError if a table of as many joints names some of them differently.
+    order. ids: of bodies are appended. ValueError if a table of as many joints names some of them differently.
     """
     header, body = csv_rows(path)
     tidy = tidy_columns(header)
     if tidy:
-        return clip_of_joint_rows(body, tidy, names)
+        return clip_of_joint_rows(body, tidy, names, ids)
+    return clip_of_frame_rows(header, body, joint_columns(header, names) or plain_columns(body))
 
-    # a row per frame
-    joints = joint_columns(header, names) or plain_columns(body)
+
+def clip_of_frame_rows(header: list[str], body: list[list[str]], joints: list[list[int]]) -> np.ndarray:
+    """(L, V, C) of a row per frame. joints: the columns of each."""
     columns = [column for joint in joints for column in joint]
     x = table_numbers(header, body, columns).reshape(len(body), len(joints), -1)  # l v c
     x = missing_as_zeros(x)

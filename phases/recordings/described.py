@@ -13,18 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from phases.common.limits import read_bytes, read_json
-from phases.recordings.arrays import check_metadata
-from phases.recordings.clips import Clip, main_bodies
-from phases.recordings.csv_clips import joints_of_table
+from phases.recordings.clips import Clip, main_bodies, third_is_score
 from phases.recordings.known_files import known_body
 from phases.recordings.metres import AXES, Recorded, guess, trunk_vector
 from phases.recordings.poses import frame_files
 from phases.recordings.readers import skeleton_of_format
-from phases.recordings.skeleton_guess import fitting_skeleton, joints_of_skeleton, third_is_score
 from skeletons import SKELETONS, Skeleton, spelled
 
 LEVELS = 3  # folders in which skeleton.json is looked for: <root>/<side>/<class>/<clip>
@@ -68,6 +66,25 @@ class Described:
         return COCO.get(count) if self.key_points == "coco" else None
 
 
+class Recording(NamedTuple):
+    """A clip as its file has it, and what is known of it."""
+    where: Path             # what messages call it
+    numbers: np.ndarray     # (L, V, C) or (M, L, V, C)
+    found: Described
+    ids: list               # what the file calls each of the M bodies; empty: it does not number them
+    is_chosen: bool = False     # its reader has chosen the main bodies
+
+
+class BodyFrame(NamedTuple):
+    """The bodies of one frame of a stream."""
+    joints: np.ndarray                  # m v 3 (or C, as the line has them); M = 0: nobody
+    ids: tuple | None = None            # what a tracker calls them
+    places: np.ndarray | None = None    # m v C: where they are in the picture, to follow them; None: in their order
+    has_path: bool = False              # the joints are world landmarks, the places are those in the picture
+    found: Described = Described()      # what the format says
+    stamp: float | None = None          # seconds
+
+
 def described(path: Path, own: Sequence[str] = ()) -> Described:
     """What the format of a file or skeleton.json says. own: a network's joints; a table that names them has them."""
     # a format in metres, y up, as a depth sensor's; or one that fixes the skeleton alone
@@ -97,26 +114,41 @@ def key_points_of(path: Path) -> str:
     if path.is_dir():
         files = frame_files(path)
 
-    # the first frame or the last one shows it; nested lists of numbers are not written so
+    # the first frame or the last one shows it
     for file in files[:1] + files[-1:]:
-        text = read_bytes(file)
-        for word, kind in KEY_POINTS.items():
-            at = text.find(word)
-            start = text[at + len(word):at + len(word) + 40].replace(b" ", b"").replace(b"\n", b"")
-            if at >= 0 and start.startswith(b":[") and not start.startswith((b":[[", b":[{")):
-                return kind
+        kind = key_points_in(read_bytes(file))
+        if kind:
+            return kind
+    return ""
+
+
+def key_points_in(text: bytes) -> str:
+    """Whose two-dimensional key points a text of JSON holds; nested lists of numbers are none."""
+    for word, kind in KEY_POINTS.items():
+        at = text.find(word)
+        start = text[at + len(word):at + len(word) + 40].replace(b" ", b"").replace(b"\n", b"")
+        if at >= 0 and start.startswith(b":[") and not start.startswith((b":[[", b":[{")):
+            return kind
     return ""
 
 
 def skeleton_of_columns(path: Path, own: Sequence[str]) -> str | None:
     """The largest known skeleton of which a table names all joints; None if it names all of the network's own."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return None
+    from phases.recordings.csv_clips import joints_of_table
     try:
-        named = set(joints_of_table(path)) if path.is_file() else set()
+        named = set(joints_of_table(path))
     except ValueError:  # reading the clip says what is wrong
         return None
+    return skeleton_of_names(named, own)
+
+
+def skeleton_of_names(named: set[str], own: Sequence[str]) -> str | None:
+    """The largest known skeleton of which these are all joints; None if they are all of the network's own."""
     if not named or own and {spelled(joint) for joint in own} <= named:
         return None
-    known = [skeleton for skeleton in SKELETONS.values() if joints_of_skeleton(skeleton) <= named]
+    known = [skeleton for skeleton in SKELETONS.values() if set(map(spelled, skeleton.joints)) <= named]
     return max(known, key=lambda skeleton: skeleton.num_joints).name if known else None
 
 
@@ -134,6 +166,7 @@ def skeleton_of_data_set(path: Path) -> str | Skeleton | None:
     for folder in folders[:LEVELS + path.is_dir()]:
         file = folder / "skeleton.json"
         if file.is_file():
+            from phases.recordings.arrays import check_metadata
             found = read_json(file)
             check_metadata(file, found)
             return skeleton_in(file, found)
@@ -172,6 +205,7 @@ def without_score(joints: np.ndarray, min_score: float = 0.0) -> np.ndarray:
 
 def guessed_skeleton(path: Path, joints: np.ndarray) -> Skeleton:
     """The skeleton that joints (M, L, V, 3) have, as adopt guesses it; ValueError if no known one has V joints."""
+    from phases.recordings.skeleton_guess import fitting_skeleton
     main = joints[main_bodies(joints)[:1]]  # the bones of a body that stands still show nothing
     return fitting_skeleton(path, [Clip(path.stem, 0, main)], joints.shape[2])
 

@@ -26,8 +26,9 @@ def is_kinect(value: object) -> bool:
     return isinstance(value, dict) and "joint_names" in value and "frames" in value
 
 
-def clip_of_kinect(value: dict) -> np.ndarray:
-    """Joints (M, L, V, 3) in metres, y up, of such a JSON value; ValueError says what is wrong."""
+def clip_of_kinect(value: dict, ids: list | None = None) -> np.ndarray:
+    """Joints (M, L, V, 3) in metres, y up, of such a JSON value; ValueError says what is wrong. ids: body_id of each.
+    """
     V = len(joint_names(value))
     frames = value["frames"]
     if not isinstance(frames, list) or not frames:
@@ -38,7 +39,17 @@ def clip_of_kinect(value: dict) -> np.ndarray:
             tracked.append(bodies_of_frame(frame, V))
         except (ValueError, TypeError, KeyError) as e:
             raise ValueError(f"frame {t}: {f'lacks {e}' if isinstance(e, KeyError) else e}") from None
-    return in_metres(as_joints(rows_by_number(tracked)), RECORDED, None)
+    return in_metres(as_joints(rows_by_number(tracked, ids)), RECORDED, None)
+
+
+def bodies_in_metres(frame: dict, V: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """(body_id of each body, joints (M, V, 3) in metres, y up) of one frame."""
+    tracked = bodies_of_frame(frame, V)
+    joints = np.zeros((len(tracked), 1, V, 3), np.float32)
+    for m, (_, body) in enumerate(tracked):
+        joints[m, 0] = body
+    joints = in_metres(as_joints(joints), RECORDED, None) if tracked else joints
+    return tuple(number for number, _ in tracked), joints[:, 0]
 
 
 def bodies_of_frame(frame: dict, V: int) -> Tracked:

@@ -2,7 +2,8 @@
 
     .bvh, .amc (with .asf), .skeleton and .txt text, Azure Kinect's JSON; Kinetics-Skeleton, AlphaPose, YOLO
 
-A format fixes the skeleton, or also unit and upright axis: such clips are read in metres with y up. numpy only.
+A format fixes the skeleton, or also unit and upright axis: such clips are read in metres with y up. What reads a format
+is imported when a file of it is there. numpy only.
 """
 from __future__ import annotations
 
@@ -15,14 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from phases.common.limits import read_bytes
-from phases.recordings.acclaim import read_amc, skeleton_of_amc
-from phases.recordings.bvh import read_bvh, skeleton_of_bvh
-from phases.recordings.json_clips import json_value
-from phases.recordings.kinect_json import clip_of_kinect, is_kinect, skeleton_of_kinect
-from phases.recordings.named_body import joints_of_begins, joints_of_ends
-from phases.recordings.ntu import clean_bodies, parse_ntu, skeleton_of_text
-from phases.recordings.picture_json import FIXED, clip_of_picture, is_picture
-from phases.recordings.text_clips import load_text, skeleton_of_rows, text_kind
 from skeletons import SKELETONS, Skeleton, spelled
 
 SUFFIXES = (".bvh", ".amc", ".skeleton", ".txt")  # of files that only this module reads
@@ -38,31 +31,43 @@ def is_known_clip(path: Path) -> bool:
     """Whether a file of one of SUFFIXES is a clip; any .txt file may be something else."""
     suffix = path.suffix.lower()
     if suffix == ".txt":
+        from phases.recordings.text_clips import text_kind
         with contextlib.suppress(OSError):
             return bool(text_kind(path))
         return False
     return suffix in SUFFIXES
 
 
-def load_known(path: Path, names: Sequence[str] = ()) -> np.ndarray:
-    """The numbers (L, V, C) or (M, L, V, C) of a file of one of SUFFIXES; ValueError says what is wrong with it."""
+def load_known(path: Path, names: Sequence[str] = (), ids: list | None = None) -> np.ndarray:
+    """The numbers (L, V, C) or (M, L, V, C) of a file of one of SUFFIXES; ValueError says what is wrong with it.
+
+    ids: of bodies are appended, if the format has them.
+    """
     suffix = path.suffix.lower()
     if suffix == ".bvh":
+        from phases.recordings.bvh import read_bvh
+        from phases.recordings.named_body import joints_of_begins
         x, bones = read_bvh(path)
         return in_order_of(x, (joints_of_begins(bones), bones), names)
     if suffix == ".amc":
+        from phases.recordings.acclaim import read_amc
+        from phases.recordings.named_body import joints_of_ends
         x, bones = read_amc(path)
         return in_order_of(x, (joints_of_ends(bones), bones), names)
     if suffix == ".skeleton":
-        return clean_bodies(parse_ntu(read_bytes(path))[1])
-    return load_text(path, len(names))
+        from phases.recordings.ntu import clean_bodies, parse_ntu
+        return clean_bodies(parse_ntu(read_bytes(path))[1], ids)
+    from phases.recordings.text_clips import load_text
+    return load_text(path, len(names), ids)
 
 
-def clip_of_known_json(value: object, names: Sequence[str] = ()) -> np.ndarray | None:
-    """The numbers of a JSON value of a known kind; None for any other."""
+def clip_of_known_json(value: object, names: Sequence[str] = (), ids: list | None = None) -> np.ndarray | None:
+    """The numbers of a JSON value of a known kind; None for any other. ids: of bodies are appended."""
+    from phases.recordings.kinect_json import clip_of_kinect, is_kinect, skeleton_of_kinect
+    from phases.recordings.picture_json import clip_of_picture, is_picture
     if is_kinect(value):
-        return in_order_of(clip_of_kinect(value), (skeleton_of_kinect(value).joints, value["joint_names"]), names)
-    return clip_of_picture(value) if is_picture(value) else None
+        return in_order_of(clip_of_kinect(value, ids), (skeleton_of_kinect(value).joints, value["joint_names"]), names)
+    return clip_of_picture(value, ids) if is_picture(value) else None
 
 
 def in_order_of(x: np.ndarray, own: Sequence[Sequence[str]], names: Sequence[str]) -> np.ndarray:
@@ -101,18 +106,27 @@ def fixed_by(path: Path, *of_this_moment: int) -> Known | None:
     if path.is_dir():
         return frames_body(path)
     if suffix == ".bvh":
+        from phases.recordings.bvh import skeleton_of_bvh
         return Known(skeleton_of_bvh(path), in_metres=False)
     if suffix == ".amc":
+        from phases.recordings.acclaim import skeleton_of_amc
         return Known(skeleton_of_amc(path), in_metres=True)
     if suffix == ".skeleton":
+        from phases.recordings.ntu import skeleton_of_text
         return by_name(skeleton_of_text(path))
     if suffix == ".txt":
+        from phases.recordings.text_clips import skeleton_of_rows
         return by_name(skeleton_of_rows(path))
-    return json_body(json_value(path)) if suffix == ".json" else None
+    if suffix == ".json":
+        from phases.recordings.json_clips import json_value
+        return json_body(json_value(path))
+    return None
 
 
 def json_body(value: object) -> Known | None:
     """What Azure Kinect's JSON spells out, or the estimators' skeleton with as many joints."""
+    from phases.recordings.kinect_json import is_kinect, skeleton_of_kinect
+    from phases.recordings.picture_json import FIXED, clip_of_picture, is_picture
     if is_kinect(value):
         return Known(skeleton_of_kinect(value), in_metres=True)
     if is_picture(value):
@@ -122,7 +136,11 @@ def json_body(value: object) -> Known | None:
 
 def frames_body(folder: Path) -> Known | None:
     """The skeleton of a folder of YOLO's .txt files."""
-    file = next((file for file in sorted(folder.glob("*.txt")) if text_kind(file) == "yolo"), None)
+    files = sorted(folder.glob("*.txt"))
+    if not files:
+        return None
+    from phases.recordings.text_clips import skeleton_of_rows, text_kind
+    file = next((file for file in files if text_kind(file) == "yolo"), None)
     return by_name(skeleton_of_rows(file)) if file else None
 
 

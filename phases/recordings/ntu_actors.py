@@ -8,7 +8,7 @@ from phases.recordings.metres import missing_as_zeros
 Track = tuple[np.ndarray, np.ndarray]   # frame numbers (F,), joints (F, V, 3); a missing joint is NaN
 
 
-def clean_bodies(bodies: dict[str, Track]) -> np.ndarray:
+def clean_bodies(bodies: dict[str, Track], ids: list | None = None) -> np.ndarray:
     """Actors (M, L, V, 3), M = 1 or 2, from the tracks of a clip, cleaned as in CTR-GCN and SGN.
 
     1. Drop tracks of at most 11 frames.
@@ -18,8 +18,8 @@ def clean_bodies(bodies: dict[str, Track]) -> np.ndarray:
     4. Each track joins the first of at most two actors with which it shares no frame, or is dropped.
     5. Drop the frames without an actor.
 
-    A joint that is missing in the tracks, NaN, counts in no rule, and is 0, 0, 0 in the actors. ValueError for a clip
-    without a body.
+    A joint that is missing in the tracks, NaN, counts in no rule, and is 0, 0, 0 in the actors. ids: the body id of
+    each actor's first track is appended. ValueError for a clip without a body.
     """
     tracks = sorted(bodies.values(), key=motion, reverse=True)
     if not tracks:
@@ -28,6 +28,9 @@ def clean_bodies(bodies: dict[str, Track]) -> np.ndarray:
         if len(tracks) > 1:
             tracks = [track for track in tracks if is_good(track)] or tracks[:1]
     actors = actors_of(tracks)
+    if ids is not None:
+        number = {id(track): name for name, track in bodies.items()}
+        ids += [number[id(actor[0])] for actor in actors]
 
     # the frames that show an actor
     seen = np.unique(np.concatenate([frames for actor in actors for frames, _ in actor]))

@@ -29,8 +29,8 @@ def is_picture(value: object) -> bool:
     return is_kinetics(value) or is_alphapose(value) or is_yolo(value)
 
 
-def clip_of_picture(value: object) -> np.ndarray:
-    """(M, L, V, 4) of a JSON value of one of these kinds; ValueError says what is wrong."""
+def clip_of_picture(value: object, ids: list | None = None) -> np.ndarray:
+    """(M, L, V, 4) of a JSON value of one of these kinds; ValueError says what is wrong. ids: see rows_by_number."""
     reader = next(read for known, read in KINDS if known(value))
     try:
         frames = reader(value)
@@ -39,7 +39,7 @@ def clip_of_picture(value: object) -> np.ndarray:
 
     # by their numbers, or by where they are
     if all(number is not None for frame in frames for number, _ in frame):
-        return rows_by_number(frames)
+        return rows_by_number(frames, ids)
     return clip_of_frames([[body.tolist() for _, body in frame] for frame in frames])
 
 

@@ -14,7 +14,8 @@ A joint is x, y; x, y, z; x, y, score; or x, y, z, score; with NaN, null or an e
 In text a score is known by its name (left_elbow_score).
 A table that names every joint of the skeleton is put into the skeleton's order. A table of as many joints that names
 some of them differently is refused. Any other table must have the skeleton's order.
-Of several people clips.main_two takes the main ones, whoever is listed first.
+Of several people clips.main_two takes the main ones, whoever is listed first. What reads a kind of file is imported
+when there is one.
 """
 from __future__ import annotations
 
@@ -28,10 +29,6 @@ import numpy as np
 
 from phases.common.limits import load_npy, load_npz, read_bytes
 from phases.recordings import known_files
-from phases.recordings.csv_clips import clip_of_table
-from phases.recordings.flat import in_usual_order
-from phases.recordings.json_clips import clip_of_frames, clip_of_json, is_frame, json_value
-from phases.recordings.text_clips import clip_of_text_frames, is_text_frames, text_frame_files
 
 SUFFIXES = (".npy", ".npz", ".json", ".csv", *known_files.SUFFIXES)
 NO_CLIPS = ("skeleton.json", "labels.csv")
@@ -39,15 +36,18 @@ PRINTED: set[tuple[Path, str]] = set()  # notes of this process: (folder, note)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # 1e300 becomes infinite, which `as_joints` refuses
-def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
-    """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong. joints: the skeleton's, by name.
+def load_pose(path: Path, joints: Sequence[str] = (), ids: list | None = None) -> np.ndarray:
+    """The numbers of a clip, (L, V, C) or (M, L, V, C); ValueError says what is wrong.
+
+    joints: the skeleton's, by name. ids: what the format calls each of the M bodies is appended, if it numbers them.
     """
     suffix = path.suffix.lower()
     if path.is_dir():
-        return load_frames(path, joints)
+        return load_frames(path, joints, ids)
     if suffix == ".json":
+        from phases.recordings.json_clips import clip_of_json, json_value
         value = json_value(path)
-        known = known_files.clip_of_known_json(value, joints)
+        known = known_files.clip_of_known_json(value, joints, ids)
         if known is not None:
             return known
         notes: list[str] = []
@@ -55,9 +55,11 @@ def load_pose(path: Path, joints: Sequence[str] = ()) -> np.ndarray:
         print_notes(path, notes)
         return clip
     if suffix == ".csv":
-        return clip_of_table(path, joints)
+        from phases.recordings.csv_clips import clip_of_table
+        return clip_of_table(path, joints, ids)
     if suffix in known_files.SUFFIXES:
-        return known_files.load_known(path, joints)
+        return known_files.load_known(path, joints, ids)
+    from phases.recordings.flat import in_usual_order
     return in_order(in_usual_order(load_array(path), len(joints)))
 
 
@@ -75,15 +77,17 @@ def load_array(path: Path) -> np.ndarray:
     return arrays["joints" if "joints" in arrays else next(iter(arrays))]
 
 
-def load_frames(folder: Path, joints: Sequence[str] = ()) -> np.ndarray:
-    """(M, L, V, C) of a folder of frames."""
+def load_frames(folder: Path, joints: Sequence[str] = (), ids: list | None = None) -> np.ndarray:
+    """(M, L, V, C) of a folder of frames; ids: see load_pose."""
     files = frame_files(folder)
     if not files and is_text_frames(folder):
-        return clip_of_text_frames(text_frame_files(folder))
+        from phases.recordings.text_clips import clip_of_text_frames, text_frame_files
+        return clip_of_text_frames(text_frame_files(folder), ids)
     if not files:
         raise ValueError(f"{folder}: holds no .json file of a frame")
 
     # a damaged frame is named
+    from phases.recordings.json_clips import clip_of_frames, json_value
     frames = []
     for file in files:
         try:
@@ -140,11 +144,20 @@ def is_frames(folder: Path) -> bool:
         return False
 
     # one that is readable and a frame is enough
+    from phases.recordings.json_clips import is_frame, json_value
     for file in files[:1] + files[-1:]:
         with contextlib.suppress(ValueError, OSError):
             if is_frame(json_value(file)):
                 return True
     return False
+
+
+def is_text_frames(folder: Path) -> bool:
+    """Whether a folder holds YOLO's .txt file per picture."""
+    if not any(path.suffix.lower() == ".txt" for path in folder.iterdir()):
+        return False
+    from phases.recordings.text_clips import is_text_frames as is_of_yolo
+    return is_of_yolo(folder)
 
 
 def is_openpose(path: Path) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from phases.common.command import nearest
 from phases.common.wording import counted
 from phases.recordings.arrays import description, first_clip, metadata
-from phases.recordings.clips import Clip, Skip
+from phases.recordings.clips import Clip, Skip, third_is_score
 from phases.recordings.csv_clips import joints_of_table
 from phases.recordings.metres import body_size
 from phases.recordings.ntu import ntu_paths, skeleton_of_text
@@ -29,7 +29,6 @@ SENSORS = ("ntu25", "kinect20", "h36m17", "nite15")  # three-dimensional by natu
 SELDOM = ("azure32", "smpl24", "smpl22", "nite15", "jhmdb15", "hand21", "shrec22", "holistic")  # guessed if they fit
 LOOKED_AT = 40   # clips whose bones are measured
 LONGER = 1.5     # all bones together, in lengths of the shortest tree: real bodies 1.1 to 1.25, wrong ones from 1.7
-PIXELS = 20      # a body larger than this is not in metres
 LEAST = 1e-3     # added to each of two measures, so that a product of them is never decided by a measure that is 0
 
 
@@ -270,18 +269,6 @@ def shortest_tree(d: np.ndarray) -> float:
         outside[v] = False
         far = np.minimum(far, d[v])
     return float(length)
-
-
-def third_is_score(clips: list[Clip]) -> bool:
-    """Whether the third number of a joint is a score: within 0 to 1 where bodies are many times larger."""
-    third, sizes = [], []
-    for c in clips[:100]:
-        third.append(c.joints[..., 2].ravel())
-        seen = c.joints[c.joints.any(3)]
-        sizes.append(np.ptp(seen[:, :2], axis=0).max())
-
-    third = np.concatenate(third)
-    return bool(third.any() and third.min() >= 0 and third.max() <= 1.001 and np.median(sizes) > PIXELS)
 
 
 def without_odd(clips: list[Clip]) -> tuple[list[Clip], list[Skip]]:

@@ -11,16 +11,17 @@ import numpy as np
 from phases.common.limits import CLASSES, load_npz
 from phases.recordings.archives import unpacked
 from phases.recordings.arrays import class_folders, metadata
-from phases.recordings.clips import Clip, Skip
+from phases.recordings.clips import Clip, Skip, third_is_score
 from phases.recordings.labels import number_classes
 from phases.recordings.laid_out import laid_out
+from phases.recordings.left_out import others_beside_clips
 from phases.recordings.ntu import is_ntu_name, ntu_fields, ntu_paths, number_actions, read_ntu_file
 from phases.recordings.pickle_sides import pickle_sides
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
 from phases.recordings.scores import least_score, recorded_scores
 from phases.recordings.settings import Data
-from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, third_is_score, without_odd
+from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, without_odd
 from phases.recordings.sources import listed_classes, recorded_labels
 from phases.recordings.videos import check_videos
 from skeletons import SKELETONS, Skeleton
@@ -44,6 +45,7 @@ class Survey:
     min_score: float = 0.0   # joints with a lower one are missing, because ...
     scores: str = ""         # what the scores show; empty if there are none
     in_metres: bool = False  # whether the format fixes metres and y up
+    others: str = ""         # what to tell of files that are no clips
 
     @property
     def flat(self) -> bool:
@@ -114,7 +116,7 @@ def look(raw: Path, skeleton: str = "") -> Survey:
     left_out = [name for name in listed if name not in classes]
     in_metres = reader == "arrays" and metadata(raw).get("in_metres", False)
     survey = Survey(reader, clips, skips, found, is_named, classes, channels, rest, left_out, min_score, scores,
-                    in_metres)
+                    in_metres, others_beside_clips(raw, reader))
     check_classes(raw, survey)
     return survey
 

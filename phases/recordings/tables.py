@@ -22,7 +22,7 @@ COUNTS = (17, 18, 20, 25, 26, 33)  # joints of usual skeletons, for numbers with
 
 def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, or none; the rows below) of a table."""
-    rows = cells(path)
+    rows = cells_of(read_text(path).splitlines())
     filled = [at for at, row in enumerate(rows) if not all(map(is_missing, row))] or [0]
     first, last = filled[0], filled[-1]
     top = rows[first] if rows else []
@@ -43,10 +43,9 @@ def csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
-def cells(path: Path) -> list[list[str]]:
+def cells_of(lines: list[str]) -> list[list[str]]:
     """The cells of a table without its empty lines. Decimal commas become points, also in quotes between commas."""
     try:
-        lines = read_text(path).splitlines()
         delimiter = delimiter_of(next((line for line in lines if line.strip(" ,;\t")), ""))
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row[1:] or any(map(str.strip, row))]
     except csv.Error as e:

@@ -45,13 +45,13 @@ def text_kind(path: Path) -> str:
     return "yolo" if yolo_points(first) else "rows"
 
 
-def load_text(path: Path, joints: int = 0) -> np.ndarray:
-    """The numbers of a clip in a .txt file; `joints`: of the skeleton, 0 if unknown."""
+def load_text(path: Path, joints: int = 0, ids: list | None = None) -> np.ndarray:
+    """The numbers of a clip in a .txt file; `joints`: of the skeleton, 0 if unknown. ids: of bodies are appended."""
     kind = text_kind(path)
     if kind == "ntu":
-        return clean_bodies(parse_ntu(read_bytes(path))[1])
+        return clean_bodies(parse_ntu(read_bytes(path))[1], ids)
     if kind == "yolo":
-        return clip_of_text_frames([path])
+        return clip_of_text_frames([path], ids)
     if kind == "rows":
         return joints_of_rows(rows_of(path), joints)
     raise ValueError("is no clip: its first line must be numbers")
@@ -145,7 +145,7 @@ def frame_number(path: Path) -> int:
     return int(digits[-9:]) if digits else -1
 
 
-def clip_of_text_frames(files: list[Path]) -> np.ndarray:
+def clip_of_text_frames(files: list[Path], ids: list | None = None) -> np.ndarray:
     """(M, L, V, 4) of a file per picture: x, y, 0, score. People with an id keep their rows, others by place.
 
     A picture in which nobody is seen has no file: its number is missing, and the frame is empty.
@@ -159,7 +159,7 @@ def clip_of_text_frames(files: list[Path]) -> np.ndarray:
             raise ValueError(f"{file.name}: {e}" if len(files) > 1 else str(e)) from None
 
     if all(number is not None for frame in frames for number, _ in frame):
-        return rows_by_number(frames)
+        return rows_by_number(frames, ids)
     return clip_of_frames([[body.tolist() for _, body in frame] for frame in frames])
 
 

@@ -57,8 +57,12 @@ def joint_word(row: list[str], columns: dict[str, int]) -> str:
     return str(int(word)) if word.isdecimal() and len(word) < 10 else spelled(word)
 
 
-def clip_of_joint_rows(body: list[list[str]], columns: dict[str, int], names: Sequence[str] = ()) -> np.ndarray:
-    """(M, L, V, C) of rows that each hold a joint; zeros where no row has one. names: the skeleton's joints."""
+def clip_of_joint_rows(body: list[list[str]], columns: dict[str, int], names: Sequence[str] = (),
+                       ids: list | None = None) -> np.ndarray:
+    """(M, L, V, C) of rows that each hold a joint; zeros where no row has one.
+
+    names: the skeleton's joints. ids: the person of each body is appended, if there is a column for it.
+    """
     # a row without a joint is empty
     body = [row for row in body if joint_word(row, columns)]
     if not body:
@@ -69,6 +73,8 @@ def clip_of_joint_rows(body: list[list[str]], columns: dict[str, int], names: Se
     frames = frame_order([row[columns["frame"]].strip() for row in body])
     persons = [row[columns["body"]].strip() if "body" in columns else "" for row in body]
     rows_of = {person: m for m, person in enumerate(dict.fromkeys(persons))}
+    if ids is not None and "body" in columns:
+        ids += rows_of
 
     # a place takes one joint
     axes = [columns[key] for key in ("x", "y", "z", "score") if key in columns]

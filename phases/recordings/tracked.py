@@ -11,8 +11,11 @@ MOST = 20  # numbered bodies of a clip that are kept: those that are seen in mos
 Tracked = list[tuple[Hashable, np.ndarray]]     # the bodies of a frame: number, joints (V, C)
 
 
-def rows_by_number(frames: list[Tracked]) -> np.ndarray:
-    """(M, L, V, C) of frames; zeros where a body is not seen. ValueError if there is none, or they differ in shape."""
+def rows_by_number(frames: list[Tracked], ids: list | None = None) -> np.ndarray:
+    """(M, L, V, C) of frames; zeros where a body is not seen. ValueError if there is none, or they differ in shape.
+
+    ids: the number of each row is appended.
+    """
     times = Counter(number for frame in frames for number, _ in frame)
     shapes = {body.shape for frame in frames for _, body in frame}
     if not times:
@@ -24,6 +27,8 @@ def rows_by_number(frames: list[Tracked]) -> np.ndarray:
     # the rows in the order in which the bodies appear
     kept = {number for number, _ in times.most_common(MOST)}
     rows = {number: row for row, number in enumerate(number for number in times if number in kept)}
+    if ids is not None:
+        ids += rows
     x = np.zeros((len(rows), len(frames), *shapes.pop()), np.float32)
     for t, frame in enumerate(frames):
         for number, body in frame:

@@ -8,122 +8,19 @@ windows. Needs numpy, no torch.
 """
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phases.recordings.clips import main_bodies
-from phases.recordings.described import has_score, without_score
-from phases.recordings.json_clips import in_rows
-from phases.recordings.metres import Recorded, trunk_vector
+from phases.recordings.described import BodyFrame
 from phases.shipping.exported import ExportedModel
-from phases.shipping.movements import REACH, SLACK, SPAN, STILL, Tracker, at_rate, calmed, speed
+from phases.shipping.movements import LONG, REACH, SLACK, SPAN, STILL, Tracker, at_rate, speed
+from phases.shipping.newest import Newest
 
-SETTLED = 15    # frames that show which of several skeletons with as many joints a recording's is
 MARGIN = 0.2    # seconds before and after a movement that its clip shows as well
-LONG = 2.0      # windows: a longer movement is classified window by window,
-HOPS = 4        # so many to a window's length
+HOPS = 4        # windows to a window's length: a movement that is LONG is classified window by window
 LIKELY = 0.5    # the least probability of the label of a movement that has ended
 LOOK = 0.1      # seconds between two looks at a movement that goes on
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Frames
-# ---------------------------------------------------------------------------------------------------------------------
-
-class Newest:
-    """The newest frames of a recording, and clips of them in the network's joints.
-
-    The frames are as recorded, of its own or another skeleton's joints; or `is_read`, as ExportedModel.read gives them.
-    """
-
-    def __init__(self, model: ExportedModel, is_read: bool = False):
-        self.model = model
-        self.is_read = is_read
-        self.times: list[float] = []
-        self.frames: list[np.ndarray] = []      # (M, V, 3), M of each frame
-        self.number = 0                         # frames with a body so far
-        self.source: str | None = None          # another skeleton, guessed anew until it is SETTLED
-        self.recorded: Recorded | None = None   # of that one: unit and axis, once a trunk has been seen
-        self.is_crowd = False                   # more bodies than the network sees, which is reported once
-
-    def clear(self) -> None:
-        self.times.clear()
-        self.frames.clear()
-
-    def add(self, time: float, joints: np.ndarray) -> None:
-        """One more frame (M, V, 3); M = 0 shows nobody."""
-        # empty frames from before the first body may have another number of joints
-        if self.frames and len(joints) and joints.shape[1] != self.frames[-1].shape[1]:
-            self.clear()
-        self.times.append(time)
-        self.frames.append(joints)
-
-        # a few frames may not show whose joints they are
-        self.number += bool(joints.any())
-        if joints.any() and self.number <= SETTLED and not self.is_read:
-            before = self.source
-            self.source = self.model.other_skeleton(seen_bodies(self.frames))
-            self.recorded = self.recorded if self.source == before else None
-
-    def forget(self, time: float) -> None:
-        """Drop the frames from before a time."""
-        count = int(np.searchsorted(self.times, time))
-        del self.times[:count]
-        del self.frames[:count]
-
-    def between(self, first: float, last: float) -> tuple[np.ndarray, np.ndarray]:
-        """(clip (M, L, V, 3) in metres, its times (L,)): the frames of a time; M = 0 if none of them shows a body."""
-        low, high = np.searchsorted(self.times, (first, last + SLACK))
-        times = np.array(self.times[low:high])
-
-        # as in a store, the next body takes the place of one that is never seen
-        clip = seen_bodies(self.frames[low:high])
-        if len(clip) > 1:
-            self.report_people(len(clip))
-            clip = clip[main_bodies(calmed(clip, times))]
-        if self.is_read or not len(clip):
-            return clip, times
-
-        # in the network's joints
-        if self.source is None:
-            return self.model.in_metres(clip), times
-        return self.from_skeleton(without_score(clip) if has_score(clip) else clip, self.source), times
-
-    def report_people(self, people: int) -> None:
-        """Standard error, once: more people than the network sees."""
-        bodies = self.model.view["bodies"]
-        if people > bodies and not (self.is_crowd or self.is_read):
-            self.is_crowd = True
-            print(f"{people} people, the network sees {bodies}: the most active of each movement", file=sys.stderr)
-
-    def from_skeleton(self, clip: np.ndarray, source: str) -> np.ndarray:
-        """A clip of another skeleton as the network's; its unit and axis are those of the first frames with a trunk."""
-        recorded = self.recorded
-
-        # until a trunk is seen, every clip is guessed anew
-        if recorded is None:
-            recorded = self.model.guess_recorded(clip, source)
-            trunk = trunk_vector(clip[0], self.model.retarget[source]["trunk"])
-            if np.isfinite(trunk).all():
-                self.recorded = recorded
-                print(f"joints of {source} ({recorded.unit}, {recorded.up} up) are turned into the network's "
-                      f"{self.model.skeleton['name']}", file=sys.stderr)
-
-        return self.model.from_skeleton(clip, source, recorded)
-
-
-def seen_bodies(frames: list[np.ndarray]) -> np.ndarray:
-    """(M, L, V, 3) the bodies of frames that are ever seen: in their order, or followed if their number varies."""
-    if not frames:
-        return np.zeros((0, 0, 0, 3), np.float32)
-    if len({len(frame) for frame in frames}) == 1:
-        clip = np.stack(frames, 1)
-    else:
-        found = [list(frame) for frame in frames]
-        clip = in_rows(found, found, frames[-1].shape[1:])
-    return clip[clip.any((1, 2, 3))]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -241,9 +138,9 @@ class Listener:
         self.told: str | None = None            # the label that was told while it went on
         self.windows: Windows | None = None     # of a long one
 
-    def add(self, time: float, joints: np.ndarray) -> list[Event]:
-        """The events that a frame (M, V, 3) completes."""
-        self.newest.add(time, joints)
+    def add(self, time: float, frame: BodyFrame | np.ndarray) -> list[Event]:
+        """The events that a frame, or its joints (M, V, 3) alone, completes."""
+        self.newest.add(time, frame)
         events = self._moved(time - SPAN)
 
         # what goes on

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,8 @@ import onnxruntime
 
 from phases.common.files import NETWORKS
 from phases.common.limits import FPS, FRAMES, JOINTS, one_line
-from phases.recordings.clips import main_bodies
-from phases.recordings.described import (
-    PICTURE,
-    Described,
-    described,
-    guessed_recorded,
-    guessed_skeleton,
-    has_score,
-    without_score,
-)
-from phases.recordings.metres import METRES, Recorded, complaints, in_metres, trunk_vector
-from phases.recordings.readers import read_clip
-from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted, spelled
+from phases.recordings.metres import Recorded
+from phases.shipping.reading import JointReader
 
 FORMAT = "LAST 2"  # of the metadata; files of LAST 1 hold the network alone, without view and answer
 
@@ -92,7 +80,7 @@ class Answer:
     likeness: float             # cosine of the features to the nearest class
 
 
-class ExportedModel:
+class ExportedModel(JointReader):
     """An exported file: joints (M, L, V, 3) of a clip -> probabilities (K,) of its classes.
 
     From the metadata:
@@ -186,179 +174,6 @@ class ExportedModel:
         p = self(self.in_metres(joints))
         if p.shape != (len(self.classes),):
             raise ValueError(f"the network tells {len(p)} classes apart, they name {len(self.classes)}")
-
-    # --- reading a clip ----------------------------------------------------------------------------------------------
-
-    def read(self, path: Path) -> np.ndarray:
-        """Joints (M, L, V, 3) of a file in metres, y up, recorded as the training clips were.
-
-        described.py decides what the file is. A clip of another skeleton is turned into the network's; its joints
-        decide, not its title. Standard error reports it, and any sign of another unit or upright axis. ValueError for
-        a file that cannot be used.
-        """
-        return self.read_recorded(path)[0]
-
-    def read_recorded(self, path: Path) -> tuple[np.ndarray, Recorded]:
-        """What `read` gives, and how the file was recorded."""
-        own = self.skeleton["name"]
-
-        # whose joints they are, if the format or skeleton.json tells
-        found = described(path, self.skeleton["joints"])
-        known = self._known(path, found)
-
-        # the people in it; a third number that may be a score is kept until it is known whose joints they are
-        names = self.skeleton["joints"] if known in (None, own) else found.joints
-        people = read_clip(path, replace(self.recorded, channels="xyz"), names)
-        if not people.any():
-            raise ValueError(f"{path}: no body in any frame")
-        source, is_guess = self._source(path, found, people)
-        if source == own and self.recorded.channels == "xys" and not found.recorded:
-            people = read_clip(path, self.recorded, names)
-        is_scored = found.recorded is None and has_score(people)
-        people = without_score(people, self.recorded.min_score) if is_scored else people
-        is_chosen = found.recorded == Recorded() and path.suffix.lower() != ".json"  # its reader has chosen the bodies
-        main = list(range(len(people))) if is_chosen else main_bodies(people)
-        joints = people[main]
-        if not joints.any():
-            raise ValueError(f"{path}: no body in any frame")
-        self._report_people(path, len(people), main)
-
-        # in the network's joints and in metres
-        recorded = self._recorded(found, source, joints, is_scored)
-        if source != own:
-            self._report_turned(path, source, recorded, found, is_guess)
-            return self.from_skeleton(joints, source, recorded), recorded
-        if is_scored:
-            print(f"{path}: the third number of a joint is a score: read as pixels, {recorded.up} up", file=sys.stderr)
-        joints = in_metres(joints, recorded, self.trunk)
-        if recorded == self.recorded and not found.recorded:
-            self._report_trunk(path, joints)
-        return joints, recorded
-
-    def _known(self, path: Path, found: Described, count: int = 0) -> str | None:
-        """A described skeleton as this model calls it, None without one; of `count` joints, if it is known.
-
-        One whose joints have the network's names is the network's own, whatever its title. A table that `retarget`
-        lacks is made of the names. ValueError for a skeleton that cannot be turned into the network's.
-        """
-        own = Skeleton.from_dict(self.skeleton)
-        theirs = found.body(count)
-        name = theirs.name if theirs else found.name
-        if theirs and list(map(spelled, theirs.joints)) == list(map(spelled, own.joints)):
-            return own.name
-
-        # another skeleton may have the network's title, or a known one's
-        if theirs:
-            usual = own if name == own.name else SKELETONS.get(name, theirs)
-            name = name if usual.joints == theirs.joints else f"{name} of other joints"
-        if theirs and not (name in self.retarget and name in SKELETONS):
-            others = {title: how for title, how in self.retarget.items() if title != name}
-            self.retarget = others | retarget_tables(own, [replace(theirs, name=name)])
-        if name not in (None, own.name, *self.retarget):
-            V = len(own.joints)
-            raise ValueError(f"{path}: is of skeleton {name!r}, the model knows {own.name!r} ({V} joints)")
-        return name
-
-    def _source(self, path: Path, found: Described, people: np.ndarray) -> tuple[str, bool]:
-        """The skeleton of a file's joints, the network's own or one that can be turned into it; whether it is a guess.
-
-        ValueError if it is neither, or has more or fewer joints than the file.
-        """
-        own = self.skeleton["name"]
-        V = len(self.skeleton["joints"])
-        count = people.shape[2]
-
-        # one that is known, or the network's own
-        known = self._known(path, found, count)
-        if known in self.retarget and self.retarget[known]["joints"] != count:
-            raise ValueError(f"{path}: has {count} joints, {known} has {self.retarget[known]['joints']}")
-        if known in self.retarget or known is None and found.likely(count) in self.retarget:
-            return known or found.likely(count), False
-        if count == V:
-            return own, False
-
-        # a guess
-        source = None if known else self.other_skeleton(people, path)
-        if source is None:
-            raise ValueError(f"{path}: has {count} joints, the model's skeleton {own!r} has {V}")
-        return source, True
-
-    def _recorded(self, found: Described, source: str, joints: np.ndarray, is_scored: bool) -> Recorded:
-        """How a file was recorded: by its format, else as the training clips, else a guess that the user can check."""
-        is_picture = is_scored or found.recorded == PICTURE and not joints[..., 2].any()
-        if found.recorded and not found.key_points:
-            return found.recorded
-
-        # another skeleton's
-        if source != self.skeleton["name"]:
-            return found.recorded if is_picture and not is_scored else self.guess_recorded(joints, source)
-
-        # the network's own: pixels are not metres, whatever the training clips were
-        if is_picture and self.recorded.unit in METRES:
-            up = guessed_recorded(joints, self.trunk).up if is_scored else PICTURE.up
-            return replace(self.recorded, unit=PICTURE.unit, up=up, reference=())
-        return self.recorded
-
-    def _report_people(self, path: Path, people: int, main: list[int]) -> None:
-        """Standard error: more people than the network sees, and which of them it sees."""
-        bodies = self.view["bodies"]
-        if people > bodies:
-            seen = " and ".join(f"number {m + 1}" for m in main[:bodies])
-            print(f"{path}: shows {people} people, the network sees {bodies}: {seen} in the order of the file, the "
-                  "most active", file=sys.stderr)
-
-    def _report_trunk(self, path: Path, joints: np.ndarray) -> None:
-        """Standard error: a trunk whose length or direction speaks against the unit or the axis."""
-        trunk = trunk_vector(joints[0], self.trunk)
-        for line in complaints(trunk[None], self.recorded):
-            print(f"{path}: {line.split(': give')[0]}: is it recorded as the training clips were?", file=sys.stderr)
-
-    def _report_turned(self, path: Path, source: str, recorded: Recorded, found: Described, is_guess: bool) -> None:
-        """Standard error: joints of another skeleton, and what of it is a guess that skeleton.json can correct."""
-        how = "" if found.recorded and not found.key_points else f" ({recorded.unit}, {recorded.up} up)"
-        alike = [s.name for s in SKELETONS.values() if s.num_joints == self.retarget[source]["joints"]]
-        hint = "" if found.recorded or found.name else "; skeleton.json beside it may name another skeleton"
-        if is_guess and len(alike) > 1:
-            hint = f", by the lengths of their bones{hint} ({', '.join(alike)})"
-        print(f"{path}: joints of {source}{how} are turned into the network's {self.skeleton['name']}{hint}",
-              file=sys.stderr)
-
-    # --- joints as the network takes them ----------------------------------------------------------------------------
-
-    def other_skeleton(self, joints: np.ndarray, path: Path | None = None) -> str | None:
-        """The skeleton of joints (M, L, W, 3) that can be turned into the network's, unless that has as many.
-
-        Of several skeletons with W joints it is a guess. If it cannot be turned, that is a ValueError for a file; a
-        stream's few frames show no more than which of the others is likeliest.
-        """
-        count = joints.shape[2]
-        able = [name for name, how in self.retarget.items() if how["joints"] == count]
-        if count == len(self.skeleton["joints"]) or not able:
-            return None
-
-        # of several with as many joints
-        alike = [skeleton for skeleton in SKELETONS.values() if skeleton.num_joints == count]
-        if len(alike) < 2:
-            return able[0]
-        found = guessed_skeleton(path or Path("stream"), joints).name
-        if found in able or path is None:
-            return found if found in able else able[0]
-        raise ValueError(f"{path}: its {count} joints move as those of {found}, which cannot be turned into the "
-                         f"network's {self.skeleton['name']}; if they are of {' or '.join(able)}, name it in "
-                         "skeleton.json beside it")
-
-    def guess_recorded(self, joints: np.ndarray, source: str) -> Recorded:
-        """Unit and upright axis of another skeleton's joints (M, L, W, 3), by the trunk of the main body."""
-        return guessed_recorded(joints, self.retarget[source]["trunk"])
-
-    def from_skeleton(self, joints: np.ndarray, source: str, recorded: Recorded) -> np.ndarray:
-        """Another skeleton's joints (M, L, W, 3) as recorded -> the network's (M, L, V, 3) in metres, y up."""
-        how = self.retarget[source]
-        return retargeted(in_metres(joints, recorded, how["trunk"]), how["means"])
-
-    def in_metres(self, joints: np.ndarray) -> np.ndarray:
-        """Joints (M, L, V, 3), recorded as the training clips were, in metres, y up."""
-        return in_metres(joints, self.recorded, self.trunk)
 
     # --- the answer --------------------------------------------------------------------------------------------------
 

@@ -1,19 +1,21 @@
 """Frames on standard input, one per line, become actions with start and end: `just predict stream=true`."""
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from phases.common.limits import FARTHEST
-from phases.recordings.json_clips import full_array, nesting
-from phases.recordings.metres import Recorded, as_joints
+from phases.recordings.described import BodyFrame, Described
+from phases.recordings.frame_lines import WHOLE, FrameLines, NoFrameError
+from phases.recordings.metres import as_joints, missing_as_zeros
 from phases.shipping.answers import as_dict
 from phases.shipping.events import Event, Hearing, Listener
 from phases.shipping.exported import ExportedModel
@@ -27,53 +29,37 @@ STALL = 2.0  # seconds without a frame
 
 @dataclass(frozen=True)
 class Frame:
-    """A good line: joints (M, V, 3) at a time in seconds, and whether none came for STALL seconds before it."""
+    """Bodies of good lines at a time in seconds, and whether no frame came for STALL seconds before it."""
     time: float
-    joints: np.ndarray
+    bodies: BodyFrame
     stalled: bool
 
 
-def frame_of(line: str, counts: tuple[int, ...], model: ExportedModel) -> tuple[np.ndarray, float | None]:
-    """Joints (M, V, 3) of a line, V one of `counts`, and its time stamp; M = 0 for a frame without a body.
-
-    null and NaN mean that a joint, a body or the frame is missing. ValueError for a bad line.
-    """
+def checked(frame: BodyFrame, counts: tuple[int, ...], model: ExportedModel) -> BodyFrame:
+    """A frame with joints (M, V, 3), V one of `counts`; ValueError if it is of no skeleton that the model takes."""
+    x = frame.joints
+    if not x.size:
+        return frame._replace(joints=np.zeros((0, counts[0], 3), np.float32), ids=None, places=None)
+    if x.ndim == 4:
+        raise ValueError(WHOLE)
     allowed = " or ".join(map(str, counts))
-    stamp = None
-    try:
-        with np.errstate(over="ignore"):  # 1e300 becomes infinite, and is refused below
-            value = json.loads(line)
-            if isinstance(value, dict):
-                stamp = time_of(value)
-                value = value["joints"]
-            x = full_array(value, nesting(value)[0])
-        if x is None:
-            raise ValueError
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        raise ValueError(f"is no JSON list of {allowed} joints, [[x, y, z], ...], nor {{\"t\": seconds, \"joints\": "
-                         "[...]}}") from None
-
-    # nobody, one body or several
-    if np.isnan(x).all():
-        return np.zeros((0, counts[0], 3), np.float32), stamp
-    if x.ndim == 2:
-        x = x[None]
-    if x.ndim != 3 or x.shape[1] not in counts or x.shape[2] not in (2, 3, 4):
+    if x.ndim != 3 or x.shape[2] not in (2, 3, 4):
         raise ValueError(f"has shape {x.shape[-2:] if x.ndim else x.shape}, must be {allowed} joints [x, y, z]")
+
+    # a format may name the skeleton; else the number of joints does
+    found = frame.found
+    if x.shape[1] not in counts:
+        if len(counts) == 1 or not (found.skeleton or found.key_points):
+            raise ValueError(f"has shape {x.shape[-2:]}, must be {allowed} joints [x, y, z]")
+        model.source_of(found, x[:, None])
     if (np.abs(x) > FARTHEST).any():
         raise ValueError("a coordinate is not finite, or too large; a missing joint is [0, 0, 0] or null")
 
     # the network's own joints are recorded as its training clips were
-    is_own = x.shape[1] == len(model.skeleton["joints"])
-    return as_joints(x[:, None], model.recorded if is_own else Recorded())[:, 0], stamp
-
-
-def time_of(value: dict) -> float:
-    """The time stamp of a line; ValueError, TypeError or KeyError without one."""
-    stamp = value["t"]
-    if isinstance(stamp, bool) or not math.isfinite(stamp):
-        raise ValueError
-    return float(stamp)
+    is_own = x.shape[1] == len(model.skeleton["joints"]) and found == Described()
+    recorded = model.recorded if is_own else replace(model.recorded, channels="xyz")
+    places = None if frame.places is None else missing_as_zeros(frame.places)[..., :3]
+    return frame._replace(joints=as_joints(x[:, None], recorded)[:, 0], places=places)
 
 
 class Clock:
@@ -114,7 +100,7 @@ class Clock:
 
 
 def read_frames(lines: Iterable[str], model: ExportedModel, fps: float, skipped: Counter) -> Iterator[Frame]:
-    """The frame of each good line.
+    """The frames of good lines.
 
     The first body settles the skeleton. A bad line is counted in `skipped` by its fault; the first line with each fault
     is reported.
@@ -123,27 +109,35 @@ def read_frames(lines: Iterable[str], model: ExportedModel, fps: float, skipped:
     own = len(model.skeleton["joints"])
     counts = (own, *sorted({how["joints"] for how in model.retarget.values()} - {own}))
     clock = Clock(fps)
+    reader = FrameLines(model.skeleton["joints"])
 
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for number, line in enumerate(itertools.chain(lines, [None]), 1):
+        if line is not None and not line.strip():
             continue
 
-        # a bad line took its time, too
+        # a bad line took its time, too; after the last one, what awaits another line
         try:
-            joints, stamp = frame_of(line, counts, model)
-            moment, stalled = clock.tell(stamp)
+            found = reader.end() if line is None else reader.add(line)
+            found = [checked(frame, counts, model) for frame in found]
+            times = [clock.tell(frame.stamp) for frame in found]
         except ValueError as e:
             clock.lines += 1
-            fault = str(e)
+            allowed = " or ".join(map(str, counts))
+            fault = str(e) if not isinstance(e, NoFrameError) else (
+                f"is no JSON list of {allowed} joints, [[x, y, z], ...], nor {{\"t\": seconds, \"joints\": [...]}}, "
+                "nor a frame of a known format")
             skipped[fault] += 1
             if skipped[fault] == 1:
                 print(f"standard input, line {number}: {fault}: skipped, and so is every such line", file=sys.stderr)
             continue
 
-        # a good one
-        if joints.any():
-            counts = (joints.shape[1],)
-        yield Frame(moment, joints, stalled)
+        # good ones
+        while reader.notes:
+            print(f"standard input: {reader.notes.pop(0)}", file=sys.stderr)
+        for frame, (moment, stalled) in zip(found, times, strict=True):
+            if frame.joints.any():
+                counts = (frame.joints.shape[1],)
+            yield Frame(moment, frame, stalled)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,10 +184,10 @@ def stream(model: ExportedModel, lines: Iterable[str], fps: float, hearing: Hear
     try:
         for frame in read_frames(lines, model, fps, skipped):
             started = time.perf_counter()
-            shown = shown or bool(frame.joints.any())
+            shown = shown or bool(frame.bodies.joints.any())
             if frame.stalled:
                 teller.tell(listener.end())
-            teller.tell(listener.add(frame.time, frame.joints))
+            teller.tell(listener.add(frame.time, frame.bodies))
             times.append(1000 * (time.perf_counter() - started))
 
         # what goes on at the end

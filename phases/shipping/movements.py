@@ -18,6 +18,7 @@ FAST = 2.0      # times as fast: a movement reaches it,
 LEAST = 0.1     # seconds: for so long
 REACH = 0.3     # seconds by which a movement begins before it is fast, and ends after, at most
 PAUSE = 0.8     # seconds at rest that end a movement
+LONG = 2.0      # lengths of a training clip: what lasts longer is more than one action
 SIZES = (0.3, 2.0)  # of an adult: a body is taken to have no other
 
 

@@ -7,8 +7,8 @@ import pytest
 from phases.recordings.arrays import read_arrays
 from phases.recordings.clips import Clip, main_bodies, main_two
 from phases.recordings.settings import Data
-from phases.shipping.events import Newest
 from phases.shipping.exported import ExportedModel
+from phases.shipping.newest import Newest
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import rest_pose
 from tests.helpers.own_clips import class_folders

@@ -2,8 +2,9 @@
 import numpy as np
 import pytest
 
-from phases.shipping.events import HOPS, LONG, Event, Hearing, Listener, Look, Windows, events_of
+from phases.shipping.events import HOPS, Event, Hearing, Listener, Look, Windows, events_of
 from phases.shipping.exported import Answer
+from phases.shipping.movements import LONG
 from skeletons import SKELETONS
 from tests.helpers.untrimmed import TRUNK, person
 

@@ -2,6 +2,7 @@
 import io
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ HEARING = Hearing(window=2.0)
 GOOD = json.dumps(np.random.default_rng(0).normal(size=(25, 3)).tolist()) + "\n"
 BAD = {"\"ntu25\"": "is no JSON", "\"\"": "is no JSON",
        "hello": "is no JSON", "[" * 5000: "is no JSON", f"[{', '.join([f'[{10**400}, 0, 0]'] * 25)}]": "is no JSON",
-       GOOD[:99]: "is no JSON", "{}": "is no JSON", '{"t": 1}': "is no JSON", '{"joints": []}': "is no JSON",
+       GOOD[:99]: "is no JSON", "{}": "is no JSON", '{"t": 1}': "is no JSON", '{"t": 1, "joints": "x"}': "is no JSON",
        '{"t": NaN, "joints": []}': "is no JSON", '{"t": "1", "joints": []}': "is no JSON",
        '{"t": true, "joints": []}': "is no JSON", "7": "has shape ()", "[[1, 2, 3]]": "has shape (1, 3)",
        "[[[NaN, 0, 0]]]": "has shape (1, 3)", f"[{', '.join(['[Infinity, 0, 0]'] * 25)}]": "a coordinate is not finite",
@@ -188,8 +189,8 @@ def test_a_missing_value_of_a_frame_is_a_missing_joint(model):
     rest = json.loads(GOOD)
     missing = {2: [0.5, float("nan"), 1], 3: None, 4: [None, None, None], 5: []}
     lines = [json.dumps([missing.get(v, joint) for v, joint in enumerate(rest)]), json.dumps([None, rest]),
-             "null", "[]", json.dumps([[None] * 3] * 25), json.dumps([None] * 25)]
-    frames = [live.frame_of(line, (25,), model)[0] for line in lines]
+             "null", "[]", '{"joints": []}', json.dumps([[None] * 3] * 25), json.dumps([None] * 25)]
+    frames = [frame.bodies.joints for frame in live.read_frames(lines, model, 30, Counter())]
 
     # what is seen stays
     seen = np.ones(25, bool)
@@ -197,7 +198,7 @@ def test_a_missing_value_of_a_frame_is_a_missing_joint(model):
     np.testing.assert_array_equal(frames[0][0].any(1), seen)
     np.testing.assert_array_equal(frames[0][0, seen], np.float32(rest)[seen])
     assert not frames[1][0].any() and frames[1][1].any(1).all()
-    assert [len(frame) for frame in frames[2:]] == [0] * 4
+    assert [len(frame) for frame in frames[2:]] == [0] * 5
 
 
 @pytest.mark.parametrize("text,message", [
