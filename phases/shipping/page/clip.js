@@ -108,7 +108,7 @@ function shapeOf(lists) {
   return shape;
 }
 
-/** The numbers of nested lists in a row, among them one that is none if a list has another shape; null stands for NaN. */
+/** The numbers of nested lists in a row, null there as NaN; null itself in it if a list has another shape. */
 function filled(lists, shape) {
   const [length, ...rest] = shape, empty = rest.reduce((a, b) => a * b, 1);
   if (!Array.isArray(lists) || lists.length !== length) return [null];

@@ -7,8 +7,8 @@ const MOST = 2000; // files of a folder that is dropped
 
 /** A name that can be a folder on every system; "" if nothing is left of it. */
 export function plainName(text) {
-  return text.normalize("NFC").replace(/[\\/:*?"<>|\p{Cc}]/gu, " ").replace(/\s+/g, " ").trim().replace(/^\.+\s*/, "")
-    .slice(0, 40).trim();
+  const spaced = text.normalize("NFC").replace(/[\\/:*?"<>|\p{Cc}\s]+/gu, " ");
+  return spaced.replace(/^[. ]+/, "").slice(0, 40).replace(/[. ]+$/, "");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -53,15 +53,16 @@ export function npy({ x, M, L, V }) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * The examples in files [{name, bytes}], and a sentence about each that cannot be used: {examples, lost}. A clip's action
- * is the folder that it is in; without a folder it is `action`.
+ * The examples in files [{name, bytes}], and a sentence about each that cannot be used: {examples, lost}. A clip's
+ * action is the folder that it is in; without a folder it is `action`.
  */
 export function examplesIn(files, network, action) {
   const examples = [], lost = [];
   const described = new Map(files.filter(({ name }) => name.split("/").at(-1) === "skeleton.json")
     .map(({ name, bytes }) => [name.slice(0, -"skeleton.json".length), saidBy(bytes)]));
   const isClip = ({ name }) => CLIPS.includes(suffixOf(name)) && !HIDDEN.test(name) && !name.endsWith("skeleton.json");
-  for (const { name, bytes } of files.filter(isClip).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))) {
+  const inOrder = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
+  for (const { name, bytes } of files.filter(isClip).sort(inOrder)) {
     const folders = name.split("/"), title = folders.pop(), own = plainName(folders.at(-1) ?? "") || action;
     try {
       if (!own) throw new Unreadable(`${title}: which action is it? Write its name above, then add it again.`);
@@ -131,7 +132,9 @@ async function walk(folder, path, found) {
     if (!entries.length) return; // a reader gives a hundred at a time
     for (const entry of entries) {
       if (HIDDEN.test(entry.name)) continue;
-      if (found.length >= MOST) throw new Unreadable(`${folder.name} holds more than ${MOST} files: drop a smaller folder.`);
+      if (found.length >= MOST) {
+        throw new Unreadable(`${folder.name} holds more than ${MOST} files: drop a smaller folder.`);
+      }
       if (entry.isDirectory) {
         await walk(entry, inside, found);
         continue;

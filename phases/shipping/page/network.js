@@ -89,7 +89,7 @@ export class Network {
   }
 
   /**
-   * Clip of a file in metres, y up, in its own joints: {clip, skeleton, said}, said a sentence about what was made of it.
+   * Clip of a file in metres, y up, in its own joints: {clip, skeleton, said}, said a sentence about what is done.
    * `skeleton`: whose joints it has, if its format does not say; isMetric: then they are in metres, y up.
    */
   source(name, bytes, skeleton, isMetric = true) {

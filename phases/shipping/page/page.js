@@ -46,9 +46,9 @@ async function take(entries, isLesson) {
   const [first] = entries, archive = entries.length === 1 && suffixOf(first.name) === ".zip";
   const clips = entries.every((entry) => entry.isDirectory || CLIPS.includes(suffixOf(entry.name)));
   if (clips && (isLesson || entries.length > 1 || first.isDirectory)) await addFiles(await filesIn(entries));
-  else if (isLesson && !archive) throw new Unreadable(`${first.name} is no clip (.npy, .skeleton, .json, or a .zip of ` +
-    "them). A video is opened first, then “Record” takes two seconds of it.");
-  else await openFile(first);
+  else if (!isLesson || archive) await openFile(first);
+  else throw new Unreadable(`${first.name} is no clip (.npy, .skeleton, .json, or a .zip of them). A video is opened ` +
+    "first, then “Record” takes two seconds of it.");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // The examples that a user recorded, kept in the browser (IndexedDB) until they are deleted.
-// An example: {id, action, clip: {x, M, L, V} in metres, y up, 30 frames a second, skeleton: its name, table: the skeleton
-// itself unless its name is a known one, camera: whether a camera's pose gave it}.
+// An example: {id, action, clip: {x, M, L, V} in metres, y up, 30 frames a second, skeleton: its name, table: the
+// skeleton itself unless its name is a known one, camera: whether a camera's pose gave it}.
 
 const DATABASE = "last-page", STORE = "examples";
 

@@ -1,4 +1,4 @@
-// What the page shows: camera, video, picture and clip, each until another takes its turn. They give frames, the network
+// What the page shows: camera, video, picture or clip, until another takes its turn. It gives frames, the network
 // answers, the screen shows both.
 import { Unreadable } from "./clip.js";
 import { blank, clipFrame, overPicture, strip } from "./draw.js";

@@ -1,15 +1,22 @@
-// What a few examples teach: the nearest class mean, by the formulas of phases/shipping/declining.py, in the browser.
-// f: a network's features of a clip; scale: its file's feature_scale; u: a vector at length 1.
+// What a few examples teach, in the browser: the nearest class mean, by the formulas of declining.py and teaching.py in
+// phases/shipping. f: a network's features of a clip; scale: its file's feature_scale; u: a vector at length 1.
 //
-//     direction d      = u(f · scale)
-//     mean of class k  = u(sum of the directions of its examples)
-//     likeness         = largest cosine of d and the mean of an action
-//     none of these    if the likeness is below the threshold, or an example of "nothing" is as near as the nearest mean
+//     direction d     = u(f · scale)
+//     mean of class k = u(sum of the directions of its examples)
+//     likeness        = largest cosine of d and the mean of an action
+//     other           = largest cosine of d and an example of "nothing", plus an offset
+//     none of these   if likeness < threshold or likeness <= other
 //
-//     gap              = 1 - mean cosine of the means of two classes; "nothing" is one of them
-//     threshold        = 1 - LOOSE · gap; or, if that is less, the likeness that KEEP of the examples reach. For that
-//                        each is left out of its own mean, so that it takes two of each action
-//     probabilities    = softmax(cosines · SHARP / gap); "nothing" has the cosine of its nearest example
+// Left out in rounds, one example of each action at a time, the examples have a likeness to the means of the rest:
+//
+//     threshold       = 1 - SLACK · (1 - what 95 % of them reach)
+//     offset          = by how much 95 % of "nothing" is nearer to an action than to the rest of "nothing", at least 0;
+//                       but no more than 98.5 % of the examples lead by
+//
+// An action with a single example cannot be left out: then threshold = 1 - LOOSE · gap and offset = 0.
+//
+//     gap             = 1 - mean cosine of the means of two classes; "nothing" is one of them
+//     probabilities   = softmax(cosines · SHARP / gap); "nothing" has `other`
 //
 // Pure functions, no browser.
 import { Unreadable } from "./clip.js";
@@ -17,7 +24,8 @@ import { crc32 } from "./zip.js";
 
 export const NOTHING = "nothing"; // the class whose examples show none of the actions
 export const MARK = "LAST taught 1"; // the format of a file of what was taught
-const KEEP = 0.92, LOOSE = 0.6, SHARP = 12, LEAST = 1e-6;
+const ALIKE = 0.95, TOLD = 0.95, SPARED = 0.985, SLACK = 2, ROUNDS = 10; // of teaching.py
+const LOOSE = 0.6, SHARP = 12, LEAST = 1e-6; // measured on IRDS's gestures: one example keeps 98 % of the same person's
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Vectors
@@ -33,6 +41,9 @@ export function unit(vector) {
 }
 
 export const direction = (features, scale) => unit(Array.from(features, (value, i) => value * scale[i]));
+
+/** The cosine of a direction to the nearest of some others; -2 without any. */
+const nearest = (others, d) => Math.max(-2, ...others.map((other) => dot(other, d)));
 
 /** The mean direction of directions. */
 function meanOf(directions) {
@@ -66,12 +77,12 @@ export function learned(examples) {
   const means = actions.map((action) => meanOf(groups.get(action)));
   const gap = 1 - meanCosine(nothing.length ? [...means, meanOf(nothing)] : means);
 
-  // how alike an action's example must be
-  const left = leftOut(actions.map((action) => groups.get(action)), means);
-  const line = 1 - LOOSE * gap, threshold = left ? Math.min(line, quantile(left, 1 - KEEP)) : line;
+  // how alike a clip must be
+  const left = leftOut(actions.map((action) => groups.get(action)), nothing);
+  const threshold = left ? 1 - SLACK * (1 - quantile(left.map(({ own }) => own), 1 - ALIKE)) : 1 - LOOSE * gap;
   const classes = nothing.length ? [...actions, NOTHING] : actions;
-  return { classes, means, nothing, threshold, sharpness: SHARP / Math.max(gap, LEAST),
-    counts: classes.map((action) => groups.get(action).length) };
+  return { classes, means, nothing, threshold: Math.max(-1, threshold), offset: offsetOf(left, means, nothing),
+    sharpness: SHARP / Math.max(gap, LEAST), counts: classes.map((action) => groups.get(action).length) };
 }
 
 /** The mean cosine of two of some directions. */
@@ -84,13 +95,29 @@ function meanCosine(directions) {
   return sum / pairs;
 }
 
-/** The likeness of each example, left out of its own mean; null if an action has a single one. */
-function leftOut(groups, means) {
+/**
+ * Of each example that is left out of the means in its round: {own: its likeness, lead: over "nothing"}; null if an
+ * action has a single one.
+ */
+function leftOut(groups, nothing) {
   if (groups.some((group) => group.length < 2)) return null;
-  return groups.flatMap((group, k) => group.map((d, i) => {
-    const own = meanOf(group.filter((_, j) => j !== i));
-    return Math.max(...means.map((mean, other) => dot(d, other === k ? own : mean)));
-  }));
+  const most = Math.max(...groups.map((group) => group.length)), found = [];
+  for (let round = 0; round < Math.min(ROUNDS, most); round++) {
+    const isOut = (_, i) => i % ROUNDS === round;
+    const means = groups.map((group) => meanOf(group.filter((_, i) => !isOut(_, i))));
+    for (const d of groups.flatMap((group) => group.filter(isOut))) {
+      const own = nearest(means, d);
+      found.push({ own, lead: own - nearest(nothing, d) });
+    }
+  }
+  return found;
+}
+
+/** What is added to the cosine to "nothing" before it is compared. */
+function offsetOf(left, means, nothing) {
+  if (!left || nothing.length < 2) return 0;
+  const leads = nothing.map((d) => nearest(means, d) - nearest(nothing.filter((other) => other !== d), d));
+  return Math.min(Math.max(0, quantile(leads, TOLD)), quantile(left.map(({ lead }) => lead), 1 - SPARED));
 }
 
 /** How many examples are named rightly if each is left out of what it teaches: {right, of}; null for single ones. */
@@ -108,10 +135,10 @@ export function checked(examples) {
 // Answers
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The cosine of a direction to each class; to "nothing" that of its nearest example. */
-function cosinesOf({ means, nothing }, d) {
+/** The cosine of a direction to each class; to "nothing" that of its nearest example, plus the offset. */
+function cosinesOf({ means, nothing, offset }, d) {
   const found = means.map((mean) => dot(mean, d));
-  return nothing.length ? [...found, Math.max(...nothing.map((one) => dot(one, d)))] : found;
+  return nothing.length ? [...found, nearest(nothing, d) + offset] : found;
 }
 
 /** The answer to a direction: {p, known, likeness}, as Network.answer gives it. */
@@ -173,11 +200,12 @@ export function headFrom(parsed, name, networks) {
 }
 
 /** Whether a file's numbers and names fit each other. C: how many features the network has. */
-function isWhole({ classes, means, nothing, threshold, sharpness, counts }, scale, C) {
+function isWhole({ classes, means, nothing, threshold, offset, sharpness, counts }, scale, C) {
   const isVector = (list, length) => Array.isArray(list) && list.length === length && list.every(Number.isFinite);
   const areVectors = (lists) => Array.isArray(lists) && lists.every((list) => isVector(list, C));
   if (!areVectors(means) || !areVectors(nothing) || !isVector(scale, C) || !Array.isArray(classes)) return false;
-  const count = means.length + Boolean(nothing.length), names = classes.filter((name) => typeof name === "string" && name);
+  const count = means.length + Boolean(nothing.length);
+  const names = classes.filter((name) => typeof name === "string" && name);
   return means.length > 0 && count > 1 && new Set(names).size === count && classes.length === count &&
-    isVector(counts, count) && isVector([threshold, sharpness], 2) && Math.abs(threshold) <= 1 && sharpness > 0;
+    isVector(counts, count) && isVector([threshold, offset, sharpness], 3) && Math.abs(threshold) <= 1 && sharpness > 0;
 }

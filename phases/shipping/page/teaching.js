@@ -224,7 +224,8 @@ function showLessons() {
     twice(remove, "Delete", `Delete ${counted(examples.length, "example")}?`, () =>
       recordings.remove((example) => example.action === action).then(() => refresh()));
     remove.setAttribute("aria-label", `Delete ${action}`);
-    const title = element("p", {}, element("strong", { textContent: action }), ` ${counted(examples.length, "example")}`);
+    const name = element("strong", { textContent: action });
+    const title = element("p", {}, name, ` ${counted(examples.length, "example")}`);
     return element("li", {}, title, remove, element("ul", { className: "thumbs" }, ...clips));
   }));
   drawThumbs();
@@ -291,7 +292,8 @@ export function openTaught(name, parsed) {
   panel.loaded += 1;
   list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
   choose(network);
-  note(`${name} is one of the networks now; it knows ${head.classes.filter((action) => action !== NOTHING).join(", ")}.`);
+  const actions = head.classes.filter((action) => action !== NOTHING);
+  note(`${name} is one of the networks now; it knows ${actions.join(", ")}.`);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ export async function unzipped(archive, title) {
   try {
     return await members(archive);
   } catch (e) {
-    throw new Unreadable(`${title} cannot be read: ${e instanceof Unreadable ? e.message : "it is a damaged archive."}`);
+    const why = e instanceof Unreadable ? e.message : "it is a damaged archive.";
+    throw new Unreadable(`${title} cannot be read: ${why}`);
   }
 }
 
@@ -80,7 +81,8 @@ async function members(archive) {
     const way = data.getUint16(at + 10, true), crc = data.getUint32(at + 16, true);
     const packed = data.getUint32(at + 20, true), full = data.getUint32(at + 24, true);
     const [name, extra, comment] = [28, 30, 32].map((place) => data.getUint16(at + place, true));
-    const path = new TextDecoder().decode(archive.subarray(at + 46, at + 46 + name)), local = data.getUint32(at + 42, true);
+    const path = new TextDecoder().decode(archive.subarray(at + 46, at + 46 + name));
+    const local = data.getUint32(at + 42, true);
     at += 46 + name + extra + comment;
     size += full;
     if (size > MOST) throw new Unreadable(`it holds more than ${MOST / 1e6} MB.`);
