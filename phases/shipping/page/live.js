@@ -1,4 +1,4 @@
-// Recognition of a stream of frames: what the network makes of the last seconds, on the bars, the picture and the strip.
+// Recognition of a stream of frames: what the network makes of the last seconds, on bars, picture and strip.
 import { strip } from "./draw.js";
 import { RATE, SURE, Watcher, Window } from "./network.js";
 import { $, TOP, showBars, showTimes, times } from "./screen.js";
