@@ -10,7 +10,7 @@ python := if path_exists(venv) == "true" { venv } else { "python3" }
 default:
     @{{just_executable()}} --list --unsorted
 
-# your own recordings -> a recipe, every line explained: just adopt raw=FOLDER_OR_FILE [name=mine] [skeleton=NAME]
+# your own recordings -> a recipe, every line explained: just adopt FOLDER_OR_FILE [name=mine] [skeleton=NAME]
 [no-exit-message]
 adopt *args:
     @"{{python}}" -m phases.adopt "$@"

@@ -4,33 +4,43 @@
     just predict model=exports/ntu60/lite_small/model.int8.onnx clip=FOLDER format=csv out=labels.csv
     just predict model=utd_mhad clip=FILE                      a network that comes along, in results/networks
     just predict model=utd_mhad clip=FILE segments=true        the actions in a recording, with start and end
+    just predict model=utd_mhad clip=FILE people=each          what each person in it does
     just predict model=utd_mhad clip=FOLDER embeddings=mine.npz      the features of each clip too
     camera | just predict model=exports/ntu60/lite_small/model.onnx stream=true fps=25
 
 clip: .skeleton (NTU RGB+D), .json (Northwestern-UCLA, MediaPipe, OpenPose, Azure Kinect, AlphaPose, YOLO), .csv, .bvh,
 .amc with its .asf, .txt (UAV-Human, hand gestures), .npy or .npz (frames, joints, 3) or (bodies, frames, joints, 3), a
-folder of OpenPose's or YOLO's frames; or a folder or .zip of clips. Class names and view come from the network's
-metadata. What a clip is (skeleton, unit, upright axis) is decided by its format; else by the nearest skeleton.json, in
-the clip's folder or above it in the data set; else by the network, if it has as many joints; else by a guess, which
-standard error reports. A clip of another skeleton is turned into the network's joints where that is possible, else
-refused; the names of its joints decide, not its title.
+folder of OpenPose's or YOLO's frames; or a folder or .zip of clips; or a file of many clips: pyskl's .pkl, a packed or
+CTR-GCN's .npz, a clip store (stores/NAME). Class names and view come from the network's metadata. What a clip is
+(skeleton, unit, upright axis) is decided by its format; else by the nearest skeleton.json, in the clip's folder or
+above it in the data set; else by the network, if it has as many joints; else by a guess, which standard error reports.
+A clip of another skeleton is turned into the network's joints where that is possible, else refused; the names of its
+joints decide, not its title. What is true of many clips of a folder is reported once, and so are its files that are no
+clips.
+
+people=each: an answer for each person of a clip, from the first frame that shows them to the last. They are called as
+the file numbers them (AlphaPose's idx, YOLO's track_id, Azure Kinect's body_id, NTU's body ids, a table's column
+person), else 1, 2, ... in its order. Without it the most active people are classified together.
 
 embeddings=FILE.npz: arrays name (N,), features (N, C), likeness (N,), label (N,), known (N,), in the order of the
-answer. Features are what the network's last layer reads. Where known is false, label is only the nearest class.
+answer; and person (N,) with people=each. Features are what the network's last layer reads. Where known is false, label
+is only the nearest class.
 
 segments=true, for recordings that are not cut: one line per movement of people, from rest to rest, with start, end,
 label and probability. A movement much longer than training clips is cut where its label changes. Files have no times:
 fps= is their rate, without it that of the training clips. A recording that is much longer than training clips is
 reported on standard error: its label means little.
 
-stream=true reads one frame per line from standard input, as JSON: joints [[x, y, z], ...], or several bodies [[[x, y,
+stream=true reads one frame per line from standard input. As JSON: joints [[x, y, z], ...], or several bodies [[[x, y,
 z], ...], ...]; an empty list is a frame without a body, [0, 0, 0] a missing joint. They are the network's own joints,
 in its order, unit and axes (`just info model=utd_mhad` lists them), or those of a skeleton that can be turned into
-them, such as MediaPipe's 33. Frames come at fps=, by default the rate of the training clips, or tell their time in
-seconds: {"t": 12.04, "joints": [...]}. While people stand, or move in a way that is none of the network's actions,
-nothing is printed. While a movement goes on, a line tells its start and its action, once half (needs=) of a training
-clip's length has passed and one label has stayed above 80 % (sure=) for 0.2 s (hold=). When it has ended, by 0.8
-seconds of rest, another line tells start and end:
+them. Or a frame as pose estimators write it: MediaPipe's landmarks, OpenPose's people, COCO's keypoints, a frame of
+YOLO's, Azure Kinect's or Kinetics-Skeleton's JSON, or an entry per person of AlphaPose's or COCO's results. Or lines of
+CSV, with a header or without one, a row per frame or per joint. Frames come at fps=, by default the rate of the
+training clips, or tell their time in seconds: {"t": 12.04, "joints": [...]}, {"t": 12.04, "landmarks": [...]}. While
+people stand, or move in a way that is none of the network's actions, nothing is printed. While a movement goes on, a
+line tells its start and its action, once half (needs=) of a training clip's length has passed and one label has stayed
+above 80 % (sure=) for 0.2 s (hold=). When it has ended, by 0.8 seconds of rest, another line tells start and end:
 
     12.3 s: sit down (89 %)
     12.3 to 14.1 s: sit down (97 %)
@@ -55,6 +65,7 @@ from phases.common.files import atomic
 from phases.common.limits import CLASSES, FPS
 from phases.recordings.poses import is_clip
 from phases.recordings.readers import READABLE
+from phases.recordings.sets import PICKLES
 from phases.shipping.answers import Named, action_text, answer_text, embeddings
 from phases.shipping.clip_sources import answers_to
 from phases.shipping.exported import ExportedModel, model_file
@@ -206,7 +217,7 @@ def check_out(out: Path, model: Path, text: str) -> None:
     suffix = out.suffix.lower()
     is_answer = suffix in (".csv", ".json") and out.read_text(errors="replace")[:10] == text[:10]
     is_recording = suffix in READABLE and (suffix != ".txt" or is_clip(out))
-    is_precious = out.resolve() == model.resolve() or is_recording or suffix in (".onnx", ".csv")
+    is_precious = out.resolve() == model.resolve() or is_recording or suffix in (".onnx", ".csv", *PICKLES)
     if is_precious and not is_answer:
         raise ValueError(f"out = {out}: exists, and would be lost; give another name")
 

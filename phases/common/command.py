@@ -110,6 +110,10 @@ def read_annotation(hint: object, default: object) -> Field:
 # Tables -> dataclasses
 # ---------------------------------------------------------------------------------------------------------------------
 
+class UnknownKeyError(ValueError):
+    """A key that no field has."""
+
+
 def build(cls: type[T], table: dict, where: str = "") -> T:
     """Dataclass `cls` from a TOML table; ValueError for an unknown key, a wrong type or a value out of range.
 
@@ -124,7 +128,7 @@ def build(cls: type[T], table: dict, where: str = "") -> T:
     for key, value in table.items():
         path = where + key
         if key not in fields:
-            raise ValueError(f"unknown key {path}{suggestion(key, fields)}")
+            raise UnknownKeyError(f"unknown key {path}{suggestion(key, fields)}")
         field = fields[key]
         is_table = dataclasses.is_dataclass(field.kind)
         values[key] = build(field.kind, value, path + ".") if is_table else checked(path, value, field)
@@ -314,7 +318,7 @@ def run(main: Callable[..., int | None], options: type | None = None, *, recipe:
             return print(manual(main, options, recipe))
         if options is None:
             return main(argv)
-        return main(*parse_known(options, argv)) if recipe else main(parse(options, argv))
+        return with_words(main, options, argv) if recipe else main(parse(options, argv))
 
     code = exit_code(start, interrupted)
 
@@ -330,6 +334,23 @@ def run(main: Callable[..., int | None], options: type | None = None, *, recipe:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
+
+
+def with_words(main: Callable[..., int | None], options: type, argv: list[str]) -> int | None:
+    """main(options, the other words). What is missing, or no key of a recipe, may be a misspelt option."""
+    own = fields_of(options)
+    others = {word.partition("=")[0] for word in argv} - {*own}
+    try:
+        return main(*parse_known(options, argv))
+    except ValueError as e:
+        is_missing = str(e).startswith(("no ", "give "))
+        for key in sorted(others):
+            is_unknown = isinstance(e, UnknownKeyError) and str(e).startswith(f"unknown key {key},")
+            close = difflib.get_close_matches(key, own, n=1, cutoff=0.8)
+            if close and (is_missing or is_unknown):
+                what = "unknown key" if is_unknown else f"{e}; no option"
+                raise ValueError(f"{what} {key}, did you mean {close[0]!r}? (options: {', '.join(own)})") from None
+        raise
 
 
 def exit_code(start: Callable[[], int | None], interrupted: str) -> int:

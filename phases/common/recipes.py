@@ -107,9 +107,10 @@ def resolved(argv: list[str]) -> dict:
 
 RENAMED = {"train.clip": "train.grad_clip"}
 RETIRED = {  # settings that are gone, and the only value that they may have: what is done in their place
-    "data.fill": 0,  # the view closes every gap; no recipe ever set the others
+    "data.fill": 0,
     "view.stretch": 0.0, "view.shear": 0.0, "train.ib_mean": 1e-4, "train.ib_class": 0.1,
     "pretrain.temperature": 0.07, "pretrain.projection": 128}
+INSTEAD = {"data.fill": "the view closes every gap of missing joints, of any length"}
 ADDED = {  # settings that came later: what a run without them did; LAST-E's streams had an order of their own
     "model.streams": {"lite": ["joint", "bone", "velocity", "bone_velocity"], "last_e": ["joint", "velocity", "bone"]},
     "view.still": 0.0, "view.missing": 0.0, "view.spikes": 0.0, "view.idle": 0.0, "view.tempo": 0.0,
@@ -134,7 +135,8 @@ def current(table: dict, finished: bool = False) -> dict:
         if isinstance(table.get(group), dict) and key in table[group]:
             value = table[group].pop(key)
             if value != only and not finished:
-                raise ValueError(f"{old} = {value!r}: this setting is gone; leave it out (its value was {only})")
+                instead = INSTEAD.get(old, f"its value was {only}")
+                raise ValueError(f"{old} = {value!r}: this setting is gone; leave it out ({instead})")
     return table
 
 

@@ -14,7 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phases.common.command import build, fields_of, manual, nearest, overrides, parse, parse_known, words
+from phases.common.command import (
+    build,
+    fields_of,
+    manual,
+    nearest,
+    overrides,
+    parse,
+    parse_known,
+    with_words,
+    words,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SKELETONS = {"ntu25": 25, "kinect20": 20}
@@ -149,6 +159,25 @@ def test_words_of_a_recipe_are_passed_on_in_order():
     (["clip=x", "lite_small"], "such as recipe=lite_small or train.epochs=5"), (["seed=1"], "no clip: give clip=")])
 def test_words_to_pass_on_are_checked_for_their_form(argv, line):
     assert line in complaint(parse_known, Options, argv)
+
+
+@pytest.mark.parametrize("argv, line", [
+    (["clip=x", "sed=1"], "unknown key sed, did you mean 'seed'? (known: data, seed, train)"),
+    (["clip=x", "seds=1"], "unknown key seds, did you mean 'seeds'? (options: clip, format, jobs, "),
+    (["clp=x"], "no clip: give clip=... (a file or a folder); no option clp, did you mean 'clip'? (options: clip, "),
+    (["clip=x", "train.lrr=1"], "unknown key train.lrr, did you mean 'lr'?"), (["seed=1"], "no clip: give clip=")])
+def test_a_misspelt_option_is_none_of_a_recipe(argv, line):
+    """Programs that pass words on to a recipe named the keys of recipes only."""
+    def main(options: Options, recipe: list[str]) -> None:
+        table: dict = {}
+        for key, value in overrides(recipe).items():
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            table |= value
+        build(Config, table)
+
+    said = complaint(with_words, main, Options, argv)
+    assert said.startswith(line) and said.count("did you mean") == (argv != ["seed=1"])
 
 
 def test_fields_are_read_once_for_a_class():

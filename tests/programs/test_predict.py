@@ -275,7 +275,7 @@ def test_an_answer_replaces_an_answer_and_nothing_else(shipped, clips, tmp_path)
         assert call(predict, *argv, f"out={out}") == 0
         assert out.read_text().startswith("clip,rank") and [p.name for p in tmp_path.iterdir()] == ["labels.csv"]
 
-    files = {"labels.csv": "name,label\n", "clip.npy": "...", "model.onnx": "...", "clip.json": "[{}]",
+    files = {"labels.csv": "name,label\n", "clip.npy": "...", "model.onnx": "...", "clip.json": "[{}]", "x.pkl": "...",
              "table.CSV": "left hand_x\n"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)

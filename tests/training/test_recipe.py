@@ -386,3 +386,8 @@ def test_the_rate_of_recordings_makes_no_other_run():
     assert recipes.differences({"data": {"name": "x"}}, {"data": {"name": "x", "fps": 15.0}}) == ""
     told = recipes.differences({"data": {"name": "x"}}, {"data": {"name": "y", "fps": 15.0}})
     assert told == "data.name was 'x', is 'y'"
+
+
+def test_a_setting_that_is_gone_says_what_is_done_instead():
+    with pytest.raises(ValueError, match="data.fill = 5: this setting is gone.*the view closes every gap"):
+        load_config(["recipe=lite_nano", "data.fill=5"])
