@@ -13,6 +13,7 @@ Out: exports/<dataset>/<recipe>/
                            closest to FP32
          model.pt          the weights for PyTorch: a training starts from them, init=FILE
          report.json, report.md: what each file loses to FP32, and whether it passes
+     RUN/declining.json  the likeness of each test clip, for the page of `just report`
 Each ONNX file is one graph: the test view of the recipe, always in float; the network, its batch norms folded; and the
 answer. It takes one clip as recorded and needs no preprocessing:
 
@@ -48,7 +49,7 @@ from phases.common.wording import counted
 from phases.shipping import onnx_files, verify
 from phases.shipping.declining import Declining, softmax
 from phases.shipping.deploy import deploy
-from phases.shipping.export_report import check_folder, check_writable, markdown, refused, verdict
+from phases.shipping.export_report import check_folder, check_writable, markdown, refused, verdict, write_declining
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES, require_tflite, write_tflite
 from phases.shipping.verify import RecordedClips
@@ -90,6 +91,7 @@ class Job:
     metadata: dict              # of every file: see onnx_files.description
     view: InferenceView
     recorded: RecordedClips     # the test split
+    names: list[str]            # n
     clips: np.ndarray           # n m t v 3, the same under the test view
     label: np.ndarray           # n
     calibration: np.ndarray     # n m t v 3, training clips under the test view
@@ -149,7 +151,8 @@ def prepare(options: Options, recipe: list[str]) -> Job:
           file=sys.stderr)
     return Job(cfg, options, folder, origin, model, parts, declining, metadata,
                view=InferenceView(cfg.view, skeleton, rest).eval(),
-               recorded=RecordedClips(store, test_clips), clips=viewed(view, test_clips),
+               recorded=RecordedClips(store, test_clips), names=store.clips["name"][test_clips].tolist(),
+               clips=viewed(view, test_clips),
                label=store.clips["label"][test_clips], calibration=viewed(view, chosen))
 
 
@@ -172,16 +175,16 @@ def viewed(view: ClipView, clips: np.ndarray) -> np.ndarray:
 # The files
 # ---------------------------------------------------------------------------------------------------------------------
 
-def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, np.ndarray]:
-    """(report, FP32 probabilities (N, K)): accuracy and loss of each form, latency; the costly layers if INT8 fails."""
+def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, verify.Answers]:
+    """(report, answers of FP32): accuracy and loss of each form, latency; the costly layers if INT8 fails."""
     causal = job.options.causal
     answers = {form: verify.answers_of(verify.session(graphs.wholes[form], form), job.recorded) for form in FILES}
-    reference = answers["fp32"].probabilities
 
     # accuracy of each form, and FP32 against the network
     judged = verify.judge(job.cfg, {form: found.probabilities for form, found in answers.items()}, job.label)
     network = verify.eager_answers(job.model, causal, job.clips, job.declining.temperature, job.parts)
     judged["fp32"]["parity"] = verify.parity(network, answers["fp32"])
+    judged["declined"] = 100 * float(job.declining.declines(answers["fp32"].features).mean())
     report = {"accepted": judged["int8"]["accepted"], "limit": verify.limit(len(job.label)), **judged}
 
     # times; and where the accuracy of INT8 got lost
@@ -189,10 +192,10 @@ def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, np.ndarray]:
                                               job.recorded[0])
     if not report["accepted"]:
         report["layers"] = verify.sensitivity(graphs.networks, job.clips[:256])
-    return report, reference
+    return report, answers["fp32"]
 
 
-def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> dict:
+def write(job: Job, graphs: Graphs, verified: dict, reference: verify.Answers) -> dict:
     """Write the files and the report, which it returns. Until here the folder keeps its previous export."""
     told = ("recipe", "dataset", "split", "seed", "params", "causal", "opset", "threshold", "temperature")
     report = {key: job.metadata[key] for key in told}
@@ -200,8 +203,10 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> di
 
     # ONNX
     for form, name in FILES.items():
-        top1 = "" if job.cfg.data.split == "all" else report[form]["top1"]  # of clips that it has seen: no figure
-        metadata = {**job.metadata, "form": form, "top1": top1, "accepted": report[form]["accepted"]}
+        metadata = {**job.metadata, "form": form, "accepted": report[form]["accepted"]}
+        is_seen = job.cfg.data.split == "all"  # of clips that it has seen: no figures
+        for key, figure in (("top1", report[form]["top1"]), ("declined", report["declined"])):
+            metadata[key] = "" if is_seen else figure
         onnx_files.save_onnx(graphs.wholes[form], job.folder / name, metadata)
         report[form]["bytes"] = (job.folder / name).stat().st_size
 
@@ -210,14 +215,15 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> di
         module = deploy(job.model, job.options.causal)
         for form, logits in write_tflite(module, job.folder, job.clips).items():
             probabilities = softmax(logits / job.declining.temperature)
-            report[form] = verify.compare(reference, probabilities, job.label)
+            report[form] = verify.compare(reference.probabilities, probabilities, job.label)
             report[form]["bytes"] = (job.folder / TFLITE_FILES[form]).stat().st_size
 
     # the weights to start a training from
     skeleton = Skeleton.from_dict(job.metadata["skeleton"])
     save_weights(job.folder / "model.pt", without_places(job.cfg), skeleton, job.metadata["classes"], job.model)
 
-    # what each lost, as data and as a page
+    # what each lost, as data and as a page; what is declined, for the run's page
+    write_declining(job.cfg.run, job.origin, job.names, job.declining, reference.features)
     write_json(job.folder / "report.json", report)
     with atomic(job.folder / "report.md") as part:
         part.write_text(markdown(report))

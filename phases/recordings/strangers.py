@@ -76,3 +76,8 @@ def is_stranger(name: str, known: list[str]) -> bool:
 def is_sitting_down(name: str) -> bool:
     """Whether people sit at the end of an action of this name: `sit down`, `stand to sit`."""
     return bool(re.search(r"\bsit(ting)?( down)?$", name.lower()))
+
+
+def is_walking(name: str) -> bool:
+    """Whether people walk in an action of this name: `walk around`, `walking`."""
+    return bool(re.search(r"\bwalk(s|ing)?\b", name.lower().replace("_", " ")))

@@ -254,9 +254,11 @@ def shipped_networks(results: Results) -> str:
             "held-out, FP32": mean_sd(clean, "top1"),
             "without copied clips": mean_sd(clean, "uncopied"),
             "in the wild": mean_sd(entry, "mean"),
+            "declined: known": mean_sd(results.declined_of(recipe, dataset), "known clips"),
+            "unknown": mean_sd(results.declined_of(recipe, dataset), "unknown classes"),
         })
     head = ["name", "network", "form", "KB", "data", "classes", "joints", "held-out, FP32", "without copied clips",
-            "in the wild"]
+            "in the wild", "declined: known", "unknown"]
     return markdown_table(head, rows)
 
 

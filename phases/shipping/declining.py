@@ -33,6 +33,14 @@ class Declining:
         again = np.resize(labels, len(damaged))
         return cls(scale, means, temperature_of(logits, again), threshold_of(likeness_of(damaged * scale, means)))
 
+    def likeness(self, features: np.ndarray) -> np.ndarray:
+        """Likeness (N,) of clips with features (N, C) to the nearest class, as a file gives it."""
+        return likeness_of(features * self.scale, self.means)
+
+    def declines(self, features: np.ndarray) -> np.ndarray:
+        """Whether clips with features (N, C) show none of the classes (N,)."""
+        return self.likeness(features) < self.threshold
+
 
 def scale_of(features: np.ndarray) -> np.ndarray:
     """One over the spread (C,) of each feature: none outweighs the others. One that hardly varies counts little."""

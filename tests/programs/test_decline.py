@@ -158,7 +158,31 @@ def test_clips_of_another_skeleton_are_turned_into_the_networks(here):
     clips = decline.clips_of_others(ExportedModel(Path("model.onnx")), "other.toml")
     theirs = ClipStore("stores/other")
     test = [i for i in theirs.split("xsub")[1] if theirs.clips["label"][i] != 1]
-    assert len(clips) == len(test) and all(clip.shape[2:] == (25, 3) for clip in clips)
+    assert len(clips) == len(test) and all(clip.shape[2:] == (25, 3) for _, clip in clips)
+
+
+def test_people_who_walk_are_a_kind_where_no_class_is_walking(shipped, here):
+    store = ClipStore(shipped.folder / "stores" / "tiny")
+    cfg = load_config(["recipe=lite_small", *UNKNOWN])
+    test = splits(store, cfg)[2]
+    other_store("ntu25", "walk around", "swing the bat", "kick")
+    model = ExportedModel(Path("model.onnx"))
+    theirs = ClipStore("stores/other")
+    walkers = [clip_joints(theirs, i) for i in theirs.split("xsub")[1] if theirs.clips["label"][i] == 0]
+
+    # the other data set's, and those of a class that the network was not taught
+    found = decline.clips_of_strangers(model, store, cfg, test, "other.toml")
+    assert all(map(np.array_equal, found["people who walk"], walkers)) and len(found["people who walk"]) == len(walkers)
+    store.classes = model.classes = ["wave", "kick", "walk"]
+    found = decline.clips_of_strangers(model, store, cfg, test, "other.toml")
+    assert len(found["people who walk"]) == len(walkers) + len(found["unknown classes"]), "two walks in all"
+    assert len(found["another data set"]) == 8, "a walk may be the network's, a kick too: only who swings is another"
+
+    # the network knows walking; nobody walks
+    store.classes = model.classes = ["walk", "kick", "wave"]
+    assert "people who walk" not in decline.clips_of_strangers(model, store, cfg, test, "other.toml")
+    store.classes = ["wave", "kick", "sit"]
+    assert "people who walk" not in decline.clips_of_strangers(model, store, cfg, test, "")
 
 
 # --- result files ---

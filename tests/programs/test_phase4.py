@@ -77,6 +77,7 @@ def test_the_export_is_complete_and_says_what_it_is(shipped):
         assert [i.name for i in model.graph.input] == ["joints"]
         assert [o.name for o in model.graph.output] == ["probabilities", "features", "likeness"]
         assert json.loads(about["top1"]) == report[form]["top1"]
+        assert json.loads(about["declined"]) == report["declined"]
         assert report[form]["bytes"] == (shipped.export / name).stat().st_size
 
     weights = [i.data_type for i in onnx.load(shipped.export / "model.int8.onnx").graph.initializer]
