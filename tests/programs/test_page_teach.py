@@ -400,8 +400,10 @@ def test_a_phone_holds_the_lessons(taught, width):
         taught.click("#lessons .thumb")
         assert taught.js("return document.documentElement.scrollWidth") <= width
         small = taught.js("""const parts = document.querySelectorAll("#teach :is(button, .button, select, #action)");
-            return [...parts].filter((e) => e.getClientRects().length).filter((e) => e.getBoundingClientRect().height < 43.9 ||
-            e.getBoundingClientRect().right > arguments[0]).map((e) => e.id || e.textContent);""", width)
+            const box = (e) => e.getBoundingClientRect();
+            return [...parts].filter((e) => e.getClientRects().length)
+              .filter((e) => box(e).height < 43.9 || box(e).right > arguments[0])
+              .map((e) => e.id || e.textContent);""", width)
         assert small == []
     finally:
         taught.devtools("Emulation.clearDeviceMetricsOverride")

@@ -53,7 +53,7 @@ def in_numpy(features: np.ndarray, actions: list[str], scale: np.ndarray, asked:
         likeness = np.zeros(len(labels))
         for r in np.unique(turn):
             likeness[turn == r] = likeness_of(own[turn == r], class_means(own[turn != r], labels[turn != r], K))
-        threshold = 1 - 2 * (1 - np.quantile(likeness, 0.05))
+        threshold = min(threshold, 1 - 2 * (1 - np.quantile(likeness, 0.05)))
         if len(nothing) > 1:
             among = nothing @ nothing.T - 3 * np.eye(len(nothing))
             lead = (nothing @ means.T).max(1) - among.max(1)

@@ -154,6 +154,8 @@ export async function playVideo(file) {
   await watch(video, turn, "video");
   if (turn !== page.turn) return;
   page.tap?.(null);
+  await page.live.end();
+  if (turn !== page.turn) return;
   note("The video has ended.");
   state("played");
 }

@@ -9,7 +9,8 @@
 //
 // Left out in rounds, one example of each action at a time, the examples have a likeness to the means of the rest:
 //
-//     threshold       = 1 - SLACK · (1 - what 95 % of them reach)
+//     threshold       = 1 - SLACK · (1 - what 95 % of them reach), at most 1 - LOOSE · gap: recordings of one minute are
+//                       more alike than what comes later
 //     offset          = by how much 95 % of "nothing" is nearer to an action than to the rest of "nothing", at least 0;
 //                       but no more than 98.5 % of the examples lead by
 //
@@ -79,7 +80,8 @@ export function learned(examples) {
 
   // how alike a clip must be
   const left = leftOut(actions.map((action) => groups.get(action)), nothing);
-  const threshold = left ? 1 - SLACK * (1 - quantile(left.map(({ own }) => own), 1 - ALIKE)) : 1 - LOOSE * gap;
+  const most = 1 - LOOSE * gap, reached = left ? quantile(left.map(({ own }) => own), 1 - ALIKE) : 1;
+  const threshold = left ? Math.min(most, 1 - SLACK * (1 - reached)) : most;
   const classes = nothing.length ? [...actions, NOTHING] : actions;
   return { classes, means, nothing, threshold: Math.max(-1, threshold), offset: offsetOf(left, means, nothing),
     sharpness: SHARP / Math.max(gap, LEAST), counts: classes.map((action) => groups.get(action).length) };
