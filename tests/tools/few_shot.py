@@ -25,6 +25,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from phases.shipping.teaching import teach
 
 from last import classification_loss, fit
 from phases import p1_train
@@ -33,7 +34,6 @@ from phases.common.files import ROOT, read_json, write_json
 from phases.recordings.clips import main_bodies
 from phases.recordings.proposal import BATCH, STEPS
 from phases.shipping.exported import NETWORKS, ExportedModel
-from phases.shipping.teaching import teach
 from phases.shipping.verify import network_outputs
 from phases.training.batches import Batches, plain_batches
 from phases.training.clip_store import ClipStore, clip_joints, splits
