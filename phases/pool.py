@@ -174,9 +174,10 @@ trunk_scale = true              # bodies of all sizes, and recordings without a 
 rotate = [10.0, 30.0, 10.0]
 scale = 0.2
 window = 0.7
+flat = 0.25                     # a picture has no depth
 
 [train]
-epochs = 25
+epochs = 15
 batch = 32
 balanced = true                 # every class equally often: data sets differ in size
 label_smoothing = 0.1
