@@ -47,6 +47,7 @@ from phases.shipping import onnx_files, verify
 from phases.shipping.declining import Declining, softmax
 from phases.shipping.deploy import deploy
 from phases.shipping.export_report import check_folder, check_writable, markdown, refused, verdict
+from phases.shipping.onnx_edit import save_onnx
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES, require_tflite, write_tflite
 from phases.shipping.verify import RecordedClips
@@ -212,7 +213,7 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> di
     for form, name in FILES.items():
         top1 = "" if job.cfg.data.split == "all" else report[form]["top1"]  # of clips that it has seen: no figure
         metadata = {**job.metadata, "form": form, "top1": top1, "accepted": report[form]["accepted"]}
-        onnx_files.save_onnx(graphs.wholes[form], job.folder / name, metadata)
+        save_onnx(graphs.wholes[form], job.folder / name, metadata)
         report[form]["bytes"] = (job.folder / name).stat().st_size
 
     # TFLite
