@@ -50,6 +50,11 @@ phase4 *args:
 predict *args:
     @"{{python}}" -m phases.predict "$@"
 
+# your own actions from a few clips each, in seconds: just teach model=utd_mhad raw=FOLDER_OR_FILE out=mine.onnx
+[no-exit-message]
+teach *args:
+    @"{{python}}" -m phases.teach "$@"
+
 # a web page that recognises actions from a webcam: just page model=FILE.onnx[,FILE.onnx] out=page/ [serve=8000]
 [no-exit-message]
 page *args:

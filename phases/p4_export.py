@@ -50,6 +50,7 @@ from phases.shipping import onnx_files, verify
 from phases.shipping.declining import Declining, softmax
 from phases.shipping.deploy import deploy
 from phases.shipping.export_report import check_folder, check_writable, markdown, refused, verdict, write_declining
+from phases.shipping.onnx_edit import save_onnx
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES, require_tflite, write_tflite
 from phases.shipping.verify import RecordedClips
@@ -207,7 +208,7 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: verify.Answers) -
         is_seen = job.cfg.data.split == "all"  # of clips that it has seen: no figures
         for key, figure in (("top1", report[form]["top1"]), ("declined", report["declined"])):
             metadata[key] = "" if is_seen else figure
-        onnx_files.save_onnx(graphs.wholes[form], job.folder / name, metadata)
+        save_onnx(graphs.wholes[form], job.folder / name, metadata)
         report[form]["bytes"] = (job.folder / name).stat().st_size
 
     # TFLite

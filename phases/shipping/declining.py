@@ -66,17 +66,23 @@ def threshold_of(likeness: np.ndarray, keep: float = KEEP) -> float:
     return float(np.quantile(likeness, 1 - keep))
 
 
-def temperature_of(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al., arXiv:1706.04599)."""
+def temperature_of(logits: np.ndarray, labels: np.ndarray, doubt: float = 0.0,
+                   between: tuple[float, float] = TEMPERATURES) -> float:
+    """The T that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al., arXiv:1706.04599).
+
+    doubt: the share of each label that counts for all classes alike, as in Platt's scaling: few clips, none of them
+    wrong, are no proof that none ever will be.
+    """
     logits = np.asarray(logits, np.float64)
     own = logits[np.arange(len(labels)), labels]
+    own = own if not doubt else (1 - doubt) * own + doubt * logits.mean(1)
 
     def slope(inverse: float) -> float:
         """Derivative of the likelihood's negative logarithm by 1 / T, which rises with 1 / T."""
         return float(((softmax(inverse * logits) * logits).sum(1) - own).mean())
 
     # where the slope is zero: halve the interval, in powers of T
-    low, high = (1 / T for T in reversed(TEMPERATURES))
+    low, high = (1 / T for T in reversed(between))
     for _ in range(60):
         middle = (low * high) ** 0.5
         if slope(middle) < 0:

@@ -137,6 +137,12 @@ class Tracker:
         return ended
 
 
+def moves(joints: np.ndarray, fps: float, trunk: list[int] | None) -> bool:
+    """Whether anybody in joints (M, L, V, 3) ever moves faster than people who stand."""
+    times = np.arange(joints.shape[1]) / fps
+    return any(speed(joints, times, i, trunk) > STILL for i in range(len(times)))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Another rate
 # ---------------------------------------------------------------------------------------------------------------------

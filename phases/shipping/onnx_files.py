@@ -1,9 +1,8 @@
-"""A network as an ONNX graph, and as a file with its metadata. What a file's graph holds beside it: whole.py."""
+"""A network as an ONNX graph, and the metadata of its file. What a file's graph holds beside it: whole.py."""
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import tempfile
 import warnings
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from phases.common.files import atomic
 from phases.shipping.exported import FORMAT
+from phases.shipping.onnx_edit import tidied
 from phases.training.recipe import Config
 from phases.training.settings import SEEN
 from skeletons import Skeleton
@@ -87,44 +85,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without the exporter's notes. Equal constants, such as a stage's DCT matrices, are stored once."""
-    graph = model.graph
-    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
-    for item in [*graph.node, *graph.input, *graph.output, *graph.initializer]:
-        item.doc_string = ""
-        del item.metadata_props[:]
-
-    # constants that are nodes, as the older exporter writes them, are stored as the others are
-    for node in [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]:
-        graph.initializer.append(node.attribute[0].t)
-        graph.initializer[-1].name = node.output[0]
-        graph.node.remove(node)
-
-    # the first of equal constants stays
-    first = {}
-    replaced_by = {}
-    for constant in list(graph.initializer):
-        array = numpy_helper.to_array(constant)
-        key = (str(array.dtype), array.shape, array.tobytes())
-        if key in first:
-            replaced_by[constant.name] = first[key]
-            graph.initializer.remove(constant)
-        else:
-            first[key] = constant.name
-    rename_inputs(graph, replaced_by)
-    return model
-
-
-def rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    """Nodes that read tensor `old` read `new` instead, for every {old: new}."""
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = names.get(name, name)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# The file
+# The metadata
 # ---------------------------------------------------------------------------------------------------------------------
 
 def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.Module, causal: bool,
@@ -157,13 +119,3 @@ def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.M
         "gives": "probabilities of `classes`; features; likeness, the cosine of the features to the nearest class: "
                  "below `threshold` the clip shows none of the classes",
     }
-
-
-def save_onnx(model: onnx.ModelProto, path: Path, metadata: dict) -> None:
-    """Check the whole model and write it atomically with its metadata. A value is text, or stored as JSON."""
-    del model.metadata_props[:]
-    helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
-    model.producer_name = "LAST"
-    onnx.checker.check_model(model, full_check=True)
-    with atomic(path) as part:
-        onnx.save(model, part)

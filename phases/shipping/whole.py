@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from phases.shipping import quantise
 from phases.shipping.declining import Declining
 from phases.shipping.deploy import Deployed
-from phases.shipping.onnx_files import FILES, network_graph, rename_inputs, to_onnx
+from phases.shipping.onnx_edit import rename_inputs
+from phases.shipping.onnx_files import FILES, network_graph, to_onnx
 from phases.training.inference_view import InferenceView
 
 

@@ -35,7 +35,8 @@ from phases.common.files import ROOT, write_json  # noqa: E402
 from phases.shipping.declining import Declining  # noqa: E402
 from phases.shipping.deploy import deploy  # noqa: E402
 from phases.shipping.exported import ExportedModel, open_session  # noqa: E402
-from phases.shipping.onnx_files import FILES, description, save_onnx  # noqa: E402
+from phases.shipping.onnx_edit import save_onnx  # noqa: E402
+from phases.shipping.onnx_files import FILES, description  # noqa: E402
 from phases.shipping.serve import server  # noqa: E402
 from phases.shipping.web_page import MARK, SOURCE, write_page  # noqa: E402
 from phases.shipping.whole import graphs_of  # noqa: E402
