@@ -168,8 +168,8 @@ def print_lesson(lesson: Lesson, nothing: Lesson, classes: list[str], skips: lis
     print(f"saw      {counted(len(lesson.examples), 'clip')} of {counted(len(classes), 'class')}{others}{lost}: "
           f"{', '.join(f'{name} {number[name]}' for name in classes)}")
     if max(number.values()) > SEVERAL:
-        print(f"advice   from some {SEVERAL} clips of a class on, a network trained on them is better{training_gain()}: "
-              "just adopt, just phase1")
+        print(f"advice   from some {SEVERAL} clips of a class on, a network trained on them is better"
+              f"{training_gain()}: just adopt, just phase1")
 
     for skip in skips[:SAID]:
         line = f", line {skip.line}" if skip.line else ""

@@ -114,6 +114,13 @@ def logistic(u: np.ndarray, labels: np.ndarray, K: int, strength: float, counted
     return w
 
 
+def span_of(u: np.ndarray) -> np.ndarray:
+    """An orthonormal basis (C, R) of the span of u (N, C), R = min(N, C): cosines and penalties are the same in it."""
+    if len(u) >= u.shape[1]:
+        return np.eye(u.shape[1])
+    return np.linalg.qr(u.T)[0]
+
+
 def softened(logits: np.ndarray) -> np.ndarray:
     """Logarithms of the probabilities of logits (..., K)."""
     logits = logits - logits.max(-1, keepdims=True)
@@ -328,10 +335,13 @@ def teach(features: np.ndarray, labels: np.ndarray, K: int, scale: np.ndarray | 
     u, standing, nothing, copies = (none if x is None else directions(x, scale)
                                     for x in (features, standing, nothing, copies))
 
-    # the last layer
+    # the last layer, which lies in the span of the examples: fewer numbers than features
     rounds, told = rounds_of(labels, people)
-    head, left_out, temperature = best_head(u, labels, K, rounds, told)
-    weight, bias = fit(head, u, labels, K)
+    basis = span_of(u)
+    inside = u @ basis
+    head, left_out, temperature = best_head(inside, labels, K, rounds, told)
+    weight, bias = fit(head, inside, labels, K)
+    weight = weight @ basis.T
 
     # what is alike enough, and not more like something else
     means = class_means(u, labels, K)

@@ -24,16 +24,19 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import onnx
 import torch
-from phases.shipping.teaching import teach
 
 from last import classification_loss, fit
 from phases import p1_train
 from phases.common.command import run
-from phases.common.files import ROOT, read_json, write_json
+from phases.common.files import NETWORKS, ROOT, read_json, write_json
 from phases.recordings.clips import main_bodies
 from phases.recordings.proposal import BATCH, STEPS
-from phases.shipping.exported import NETWORKS, ExportedModel
+from phases.shipping.declining import scale_of
+from phases.shipping.exported import ExportedModel
+from phases.shipping.taught import feature_scale
+from phases.shipping.teaching import teach
 from phases.shipping.verify import network_outputs
 from phases.training.batches import Batches, plain_batches
 from phases.training.clip_store import ClipStore, clip_joints, splits
@@ -88,8 +91,8 @@ def main(options: Options) -> int:
     done = read_json(options.out) if options.out.exists() else {"rows": []}
     for name in options.sets:
         held = held_of(store, name)
-        for kind, features in kinds(options, held):
-            add(done, options, kind, held, features)
+        for kind, features, scale in kinds(options, held):
+            add(done, options, kind, held, features, scale)
             write_json(options.out, done)
         for n in options.scratch:
             add_scratch(done, options, held, n)
@@ -111,18 +114,18 @@ def held_of(store: ClipStore, name: str) -> Held:
 # Features
 # ---------------------------------------------------------------------------------------------------------------------
 
-def kinds(options: Options, held: Held) -> Iterator[tuple[str, np.ndarray]]:
-    """(what the clips are told by, features (N, C)) of the clips of a set."""
+def kinds(options: Options, held: Held) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(what the clips are told by, features (N, C) of the clips of a set, their scale (C,))."""
     for recipe in options.networks:
         words = training(options, held, recipe)
         p1_train.main(words)
         cfg = load_config(words)
-        general, pooled, raw = general_features(cfg, held)
-        yield recipe, general
-        yield f"{recipe}, pooled as its head does", pooled
-    yield "joints", raw
+        found, joints = general_features(cfg, held)
+        yield recipe, *found["parts"]
+        yield f"{recipe}, pooled by its head", *found["pooled"]
+    yield "joints", joints, np.ones(joints.shape[1], np.float32)
     single = SINGLE.get(held.name, OTHERWISE)
-    yield f"{single}.onnx", features_of_file(single, held)
+    yield f"{single}.onnx", *features_of_file(single, held)
 
 
 def training(options: Options, held: Held, recipe: str) -> list[str]:
@@ -134,25 +137,29 @@ def training(options: Options, held: Held, recipe: str) -> list[str]:
 
 
 @torch.no_grad()
-def general_features(cfg: Config, held: Held) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(parts, pooled, joints under the view) of the clips, each (N, C), by a network that has not seen the set."""
+def general_features(cfg: Config, held: Held) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """({parts, pooled: features (N, C) and their scale (C,)}, joints (N, C) under the view) of the clips of a set.
+
+    Mean and scale are those of clips that the network was trained on.
+    """
     model, cfg, skeleton, _ = load_run(cfg.run)
     train, _, _ = splits(held.store, cfg)
     view = ClipView(held.store, cfg.view, rest=rest_of(held.store, train))
-
-    # centred on clips that it was trained on
-    parts = Parts.of(model, skeleton, cfg.view.frames)
     some = torch.from_numpy(np.random.default_rng(0).permutation(train)[:1000])
-    parts.mean = network_outputs(model, False, map(view, some.split(256)), parts)[1].mean(0)
+    known = [view(part) for part in some.split(256)]
+    joints = [view(part) for part in torch.from_numpy(held.clips).split(256)]
 
-    clips = torch.from_numpy(held.clips)
-    joints = [view(part) for part in clips.split(256)]
-    found = [network_outputs(model, False, joints, pool)[1].numpy() for pool in (parts, None)]
-    return (*found, torch.cat(joints)[:, 0, ::2].flatten(1).numpy())
+    found = {}
+    for name, pool in (("parts", Parts.of(model, skeleton, cfg.view.frames)), ("pooled", None)):
+        of_known = network_outputs(model, False, known, pool)[1].numpy()
+        features = network_outputs(model, False, joints, pool)[1].numpy()
+        mean = of_known.mean(0) if pool else 0
+        found[name] = features - mean, scale_of(of_known)
+    return found, torch.cat(joints)[:, 0, ::2].flatten(1).numpy()
 
 
-def features_of_file(name: str, held: Held) -> np.ndarray:
-    """Features (N, C) of the clips with all of their joints, turned into those of a network that comes along."""
+def features_of_file(name: str, held: Held) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, C) and their scale (C,) of the clips with all of their joints, turned into those of a network that comes along."""
     model = ExportedModel(NETWORKS / f"{name}.onnx")
     own = ClipStore(held.store.path.parent / held.name)
     table = means(own.skeleton.joints, model.skeleton["joints"])
@@ -163,7 +170,7 @@ def features_of_file(name: str, held: Held) -> np.ndarray:
         people = clip_joints(own, place[clip.partition("/")[2]])
         main = people[main_bodies(people)[:1]]
         found.append(model.answer(retargeted(main, table)).features)
-    return np.stack(found)
+    return np.stack(found), feature_scale(onnx.load(NETWORKS / f"{name}.onnx"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -177,7 +184,8 @@ def draws(labels: np.ndarray, n: int, count: int) -> Iterator[np.ndarray]:
         yield np.sort(np.concatenate([order[labels[order] == k][:n or None] for k in np.unique(labels)]))
 
 
-def add(done: dict, options: Options, kind: str, held: Held, features: np.ndarray) -> None:
+def add(done: dict, options: Options, kind: str, held: Held, features: np.ndarray,
+        scale: np.ndarray) -> None:
     """The rows of one kind of features on a set, those that are not there yet."""
     labels = held.labels
     E = len(held.examples)
@@ -190,7 +198,7 @@ def add(done: dict, options: Options, kind: str, held: Held, features: np.ndarra
         for places in draws(labels[:E], n, options.draws):
             own = labels[places]
             order = np.unique(own, return_inverse=True)
-            taught = teach(features[places], order[1], len(order[0]))
+            taught = teach(features[places], order[1], len(order[0]), scale)
             named = order[0][taught.probabilities(features[E:]).argmax(1)]
             right.append(100 * float((named == labels[E:]).mean()))
         done["rows"].append(row | {
