@@ -159,8 +159,9 @@ def general_features(cfg: Config, held: Held) -> tuple[dict[str, tuple[np.ndarra
 
 
 def features_of_file(name: str, held: Held) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, C) and their scale (C,) of the clips with all of their joints, turned into those of a network that comes along."""
-    model = ExportedModel(NETWORKS / f"{name}.onnx")
+    """Features (N, C) and their scale (C,) of the clips with all of their joints, by a network that comes along."""
+    path = NETWORKS / f"{name}.onnx"
+    model = ExportedModel(path)
     own = ClipStore(held.store.path.parent / held.name)
     table = means(own.skeleton.joints, model.skeleton["joints"])
     place = {clip: i for i, clip in enumerate(own.clips["name"].tolist())}
@@ -170,7 +171,7 @@ def features_of_file(name: str, held: Held) -> tuple[np.ndarray, np.ndarray]:
         people = clip_joints(own, place[clip.partition("/")[2]])
         main = people[main_bodies(people)[:1]]
         found.append(model.answer(retargeted(main, table)).features)
-    return np.stack(found), feature_scale(onnx.load(NETWORKS / f"{name}.onnx"))
+    return np.stack(found), feature_scale(onnx.load(path), path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
