@@ -9,18 +9,12 @@ from last import save_checkpoint
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
 from phases.training.transfer import by_names, init_from, joint_axes, same_joints, stand_ins
-from skeletons import SKELETONS, Skeleton
+from skeletons import SKELETONS
 
 NTU, KINECT = SKELETONS["ntu25"], SKELETONS["kinect20"]
 SMALL = ("view.frames=16", "model.width=16")
 CFG = load_config(["recipe=lite_nano", "data=utd_mhad", *SMALL])
-SIDED = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-COMMON = Skeleton(  # what nearly all bodies have
-    "common", ("hip centre", "spine", "neck", "head", *(f"{side} {joint}" for side in ("left", "right")
-                                                        for joint in SIDED)),
-    (1, 1, 1, 2, 2, 4, 5, 0, 7, 8, 2, 10, 11, 0, 13, 14),
-    {"left_arm": (4, 5, 6), "left_leg": (7, 8, 9), "right_arm": (10, 11, 12), "right_leg": (13, 14, 15),
-     "torso": (0, 1, 2, 3)})
+COMMON = SKELETONS["body16"]  # what nearly all bodies have
 
 
 def shuffled(skeleton, order: list[int]):
