@@ -88,16 +88,18 @@ def eager_answers(model: nn.Module, causal: bool, clips: np.ndarray, temperature
 
 
 def network_outputs(model: nn.Module, causal: bool, batches: Iterable[Tensor],
-                    parts: Parts | None = None) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and features (N, C) of the network for batches of clips (B, M, T, V, 3): see Deployed."""
-    pool = parts or model.head.pool
+                    pool: Callable[[list[Tensor]], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, C) of the network for batches of clips (B, M, T, V, 3).
+
+    pool: what makes features of the maps of its stages, by default the pooling of its head. See Deployed.
+    """
     found = []
     features = []
     with torch.no_grad(), causal_mode(model, causal):
         for batch in batches:
             logits, maps = classify(model, batch, drop_absent=False)
             found.append(logits)
-            features.append(over_bodies(pool(maps[-1]), batch))
+            features.append(over_bodies(pool(maps) if pool else model.head.pool(maps[-1]), batch))
     return torch.cat(found), torch.cat(features)
 
 
@@ -105,13 +107,12 @@ def declining_of(model: nn.Module, causal: bool, view: ClipView, clips: np.ndarr
                  parts: Parts | None = None) -> Declining:
     """What lets the network decline, measured on training clips: under the test view, and damaged as in training.
 
-    It sets the mean of `parts`.
+    `parts` are settled by the same clips.
     """
     index = torch.from_numpy(clips)
-    _, features = network_outputs(model, causal, map(view, index.split(256)), parts)
     if parts is not None:
-        parts.mean = features.mean(0)
-        features = features - parts.mean
+        parts.settle(network_outputs(model, causal, map(view, index.split(256)), parts.raw)[1])
+    _, features = network_outputs(model, causal, map(view, index.split(256)), parts)
 
     # few clips are damaged several times
     times = -(-DAMAGED // len(clips))

@@ -1,15 +1,16 @@
-"""What clips are compared by when there are only a few of each action: a network's last map, part by part.
+"""What clips are compared by when there are only a few of each action: the maps of a network, part by part.
 
-A head pools a map over all frames and joints: enough to tell the classes it was trained on. Two actions that it was not
-trained on may differ in nothing but which arm moved, or what came first: so the map is averaged over each quarter of
-the clip and each region of the body apart. On people and actions that a network had not seen, with five examples of an
-action, this was 8 points better than the pooled map (results/few-shot.md).
+A head pools the last map over all frames and joints: enough to tell the classes it was trained on. Two actions that it
+was not trained on may differ in nothing but which arm moved, or what came first. So the last map is averaged over each
+quarter of the clip and each region of the body apart; and of the map of every stage there is the mean and the maximum.
+What that gains on people and actions that a network has not seen: results/few-shot.md.
 """
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skeletons import Skeleton
@@ -18,13 +19,17 @@ QUARTERS = 4  # of a clip
 
 
 class Parts(nn.Module):
-    """The last map (N, C, T, V) of a network -> (N, C · QUARTERS · R), for the R regions of the skeleton.
+    """Maps (N, C, T, V) of a network's stages -> features (N, D): two unit vectors, side by side.
 
-    `mean`, zeros at first, is taken off: cosines then compare what differs between clips, not what all of them share.
+    The first holds the last map by quarter and region, the second mean and maximum of all maps. Before they are scaled
+    to length 1, each feature loses its mean over known clips and is divided by its spread there (`settle`): cosines
+    then compare what differs between clips, not what all of them share.
     """
 
-    def __init__(self, skeleton: Skeleton, channels: int, frames: int):
+    def __init__(self, skeleton: Skeleton, shapes: list[tuple[int, int]]):
+        """shapes: channels and frames of each stage's map."""
         super().__init__()
+        channels, frames = shapes[-1]
         # a column for each quarter, whose frames count alike; in a map of fewer than four they overlap
         quarter = torch.zeros(frames, QUARTERS)
         for q in range(QUARTERS):
@@ -34,17 +39,31 @@ class Parts(nn.Module):
         for r, joints in enumerate(skeleton.regions.values()):
             region[list(joints), r] = 1
 
+        self.sizes = [channels * QUARTERS * len(skeleton.regions), sum(2 * c for c, _ in shapes)]
         self.register_buffer("quarter", quarter / quarter.sum(0))  # t q
         self.register_buffer("region", region / region.sum(0))  # v r
-        self.register_buffer("mean", torch.zeros(channels * QUARTERS * len(skeleton.regions)))
+        self.register_buffer("mean", torch.zeros(sum(self.sizes)))
+        self.register_buffer("scale", torch.ones(sum(self.sizes)))
 
     @classmethod
     @torch.no_grad()
     def of(cls, model: nn.Module, skeleton: Skeleton, frames: int) -> Parts:
         """Those of a network that takes clips of so many frames."""
-        last = model.features(torch.zeros(1, frames, skeleton.num_joints, 3))[-1]
-        return cls(skeleton, last.shape[1], last.shape[2])
+        maps = model.features(torch.zeros(1, frames, skeleton.num_joints, 3))
+        return cls(skeleton, [(x.shape[1], x.shape[2]) for x in maps])
 
-    def forward(self, x: Tensor) -> Tensor:  # n c t v
-        parts = (x @ self.region).transpose(2, 3) @ self.quarter  # n c r q
-        return parts.flatten(1) - self.mean
+    def settle(self, known: Tensor) -> None:
+        """Take mean and scale from the `raw` features (N, D) of known clips."""
+        spread = known.std(0)
+        self.mean = known.mean(0)
+        self.scale = 1 / torch.maximum(spread, 0.05 * spread.mean() + 1e-12)
+
+    def raw(self, maps: list[Tensor]) -> Tensor:
+        """Features (N, D) as they come."""
+        by_part = (maps[-1] @ self.region).transpose(2, 3) @ self.quarter  # n c r q
+        of_stages = [pooled for x in maps for pooled in (x.mean((2, 3)), x.amax((2, 3)))]
+        return torch.cat([by_part.flatten(1), *of_stages], 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:  # n c t v of each stage
+        x = (self.raw(maps) - self.mean) * self.scale
+        return torch.cat([F.normalize(part) for part in x.split(self.sizes, 1)], 1)

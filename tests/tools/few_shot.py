@@ -15,11 +15,10 @@ are not made again.
 """
 from __future__ import annotations
 
-import dataclasses
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -149,12 +148,13 @@ def general_features(cfg: Config, held: Held) -> tuple[dict[str, tuple[np.ndarra
     known = [view(part) for part in some.split(256)]
     joints = [view(part) for part in torch.from_numpy(held.clips).split(256)]
 
+    # by parts, settled on clips that it was trained on; and as its head pools
+    parts = Parts.of(model, skeleton, cfg.view.frames)
+    parts.settle(network_outputs(model, False, known, parts.raw)[1])
     found = {}
-    for name, pool in (("parts", Parts.of(model, skeleton, cfg.view.frames)), ("pooled", None)):
-        of_known = network_outputs(model, False, known, pool)[1].numpy()
-        features = network_outputs(model, False, joints, pool)[1].numpy()
-        mean = of_known.mean(0) if pool else 0
-        found[name] = features - mean, scale_of(of_known)
+    for name, pool in (("parts", parts), ("pooled", None)):
+        of_known, features = (network_outputs(model, False, clips, pool)[1].numpy() for clips in (known, joints))
+        found[name] = features, scale_of(of_known)
     return found, torch.cat(joints)[:, 0, ::2].flatten(1).numpy()
 
 
@@ -225,14 +225,15 @@ def add_scratch(done: dict, options: Options, held: Held, n: int) -> None:
     chosen = held.examples[places]
 
     # the recipe's training, on these clips
-    words = training(options, held, "lite_nano")
     steps = math.ceil(len(chosen) / BATCH)
-    cfg = load_config([*words, f"train.batch={BATCH}", f"train.epochs={options.epochs or math.ceil(STEPS / steps)}"])
+    epochs = options.epochs or math.ceil(STEPS / steps)
+    words = training(replace(options, epochs=epochs), held, "lite_nano")
+    cfg = load_config([*words, f"train.batch={BATCH}"])
     view = ClipView(held.store, cfg.view, rest=rest_of(held.store, chosen))
     model = build_model(cfg, held.store.skeleton, len(held.store.classes))
     with tempfile.TemporaryDirectory() as folder:
         fit(model, Batches(view, chosen, BATCH, True), classification_loss(cfg.train), cfg.train, Path(folder),
-            dataclasses.asdict(cfg), plain=plain_batches(view, chosen, BATCH))
+            asdict(cfg), plain=plain_batches(view, chosen, BATCH))
 
     logits, labels = predict(model, Batches(view, held.tested, 256))
     own = logits[:, held.unknown].argmax(1) + held.unknown[0]

@@ -1,4 +1,4 @@
-"""The last map of a network, part by part: phases/training/parts.py."""
+"""What a network's maps say part by part: phases/training/parts.py."""
 import numpy as np
 import pytest
 import torch
@@ -11,45 +11,56 @@ from skeletons import SKELETONS
 from tests.helpers.networks import network
 
 BODY = SKELETONS["body16"]
+R = len(BODY.regions)
+
+
+def maps_of(*shapes):
+    return [torch.randn(6, c, t, 16) for c, t in shapes]
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 7, 8, 16])
 def test_each_part_is_a_mean(frames):
-    x = torch.randn(2, 5, frames, 16)
-    parts = Parts(BODY, 5, frames)(x).view(2, 5, len(BODY.regions), QUARTERS)
+    maps = maps_of((2, frames), (5, frames))
+    raw = Parts(BODY, [(2, frames), (5, frames)]).raw(maps)
+    parts = raw[:, :5 * R * QUARTERS].view(6, 5, R, QUARTERS)
     for q in range(QUARTERS):
         first, end = q * frames // QUARTERS, -(-(q + 1) * frames // QUARTERS)
         for r, joints in enumerate(BODY.regions.values()):
-            want = x[:, :, first:end][..., list(joints)].mean((2, 3))
+            want = maps[-1][:, :, first:end][..., list(joints)].mean((2, 3))
             torch.testing.assert_close(parts[:, :, r, q], want)
 
+    # then mean and maximum of every stage
+    stages = raw[:, 5 * R * QUARTERS:].split([2, 2, 5, 5], 1)
+    for x, mean, maximum in zip(maps, stages[::2], stages[1::2], strict=True):
+        torch.testing.assert_close(mean, x.mean((2, 3)))
+        torch.testing.assert_close(maximum, x.amax((2, 3)))
 
-def test_the_mean_of_the_parts_is_that_of_the_map():
-    x = torch.randn(3, 4, 8, 16)
-    parts = Parts(BODY, 4, 8)(x).view(3, 4, len(BODY.regions), QUARTERS)
-    sizes = torch.tensor([len(joints) for joints in BODY.regions.values()]) / 16
-    torch.testing.assert_close((parts.mean(3) * sizes).sum(2), x.mean((2, 3)))
 
+def test_features_are_two_unit_vectors_of_equal_spread():
+    parts = Parts(BODY, [(4, 8)])
+    raw = parts.raw(maps_of((4, 8)))
+    parts.settle(raw)
+    scaled = (raw - parts.mean) * parts.scale
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(raw.shape[1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scaled.std(0), torch.ones(raw.shape[1]))
 
-def test_the_mean_is_taken_off():
-    parts = Parts(BODY, 4, 8)
-    x = torch.randn(6, 4, 8, 16)
-    parts.mean = parts(x).mean(0)
-    torch.testing.assert_close(parts(x).mean(0), torch.zeros(4 * QUARTERS * 5), atol=1e-6, rtol=0)
+    features = parts(maps_of((4, 8)))
+    for part in features.split(parts.sizes, 1):
+        torch.testing.assert_close(part.norm(dim=1), torch.ones(6))
 
 
 @pytest.mark.parametrize("bodies", [1, 2])
 def test_the_exported_graph_gives_them(bodies):
     model = network("body16", "view.frames=16").eval()
     parts = Parts.of(model, BODY, 16)
-    parts.mean = torch.randn(len(parts.mean))
     x = torch.randn(4, bodies, 16, 16, 3)
+    parts.settle(network_outputs(model, False, [torch.randn(9, bodies, 16, 16, 3)], parts.raw)[1])
     if bodies == 2:
         x[1, 1] = 0
 
     # in PyTorch, deployed, and as a graph
     logits, want = network_outputs(model, False, [x], parts)
-    assert want.shape == (4, 64 * QUARTERS * 5)
+    assert want.shape == (4, 64 * R * QUARTERS + 2 * (32 + 48 + 64))
     module = deploy(model, parts=parts)
     got = module(x)
     torch.testing.assert_close(got[0], logits, atol=1e-4, rtol=1e-4)
