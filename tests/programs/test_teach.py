@@ -229,11 +229,11 @@ def test_the_test_side_of_a_packed_file_does_not_teach(data_folder, tmp_path, ca
     index = np.flatnonzero(np.isin(arrays["labels"], [2, 3, 26]) & (arrays["subject"] < 5))
     parts = [arrays["data"][arrays["offsets"][i]:arrays["offsets"][i + 1]] for i in index]
     split = np.where(arrays["subject"][index] % 2, "train", "test")
-    np.savez(tmp_path / "raw.npz", data=np.concatenate(parts), offsets=np.cumsum([0, *map(len, parts)]),
-             names=arrays["names"][index], labels=arrays["labels"][index], subject=arrays["subject"][index], split=split)
+    columns = {key: arrays[key][index] for key in ("names", "labels", "subject")}
+    np.savez(tmp_path / "raw.npz", data=np.concatenate(parts), offsets=np.cumsum([0, *map(len, parts)]), split=split,
+             **columns)
     (tmp_path / "raw.json").write_text((data_folder / "utd-mhad.json").read_text())
-    assert call(teach, f"model={MODEL}", f"raw={tmp_path / 'raw.npz'}", f"out={tmp_path / 'a.onnx'}", "name=three") in (
-        0, 3)
+    assert call(teach, f"model={MODEL}", f"raw={tmp_path / 'raw.npz'}", f"out={tmp_path / 'a.onnx'}", "name=three") == 0
     said = capsys.readouterr().out
     assert f"saw      {(split == 'train').sum()} clips of 3 classes" in said
     assert f"tested   {(split == 'test').sum()} clips of the test side" in said

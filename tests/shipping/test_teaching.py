@@ -64,8 +64,8 @@ def test_ridge_is_least_squares_with_a_penalty():
 def test_the_logistic_head_has_no_gradient_at_its_end():
     u, labels = directed()
     w = logistic(u, labels, 4, 0.01, steps=3000)[0]
-    p = softmax(with_ones(u) @ w)
-    gradient = with_ones(u).T @ (balanced(labels, 4)[:, None] * (p - np.eye(4)[labels])) + penalty(12, 0.01)[:, None] * w
+    wrong = balanced(labels, 4)[:, None] * (softmax(with_ones(u) @ w) - np.eye(4)[labels])
+    gradient = with_ones(u).T @ wrong + penalty(12, 0.01)[:, None] * w
     assert np.abs(gradient).max() < 1e-6
 
 
