@@ -165,11 +165,11 @@ def print_lesson(lesson: Lesson, nothing: Lesson, classes: list[str], skips: lis
     number = Counter(example.label for example in lesson.examples)
     others = f", and {len(nothing.examples)} of nothing" if nothing.examples else ""
     lost = f"; {len(skips)} left out" if skips else ""
-    print(f"saw      {counted(len(lesson.examples), 'clip')} of {counted(len(classes), 'class')}{others}{lost}: "
-          f"{', '.join(f'{name} {number[name]}' for name in classes)}")
+    print(f"saw      {counted(len(lesson.examples), 'clip')} of {counted(len(classes), 'class')}{others}{lost}")
+    print(f"clips    {', '.join(f'{number[name]} {name}' for name in classes)}")
     if max(number.values()) > SEVERAL:
-        print(f"advice   from some {SEVERAL} clips of a class on, a network trained on them is better"
-              f"{training_gain()}: just adopt, just phase1")
+        print(f"advice   with more than {SEVERAL} clips of a class, `just adopt` and phase 1 make a better "
+              f"network{training_gain()}")
 
     for skip in skips[:SAID]:
         line = f", line {skip.line}" if skip.line else ""
@@ -182,7 +182,7 @@ def print_lesson(lesson: Lesson, nothing: Lesson, classes: list[str], skips: lis
 def training_gain() -> str:
     """By how much training is better than teaching, where it was measured."""
     try:
-        return f", by {float(read_json(FEW_SHOT)['training_gains']):.1f} points where that was measured"
+        return f": by {float(read_json(FEW_SHOT)['training_gains']):.1f} points where that was measured"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

@@ -42,7 +42,10 @@ class Example:
 
 
 def find_examples(raw: Path) -> tuple[list[Example], list[Skip], list[str]]:
-    """(examples, files that are none, classes in their order) of recordings; ValueError for a class without any."""
+    """(examples, files that are none, classes in their order) of recordings.
+
+    ValueError for a class folder, or a class that skeleton.json lists, without any. A packed file may list more.
+    """
     raw = unpacked(raw)
     reader = reader_of(raw)
     if reader == "ntu":
@@ -63,8 +66,9 @@ def find_examples(raw: Path) -> tuple[list[Example], list[Skip], list[str]]:
     listed = listed_classes(reader, raw)
     named = {example.label for example in examples}
     classes = [label for label in listed if label in named] + sorted(named - set(listed))
-    lacking = [label for label in listed if label not in named] if reader != "ntu" else []
-    lacking += empty_folders(raw) if reader == "arrays" else []
+    lacking = []
+    if reader == "arrays" and raw.is_dir():
+        lacking = [label for label in listed if label not in named] + empty_folders(raw)
     if lacking:
         raise ValueError(f"raw = {raw}: no clip of the class {lacking[0]!r}: record one, or delete the class")
     return examples, skips, classes
@@ -72,7 +76,7 @@ def find_examples(raw: Path) -> tuple[list[Example], list[Skip], list[str]]:
 
 def empty_folders(raw: Path) -> list[str]:
     """The names of folders beside class folders that hold no clip."""
-    if not raw.is_dir() or not class_folders(raw):
+    if not class_folders(raw):
         return []
     classes = {folder for _, folder, _ in class_paths(raw)}
     found = []
