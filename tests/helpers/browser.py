@@ -114,7 +114,7 @@ class Browser:
         """What the body of a JavaScript function returns; a promise is awaited."""
         return self.call("POST", "/execute/sync", script=script, args=args)
 
-    def wait(self, script: str, seconds: float = 30) -> object:
+    def wait(self, script: str, seconds: float = 60) -> object:
         """The first true value of a JavaScript expression."""
         end = time.monotonic() + seconds
         while True:

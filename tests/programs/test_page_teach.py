@@ -2,6 +2,7 @@
 import base64
 import io
 import json
+import re
 import time
 import zipfile
 from pathlib import Path
@@ -70,7 +71,7 @@ def record(b: Browser, action: str, frames: list) -> None:
     act(b, frames)
     b.js("document.getElementById('action').value = arguments[0];", action)
     b.click("#record")
-    b.wait("!document.getElementById('replay').hidden", 60)
+    b.wait("!document.getElementById('replay').hidden")
 
 
 def record_in_a_row(b: Browser, action: str, frames: list, kept: int) -> None:
@@ -140,10 +141,10 @@ def test_two_recorded_actions_are_known_at_once(opened, data_folder):
     act(opened, landmarks(clips["wave"][0], skeleton))
     opened.keys("#action", "Hello")
     opened.click("#record")
-    counted = opened.wait("document.querySelector('#count:not([hidden]) b')?.textContent", 60)
+    counted = opened.wait("document.querySelector('#count:not([hidden]) b')?.textContent")
     assert counted == "3" and opened.js("return document.querySelector('#count span').textContent") == "Hello"
-    opened.wait("document.querySelector('#count.now:not([hidden])')", 20)
-    opened.wait("!document.getElementById('replay').hidden", 60)
+    opened.wait("document.querySelector('#count.now:not([hidden])')")
+    opened.wait("!document.getElementById('replay').hidden")
     assert "Hello, 2." in opened.js("return document.getElementById('replay-title').textContent")
     drawn = "const c = document.getElementById('figure'); return c.getContext('2d')" \
             ".getImageData(0, 0, c.width, c.height).data.some((value) => value);"
@@ -159,7 +160,25 @@ def test_two_recorded_actions_are_known_at_once(opened, data_folder):
     assert lessons(opened) == {"Hello": 1, "squat": 1} and "It knows Hello, squat" in opened.js(f"return {LESSON}")
     for action, name in (("wave", "Hello"), ("squat", "squat")):
         act(opened, landmarks(clips[action][1], skeleton), loop=True)
-        opened.wait(f"{ANSWER} === '{name}'", 30)
+        opened.wait(f"{ANSWER} === '{name}'")
+        heard = opened.wait(f"document.querySelector('#heard .known')?.textContent.includes('{name}') && "
+                            "document.getElementById('heard').firstChild.textContent")
+        assert re.fullmatch(r"\d+\.\d to \d+\.\d s: .*%\)", heard)
+    opened.click("#camera")
+
+
+def test_who_stands_is_not_named(opened, data_folder):
+    """The network that came along answers."""
+    squat = landmarks(utd_clips(data_folder, "squat")[0], utd_skeleton(data_folder))
+    act(opened, squat, loop=True)
+    opened.click("#camera")
+    opened.wait("document.querySelectorAll('#heard li').length > 0")
+    act(opened, squat[:1])
+    opened.wait(f"document.getElementById('verdict').textContent.includes('{NONE}')")
+    before = opened.wait("document.getElementById('heard').textContent")
+    time.sleep(3)
+    assert opened.js("return document.getElementById('heard').textContent") == before
+    assert opened.js("return document.getElementById('answer').matches(':empty, .over')")
     opened.click("#camera")
 
 
@@ -180,7 +199,7 @@ def test_a_recording_can_be_discarded_or_stopped(opened, data_folder):
     # nobody there
     act(opened, [])
     opened.click("#record")
-    opened.wait(f"{NOTE}.startsWith('No body was seen')", 30)
+    opened.wait(f"{NOTE}.startsWith('No body was seen')")
     opened.click("#camera")
 
 
@@ -201,7 +220,7 @@ def test_one_action_and_nothing_are_enough(opened, data_folder):
     wave = [landmarks(clip, skeleton) for clip in utd_clips(data_folder, "wave")[:2]]
     act(opened, [wave[0][0]])
     opened.click("#idle")
-    opened.wait("!document.getElementById('replay').hidden", 60)
+    opened.wait("!document.getElementById('replay').hidden")
     opened.click("#keep")
     assert opened.wait(LESSON) == "Now an action."
     record(opened, "wave", wave[0])
@@ -211,9 +230,9 @@ def test_one_action_and_nothing_are_enough(opened, data_folder):
 
     # standing is none of these, waving is known
     act(opened, [wave[1][0]])
-    opened.wait(f"document.getElementById('verdict').textContent.includes('{NONE}')", 20)
+    opened.wait(f"document.getElementById('verdict').textContent.includes('{NONE}')")
     act(opened, wave[1], loop=True)
-    opened.wait(f"{ANSWER} === 'wave'", 30)
+    opened.wait(f"{ANSWER} === 'wave'")
     opened.click("#camera")
 
 
@@ -325,7 +344,7 @@ def test_saved_recordings_are_adopted_and_opened_again(opened, data_folder, here
     assert lessons(opened) == {"squat": 3, "wave": 3}
     act(opened, landmarks(utd_clips(data_folder, "wave")[1], skeleton), loop=True)
     opened.click("#camera")
-    opened.wait(f"{ANSWER} === 'wave'", 30)
+    opened.wait(f"{ANSWER} === 'wave'")
     opened.click("#camera")
 
 

@@ -259,12 +259,13 @@ def test_folders_are_actions_and_skeleton_json_says_whose_joints():
     files = {"mine/skeleton.json": json.dumps(about).encode(), "mine/wave/2.npy": array(9, 33, 3),
              "mine/wave/10.npy": array(5, 33, 3), "mine/.hidden/1.npy": b"", "mine/point/a.npy": array(2, 4, 33, 3),
              "mine/point/bad.npy": b"no", "mine/notes.txt": b"", "other/sit/1.npy": array(3, 25, 3),
-             "lone.npy": array(3, 25, 3)}
+             "lone.npy": array(3, 25, 3), "high_kick-02.npy": array(3, 25, 3)}
     job = {"network": str(model_file("utd_mhad")), "action": "",
            "files": {name: base64.b64encode(data).decode() for name, data in files.items()}}
-    examples, lost = node(READ, job)
+    (high, *examples), lost = node(READ, job)
     assert examples == [["point", "mediapipe33", True, 2, 4, 33], ["wave", "mediapipe33", True, 1, 9, 33],
                         ["wave", "mediapipe33", True, 1, 5, 33], ["sit", "ntu25", False, 1, 3, 25]]
+    assert high == ["high kick", "ntu25", False, 1, 3, 25]
     assert [said.split(":")[0] for said in lost] == ["lone.npy", "bad.npy cannot be read"]
     examples, lost = node(READ, job | {"action": "jump"})
-    assert examples[0][0] == "jump" and len(lost) == 1
+    assert [example[0] for example in examples].count("jump") == 2 and len(lost) == 1

@@ -54,7 +54,7 @@ export function npy({ x, M, L, V }) {
 
 /**
  * The examples in files [{name, bytes}], and a sentence about each that cannot be used: {examples, lost}. A clip's
- * action is the folder that it is in; without a folder it is `action`.
+ * action is the folder that it is in; without a folder it is `action`, or else what its name says, as wave-1.npy does.
  */
 export function examplesIn(files, network, action) {
   const examples = [], lost = [];
@@ -63,7 +63,8 @@ export function examplesIn(files, network, action) {
   const isClip = ({ name }) => CLIPS.includes(suffixOf(name)) && !HIDDEN.test(name) && !name.endsWith("skeleton.json");
   const inOrder = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
   for (const { name, bytes } of files.filter(isClip).sort(inOrder)) {
-    const folders = name.split("/"), title = folders.pop(), own = plainName(folders.at(-1) ?? "") || action;
+    const folders = name.split("/"), title = folders.pop();
+    const own = plainName(folders.at(-1) ?? "") || action || named(title);
     try {
       if (!own) throw new Unreadable(`${title}: which action is it? Write its name above, then add it again.`);
       examples.push({ action: own, ...exampleOf(title, bytes, network, nearest(described, folders)) });
@@ -73,6 +74,12 @@ export function examplesIn(files, network, action) {
     }
   }
   return { examples, lost };
+}
+
+/** The action in the name of a file, letters before a number; "" if it says none. */
+function named(title) {
+  const hit = /^(.*\p{L})[-_. (]*\d+\)?\.\w+$/u.exec(title);
+  return hit ? plainName(hit[1].replace(/[-_]+/g, " ")) : "";
 }
 
 /** The example in a clip's file. */

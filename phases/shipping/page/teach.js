@@ -9,8 +9,8 @@
 //
 // Left out in rounds, one example of each action at a time, the examples have a likeness to the means of the rest:
 //
-//     threshold       = 1 - SLACK · (1 - what 95 % of them reach), at most 1 - LOOSE · gap: recordings of one minute are
-//                       more alike than what comes later
+//     threshold       = 1 - SLACK · (1 - what 95 % of them reach), at most 1 - LOOSE · gap: what is recorded
+//                       within a minute is more alike than what comes later
 //     offset          = by how much 95 % of "nothing" is nearer to an action than to the rest of "nothing", at least 0;
 //                       but no more than 98.5 % of the examples lead by
 //

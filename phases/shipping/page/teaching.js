@@ -273,7 +273,7 @@ function download(name, parts, type) {
 
 function saveClips() {
   download("my-actions.zip", [zipped(filesOf(recordings.list, panel.base))], "application/zip");
-  note("my-actions.zip holds a folder per action; “just adopt my-actions.zip” and this page read it.");
+  note("my-actions.zip holds a folder per action: “just teach”, “just adopt” and this page take it as it is.");
 }
 
 function saveTaught() {
