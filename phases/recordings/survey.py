@@ -20,6 +20,7 @@ from phases.recordings.pickle_sides import pickle_sides
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
 from phases.recordings.scores import least_score, recorded_scores
+from phases.recordings.sets import is_set
 from phases.recordings.settings import Data
 from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, without_odd
 from phases.recordings.sources import listed_classes, recorded_labels
@@ -142,6 +143,9 @@ def reader_of(raw: Path) -> str:
             return "arrays"
         if pickle_sides(raw):
             return "pyskl"
+        packed = next((path for path in sorted(raw.iterdir()) if path.is_file() and is_set(path)), None)
+        if packed:
+            raise ValueError(f"{raw} holds {packed.name}, a file of many clips: give raw={packed}")
         if is_frames(raw):
             raise ValueError(f"{raw} holds the frames of one clip; give a folder per class, with a folder per clip")
         if pose_files(raw):
