@@ -34,6 +34,12 @@ class OldRun:
     skeleton: Skeleton | None
     classes: list[str] | None
 
+    @property
+    def taught(self) -> list[str]:
+        """The classes that it has learned: those of data.unknown were kept from it."""
+        unknown = self.recipe.get("data", {}).get("unknown", ())
+        return [label for k, label in enumerate(self.classes or ()) if k not in unknown]
+
 
 def init_from(model: nn.Module, start: Path, cfg: Config, skeleton: Skeleton, classes: list[str]) -> None:
     """Copy into `model` what fits of a finished run; print what was taken by joint and what was left.
@@ -43,7 +49,7 @@ def init_from(model: nn.Module, start: Path, cfg: Config, skeleton: Skeleton, cl
     """
     old = read_old_run(start)
     check_leakage(old.recipe, cfg, f"init: {start}")
-    check_pool(old.classes or [], cfg, f"init: {start}")
+    check_pool(old.taught, cfg, f"init: {start}")
     theirs = old.skeleton or skeleton
     pairs = same_joints(theirs, skeleton)
     rows = stand_ins(theirs, skeleton)

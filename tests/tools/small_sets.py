@@ -214,7 +214,7 @@ def start_of(options: Options, name: str) -> Path | None:
 
     # of one data set, or of a pool, whose classes have names such as "nw_ucla: throw"
     old = read_old_run(path)
-    seen = {old.recipe.get("data", {}).get("name")} | {known.partition(": ")[0] for known in old.classes or ()}
+    seen = {old.recipe.get("data", {}).get("name")} | {known.partition(": ")[0] for known in old.taught}
     if ORIGIN[name] in seen:
         raise ValueError(f"init = {path}: has seen {ORIGIN[name]}, so what it gains on {name} says nothing; give one "
                          "that was trained without it")
