@@ -405,35 +405,36 @@ MEANS: dict[str, tuple[tuple[str, ...], ...]] = {  # joint -> joints whose mean 
 }
 
 
-FEWEST = 6  # joints that a body must have to be turned into one that may lack some
+FEWEST = 6  # joints that a body must have to become body16
+ALWAYS = {  # joints of body16 that lie elsewhere in every sensor's body: always made of those that all agree on
+    "hip centre": (HIPS,), "spine": (SHOULDERS + HIPS,), "neck": (SHOULDERS,)}
 
 
-def means(source: Sequence[str], target: Sequence[str], lacking: bool = False) -> list[list[int]] | None:
+def means(source: Sequence[str], target: Sequence[str]) -> list[list[int]] | None:
     """For each joint of `target` the joints of `source` whose mean it is; None if one cannot be had.
 
-    `lacking`: such a joint has no sources, [], and is missing in every frame, if at least six others can be had.
+    body16 is the body of networks that have seen many, and joints that are missing: it may lack some, which have no
+    sources, [], if at least six others can be had. Its trunk is that of the shoulders and hips.
     """
     number = {spelled(joint): v for v, joint in enumerate(source)}
+    is_any = tuple(target) == BODY.joints
     found = []
     for joint in map(spelled, target):
-        choices = ((joint,), *MEANS.get(joint, ()))
+        choices = (*(ALWAYS.get(joint, ()) if is_any else ()), (joint,), *MEANS.get(joint, ()))
         names = next((names for names in choices if all(name in number for name in names)), ())
         found.append([number[name] for name in names])
 
     had = sum(map(bool, found))
-    return found if had == len(target) or lacking and had >= FEWEST else None
+    return found if had == len(target) or is_any and had >= FEWEST else None
 
 
 def retarget_tables(target: Skeleton, sources: Iterable[Skeleton] = tuple(SKELETONS.values())) -> dict[str, dict]:
-    """What an exported file carries: for each of `sources` that can be turned into `target`, its name -> how.
-
-    body16 is the body of networks that have seen many, and joints that are missing: it may lack some.
-    """
+    """What an exported file carries: for each of `sources` that can be turned into `target`, its name -> how."""
     found = {}
     for source in sources:
         if source.joints == target.joints:
             continue
-        table = means(source.joints, target.joints, lacking=target.name == BODY.name)
+        table = means(source.joints, target.joints)
         if table:
             trunk = [joints[0] for joints in source.trunk] if source.trunk else None
             found[source.name] = {"joints": source.num_joints, "trunk": trunk, "means": table}

@@ -177,7 +177,7 @@ window = 0.7
 flat = 0.25                     # a picture has no depth
 
 [train]
-epochs = 15
+epochs = 12
 batch = 32
 balanced = true                 # every class equally often: data sets differ in size
 label_smoothing = 0.1

@@ -37,7 +37,7 @@ class Source:
     @property
     def table(self) -> list[list[int]] | None:
         """For each joint of body16 the joints whose mean it is."""
-        return means(self.skeleton.joints, BODY.joints, lacking=True)
+        return means(self.skeleton.joints, BODY.joints)
 
     @property
     def lacks(self) -> list[str]:

@@ -46,13 +46,14 @@ def test_who_becomes_whom(target):
 @pytest.mark.parametrize("target", SKELETONS)
 def test_a_converted_clip_keeps_the_joints_that_both_name(target):
     t = SKELETONS[target]
+    always = ("hip centre", "spine", "neck") if target == "body16" else ()
     for name, how in retarget_tables(t).items():
         s = SKELETONS[name]
         x = np.random.default_rng(0).normal(size=(1, 3, s.num_joints, 3)).astype(np.float32)
         out = retargeted(x, how["means"])
         assert out.shape == (1, 3, t.num_joints, 3) and out.any(3).all()
         for v, joint in enumerate(t.joints):
-            if joint in s.joints:
+            if joint in s.joints and joint not in always:
                 np.testing.assert_array_equal(out[:, :, v], x[:, :, s.joints.index(joint)])
 
 
@@ -199,7 +200,7 @@ def test_a_body_may_lack_joints_of_body16():
 
 def test_a_body_of_a_few_joints_becomes_no_body16():
     arm = ("left shoulder", "left elbow", "left wrist", "neck", "head")
-    assert means(arm, SKELETONS["body16"].joints, lacking=True) is None
+    assert means(arm, SKELETONS["body16"].joints) is None
     assert retarget_tables(SKELETONS["body16"], [SKELETONS["hand21"]]) == {}
 
 

@@ -4,7 +4,7 @@
 
 Kinect v2's test clips in the pool (IntelliRehabDS, pathological gait) are turned into each body, and read from there as
 `just predict` reads it. What a Kinect does not give, the face, lies about its head: ears 7 cm to the sides, the nose
-10 cm ahead. mediapipe33 and coco17 know no spine, and another neck.
+10 cm ahead.
 """
 from __future__ import annotations
 
