@@ -49,6 +49,7 @@ BLOCKS = {
     "decline": blocks_wild.declining,
     "decline-study": blocks_wild.scores_that_decline,
     "few-shot": blocks_few.few_examples,
+    "bodies": blocks_few.one_network_many_bodies,
     "live": blocks_live.events_at_rates,
 }
 MARK = r"<!-- table: "

@@ -1,4 +1,4 @@
-"""The block about few examples: what a general network tells apart of data sets that it never saw."""
+"""The blocks about a general network: what it tells apart by few examples, and on bodies of many sensors."""
 from __future__ import annotations
 
 from phases.reporting.measured import Results
@@ -37,3 +37,16 @@ def counted_set(name: str, rows: list[dict]) -> str:
     own = [row for row in rows if row["set"] == name]
     most = max(row["examples"] for row in own)
     return f"{name}: {own[0]['classes']} classes, {own[0]['tested']} clips tested, {most} examples in all."
+
+
+def one_network_many_bodies(results: Results) -> str:
+    """A line per network and set: top-1 of the same clips as each body."""
+    rows = []
+    commands = []
+    for name in ("any", "any_small"):
+        found = results.file(f"bodies-{name}")
+        commands.append(f"`{found['command']}`")
+        for row in found["rows"]:
+            figures = {body: f"{top1:.1f}" for body, top1 in row["top1"].items()}
+            rows.append({"network": name, "data set": row["set"], "clips": str(row["clips"]), **figures})
+    return markdown_table(list(rows[0]), rows) + "\n\n" + ", ".join(commands) + "."

@@ -1,6 +1,6 @@
 """Whether a general network names the same recordings alike as ntu25, kinect20, mediapipe33 and coco17 would give them.
 
-    python -m tests.tools.bodies model=any          results/bodies.json: top-1 of test clips, recorded as each body
+    python -m tests.tools.bodies model=any          results/bodies-any.json: top-1 of test clips, recorded as each body
 
 Kinect v2's test clips in the pool (IntelliRehabDS, pathological gait) are turned into each body, and read from there as
 `just predict` reads it. What a Kinect does not give, the face, lies about its head: ears 7 cm to the sides, the nose
@@ -35,7 +35,7 @@ HAND = {f"{side} {finger}": f"{side} {joint}" for side in ("left", "right")
 class Options:
     model: Annotated[str, "a file on body16, or the name of one in results/networks"] = "any"
     stores: Annotated[tuple[str, ...], "data sets in the pool, of ntu25"] = ("irds", "gait")
-    out: Annotated[Path, "the results"] = ROOT / "results" / "bodies.json"
+    out: Annotated[Path, "the results; without it, bodies-<model>.json"] = Path()
 
 
 def main(options: Options) -> int:
@@ -44,7 +44,8 @@ def main(options: Options) -> int:
     model = ExportedModel(path)
     words = " ".join(["python -m tests.tools.bodies", f"model={options.model}", f"stores={','.join(options.stores)}"])
     rows = [row_of(model, name) for name in options.stores]
-    write_json(options.out, {"command": words, "device": device_name(torch.device("cpu")), "commit": commit(),
+    out = options.out if options.out.name else ROOT / "results" / f"bodies-{path.stem}.json"
+    write_json(out, {"command": words, "device": device_name(torch.device("cpu")), "commit": commit(),
                              "rows": rows})
     for row in rows:
         print(row)
