@@ -151,7 +151,7 @@ def write(options: Options, source: Path, graph: onnx.ModelProto, model: Exporte
         "left_out": round(100 * right(taught, lesson, classes), 2) if told.any() else None,
         "by_people": taught.by_people}
     name = options.name or options.out.name.partition(".")[0]
-    metadata = metadata_of(about, taught, classes, name, lesson.length, story)
+    metadata = metadata_of(about, graph, taught, classes, name, lesson.length, story)
     save_onnx(taught_graph(graph, taught), options.out, metadata)
     print(f"wrote    {options.out}: just predict model={options.out} clip=FILE")
 

@@ -238,9 +238,10 @@ def shipped_networks(results: Results) -> str:
         dataset = model.about["dataset"]
         recipe = model.about["recipe"]
 
-        # accuracy of the recipe, on the data set's own split
+        # accuracy of the recipe, on the data set's own split; a general network's runs are those of the file itself
         entry = results.wild_of(recipe, dataset)
-        clean = {"runs": []}
+        own = results.entry(recipe, dataset) if dataset == "any" else None
+        clean = {"runs": own["runs"] if own else []}
         for run in entry["runs"] if entry else ():
             clean["runs"].append({"top1": run["top1"][CLEAN], "uncopied": run.get("top1_clean", {}).get(CLEAN)})
         rows.append({

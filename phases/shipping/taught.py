@@ -10,7 +10,6 @@ The old last layer is computed no more. A taught file can be taught again.
 """
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -94,25 +93,37 @@ def answer_nodes(has_others: bool) -> list[onnx.NodeProto]:
     ]
 
 
-def metadata_of(about: dict[str, str], taught: Taught, classes: list[str], name: str, length: float,
-                lesson: dict) -> dict:
+def last_layer_size(model: onnx.ModelProto) -> int:
+    """The numbers that nothing but the probabilities of a whole graph needs: those of its last layer."""
+    rest = onnx.ModelProto()
+    rest.CopyFrom(model)
+    cut_down(rest.graph, ["features"])
+    stay = {constant.name for constant in rest.graph.initializer}
+
+    # the constants of the answer, such as the class means, are no parameters
+    own = [c for c in model.graph.initializer if c.name.startswith("network/") or c.name in ("weight", "bias")]
+    return sum(int(np.prod(c.dims)) for c in own if c.name not in stay and c.data_type == TensorProto.FLOAT)
+
+
+def metadata_of(about: dict[str, str], model: onnx.ModelProto, taught: Taught, classes: list[str], name: str,
+                length: float, lesson: dict) -> dict:
     """The metadata of a taught file, from those of the old one. length: the median number of frames of the examples.
 
     lesson: what the file tells of its teaching, under the key `taught`.
     """
-    old = len(json.loads(about["classes"]))
-    C = taught.weight.shape[1]
+    last = taught.weight.size + taught.bias.size
     return about | {
         "recipe": "taught",
         "dataset": name,
         "split": "all",
         "classes": classes,
         "unknown": [],
-        "params": int(about.get("params", 0)) + (len(classes) - old) * (C + 1),
+        "params": int(about.get("params", 0)) - last_layer_size(model) + last,
         "length": length,
         "threshold": taught.threshold,
         "temperature": taught.temperature,
-        "top1": "",  # the old network's says nothing of these classes
+        "top1": "",  # the old network's figures say nothing of these classes
+        "declined": "",
         "accepted": True,
         "gives": GIVES,
         "taught": lesson}

@@ -138,6 +138,16 @@ def test_its_metadata_tell_what_it_is(taught, capsys):
     assert "names one of 5 actions: bowling, clap, draw x, squat, wave" in capsys.readouterr().out
 
 
+def test_its_metadata_keep_no_figure_of_the_old_classes(taught):
+    old = ExportedModel(model_file(MODEL)).about
+    about = ExportedModel(taught).about
+    assert about["top1"] == about["declined"] == ""
+
+    # the old last layer of 10 classes is not counted, the new one is
+    K, C = len(ACTIONS), len(feature_scale(onnx.load(taught), taught))
+    assert int(about["params"]) == int(old["params"]) - 10 * (C + 1) + K * (C + 1)
+
+
 def test_it_predicts_clips_segments_and_streams(taught, mine, capsys, monkeypatch):
     assert call(predict, f"model={taught}", f"clip={mine}", "format=csv", "top=1") == 0
     rows = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
