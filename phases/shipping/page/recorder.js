@@ -6,7 +6,7 @@ import { guarded, page, useCamera } from "./sources.js";
 
 export const SECONDS = 2; // of a recording
 const LONGEST = 10, COUNT = 3; // seconds of a whole video at most, and of the countdown
-const JOINTS = 33;
+const JOINTS = 33, FEWEST = 8; // pictures of an example
 
 export class Recorder {
   /**
@@ -79,7 +79,11 @@ function show(sign, title = "") {
 /** The example that frames of a camera's pose make. */
 function exampleOf(frames) {
   const seen = frames.filter(({ joints }) => joints).length;
-  if (2 * seen < frames.length || seen < 2) {
+  if (frames.length < FEWEST) {
+    throw new Unreadable(`Only ${frames.length} pictures came while it recorded, too few to learn from: choose the fast ` +
+      "pose, or close other programs, and record it again.");
+  }
+  if (2 * seen < frames.length) {
     throw new Unreadable("No body was seen for most of the recording: step back until your hips are in the picture, " +
       "and record it again.");
   }
