@@ -21,7 +21,7 @@ answer. It takes one clip as recorded and needs no preprocessing:
                     first; zeros or NaN are a missing joint
     probabilities   (K,) of the classes, calibrated by a temperature
     features        (C,): what the network's head pools, the mean over the bodies present; of a network trained on a
-                    pool (just pool) the maps of its stages, by quarter of the clip and region of the body
+                    pool (just pool) also its last map by quarter of the clip and region of the body
     likeness        (): cosine of the features to the nearest class; below `threshold` of the metadata the clip shows
                     none of the classes
 

@@ -147,7 +147,7 @@ class DeployBlock(nn.Module):
 
 
 class DeployLite(nn.Module):
-    """Bodies (N, T, V, 3) -> the maps (N, C, V, T) of a LAST-Lite's stages. The graph derives its streams itself."""
+    """Bodies (N, T, V, 3) -> the last map (N, C, V, T) of a LAST-Lite. The graph derives its streams itself."""
 
     def __init__(self, model: LastLite, causal: bool):
         super().__init__()
@@ -155,20 +155,12 @@ class DeployLite(nn.Module):
         self.streams = model.streams
         self.stem = fold_stream_fusion(model.stem)
         self.blocks = nn.Sequential()
-        self.ends = []  # the number of each stage's last block
         for stage in model.stages:
             for block in stage.blocks:
                 self.blocks.append(DeployBlock(block, stage.embedding, stage.mask, stage.gate, causal))
-            self.ends.append(len(self.blocks) - 1)
 
-    def forward(self, joints: Tensor) -> list[Tensor]:  # n t v 3
-        x = self.stem(self.derived(joints.permute(0, 3, 2, 1)))
-        maps = []
-        for number, block in enumerate(self.blocks):
-            x = block(x)
-            if number in self.ends:
-                maps.append(x)
-        return maps
+    def forward(self, joints: Tensor) -> Tensor:  # n t v 3
+        return self.blocks(self.stem(self.derived(joints.permute(0, 3, 2, 1))))
 
     def derived(self, x: Tensor) -> Tensor:  # n 3 v t
         """Streams (N, 3·S, V, T) of joints, in the network's order: see derive_streams."""
@@ -191,7 +183,7 @@ class DeployLite(nn.Module):
 # ---------------------------------------------------------------------------------------------------------------------
 
 class DeployPlain(nn.Module):
-    """Bodies (N, T, V, 3) -> the maps (N, C, T, V) of the stages of a LAST-Base or LAST-E.
+    """Bodies (N, T, V, 3) -> the last map (N, C, T, V) of a LAST-Base or LAST-E.
 
     The network itself, with the stem's norms and every norm right after a convolution folded into that convolution.
     """
@@ -213,15 +205,15 @@ class DeployPlain(nn.Module):
             model.stem = fold_norm_before(norm, conv.weight.flatten(1))
         self.model = model
 
-    def forward(self, joints: Tensor) -> list[Tensor]:
-        return self.model.features(joints)
+    def forward(self, joints: Tensor) -> Tensor:
+        return self.model.features(joints)[-1]
 
 
 class Deployed(nn.Module):
     """Joints (B, M, T, V, 3) -> logits (B, K) and features (B, C): the module that is exported.
 
-    Features are what enters the head's norm; or, with `parts`, what these make of the maps. Absent bodies, all zeros,
-    do not count.
+    Features are what enters the head's norm; or, with `parts`, what these make of the last map. Absent bodies, all
+    zeros, do not count.
     """
 
     def __init__(self, features: nn.Module, head: nn.Module, parts: Parts | None = None):
@@ -232,16 +224,15 @@ class Deployed(nn.Module):
         self.parts = parts
 
     def forward(self, joints: Tensor) -> tuple[Tensor, Tensor]:  # b m t v 3
-        maps = self.features(joints.flatten(0, 1))  # (b m) c v t, or (b m) c t v
-        x = maps[-1]
+        x = self.features(joints.flatten(0, 1))  # (b m) c v t, or (b m) c t v
         pooled = self.gate * x.mean((2, 3)) + (1 - self.gate) * x.amax((2, 3))  # (b m) c
         pooled = over_bodies(pooled, joints)
         if self.parts is None:
             return self.linear(pooled), pooled
 
         if isinstance(self.features, DeployLite):  # its frames come last
-            maps = [x.transpose(2, 3) for x in maps]
-        return self.linear(pooled), over_bodies(self.parts(maps), joints)
+            x = x.transpose(2, 3)
+        return self.linear(pooled), over_bodies(self.parts(x), joints)
 
 
 def over_bodies(x: Tensor, joints: Tensor) -> Tensor:

@@ -88,18 +88,19 @@ def eager_answers(model: nn.Module, causal: bool, clips: np.ndarray, temperature
 
 
 def network_outputs(model: nn.Module, causal: bool, batches: Iterable[Tensor],
-                    pool: Callable[[list[Tensor]], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+                    pool: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """Logits (N, K) and features (N, C) of the network for batches of clips (B, M, T, V, 3).
 
-    pool: what makes features of the maps of its stages, by default the pooling of its head. See Deployed.
+    pool: what makes features of its last map, by default the pooling of its head. See Deployed.
     """
+    pool = pool or model.head.pool
     found = []
     features = []
     with torch.no_grad(), causal_mode(model, causal):
         for batch in batches:
             logits, maps = classify(model, batch, drop_absent=False)
             found.append(logits)
-            features.append(over_bodies(pool(maps) if pool else model.head.pool(maps[-1]), batch))
+            features.append(over_bodies(pool(maps[-1]), batch))
     return torch.cat(found), torch.cat(features)
 
 

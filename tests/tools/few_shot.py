@@ -199,13 +199,19 @@ def add(done: dict, options: Options, kind: str, held: Held, features: np.ndarra
         for places in draws(labels[:E], n, options.draws):
             own = labels[places]
             order = np.unique(own, return_inverse=True)
-            taught = teach(features[places], order[1], len(order[0]), scale)
+            taught = teach(features[places], order[1], len(order[0]), scale, people=people_of(held, places))
             named = order[0][taught.probabilities(features[E:]).argmax(1)]
             right.append(100 * float((named == labels[E:]).mean()))
         done["rows"].append(row | {
             "classes": K, "examples": int(len(own)), "tested": len(held.tested), "draws": len(right),
             "top1": round(float(np.mean(right)), 2), "sd": round(float(np.std(right)), 2), **origin()})
         print(f"{held.name:10} {kind:40} {n or 'all':>4} {np.mean(right):5.1f} ± {np.std(right):.1f}", flush=True)
+
+
+def people_of(held: Held, places: np.ndarray) -> np.ndarray | None:
+    """Who moves in the examples at `places`; None if the data set does not tell."""
+    people = held.store.clips["subject"][held.examples[places]]
+    return people if len(np.unique(held.store.clips["subject"][held.examples])) > 1 else None
 
 
 def find(done: dict, row: dict) -> dict | None:

@@ -14,37 +14,35 @@ BODY = SKELETONS["body16"]
 R = len(BODY.regions)
 
 
-def maps_of(*shapes):
-    return [torch.randn(6, c, t, 16) for c, t in shapes]
+def map_of(frames, channels=5):
+    return torch.randn(6, channels, frames, 16)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 7, 8, 16])
 def test_each_part_is_a_mean(frames):
-    maps = maps_of((2, frames), (5, frames))
-    raw = Parts(BODY, [(2, frames), (5, frames)]).raw(maps)
-    parts = raw[:, :5 * R * QUARTERS].view(6, 5, R, QUARTERS)
+    x = map_of(frames)
+    gate = torch.rand(5)
+    raw = Parts(BODY, frames, gate).raw(x)
+    parts = raw[:, :-5].view(6, 5, R, QUARTERS)
     for q in range(QUARTERS):
         first, end = q * frames // QUARTERS, -(-(q + 1) * frames // QUARTERS)
         for r, joints in enumerate(BODY.regions.values()):
-            want = maps[-1][:, :, first:end][..., list(joints)].mean((2, 3))
+            want = x[:, :, first:end][..., list(joints)].mean((2, 3))
             torch.testing.assert_close(parts[:, :, r, q], want)
 
-    # then mean and maximum of every stage
-    stages = raw[:, 5 * R * QUARTERS:].split([2, 2, 5, 5], 1)
-    for x, mean, maximum in zip(maps, stages[::2], stages[1::2], strict=True):
-        torch.testing.assert_close(mean, x.mean((2, 3)))
-        torch.testing.assert_close(maximum, x.amax((2, 3)))
+    # then what the head pools
+    torch.testing.assert_close(raw[:, -5:], gate * x.mean((2, 3)) + (1 - gate) * x.amax((2, 3)))
 
 
 def test_features_are_two_unit_vectors_of_equal_spread():
-    parts = Parts(BODY, [(4, 8)])
-    raw = parts.raw(maps_of((4, 8)))
+    parts = Parts(BODY, 8, torch.rand(5))
+    raw = parts.raw(map_of(8))
     parts.settle(raw)
     scaled = (raw - parts.mean) * parts.scale
     torch.testing.assert_close(scaled.mean(0), torch.zeros(raw.shape[1]), atol=1e-5, rtol=0)
     torch.testing.assert_close(scaled.std(0), torch.ones(raw.shape[1]))
 
-    features = parts(maps_of((4, 8)))
+    features = parts(map_of(8))
     for part in features.split(parts.sizes, 1):
         torch.testing.assert_close(part.norm(dim=1), torch.ones(6))
 
@@ -60,7 +58,7 @@ def test_the_exported_graph_gives_them(bodies):
 
     # in PyTorch, deployed, and as a graph
     logits, want = network_outputs(model, False, [x], parts)
-    assert want.shape == (4, 64 * R * QUARTERS + 2 * (32 + 48 + 64))
+    assert want.shape == (4, 64 * R * QUARTERS + 64)
     module = deploy(model, parts=parts)
     got = module(x)
     torch.testing.assert_close(got[0], logits, atol=1e-4, rtol=1e-4)
