@@ -4,6 +4,8 @@ from __future__ import annotations
 from phases.reporting.measured import Results
 from phases.reporting.tables import markdown_table
 
+SETS = ("utd_mhad", "nw_ucla", "jhmdb", "sbu", "irds")
+LABEL = {"utd_mhad": "UTD-MHAD", "nw_ucla": "NW-UCLA", "jhmdb": "JHMDB, 2-D", "sbu": "SBU", "irds": "IntelliRehabDS"}
 SEEN = {"joints": "the joints themselves"}
 
 
@@ -14,17 +16,27 @@ def few_examples(results: Results) -> str:
     columns = [*(str(n) for n in shots), "all"]
 
     table = []
-    for name in dict.fromkeys(row["set"] for row in rows):
+    for name in sorted({row["set"] for row in rows}, key=order_of):
         own = [row for row in rows if row["set"] == name]
-        for kind in dict.fromkeys(row["kind"] for row in own):
-            line = {"data set": name, "told by": SEEN.get(kind, kind), **dict.fromkeys(columns, "")}
+        for kind in sorted({row["kind"] for row in own}, key=place_of):
+            line = {"data set": LABEL.get(name, name), "told by": SEEN.get(kind, kind), **dict.fromkeys(columns, "")}
             for row in own:
                 if row["kind"] == kind:
                     line[str(row["shots"]) if row["shots"] else "all"] = figure(row)
             table.append(line)
 
-    counts = [counted_set(name, rows) for name in dict.fromkeys(row["set"] for row in rows)]
-    return markdown_table(["data set", "told by", *columns], table) + "\n\n" + " ".join(counts)
+    counts = [counted_set(name, rows) for name in sorted({row["set"] for row in rows}, key=order_of)]
+    return markdown_table(["data set", "told by", *columns], table) + "\n\n" + "\n".join(counts)
+
+
+def order_of(name: str) -> tuple[int, str]:
+    """The place of a set among all; one that is not listed comes last."""
+    return (SETS.index(name) if name in SETS else len(SETS)), name
+
+
+def place_of(kind: str) -> tuple:
+    """General networks first, then what they are compared with."""
+    return kind.endswith("scratch"), ".onnx" in kind, kind == "joints", ", " in kind, kind
 
 
 def figure(row: dict) -> str:
@@ -36,7 +48,8 @@ def counted_set(name: str, rows: list[dict]) -> str:
     """The sizes of a set: classes, clips that are tested, and how many *all* are."""
     own = [row for row in rows if row["set"] == name]
     most = max(row["examples"] for row in own)
-    return f"{name}: {own[0]['classes']} classes, {own[0]['tested']} clips tested, {most} examples in all."
+    of = own[0]
+    return f"- {LABEL.get(name, name)}: {of['classes']} classes, {of['tested']} clips tested, {most} examples in all"
 
 
 def one_network_many_bodies(results: Results) -> str:
