@@ -28,7 +28,6 @@ from phases.recordings.json_clips import (
     world_keys,
 )
 from phases.recordings.kinect_json import SDK, bodies_in_metres, skeleton_of_kinect
-from phases.recordings.known_files import in_order_of
 from phases.recordings.landmarks import (
     HAND_KEYS,
     HANDS,
@@ -170,7 +169,6 @@ class FrameLines:
             skeleton = SKELETONS["azure32"]
         else:
             skeleton = skeleton_of_kinect(self.kinect)
-        joints = in_order_of(joints, (skeleton.joints, names), self.joints)
         return BodyFrame(joints, ids, found=Described(skeleton, Recorded()))
 
     def _of_bodies(self, value: object, key_points: str) -> BodyFrame | None:

@@ -48,10 +48,10 @@ def checked(frame: BodyFrame, counts: tuple[int, ...], model: ExportedModel) -> 
 
     # a format may name the skeleton; else the number of joints does
     found = frame.found
-    if x.shape[1] not in counts:
-        if len(counts) == 1 or not (found.skeleton or found.key_points):
-            raise ValueError(f"has shape {x.shape[-2:]}, must be {allowed} joints [x, y, z]")
+    if len(counts) > 1 and (found.skeleton or found.key_points):
         model.source_of(found, x[:, None])
+    elif x.shape[1] not in counts:
+        raise ValueError(f"has shape {x.shape[-2:]}, must be {allowed} joints [x, y, z]")
     if (np.abs(x) > FARTHEST).any():
         raise ValueError("a coordinate is not finite, or too large; a missing joint is [0, 0, 0] or null")
 

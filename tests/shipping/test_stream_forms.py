@@ -168,6 +168,28 @@ def test_a_stream_shows_the_network_what_a_file_does(model, tmp_path, capsys, fo
         off.append(np.abs((seen - part - moved_by) * part.any(3, keepdims=True)).max())
     assert min(off) < 0.02
 
-    # whose joints they are is said alike
+    # whose joints they are is told alike
     turned = [line.split(": ", 1)[1].split(" are turned")[0] for line in from_file.splitlines() if "turned" in line]
     assert all(line in said.err for line in turned)
+
+
+def test_joints_that_are_named_and_cannot_be_turned_are_a_bad_line(model, capsys):
+    """Not an end of the stream, though they are as many as the network's."""
+    names = {"joint_names": [f"j{v}" for v in range(25)], "bone_list": [[f"j{v}", "j0"] for v in range(1, 25)]}
+    frame = {"bodies": [{"body_id": 1, "joint_positions": np.ones((25, 3)).tolist()}]}
+    good = json.dumps(rest_pose(SKELETONS["ntu25"]).tolist())
+    live.stream(model, [json.dumps(names), json.dumps(frame), json.dumps(frame), good], 30, HEARING)
+    said = capsys.readouterr().err.splitlines()
+    assert "standard input, line 2: " in said[0] and "azure25" in said[0] and "2 lines were skipped" in said[-1]
+
+
+@pytest.mark.parametrize("line, told", [
+    ('{"frames": [[[1, 2, 3]]]}', "is a whole clip"), (json.dumps(np.ones((2, 2, 25, 3)).tolist()), "is a whole clip"),
+    ('{"joint_names": ["a", "b"], "bone_list": [], "frames": [1]}', "is a whole clip"),
+    ('{"people": 3, "x": 1}', "is int: must be a list"), ("a,b,c,d", "is no JSON"),
+    ('{"image": 1}', "has the keys image")])
+def test_what_is_no_frame_says_so(model, capsys, line, told):
+    good = json.dumps(rest_pose(SKELETONS["ntu25"]).tolist())
+    live.stream(model, [line, good], 30, HEARING)
+    said = capsys.readouterr().err
+    assert "standard input, line 1: " in said and told in said.splitlines()[0]

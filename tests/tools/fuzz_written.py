@@ -16,9 +16,10 @@ from last import Training
 from phases import predict
 from phases.common.command import parse
 from phases.common.files import ROOT
+from phases.recordings.frame_lines import FrameLines
 from phases.recordings.metres import Recorded
 from phases.shipping.exported import ExportedModel
-from phases.shipping.live import frame_of
+from phases.shipping.live import checked
 from phases.training.batches import Batches
 from phases.training.clip_store import open_store, splits
 from phases.training.networks import build_model, load_run
@@ -29,7 +30,7 @@ from phases.training.view import ClipView
 from skeletons import SKELETONS, retarget_tables
 from tests.helpers.clip_stores import write_store
 from tests.tools.fuzz_recordings import Different, saved
-from tests.tools.mutations import Target, changed, changed_json, changed_npy, changed_zip
+from tests.tools.mutations import Target, changed, changed_json, changed_npy, changed_zip, damaged
 
 NTU = SKELETONS["ntu25"]
 TINY = ["recipe=lite_nano", "data.name=tiny", "data.num_classes=3", "view.frames=8", "device=cpu", "train.batch=4",
@@ -46,7 +47,20 @@ FRAMES = [  # lines of a stream
     b"[[[1, 2, 3], [4, 5, 6], [7, 8, 9]], [[0, 0, 0], [1e-3, 2, 3], [0, 0, 1]]]",
     b'{"t": 1.5, "joints": [[0.1, 0.2, 0.3], [1, 2, 3], [0, 0, 0]]}',
     b"[]",
-    b"[[], []]"]
+    b"[[], []]",
+    b'{"landmarks": [[{"x": 0.1, "y": 0.2, "z": 0, "visibility": 0.9}, {"x": 1, "y": 2}, null]], "worldLandmarks": '
+    b'[[{"x": 1, "y": 2, "z": 3}, {"x": 1, "y": 2, "z": 3}, {"x": 1, "y": 2, "z": 3}]]}',
+    b'{"people": [{"pose_keypoints_2d": [1, 2, 0.5, 3, 4, 0.5, 5, 6, 0], "hand_left_keypoints_2d": [1, 2, 1]}]}',
+    b'[{"keypoints": [1, 2, 0.5, 3, 4, 0.5, 5, 6, 0]}]',
+    b'{"image_id": "1.jpg", "keypoints": [1, 2, 0.5, 3, 4, 0.5, 5, 6, 0], "score": 2, "idx": 1}\n'
+    b'{"image_id": "3.jpg", "keypoints": [1, 2, 0.5, 3, 4, 0.5, 5, 6, 0], "score": 2, "idx": [2]}',
+    b'[{"name": "person", "track_id": 1, "keypoints": {"x": [1, 2, 3], "y": [4, 5, 6], "visible": [1, 1, 0]}}]',
+    b'{"frame_index": 2, "skeleton": [{"pose": [1, 2, 3, 4, 5, 6], "score": [1, 1, 0]}]}',
+    b'{"joint_names": ["A", "B", "C"], "bone_list": [["A", "B"], ["B", "C"]]}\n'
+    b'{"frame_id": 0, "bodies": [{"body_id": 3, "joint_positions": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}]}',
+    b"a_x,a_y,b_x,b_y,c_x,c_y\n1,2,3,4,5,6\n,,3,4,5,6",
+    b"1,2,3,4,5,6,7,8,9\n2,3,4,5,6,7,8,9,1",
+    b"frame,person,joint,x,y,z\n0,1,a,1,2,3\n0,1,b,1,2,3\n2,1,a,1,2,3\n2,2,c,1,2,nan"]
 
 
 def written_targets(folder: Path) -> list[Target]:
@@ -190,12 +204,21 @@ def stream_target() -> Target:
 
     def take(data: bytes) -> None:
         text = data.decode(errors="replace")
-        frame, _ = frame_of(text, (3,), network)
+        reader = FrameLines(network.skeleton["joints"])
+        lines = [line for line in text.split("\n") if line.strip()]
+        found = [frame for line in lines for frame in reader.add(line)] + reader.end()
+        frames = [checked(frame, (3,), network).joints for frame in found]
         naive = frame_naively(text)
-        if frame.shape[1:] != (3, 3) or naive is not None and not np.array_equal(frame, naive):
-            raise Different(f"a stream's line is read as shape {frame.shape}")
+        for frame in frames:
+            if frame.shape[1:] != (3, 3) or naive is not None and not np.array_equal(frame, naive):
+                raise Different(f"a stream's line is read as shape {frame.shape}")
 
-    return Target("stream", FRAMES, take, changed_json)
+    def change(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
+        """Of one line of JSON its values, too; of several lines and of tables the bytes."""
+        is_json = data[:1] in (b"[", b"{") and b"\n" not in data
+        return changed_json(data, rng, others) if is_json else damaged(data, rng, others)
+
+    return Target("stream", FRAMES, take, change)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
