@@ -372,6 +372,7 @@ SKELETONS["smpl22"] = _skeleton("smpl22", ",".join(SMPL.joints[:22]), SMPL.paren
                                 **{name: [v for v in region if v < 22] for name, region in SMPL.regions.items()})
 BODY = SKELETONS["body16"]
 SKELETONS["holistic"] = _with_hands("holistic", SKELETONS["mediapipe33"], SKELETONS["hand21"])
+RECORDED = tuple(skeleton for skeleton in SKELETONS.values() if skeleton is not BODY)  # sensors and estimators give
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -428,7 +429,7 @@ def means(source: Sequence[str], target: Sequence[str]) -> list[list[int]] | Non
     return found if had == len(target) or is_any and had >= FEWEST else None
 
 
-def retarget_tables(target: Skeleton, sources: Iterable[Skeleton] = tuple(SKELETONS.values())) -> dict[str, dict]:
+def retarget_tables(target: Skeleton, sources: Iterable[Skeleton] = RECORDED) -> dict[str, dict]:
     """What an exported file carries: for each of `sources` that can be turned into `target`, its name -> how."""
     found = {}
     for source in sources:

@@ -34,7 +34,7 @@ from phases.recordings.oddities import oddities
 from phases.recordings.proposal import Proposal, propose, recipe_text
 from phases.recordings.survey import Survey, look
 from phases.training.recipe import Config, load_config
-from skeletons import SKELETONS
+from skeletons import RECORDED, SKELETONS
 
 NAMED_LOST = 5  # clips that could not be read
 
@@ -119,7 +119,7 @@ def print_survey(survey: Survey) -> None:
 def print_assumed(survey: Survey, proposal: Proposal, cfg: Config) -> None:
     # skeletons with as many joints, unless somebody names this one
     own = survey.skeleton
-    others = [s.name for s in SKELETONS.values() if s.num_joints == own.num_joints and s != own]
+    others = [s.name for s in RECORDED if s.num_joints == own.num_joints and s != own]
     perhaps = f" (or skeleton={', '.join(others)}?)" if others and not survey.named else ""
 
     # joints of low scores do not count

@@ -23,7 +23,7 @@ from phases.recordings.quality import OFTEN
 from phases.recordings.skeleton_guess import first_few
 from phases.recordings.starts import Start, start_for
 from phases.recordings.survey import Survey
-from skeletons import SKELETONS
+from skeletons import RECORDED, SKELETONS
 
 STEPS = 2000             # optimiser steps of a training
 BATCH = 16
@@ -143,7 +143,7 @@ def choose_skeleton(survey: Survey) -> Choice:
         return Choice("", "the one that the recordings spell out")
     if survey.named:
         return Choice(skeleton.name, "as named")
-    alike = ", ".join(s.name for s in SKELETONS.values() if s.num_joints == skeleton.num_joints)
+    alike = ", ".join(s.name for s in RECORDED if s.num_joints == skeleton.num_joints)
     return Choice(skeleton.name, f"{skeleton.num_joints} joints: of {alike} its bones are the steadiest and its sides "
                   "the most alike; is it right?")
 

@@ -23,7 +23,7 @@ from phases.recordings.metres import body_size
 from phases.recordings.ntu import ntu_paths, skeleton_of_text
 from phases.recordings.poses import is_openpose, load_pose
 from phases.recordings.quality import bone_lengths, bones_of
-from skeletons import SKELETONS, Skeleton, spelled
+from skeletons import RECORDED, SKELETONS, Skeleton, spelled
 
 SENSORS = ("ntu25", "kinect20", "h36m17", "nite15")  # three-dimensional by nature
 SELDOM = ("azure32", "smpl24", "smpl22", "nite15", "jhmdb15", "hand21", "shrec22", "holistic")  # guessed if they fit
@@ -88,11 +88,11 @@ def skeleton_of_first_clip(raw: Path) -> str:
         return ""
 
     # the largest skeleton of which all joints are named
-    known = [s for s in SKELETONS.values() if joints_of_skeleton(s) <= named]
+    known = [s for s in RECORDED if joints_of_skeleton(s) <= named]
     if known:
         return max(known, key=lambda s: s.num_joints).name
     if named and not metadata(raw).get("skeleton"):
-        alike = max(SKELETONS.values(), key=lambda s: len(joints_of_skeleton(s) & named))
+        alike = max(RECORDED, key=lambda s: len(joints_of_skeleton(s) & named))
         lacking = [joint for joint in alike.joints if spelled(joint) not in named]
         raise ValueError(f"raw = {raw}: {file.name} names {len(named)} joints, of no known skeleton; for {alike.name} "
                          f"it lacks {first_few(lacking)}. Write your own into skeleton.json (README, Your own "
@@ -140,7 +140,7 @@ def known_skeleton(name: str, V: int) -> Skeleton:
 def fitting_skeleton(raw: Path, clips: list[Clip], V: int) -> Skeleton:
     """Of the skeletons with V joints the one that fits the clips best."""
     bodies = [c.joints[0] for c in clips[:LOOKED_AT]]
-    as_many = [s for s in SKELETONS.values() if s.num_joints == V]
+    as_many = [s for s in RECORDED if s.num_joints == V]
     fit = [s for s in as_many if s.name not in SELDOM or bones_fit(s, bodies)]
     if not fit:
         raise ValueError(f"raw = {raw}: {V} joints {none_fits(V, as_many)} (README, Your own skeletons)")
@@ -212,7 +212,7 @@ def mirrored_bones(skeleton: Skeleton) -> list[tuple[tuple[int, int], tuple[int,
 def none_fits(V: int, as_many: list[Skeleton]) -> str:
     """What to do about V joints that are of no known skeleton, as the end of a sentence."""
     if not as_many:
-        near = min(SKELETONS.values(), key=lambda s: abs(s.num_joints - V))
+        near = min(RECORDED, key=lambda s: abs(s.num_joints - V))
         return (f"fit no known skeleton, the nearest is {near.name} with {near.num_joints}; write your own into "
                 "skeleton.json")
     names = " and ".join(s.name for s in as_many)

@@ -25,7 +25,7 @@ from phases.recordings.described import (
 from phases.recordings.metres import METRES, Recorded, complaints, in_metres, trunk_vector
 from phases.recordings.readers import load_clip, seen_people
 from phases.shipping.notes import Notes
-from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted, spelled
+from skeletons import RECORDED, SKELETONS, Skeleton, retarget_tables, retargeted, spelled
 
 
 class People(NamedTuple):
@@ -186,7 +186,7 @@ class JointReader:
             return None
 
         # of several with as many joints
-        alike = [skeleton for skeleton in SKELETONS.values() if skeleton.num_joints == count]
+        alike = [skeleton for skeleton in RECORDED if skeleton.num_joints == count]
         if len(alike) < 2:
             return able[0]
         found = guessed_skeleton(path or Path("stream"), joints).name
@@ -266,7 +266,7 @@ class JointReader:
             return
 
         found = clip.found
-        alike = [s.name for s in SKELETONS.values() if s.num_joints == self.retarget[people.source]["joints"]]
+        alike = [s.name for s in RECORDED if s.num_joints == self.retarget[people.source]["joints"]]
         hint = "" if found.recorded or found.name else "; skeleton.json beside it may name another skeleton"
         if people.is_guess and len(alike) > 1:
             hint = f", by the lengths of their bones{hint} ({', '.join(alike)})"

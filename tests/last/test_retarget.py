@@ -35,7 +35,7 @@ FACE = ("mediapipe33", "openpose25", "halpe26", "azure32", "holistic")  # these 
 
 @pytest.mark.parametrize("target", SKELETONS)
 def test_who_becomes_whom(target):
-    bodies = {name for name in SKELETONS if name not in ("hand21", "shrec22")}
+    bodies = {name for name in SKELETONS if name not in ("hand21", "shrec22", "body16")}  # which nobody records
     expected = {"hand21": {"shrec22"}, "shrec22": {"hand21"}, "holistic": set(), "mediapipe33": {"holistic"},
                 "coco17": {*FACE, "openpose18"}, "openpose18": {*FACE, "coco17"},
                 "azure32": {*FACE, "openpose18", "coco17"}, "openpose25": set(FACE), "halpe26": set(FACE)}

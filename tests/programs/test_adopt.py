@@ -28,7 +28,7 @@ NAMELESS = SKELETONS["ntu25"].to_dict() | {"joints": [f"j{v}" for v in range(25)
 def here(tmp_path, monkeypatch):
     """A working folder whose recipes/ is its own, with the networks' recipes."""
     (tmp_path / "recipes").mkdir()
-    for name in ("lite_nano", "lite_small"):
+    for name in ("lite_nano", "lite_small", "finetune"):
         (tmp_path / "recipes" / f"{name}.toml").write_text((ROOT / "recipes" / f"{name}.toml").read_text())
     for module in ("phases.adopt", "phases.common.recipes"):
         monkeypatch.setattr(f"{module}.ROOT", tmp_path)
@@ -633,7 +633,7 @@ def test_what_cannot_be_adopted_is_one_line_and_writes_nothing(here, spoil, word
     with pytest.raises(ValueError) as e:
         call(adopt, f"raw={raw}")
     assert all(word in str(e.value) for word in words) and "\n" not in str(e.value), e.value
-    assert recipes(here) == ["lite_nano", "lite_small"]
+    assert recipes(here) == ["finetune", "lite_nano", "lite_small"]
 
 
 @pytest.mark.parametrize("words, field", [
@@ -644,5 +644,5 @@ def test_bad_words_are_named_and_an_existing_recipe_is_kept(here, words, field):
     before = (here / "recipes" / "lite_nano.toml").read_text()
     with pytest.raises(ValueError, match=field):
         call(adopt, *words)
-    assert recipes(here) == ["lite_nano", "lite_small"]
+    assert recipes(here) == ["finetune", "lite_nano", "lite_small"]
     assert (here / "recipes" / "lite_nano.toml").read_text() == before

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from phases import predict
+from phases.shipping.answers import Who
 from phases.shipping.exported import ExportedModel
 from phases.shipping.onnx_files import FILES, to_onnx
 from phases.training.clip_store import ClipStore
@@ -176,11 +177,12 @@ def test_forms_of_the_answer(model, clips):
     p = model(joints)
     assert p.shape == (3,) and p.sum() == pytest.approx(1, abs=1e-5)
 
-    two = predict.named(model, path, 2, 30)
-    rows = predict.answer_text([("a", two), ("b", two)], "csv").splitlines()
+    two = predict.named(model, path, joints, 2, 30)
+    rows = predict.answer_text([(Who("a"), two), (Who("b"), two)], "csv").splitlines()
     assert rows[0] == "clip,rank,label,probability,known" and len(rows) == 5
 
-    all_of_them = json.loads(predict.answer_text([("a", predict.named(model, path, 5, 30))], "json"))[0]
+    five = predict.named(model, path, joints, 5, 30)
+    all_of_them = json.loads(predict.answer_text([(Who("a"), five)], "json"))[0]
     assert [row["label"] for row in all_of_them["top"]] == [model.classes[k] for k in np.argsort(-p)]
     assert all_of_them["likeness"] == pytest.approx(model.answer(joints).likeness, abs=1e-5)
 
@@ -234,7 +236,8 @@ def test_a_recording_that_is_not_cut_is_reported_and_its_actions_listed(tmp_path
     np.save(tmp_path / "y.npy", person(3, 30)[0])
     call(predict, f"model={path}", f"clip={tmp_path}", "top=1")
     said = capsys.readouterr().err
-    assert said == f"{tmp_path}/x.npy: lasts 8.0 s, training clips 2.1 s: segments=true lists the actions in it\n"
+    assert said == (f"{tmp_path}: 1 file is no clip: m.onnx\n"
+                    f"{tmp_path}/x.npy: lasts 8.0 s, training clips 2.1 s: segments=true lists the actions in it\n")
 
     # in each form
     argv = [f"model={path}", f"clip={tmp_path}", "segments=true", "window=2.0"]
