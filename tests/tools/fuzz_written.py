@@ -16,7 +16,7 @@ from last import Training
 from phases import predict
 from phases.common.command import parse
 from phases.common.files import ROOT
-from phases.recordings.frame_lines import FrameLines
+from phases.recordings.frame_lines import FrameLines, NoFrameError
 from phases.recordings.metres import Recorded
 from phases.shipping.exported import ExportedModel
 from phases.shipping.live import checked
@@ -206,7 +206,10 @@ def stream_target() -> Target:
         text = data.decode(errors="replace")
         reader = FrameLines(network.skeleton["joints"])
         lines = [line for line in text.split("\n") if line.strip()]
-        found = [frame for line in lines for frame in reader.add(line)] + reader.end()
+        try:
+            found = [frame for line in lines for frame in reader.add(line)] + reader.end()
+        except NoFrameError:  # live.py says what a frame may be
+            raise ValueError("a line is no frame") from None
         frames = [checked(frame, (3,), network).joints for frame in found]
         naive = frame_naively(text)
         for frame in frames:
