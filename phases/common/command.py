@@ -339,7 +339,7 @@ def run(main: Callable[..., int | None], options: type | None = None, *, recipe:
 def with_words(main: Callable[..., int | None], options: type, argv: list[str]) -> int | None:
     """main(options, the other words). What is missing, or no key of a recipe, may be a misspelt option."""
     own = fields_of(options)
-    others = {word.partition("=")[0] for word in argv} - {*own}
+    others = {word.partition("=")[0] for word in argv} - {*own, "recipe", "data", "seed"}
     try:
         return main(*parse_known(options, argv))
     except ValueError as e:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from phases import predict
+from phases.shipping.answers import Who
 from phases.shipping.exported import ExportedModel
 from phases.shipping.onnx_files import FILES, to_onnx
 from phases.training.clip_store import ClipStore
@@ -129,7 +130,7 @@ def test_each_kind_of_bad_line_is_reported_once(shipped):
     # bytes that are no text
     argv = command(f"model={shipped.export / 'model.onnx'}", "stream=true")
     done = subprocess.run(argv, input=b"\xff\xfe\n" + good.encode(), capture_output=True)
-    assert done.returncode == 0 and b"line 1: is no JSON" in done.stderr and b"1 frames, " in done.stderr
+    assert done.returncode == 0 and b"line 1: is no JSON" in done.stderr and b"1 frame, " in done.stderr
 
 
 def test_a_bad_clip_is_one_line_and_bad_files_are_skipped(shipped, clips, tmp_path):
@@ -176,11 +177,11 @@ def test_forms_of_the_answer(model, clips):
     p = model(joints)
     assert p.shape == (3,) and p.sum() == pytest.approx(1, abs=1e-5)
 
-    two = predict.named(model, path, 2, 30)
-    rows = predict.answer_text([("a", two), ("b", two)], "csv").splitlines()
+    two = predict.named(model, path, joints, 2, 30)
+    rows = predict.answer_text([(Who("a"), two), (Who("b"), two)], "csv").splitlines()
     assert rows[0] == "clip,rank,label,probability,known" and len(rows) == 5
 
-    all_of_them = json.loads(predict.answer_text([("a", predict.named(model, path, 5, 30))], "json"))[0]
+    all_of_them = json.loads(predict.answer_text([(Who("a"), predict.named(model, path, joints, 5, 30))], "json"))[0]
     assert [row["label"] for row in all_of_them["top"]] == [model.classes[k] for k in np.argsort(-p)]
     assert all_of_them["likeness"] == pytest.approx(model.answer(joints).likeness, abs=1e-5)
 
