@@ -20,6 +20,11 @@ adopt *args:
 phase0 *args:
     @"{{python}}" -m phases.p0_preprocess "$@"
 
+# clip stores of many data sets -> one store of one body, for a general network: just pool stores=nw_ucla,utd_mhad
+[no-exit-message]
+pool *args:
+    @"{{python}}" -m phases.pool "$@"
+
 # train and test one network: just phase1 recipe=lite_small [data=nw_ucla] [seed=1] [key.sub=value ...]
 [no-exit-message]
 phase1 *args:
@@ -44,6 +49,11 @@ phase4 *args:
 [no-exit-message]
 predict *args:
     @"{{python}}" -m phases.predict "$@"
+
+# your own actions from a few clips each, in seconds: just teach model=utd_mhad raw=FOLDER_OR_FILE out=mine.onnx
+[no-exit-message]
+teach *args:
+    @"{{python}}" -m phases.teach "$@"
 
 # a web page that recognises actions from a webcam: just page model=FILE.onnx[,FILE.onnx] out=page/ [serve=8000]
 [no-exit-message]

@@ -99,6 +99,8 @@ class Train:
     warmup_epochs: Annotated[int, (0, 100_000)] = 5
     warmup_lr: Rate = 0.01
     min_lr: Rate = 1e-4
+    trunk_lr: Probability = 1.0                                 # share of the rate, of all but head.classifier
+    head_epochs: Annotated[int, (0, 100_000)] = 0               # in the first epochs head.classifier alone learns
     weight_decay: Annotated[float, (0, 10)] = 1e-4              # of linear layers and convolutions only, with SGD
     adamw_decay: Annotated[float, (0, 10)] = 0.05               # the same for AdamW: decoupled, so not comparable
     grad_clip: Annotated[float, (0, 1e6)] = 1.0                 # gradient norm; 0: off
@@ -264,7 +266,6 @@ class ClipNorm(nn.BatchNorm1d):
     """Batch norm over clips (B, C). A single clip has no variance: it is normalised by the running statistics."""
 
     def forward(self, x: Tensor) -> Tensor:  # b c
-        # with running statistics a batch of one clip has a norm, too
         in_training = self.training and len(x) > 1
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, in_training,
                             self.momentum, self.eps)
@@ -689,10 +690,7 @@ class MultiScaleTCN(nn.Module):
 
 
 def attention_mask(reads: Tensor) -> Tensor:
-    """Additive mask: 0 where `reads` (..., queries, keys), else -inf.
-
-    A query without keys gets a row of zeros, to avoid NaN.
-    """
+    """Additive mask: 0 where `reads` (..., queries, keys), else -inf; zeros for a query without keys, to avoid NaN."""
     has_key = reads.any(-1, keepdim=True)
     return torch.zeros(reads.shape).masked_fill(~reads & has_key, -math.inf)
 
@@ -796,10 +794,7 @@ class PartitionedTemporalAttention(nn.Module):
 
 
 class STJointAtt(nn.Module):
-    """y = x + a · x ⊙ s_t ⊙ s_v: sigmoid gates per frame and per joint (EfficientGCN). a starts at 0.
-
-    Each gate comes from the features pooled over the other axis.
-    """
+    """y = x + a · x ⊙ s_t ⊙ s_v: gates of frames and of joints, each from means over the other axis (EfficientGCN)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -807,7 +802,7 @@ class STJointAtt(nn.Module):
         self.squeeze = nn.Sequential(nn.Conv1d(channels, c, 1, bias=False), nn.BatchNorm1d(c), nn.Hardswish())
         self.frame = nn.Conv1d(c, channels, 1)
         self.joint = nn.Conv1d(c, channels, 1)
-        self.scale = nn.Parameter(torch.zeros(1))
+        self.scale = nn.Parameter(torch.zeros(1))  # a
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         # what happens in a frame, and what a joint does: one squeeze for both
@@ -985,10 +980,7 @@ class LastBase(nn.Module):
 # --- 6. LAST-E v3: the fallback teacher, made of blocks from above -----------------------------------------------
 
 class MotionGate(nn.Module):
-    """y[t] = x[t] ⊙ sigmoid(BN(W (x[t] - x[t-1]))); the first frame has no motion.
-
-    The norm's scale starts at 0, so y starts as x / 2.
-    """
+    """y[t] = x[t] ⊙ sigmoid(BN(W (x[t] - x[t-1]))); the norm's scale starts at 0, so y starts as x / 2."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -996,7 +988,7 @@ class MotionGate(nn.Module):
         self.norm = zeroed(BatchNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
-        motion = F.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 1, 0))
+        motion = F.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 1, 0))  # none in the first frame
         return x * self.norm(self.conv(motion)).sigmoid()
 
 
@@ -1234,12 +1226,22 @@ def lr_at(step: int, cfg: Train, steps: int) -> float:
 
 def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
     """Weight decay on the weights of linear layers and convolutions only: not on norms, biases, gates, adjacencies,
-    embeddings, nor the bare kernels StreamFusion.stem and AdaptiveGraph.context.
+    embeddings, nor the bare kernels StreamFusion.stem and AdaptiveGraph.context. A trunk of another rate is apart.
     """
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
     decay = cfg.adamw_decay if cfg.optimizer == "adamw" else cfg.weight_decay
-    groups = [{"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": decay},
-              {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0}]
+
+    # the trunk: of the network, not of what trains beside it, all but its last layer
+    trunk = set()
+    for net in model.modules():
+        if isinstance(net, tuple(MODELS.values())) and (cfg.trunk_lr < 1 or cfg.head_epochs):
+            trunk |= {id(p) for name, p in net.named_parameters() if not name.startswith("head.classifier.")}
+
+    # head first, what decays first: checkpoints hold groups in this order
+    groups = []
+    for is_trunk, is_decayed in itertools.product((False, True) if trunk else (False,), (True, False)):
+        chosen = [p for p in model.parameters() if (id(p) in trunk, id(p) in decayed) == (is_trunk, is_decayed)]
+        groups.append({"params": chosen, "weight_decay": decay * is_decayed, "trunk": is_trunk})
 
     if cfg.optimizer == "adamw":
         on_gpu = next(model.parameters()).is_cuda or None  # None leaves the choice to torch
@@ -1372,13 +1374,12 @@ class Training:
         try:
             changed = differences(json.loads(state["recipe"]), json.loads(json.dumps(self.identity)))
             if changed:
-                raise ValueError(f"{self.last} belongs to another recipe ({changed}): choose another out=, or move it "
-                                 "away")
+                raise ValueError(f"{self.last} is of another recipe ({changed}): give another out=, or move it away")
 
-            # weights and optimiser; fused kernels or not is this device's choice, not the file's
+            # weights and optimiser; fused kernels or not is this device's choice, an old file knows no trunk
             self.model.load_state_dict(state["model"])
             for old, new in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
-                old.update({key: new[key] for key in ("fused", "foreach") if key in new})
+                old.update({key: new[key] for key in ("fused", "foreach", "trunk") if key in new})
             self.optimizer.load_state_dict(state["optimizer"])
             if state["scaler"]:  # empty if the run was not in FP16
                 self.scaler.load_state_dict(state["scaler"])
@@ -1423,8 +1424,10 @@ class Training:
         """
         # the learning rate is a function of the step
         step = self.progress["epoch"] * self.steps + self.progress["step"]
+        rate = lr_at(step, self.cfg, self.steps)
+        share = 0.0 if self.progress["epoch"] < self.cfg.head_epochs else self.cfg.trunk_lr
         for group in self.optimizer.param_groups:
-            group["lr"] = lr_at(step, self.cfg, self.steps)
+            group["lr"] = rate * share if group["trunk"] else rate
         clips = sum(batch.get("clips", len(batch["label"])) for batch in window)  # of all processes
 
         # a resumed run draws the same; processes agree on causal mode, but each has its own dropout
@@ -1507,7 +1510,9 @@ class Training:
         entry |= {key: float(value) / self.progress["clips"] for key, value in self.progress["sums"].items()}
         if score is not None:
             entry["validation"] = score(self.model)
-            self.keep_if_best(entry["validation"])
+            if entry["validation"] > self.progress["best"]:
+                self.progress["best"] = entry["validation"]
+                self.best = {name: x.clone() for name, x in self.model.state_dict().items()}
 
         # a log line, and the state for a resumed run
         if self.rank == 0:
@@ -1527,11 +1532,6 @@ class Training:
             if time.monotonic() - saved > self.cfg.save_seconds:
                 self.save()
                 saved = time.monotonic()
-
-    def keep_if_best(self, validation: float) -> None:
-        if validation > self.progress["best"]:
-            self.progress["best"] = validation
-            self.best = {name: x.clone() for name, x in self.model.state_dict().items()}
 
 
 @contextlib.contextmanager

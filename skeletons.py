@@ -356,6 +356,12 @@ SKELETONS = {s.name: s for s in (
               "right knee, left knee, right wrist, left wrist, right ankle, left ankle",
               [1, 1, 0, 0, 0, 1, 1, 3, 4, 5, 6, 7, 8, 9, 10],
               left_arm=[4, 8, 12], right_arm=[3, 7, 11], left_leg=[6, 10, 14], right_leg=[5, 9, 13], torso=[0, 1, 2]),
+    _skeleton("body16",  # what nearly all of these have: the body of a network that has seen many data sets
+              "hip centre, spine, neck, head, left shoulder, left elbow, left wrist, left hip, left knee, left ankle, "
+              "right shoulder, right elbow, right wrist, right hip, right knee, right ankle",
+              [1, 1, 1, 2, 2, 4, 5, 0, 7, 8, 2, 10, 11, 0, 13, 14],
+              left_arm=[4, 5, 6], right_arm=[10, 11, 12], left_leg=[7, 8, 9], right_leg=[13, 14, 15],
+              torso=[0, 1, 2, 3]),
     _hand("hand21", "wrist"),  # MediaPipe's hand (Zhang et al., arXiv:2006.10214), and OpenPose's
     _hand("shrec22", "wrist", "palm"),  # SHREC'17 and DHG-14/28 (De Smedt et al., 3DOR 2017)
 )}
@@ -364,6 +370,7 @@ SKELETONS = {s.name: s for s in (
 SMPL = SKELETONS["smpl24"]
 SKELETONS["smpl22"] = _skeleton("smpl22", ",".join(SMPL.joints[:22]), SMPL.parents[:22],
                                 **{name: [v for v in region if v < 22] for name, region in SMPL.regions.items()})
+BODY = SKELETONS["body16"]
 SKELETONS["holistic"] = _with_hands("holistic", SKELETONS["mediapipe33"], SKELETONS["hand21"])
 
 
@@ -398,17 +405,27 @@ MEANS: dict[str, tuple[tuple[str, ...], ...]] = {  # joint -> joints whose mean 
 }
 
 
+FEWEST = 6  # joints that a body must have to become body16
+ALWAYS = {  # joints of body16 that lie elsewhere in every sensor's body: always made of those that all agree on
+    "hip centre": (HIPS,), "spine": (SHOULDERS + HIPS,), "neck": (SHOULDERS,)}
+
+
 def means(source: Sequence[str], target: Sequence[str]) -> list[list[int]] | None:
-    """For each joint of `target` the joints of `source` whose mean it is; None if one cannot be had."""
+    """For each joint of `target` the joints of `source` whose mean it is; None if one cannot be had.
+
+    body16 is the body of networks that have seen many, and joints that are missing: it may lack some, which have no
+    sources, [], if at least six others can be had. Its trunk is that of the shoulders and hips.
+    """
     number = {spelled(joint): v for v, joint in enumerate(source)}
+    is_any = tuple(target) == BODY.joints
     found = []
     for joint in map(spelled, target):
-        choices = ((joint,), *MEANS.get(joint, ()))
-        names = next((names for names in choices if all(name in number for name in names)), None)
-        if names is None:
-            return None
+        choices = (*(ALWAYS.get(joint, ()) if is_any else ()), (joint,), *MEANS.get(joint, ()))
+        names = next((names for names in choices if all(name in number for name in names)), ())
         found.append([number[name] for name in names])
-    return found
+
+    had = sum(map(bool, found))
+    return found if had == len(target) or is_any and had >= FEWEST else None
 
 
 def retarget_tables(target: Skeleton, sources: Iterable[Skeleton] = tuple(SKELETONS.values())) -> dict[str, dict]:

@@ -11,8 +11,9 @@ A clip is a .npy, .npz, .json, .csv, .bvh, .amc (with .asf), .skeleton or .txt f
 are. What a format fixes, such as the joints of BVH or the millimetres of Azure Kinect, is used. What no file says is
 measured: the unit and the upright axis by the trunks of the bodies; the skeleton, among those with as many joints, by
 bones that keep their lengths and are as long on the left as on the right. The schedule gives a network some 2,000
-steps, which small sets need. Read the recipe, correct what is wrong, then run the commands that are printed. An
-existing recipe is not overwritten. raw=FOLDER says the same as FOLDER.
+steps, which small sets need; a start from a network of many bodies (init=any) is proposed for the sizes at which it
+helped in a study. Read the recipe, correct what is wrong, then run the commands that are printed. An existing recipe is
+not overwritten. raw=FOLDER says the same as FOLDER.
 Exit codes: 0 written, 2 bad input, 3 written, but clips were left out, each named.
 """
 from __future__ import annotations
@@ -69,7 +70,7 @@ def main(options: Options) -> int:
 
     # what to do next
     print(f"wrote    {path}: read it, then")
-    for command in next_commands(name, survey):
+    for command in next_commands(name, survey, proposal):
         print(f"         {command}")
     return 3 if survey.skips else 0
 
@@ -137,12 +138,13 @@ def print_lost(survey: Survey) -> None:
         print(f"left out {survey.others}", file=sys.stderr)
 
 
-def next_commands(name: str, survey: Survey) -> list[str]:
+def next_commands(name: str, survey: Survey, proposal: Proposal) -> list[str]:
     """From the recipe to a prediction, to be pasted."""
+    start = f" init={proposal.start.name}" if proposal.start else ""
     return [
         f"just phase0 recipe={name}",
         shlex.join(["just", "show", f"data={name}", f"clip={survey.clips[0].name}", "out=clip.gif"]),
-        f"just phase1 recipe=lite_nano data={name}",
+        f"just phase1 recipe=lite_nano data={name}{start}",
         f"just phase4 recipe=lite_nano data={name}",
         f"just predict model=exports/{name}/lite_nano/model.onnx clip=FILE"]
 

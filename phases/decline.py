@@ -9,7 +9,9 @@ the test side of data=: how many clips of the classes it knows are kept, and how
 declined, at the file's threshold and at the one that keeps 95 % of these known clips. AUROC: how often a known clip has
 a higher likeness than a stranger; beside it the same by the largest probability. Classes are numbered from 0. Strangers
 are the test clips of data.unknown, people who stand (the first pose of a clip, held) or sit (the last of those who sit
-down), and the test clips of another data set, of actions whose names share no word with the network's.
+down), and the test clips of another data set, of actions whose names share no word with the network's. Where no class
+of the network is walking, those clips of both in which people walk make a kind of their own. Nobody's walking is made
+up: without a recording of it the kind is left out.
 
 In:  a file of phase 4; the clip stores of data= and others=.
 Out: results/decline-<recipe>--<dataset>-<split>.json, a line for each set of unknown classes and seed.
@@ -28,7 +30,7 @@ from phases.common.command import run
 from phases.common.files import write_json
 from phases.common.progress import progress_bar
 from phases.recordings.metres import Recorded
-from phases.recordings.strangers import is_sitting_down, is_stranger, sitting, standing
+from phases.recordings.strangers import is_sitting_down, is_stranger, is_walking, sitting, standing
 from phases.reporting.measured import read_result
 from phases.shipping.exported import Answer, ExportedModel, model_file
 from phases.training.clip_store import ClipStore, clip_joints, open_store, splits, unknown_clips
@@ -102,13 +104,23 @@ def clips_of_strangers(model: ExportedModel, store: ClipStore, cfg: Config, test
         "people who sit": [sitting(clip_joints(store, i), str(names[i])) for i in test
                            if is_sitting_down(store.classes[label[i]])],
     }
-    if others:
-        found["another data set"] = clips_of_others(model, others)
+    of_others = clips_of_others(model, others) if others else []
+    found["another data set"] = [joints for action, joints in of_others if is_stranger(action, model.classes)]
+
+    # walking, where no class that the network was taught is
+    taught = [name for k, name in enumerate(store.classes) if k not in cfg.data.unknown]
+    if not any(map(is_walking, taught)):
+        found["people who walk"] = [
+            *(clip_joints(store, i) for i in unknown_clips(store, cfg) if is_walking(store.classes[label[i]])),
+            *(joints for action, joints in of_others if is_walking(action))]
     return {kind: clips for kind, clips in found.items() if clips}
 
 
-def clips_of_others(model: ExportedModel, name: str) -> list[np.ndarray]:
-    """Test clips of another data set in the network's joints, of actions that share no word with its classes."""
+def clips_of_others(model: ExportedModel, name: str) -> list[tuple[str, np.ndarray]]:
+    """(action, joints) of another data set's test clips in which people walk, or that share no word with the network's.
+
+    In the network's joints.
+    """
     cfg = load_config(["recipe=lite_small", f"data={name}"])
     store = open_store(cfg)
     source = store.skeleton.name
@@ -117,10 +129,14 @@ def clips_of_others(model: ExportedModel, name: str) -> list[np.ndarray]:
         raise ValueError(f"others = {name!r}: joints of {source} cannot be turned into {model.skeleton['name']}")
 
     # only names can tell whether an action is one that the network knows
-    strange = [is_stranger(action, model.classes) for action in store.classes]
     _, _, test = splits(store, cfg)
-    clips = [clip_joints(store, i) for i in test if strange[store.clips["label"][i]]]
-    return clips if is_own else [model.from_skeleton(joints, source, Recorded()) for joints in clips]
+    found = []
+    for i in test:
+        action = store.classes[store.clips["label"][i]]
+        if is_walking(action) or is_stranger(action, model.classes):
+            joints = clip_joints(store, i)
+            found.append((action, joints if is_own else model.from_skeleton(joints, source, Recorded())))
+    return found
 
 
 def answers_of(model: ExportedModel, clips: list[np.ndarray], kind: str) -> list[Answer]:

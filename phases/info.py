@@ -2,17 +2,21 @@
 
     just info recipe=lite_small [key.sub=value ...]     parameters, and multiply-adds of one clip with one body
     just info skeleton=ntu25                            the joints of a skeleton in order, each with its parent
-    just info model=utd_mhad                            an exported file: its input and its actions
+    just info model=utd_mhad                            an exported file: its input, its actions, what it declines
 
 Exit codes: 0 done, 2 bad input.
 """
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from phases.common.command import run
+from phases.common.files import ROOT
+from phases.reporting.cells import values
+from phases.reporting.measured import Results
 from phases.shipping.exported import ExportedModel, model_file
 from phases.training.networks import describe
 from phases.training.recipe import load_config
@@ -43,7 +47,31 @@ def describe_file(model: ExportedModel) -> dict:
         "also_takes": sorted(model.retarget),
         "classes": model.classes,
         "threshold": model.threshold,
+        "declined": json.loads(model.about.get("declined") or "null"),
+        "recipe_declines": recipe_declines(about["recipe"], about["dataset"]),
     }
+
+
+def recipe_declines(recipe: str, dataset: str) -> dict[str, float]:
+    """Percent declined of known clips and of each kind of strangers, by files of a recipe that `just decline` judged.
+
+    Means over its sets of unknown classes; empty if results/ has none.
+    """
+    found = Results(ROOT / "results").declined_of(recipe, dataset)
+    kinds = dict.fromkeys(kind for run in found["runs"] for kind in run) if found else {}
+    return {kind: round(statistics.mean(values(found, kind)), 1) for kind in kinds}
+
+
+def declining_text(about: dict) -> list[str]:
+    """Lines about what declining costs; none where nothing was measured."""
+    lines = []
+    if about["declined"] is not None:
+        lines.append(f"of its test clips it declines {about['declined']:.1f} %")
+    if about["recipe_declines"]:
+        kinds = ", ".join(f"{kind} {share:.1f} %" for kind, share in about["recipe_declines"].items())
+        lines.append(f"files of {about['recipe']} that were taught only some classes of {about['dataset']} decline, of "
+                     f"people that they do not know: {kinds}")
+    return lines
 
 
 def skeleton_text(skeleton: Skeleton) -> str:
@@ -67,6 +95,7 @@ def file_text(about: dict) -> str:
         f"{about['up']} up; a clip of any length, of which it sees {about['frames']} frames",
         skeleton_text(skeleton),
         f"also takes clips of: {others}",
+        *declining_text(about),
         f"below a likeness of {about['threshold']:.3f}, none of these; else",
         f"names one of {len(about['classes'])} actions: {', '.join(about['classes'])}",
     ]

@@ -27,11 +27,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import itertools
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +52,9 @@ from phases.recordings.store import (
     SHARD,
     Common,
     NothingStored,
+    check_place,
     fresh_partial,
+    in_parts,
     merge,
     put_in_place,
     reason_to_skip,
@@ -133,6 +133,9 @@ def recordings(settings: Phase0, store: Path) -> Path:
         write_synthetic(folder, settings.seed, data.workers)
         return folder
 
+    if data.reader == "pool":
+        raise ValueError(f"data = {data.name!r}: is made of the stores of other data sets: "
+                         f"just pool stores=NAME,NAME name={data.name}")
     if not settings.raw:
         raise ValueError(f"no recordings: give raw=FOLDER_OR_FILE for the reader {data.reader!r}")
     if not Path(settings.raw).exists():
@@ -151,14 +154,6 @@ def reader_shards(raw: Path, partial: Path, data: Data, common: Common) -> Commo
             common = with_reference(found, common)
         write_shard(shard_path(partial, number), found, common)
     return common
-
-
-def in_parts(found: Iterator[Clip | Skip], size: int) -> Iterator[list[Clip | Skip]]:
-    """Lists of `size` items, the last one shorter."""
-    part = list(itertools.islice(found, size))
-    while part:
-        yield part
-        part = list(itertools.islice(found, size))
 
 
 def with_reference(found: list[Clip | Skip], common: Common) -> Common:
@@ -199,12 +194,6 @@ def write_store(raw: Path, store: Path, partial: Path, data: Data, skeleton: Ske
             raise OSError(f"{partial} cannot be written ({e.strerror}); {store} is as it was") from None
         raise
     return meta
-
-
-def check_place(store: Path) -> None:
-    """ValueError for a folder that is no store: the new store would replace it."""
-    if store.exists() and not (store / "meta.json").exists() and any(store.iterdir()):
-        raise ValueError(f"data.store = {store}: is not a clip store, and phase 0 would replace it")
 
 
 def main(argv: list[str]) -> int:

@@ -1,8 +1,9 @@
-"""Phase 1: train one network on one split from scratch, and report it once on the test side.
+"""Phase 1: train one network on one split, and report it once on the test side.
 
     just phase1 recipe=lite_small                              NTU-60 xsub, the default
     just phase1 recipe=lite_small data=nw_ucla seed=1          another data set: one override
     just phase1 recipe=L3 data.split=xview train.epochs=5      any field of a recipe
+    just phase1 recipe=lite_nano data=mine init=utd_mhad       start from a network of results/networks, or from a run
     just phase1 recipe=base streams=all                        LAST-Base: its four streams in turn, then their average
     just phase1 recipe=base gpus=4                             four processes, one GPU each; several machines: torchrun
 

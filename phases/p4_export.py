@@ -11,14 +11,17 @@ Out: exports/<dataset>/<recipe>/
          model.int8.onnx   weights and activations of the convolutions in 8 bits (static, QDQ); stem and head in float
          model.w8.onnx     only the weights in 8 bits, without the stem's; arithmetic in float: the smallest file, the
                            closest to FP32
+         model.pt          the weights for PyTorch: a training starts from them, init=FILE
          report.json, report.md: what each file loses to FP32, and whether it passes
+     RUN/declining.json  the likeness of each test clip, for the page of `just report`
 Each ONNX file is one graph: the test view of the recipe, always in float; the network, its batch norms folded; and the
 answer. It takes one clip as recorded and needs no preprocessing:
 
     joints          (bodies, frames, V, 3) float32, any number of bodies and frames, in metres, y up, the main body
                     first; zeros or NaN are a missing joint
     probabilities   (K,) of the classes, calibrated by a temperature
-    features        (C,): what the network's head pools, the mean over the bodies present
+    features        (C,): what the network's head pools, the mean over the bodies present; of a network trained on a
+                    pool (just pool) also its last map by quarter of the clip and region of the body
     likeness        (): cosine of the features to the nearest class; below `threshold` of the metadata the clip shows
                     none of the classes
 
@@ -46,7 +49,8 @@ from phases.common.wording import counted
 from phases.shipping import onnx_files, verify
 from phases.shipping.declining import Declining, softmax
 from phases.shipping.deploy import deploy
-from phases.shipping.export_report import check_folder, check_writable, markdown, refused, verdict
+from phases.shipping.export_report import check_folder, check_writable, markdown, refused, verdict, write_declining
+from phases.shipping.onnx_edit import save_onnx
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES, require_tflite, write_tflite
 from phases.shipping.verify import RecordedClips
@@ -55,12 +59,11 @@ from phases.training.batches import Batches
 from phases.training.clip_store import ClipStore, open_store, splits
 from phases.training.inference_view import InferenceView
 from phases.training.networks import load_run
+from phases.training.parts import Parts
 from phases.training.recipe import Config, load_config
-from phases.training.run_folder import commit, device_name, read_scores
+from phases.training.run_folder import commit, device_name, read_scores, save_weights, without_places
 from phases.training.view import ClipView, rest_of
-from skeletons import retarget_tables
-
-DAMAGED = 1000  # damaged training clips, at least, that set the threshold of declining
+from skeletons import Skeleton, retarget_tables
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,12 @@ class Job:
     folder: Path                # exports/<dataset>/<recipe>
     origin: dict                # of the report: command, device, commit
     model: nn.Module
+    parts: Parts | None         # a general network's features
     declining: Declining
     metadata: dict              # of every file: see onnx_files.description
     view: InferenceView
     recorded: RecordedClips     # the test split
+    names: list[str]            # n
     clips: np.ndarray           # n m t v 3, the same under the test view
     label: np.ndarray           # n
     calibration: np.ndarray     # n m t v 3, training clips under the test view
@@ -95,7 +100,7 @@ class Job:
 
 def main(options: Options, recipe: list[str]) -> int:
     job = prepare(options, recipe)
-    module = deploy(job.model, options.causal)
+    module = deploy(job.model, options.causal, job.parts)
     graphs = graphs_of(module, job.view, job.declining, job.calibration, options.opset)
     verified, reference = verify_forms(job, graphs)
     report = write(job, graphs, verified, reference)
@@ -134,7 +139,8 @@ def prepare(options: Options, recipe: list[str]) -> Job:
     chosen = np.random.default_rng(0).permutation(train_clips)[:options.calibration]
     rest = rest_of(store, train_clips)
     view = ClipView(store, cfg.view, rest=rest)
-    declining = declining_of(model, options.causal, view, train_clips)
+    parts = Parts.of(model, skeleton, cfg.view.frames) if cfg.data.reader == "pool" else None
+    declining = verify.declining_of(model, options.causal, view, train_clips, parts)
 
     length = float(np.median(store.clips["length"][train_clips]))
     metadata = onnx_files.description(cfg, skeleton, classes, model, options.causal, length)
@@ -144,9 +150,10 @@ def prepare(options: Options, recipe: list[str]) -> Job:
     metadata |= {"threshold": declining.threshold, "temperature": declining.temperature}
     print(f"{folder}: {counted(len(test_clips), 'test clip')}, {len(chosen)} for calibration, opset {options.opset}",
           file=sys.stderr)
-    return Job(cfg, options, folder, origin, model, declining, metadata,
+    return Job(cfg, options, folder, origin, model, parts, declining, metadata,
                view=InferenceView(cfg.view, skeleton, rest).eval(),
-               recorded=RecordedClips(store, test_clips), clips=viewed(view, test_clips),
+               recorded=RecordedClips(store, test_clips), names=store.clips["name"][test_clips].tolist(),
+               clips=viewed(view, test_clips),
                label=store.clips["label"][test_clips], calibration=viewed(view, chosen))
 
 
@@ -165,44 +172,31 @@ def viewed(view: ClipView, clips: np.ndarray) -> np.ndarray:
     return torch.cat([batch["joints"].cpu() for batch in Batches(view, clips, 256)()]).numpy()
 
 
-def declining_of(model: nn.Module, causal: bool, view: ClipView, clips: np.ndarray) -> Declining:
-    """What lets the network decline, measured on training clips: under the test view, and damaged as in training."""
-    index = torch.from_numpy(clips)
-    _, features = verify.network_outputs(model, causal, map(view, index.split(256)))
-
-    # few clips are damaged several times
-    times = -(-DAMAGED // len(clips))
-    damaged = (view(part, True, 0, epoch) for epoch in range(times) for part in index.split(256))
-    logits, again = verify.network_outputs(model, causal, damaged)
-    label = view.label[index].numpy()
-    return Declining.of(features.numpy(), label, logits.shape[1], again.numpy(), logits.numpy())
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The files
 # ---------------------------------------------------------------------------------------------------------------------
 
-def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, np.ndarray]:
-    """(report, FP32 probabilities (N, K)): accuracy and loss of each form, latency; the costly layers if INT8 fails."""
+def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, verify.Answers]:
+    """(report, answers of FP32): accuracy and loss of each form, latency; the costly layers if INT8 fails."""
     causal = job.options.causal
     answers = {form: verify.answers_of(verify.session(graphs.wholes[form], form), job.recorded) for form in FILES}
-    reference = answers["fp32"].probabilities
 
     # accuracy of each form, and FP32 against the network
     judged = verify.judge(job.cfg, {form: found.probabilities for form, found in answers.items()}, job.label)
-    network = verify.network_answers(job.model, causal, job.clips, job.declining.temperature)
+    network = verify.eager_answers(job.model, causal, job.clips, job.declining.temperature, job.parts)
     judged["fp32"]["parity"] = verify.parity(network, answers["fp32"])
+    judged["declined"] = 100 * float(job.declining.declines(answers["fp32"].features).mean())
     report = {"accepted": judged["int8"]["accepted"], "limit": verify.limit(len(job.label)), **judged}
 
     # times; and where the accuracy of INT8 got lost
-    report["latency"] = verify.relative_times(job.model, causal, job.options.opset, graphs.networks, job.clips[:1],
-                                              graphs.wholes["fp32"], job.recorded[0])
+    report["latency"] = verify.relative_times(job.model, causal, graphs.networks, job.clips[:1], graphs.wholes["fp32"],
+                                              job.recorded[0])
     if not report["accepted"]:
         report["layers"] = verify.sensitivity(graphs.networks, job.clips[:256])
-    return report, reference
+    return report, answers["fp32"]
 
 
-def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> dict:
+def write(job: Job, graphs: Graphs, verified: dict, reference: verify.Answers) -> dict:
     """Write the files and the report, which it returns. Until here the folder keeps its previous export."""
     told = ("recipe", "dataset", "split", "seed", "params", "causal", "opset", "threshold", "temperature")
     report = {key: job.metadata[key] for key in told}
@@ -210,9 +204,11 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> di
 
     # ONNX
     for form, name in FILES.items():
-        top1 = "" if job.cfg.data.split == "all" else report[form]["top1"]  # of clips that it has seen: no figure
-        metadata = {**job.metadata, "form": form, "top1": top1, "accepted": report[form]["accepted"]}
-        onnx_files.save_onnx(graphs.wholes[form], job.folder / name, metadata)
+        metadata = {**job.metadata, "form": form, "accepted": report[form]["accepted"]}
+        is_seen = job.cfg.data.split == "all"  # of clips that it has seen: no figures
+        for key, figure in (("top1", report[form]["top1"]), ("declined", report["declined"])):
+            metadata[key] = "" if is_seen else figure
+        save_onnx(graphs.wholes[form], job.folder / name, metadata)
         report[form]["bytes"] = (job.folder / name).stat().st_size
 
     # TFLite
@@ -220,10 +216,15 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: np.ndarray) -> di
         module = deploy(job.model, job.options.causal)
         for form, logits in write_tflite(module, job.folder, job.clips).items():
             probabilities = softmax(logits / job.declining.temperature)
-            report[form] = verify.compare(reference, probabilities, job.label)
+            report[form] = verify.compare(reference.probabilities, probabilities, job.label)
             report[form]["bytes"] = (job.folder / TFLITE_FILES[form]).stat().st_size
 
-    # what each lost, as data and as a page
+    # the weights to start a training from
+    skeleton = Skeleton.from_dict(job.metadata["skeleton"])
+    save_weights(job.folder / "model.pt", without_places(job.cfg), skeleton, job.metadata["classes"], job.model)
+
+    # what each lost, as data and as a page; what is declined, for the run's page
+    write_declining(job.cfg.run, job.origin, job.names, job.declining, reference.features)
     write_json(job.folder / "report.json", report)
     with atomic(job.folder / "report.md") as part:
         part.write_text(markdown(report))

@@ -5,9 +5,9 @@
     just probe recipe=probe_10 init=maskclr_small               fine-tuning on 10 % of the labels; probe_1: on 1 %
     just probe recipe=probe_10 init=runs/maskclr_small/ntu60-xsub/seed0 probe.frozen=true out=runs/frozen
 
-init is a recipe (its run of the same seed) or a run folder. init= (empty) trains the baseline from scratch; give it
-another out=. The labelled clips are drawn per class, as a function of the seed; a larger share contains every smaller
-one.
+init is the name of a network in results/networks, a recipe (its run of the same seed), a run folder or a .pt file.
+init= (empty) trains the baseline from scratch; give it another out=. The labelled clips are drawn per class, as a
+function of the seed; a larger share contains every smaller one.
 
 In:  the clip store of phase 0; a run of phase 3, 1 or 2.
 Out: runs/<recipe>/<dataset>-<split>/seed<k>/ as in phase 1.

@@ -7,7 +7,7 @@
 The page is a single file that holds its drawings: it can be mailed. An unfinished run gets its curves. Clips are drawn
 if the clip store is there. Recall is the share of a class's test clips that get its name; ROC curves and average
 precisions judge each class against all others. After `just wild` the page lists the changes of the test clips under
-which the run is worst.
+which the run is worst, after `just phase4` the test clips that an exported file declines.
 Exit codes: 0 written, 2 bad input.
 """
 from __future__ import annotations
@@ -23,7 +23,14 @@ from phases.common.command import run
 from phases.common.files import ROOT, atomic
 from phases.common.wording import counted
 from phases.reporting.charts import Chart, chart
-from phases.reporting.reported import ReportedRun, answers_of, load_reported, worst_rows
+from phases.reporting.reported import (
+    Declined,
+    ReportedRun,
+    answers_of,
+    declined_classes,
+    load_reported,
+    worst_rows,
+)
 from phases.training.recipe import load_config
 
 CURVES = {"loss": "Loss", "top1": "Accuracy in percent", "lr": "Learning rate"}
@@ -56,6 +63,7 @@ def facts(reported: ReportedRun) -> list[tuple[str, str]]:
         lines += [
             ("top-1", f"{r['top1']:.1f} %{clean}{top5}; {counted(r['clips'], 'test clip')}"),
             *wild_fact(reported.wild),
+            *declined_fact(declined_classes(reported)),
             ("network", f"{reported.recipe['model']['name']}, {r['params']:,} parameters, {r['macs'] / 1e6:.1f}M "
                         "multiply-adds a clip"),
             ("training", f"{counted(r['epochs'], 'epoch')}, {r['seconds'] / 60:.1f} minutes on {r['device']}"),
@@ -79,6 +87,17 @@ def wild_fact(wild: dict) -> list[tuple[str, str]]:
         return []
     changes = counted(wild["mean_of"] - 1, "change")
     return [("in the wild", f"{wild['mean']:.1f} %, the mean of the test clips as recorded and under {changes}")]
+
+
+def declined_fact(classes: list[Declined]) -> list[tuple[str, str]]:
+    """The line about declined clips, if the run was exported."""
+    if not classes:
+        return []
+    clips = sum(len(one.clips) for one in classes)
+    right = sum(one.right for one in classes)
+    share = 100 * clips / sum(one.of for one in classes)
+    return [("none of these", f"{counted(clips, 'test clip')} declined, {share:.1f} %; {right} of them had the right "
+                              "name")]
 
 
 def training_curves(log: list[dict]) -> list[Chart]:
@@ -118,6 +137,7 @@ def html_page(reported: ReportedRun) -> str:
         charts=training_curves(reported.log),
         answers=answers_of(reported),
         has_store=reported.store is not None,
+        declined=declined_classes(reported),
         wild=reported.wild,
         worst_rows=worst_rows(reported.wild),
         recipe=json.dumps(recipe, indent=1))

@@ -8,7 +8,8 @@
 
 Bones have the colour of their body region; a second body is paler. The axes are metres, equal, and fixed over the clip.
 With model= the five likeliest actions are drawn beside the clip at each frame, as probabilities of the clip up to that
-frame. Needs the extra `figures`. An image appears whole or not at all.
+frame; where the network declines it, the title says none of these. Needs the extra `figures`. An image appears whole
+or not at all.
 Exit codes: 0 drawn, 2 bad input, or matplotlib is missing.
 """
 from __future__ import annotations

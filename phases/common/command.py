@@ -343,10 +343,10 @@ def with_words(main: Callable[..., int | None], options: type, argv: list[str]) 
     try:
         return main(*parse_known(options, argv))
     except ValueError as e:
-        is_missing = str(e).startswith(("no ", "give "))
         for key in sorted(others):
             is_unknown = isinstance(e, UnknownKeyError) and str(e).startswith(f"unknown key {key},")
             close = difflib.get_close_matches(key, own, n=1, cutoff=0.8)
+            is_missing = str(e).startswith(tuple(f"{lacks}{name}" for lacks in ("no ", "give ") for name in close))
             if close and (is_missing or is_unknown):
                 what = "unknown key" if is_unknown else f"{e}; no option"
                 raise ValueError(f"{what} {key}, did you mean {close[0]!r}? (options: {', '.join(own)})") from None

@@ -17,6 +17,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 ROOT = Path(__file__).resolve().parents[2]  # of the project
+NETWORKS = ROOT / "results" / "networks"    # that come along: NAME.onnx to use, NAME.pt to start a training from
 
 
 def flush(path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from phases.common.command import nearest, overrides, tomli
-from phases.common.files import ROOT
+from phases.common.files import NETWORKS, ROOT
 
 
 def recipe_files() -> dict[str, Path]:
@@ -55,6 +55,12 @@ def read_data_set(name: str) -> dict:
     return read_recipe(name)[1]
 
 
+def shipped(init: str) -> Path | None:
+    """The checkpoint of a network that comes along, if `init` is the bare name of one."""
+    path = NETWORKS / f"{init}.pt"
+    return path if init and "/" not in init and path.is_file() else None
+
+
 def merged(base: dict, over: dict) -> dict:
     """`base` with the values of `over`: tables merge, scalars and arrays replace."""
     table = dict(base)
@@ -75,14 +81,17 @@ def resolved(argv: list[str]) -> dict:
     """The merged table of `recipe=NAME [data=DATASET] [key.sub=value ...]`; its key recipe is the recipe's name.
 
     Tables are merged in this order, later ones win: the root of the `extends` chain, the data set, the rest of the
-    chain, the words. A row therefore keeps what it differs in on every data set.
+    chain, the words. A row therefore keeps what it differs in on every data set. A start from a network that comes
+    along (init=any) has the rates of the recipe finetune, on top of the data set's.
     """
     given = overrides(argv)
     if "recipe" not in given:
         raise ValueError("no recipe: give recipe=NAME, such as recipe=lite_nano" + nearest("", recipe_files()))
     name, chain = read_chain(str(given.pop("recipe")))
-    if "data" in given:
-        chain.insert(1, read_data_set(str(given.pop("data"))))
+    above = [read_data_set(str(given.pop("data")))] if "data" in given else []
+    if shipped(str(given.get("init", merged_all([*chain, *above]).get("init", "")))):
+        above.append(read_recipe("finetune")[1])
+    chain[1:1] = above
 
     # a word a.b=value is the table {a: {b: value}}
     for key, value in given.items():
@@ -104,7 +113,8 @@ RETIRED = {  # settings that are gone, and the only value that they may have: wh
 INSTEAD = {"data.fill": "the view closes every gap of missing joints, of any length"}
 ADDED = {  # settings that came later: what a run without them did; LAST-E's streams had an order of their own
     "model.streams": {"lite": ["joint", "bone", "velocity", "bone_velocity"], "last_e": ["joint", "velocity", "bone"]},
-    "view.still": 0.0, "view.missing": 0.0, "view.spikes": 0.0, "view.idle": 0.0, "view.tempo": 0.0}
+    "view.still": 0.0, "view.missing": 0.0, "view.spikes": 0.0, "view.idle": 0.0, "view.tempo": 0.0,
+    "train.trunk_lr": 1.0}
 WHERE = (  # settings that say where and how a training runs, not what it computes; it does not read data.fps
     "device", "gpus", "out", "raw", "data.store", "data.workers", "data.fps", "train.compile", "train.save_seconds")
 
@@ -157,7 +167,7 @@ def differences(old: dict, new: dict) -> str:
     field added after the old run does not count while it is off.
     """
     old = recorded(old, finished=False)
-    new = current(new)
+    new = recorded(new, finished=False)
 
     # LAST-Base fuses no streams: model.stream is the one that it reads
     if new.get("model", {}).get("name") == "base":

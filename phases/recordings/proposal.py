@@ -21,6 +21,7 @@ from phases.recordings.handedness import mirrored_classes, sided_class
 from phases.recordings.metres import AXES, guess, in_unit_square, trunk_of, trunk_vector
 from phases.recordings.quality import OFTEN
 from phases.recordings.skeleton_guess import first_few
+from phases.recordings.starts import Start, start_for
 from phases.recordings.survey import Survey
 from skeletons import SKELETONS
 
@@ -108,6 +109,7 @@ class Proposal:
     rotate: Choice
     flip: Choice
     epochs: int
+    start: Start | None                # a network to start from, if it helps
 
 
 def propose(survey: Survey) -> Proposal:
@@ -131,7 +133,8 @@ def propose(survey: Survey) -> Proposal:
         heading=choose_heading(survey, measured),
         rotate=choose_rotation(survey),
         flip=choose_flip(survey, measured),
-        epochs=min(EPOCHS[1], max(EPOCHS[0], epochs)))
+        epochs=min(EPOCHS[1], max(EPOCHS[0], epochs)),
+        start=start_for(number, survey.skeleton))
 
 
 def choose_skeleton(survey: Survey) -> Choice:
@@ -303,6 +306,7 @@ def recipe_text(name: str, raw: Path, survey: Survey, proposal: Proposal) -> str
         f"# {name}: {counted(len(survey.all_clips), 'clip')}, adopted from {raw.name}.",
         "# Written by `just adopt`; every line may be changed.",
         Line("raw = " + json.dumps(str(raw), ensure_ascii=False), "the recordings"),
+        *start_lines(proposal),
         "", "[data]", *data_lines(name, survey, proposal),
         "", "[view]", *view_lines(proposal),
         "", "[train]", *train_lines(proposal)]
@@ -315,6 +319,13 @@ def recipe_text(name: str, raw: Path, survey: Survey, proposal: Proposal) -> str
             line = f"{line.text:<{width}}  # {line.comment}" if line.comment else line.text
         text += line + "\n"
     return text
+
+
+def start_lines(proposal: Proposal) -> list[Line]:
+    if not proposal.start:
+        return []
+    name, reason = proposal.start
+    return [Line(f'# init = "{name}"', f"without the #, or as a word of phase 1: lite_nano starts from it; {reason}")]
 
 
 def data_lines(name: str, survey: Survey, proposal: Proposal) -> list[Line]:

@@ -13,7 +13,7 @@ from skeletons import SKELETONS
 class Data:
     """The table `data` of a recipe."""
     name: str = "ntu60"              # names the store and the run folder
-    reader: Literal["ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic"] = "ntu"
+    reader: Literal["ntu", "nw_ucla", "ctrgcn", "pyskl", "arrays", "synthetic", "pool"] = "ntu"
     store: str = ""                  # folder of the clip store; empty: stores/<name>
     skeleton: Annotated[str, ("", *SKELETONS)] = "ntu25"              # empty: the one that the recordings bring
     num_classes: Annotated[int, (2, 100_000)] = 60

@@ -10,6 +10,7 @@ A store is written shard by shard into <store>.partial, merged there, and moved 
 """
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -111,6 +112,14 @@ def write_shard(path: Path, found: list[Clip | Skip], common: Common) -> None:
         np.savez(f, frames=frames, skips=np.array(json.dumps(skips)), **table)
     flush(part)  # else a power cut may leave an empty file that passes for a finished shard
     os.replace(part, path)
+
+
+def in_parts(found: Iterator[Clip | Skip], size: int) -> Iterator[list[Clip | Skip]]:
+    """Lists of `size` items, the last one shorter."""
+    part = list(itertools.islice(found, size))
+    while part:
+        yield part
+        part = list(itertools.islice(found, size))
 
 
 def fresh_partial(partial: Path, key: str) -> None:
@@ -267,6 +276,12 @@ def protocols_of(data: Data, clips: dict[str, np.ndarray]) -> dict[str, dict]:
 def old_store(store: Path) -> Path:
     """Where the old store is while the new one takes its place."""
     return store.with_name(f".{store.name}.old")
+
+
+def check_place(store: Path) -> None:
+    """ValueError for a folder that is no store: the new store would replace it."""
+    if store.exists() and not (store / "meta.json").exists() and any(store.iterdir()):
+        raise ValueError(f"data.store = {store}: is not a clip store, and phase 0 would replace it")
 
 
 def put_in_place(partial: Path, meta: dict, store: Path) -> None:

@@ -15,9 +15,9 @@ COMMON = {"a", "an", "the", "to", "and", "with", "of", "on", "in", "one", "two",
           "down", "around", "body", "arm", "arms"}  # words that make no two actions alike
 
 
-def standing(joints: np.ndarray, name: str) -> np.ndarray:
+def standing(joints: np.ndarray, name: str, jitter: float = JITTER) -> np.ndarray:
     """Two seconds (M, 60, V, 3) of a person in the first pose of a clip (M, L, V, 3), who sways; a sensor's jitter."""
-    return at_rest(joints, name, first_pose(joints))
+    return at_rest(joints, name, first_pose(joints), jitter)
 
 
 def sitting(joints: np.ndarray, name: str) -> np.ndarray:
@@ -35,7 +35,7 @@ def last_pose(joints: np.ndarray) -> int:
     return int(seen[-1]) if len(seen) else -1
 
 
-def at_rest(joints: np.ndarray, name: str, frame: int) -> np.ndarray:
+def at_rest(joints: np.ndarray, name: str, frame: int, jitter: float = JITTER) -> np.ndarray:
     """The pose of a frame, held: a pure function of joints and the clip's name."""
     rng = np.random.default_rng([FRAMES, zlib.crc32(name.encode())])
     pose = joints[:, [frame]].astype(np.float64)
@@ -54,7 +54,7 @@ def at_rest(joints: np.ndarray, name: str, frame: int) -> np.ndarray:
     sway = SWAY * np.concatenate([np.sin(phase[0] + rate[0] * t), 0 * t, np.sin(phase[1] + rate[1] * t)], 3)
 
     # flat clips stay flat
-    shaken = sway * share + rng.normal(0, JITTER, (len(pose), FRAMES, *pose.shape[2:]))
+    shaken = sway * share + rng.normal(0, jitter, (len(pose), FRAMES, *pose.shape[2:]))
     if not joints[..., 2].any():
         shaken[..., 2] = 0
     return ((pose + shaken) * seen).astype(np.float32)
@@ -76,3 +76,8 @@ def is_stranger(name: str, known: list[str]) -> bool:
 def is_sitting_down(name: str) -> bool:
     """Whether people sit at the end of an action of this name: `sit down`, `stand to sit`."""
     return bool(re.search(r"\bsit(ting)?( down)?$", name.lower()))
+
+
+def is_walking(name: str) -> bool:
+    """Whether people walk in an action of this name: `walk around`, `walking`."""
+    return bool(re.search(r"\bwalk(s|ing)?\b", name.lower().replace("_", " ")))

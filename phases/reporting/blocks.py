@@ -1,8 +1,8 @@
 """Blocks of Markdown pages: the text between `<!-- table: NAME -->` and `<!-- end -->` is made from files in results/.
 
 A block may have options: `<!-- table: measured data=nw_ucla -->`. blocks_results.py, blocks_ablations.py,
-blocks_speed.py, blocks_robustness.py, blocks_wild.py and blocks_live.py hold the functions that make the texts, each
-from a folder of results.
+blocks_speed.py, blocks_robustness.py, blocks_wild.py, blocks_live.py and blocks_few.py hold the functions that make the
+texts, each from a folder of results.
 """
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import re
 from phases.common.command import nearest
 from phases.reporting import (
     blocks_ablations,
+    blocks_few,
     blocks_live,
     blocks_results,
     blocks_robustness,
@@ -47,6 +48,8 @@ BLOCKS = {
     "wild-study": blocks_wild.study,
     "decline": blocks_wild.declining,
     "decline-study": blocks_wild.scores_that_decline,
+    "few-shot": blocks_few.few_examples,
+    "bodies": blocks_few.one_network_many_bodies,
     "live": blocks_live.events_at_rates,
 }
 MARK = r"<!-- table: "

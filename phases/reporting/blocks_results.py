@@ -238,9 +238,10 @@ def shipped_networks(results: Results) -> str:
         dataset = model.about["dataset"]
         recipe = model.about["recipe"]
 
-        # accuracy of the recipe, on the data set's own split
+        # accuracy of the recipe, on the data set's own split; a general network's runs are those of the file itself
         entry = results.wild_of(recipe, dataset)
-        clean = {"runs": []}
+        own = results.entry(recipe, dataset) if dataset == "any" else None
+        clean = {"runs": own["runs"] if own else []}
         for run in entry["runs"] if entry else ():
             clean["runs"].append({"top1": run["top1"][CLEAN], "uncopied": run.get("top1_clean", {}).get(CLEAN)})
         rows.append({
@@ -254,9 +255,11 @@ def shipped_networks(results: Results) -> str:
             "held-out, FP32": mean_sd(clean, "top1"),
             "without copied clips": mean_sd(clean, "uncopied"),
             "in the wild": mean_sd(entry, "mean"),
+            "declined: known": mean_sd(results.declined_of(recipe, dataset), "known clips"),
+            "unknown": mean_sd(results.declined_of(recipe, dataset), "unknown classes"),
         })
     head = ["name", "network", "form", "KB", "data", "classes", "joints", "held-out, FP32", "without copied clips",
-            "in the wild"]
+            "in the wild", "declined: known", "unknown"]
     return markdown_table(head, rows)
 
 
@@ -268,8 +271,15 @@ def small_set_variants(results: Results) -> str:
     def adopt_first(training: dict) -> tuple:
         return training["variant"] != "adopt", training["variant"], training["fold"]
 
+    # the study of starts is in the same file
+    trainings = []
+    for training in results.file("small-sets")["trainings"]:
+        whole = training.get("labels", 1.0) == 1 and training.get("network", "lite_nano") == "lite_nano"
+        if whole and training["set"] in SETS and training["seed"] == 0 and not training.get("init"):
+            trainings.append(training)
+
     rows = {}
-    for training in sorted(results.file("small-sets")["trainings"], key=adopt_first):
+    for training in sorted(trainings, key=adopt_first):
         variant = training["variant"]
         row = rows.setdefault(variant, {
             "variant": variant,

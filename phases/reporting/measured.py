@@ -89,6 +89,18 @@ class Results:
         paths = sorted(self.folder.glob("decline-*--*.json"))
         return [read_result(path, "recipe", "dataset", "split", "runs") for path in paths]
 
+    def declined_of(self, recipe: str, data: str) -> dict | None:
+        """Percent that the files of a recipe decline, {known clips, each kind of strangers}, per run: an entry."""
+        for entry in self.declines:
+            if (entry["recipe"], entry["dataset"]) != (recipe, data) or entry["split"] != default_split(data):
+                continue
+            runs = []
+            for run in entry["runs"]:
+                kinds = {kind: found["declined"] for kind, found in run["strangers"].items()}
+                runs.append({"known clips": round(100 - run["kept"], 2), **kinds})
+            return {**entry, "runs": runs}
+        return None
+
     def entry(self, recipe: str, data: str) -> dict | None:
         """The entry of a recipe on a data set's own split."""
         return self.entries.get(f"{recipe}--{data}-{default_split(data)}")

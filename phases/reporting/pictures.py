@@ -11,6 +11,7 @@ import numpy as np
 
 from phases.common.files import atomic
 from phases.reporting.drawing import COLOURS, FRONT, SIDE, as_camera, bounds, drawn_lines, project, segments
+from phases.shipping.answers import none_of_these
 from phases.shipping.exported import ExportedModel
 from skeletons import Skeleton
 
@@ -148,11 +149,18 @@ def animation(clip: Drawn, out: Path, model: ExportedModel | None = None) -> Non
     frames = []
     length = clip.joints.shape[1]
     for t in range(length):
-        heading.set_text(f"{clip.title} · frame {t + 1}/{length}")
+        title = clip.title
         for stage in stages:
             stage.show(t)
+
+        # what the file makes of the frames so far
         if bars:
-            bars.show(model.top(clip.joints[:, :t + 1], TOP))
+            answer = model.answer(clip.joints[:, :t + 1])
+            ranking = model.ranking(answer.probabilities, TOP)
+            bars.show(ranking)
+            if not model.is_known(answer):
+                title = f"{title} · {none_of_these(*ranking[0])}"
+        heading.set_text(f"{title} · frame {t + 1}/{length}")
         canvas.draw()
         frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 

@@ -33,6 +33,7 @@ class ReportedRun:
     label: np.ndarray       # n
     logits: np.ndarray      # n k
     wild: dict              # what `just wild` measured; empty without it
+    declining: dict         # threshold and likeness of each test clip, by phase 4; empty without it
     store: ClipStore | None
 
 
@@ -53,6 +54,10 @@ def load_reported(folder: Path) -> ReportedRun:
     changed = folder / "wild.json"
     wild = read_result(changed, "mean", "mean_of", "top1", "confidence") if changed.is_file() else {}
 
+    # what an exported file of it declines
+    declining = folder / "declining.json"
+    declining = read_result(declining, "threshold", "likeness") if declining.is_file() else {}
+
     # the clip store, if it is there
     place = Path(recipe["data"]["store"] or f"stores/{recipe['data']['name']}")
     store = ClipStore(place) if (place / "meta.json").is_file() else None
@@ -64,7 +69,7 @@ def load_reported(folder: Path) -> ReportedRun:
     if not classes:
         classes = [f"class {k}" for k in range(recipe["data"]["num_classes"])]
     log = read_log(folder / "metrics.jsonl")
-    return ReportedRun(folder, recipe, log, result, classes, wild=wild, store=store, **scores)
+    return ReportedRun(folder, recipe, log, result, classes, wild=wild, declining=declining, store=store, **scores)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -168,6 +173,48 @@ def recalls(confusion: np.ndarray, classes: list[str]) -> list[Recall]:
 
     order = np.argsort(share, kind="stable")
     return [Recall(classes[k], right[k], clips[k], share[k]) for k in order if clips[k]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Declined clips
+# ---------------------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Declined:
+    """The test clips of a class that an exported file declines: none of these."""
+    name: str
+    clips: list[str]        # their names; of a clip that had a wrong name also that
+    of: int                 # clips of the class
+    right: int              # of the declined ones, those that had the right name
+
+    @property
+    def share(self) -> float:
+        return len(self.clips) / self.of
+
+
+def declined_classes(run: ReportedRun) -> list[Declined]:
+    """The declined clips of each class that has test clips, the largest share first; empty without an export."""
+    if not run.declining or not len(run.label):
+        return []
+    missing = [name for name in run.name if name not in run.declining["likeness"]]
+    if missing:
+        raise ValueError(f"{run.folder / 'declining.json'}: lacks the test clip {missing[0]}: export the run again")
+
+    # which clips; their names by the network
+    likeness = np.array([run.declining["likeness"][name] for name in run.name])
+    is_declined = likeness < run.declining["threshold"]
+    answer = run.logits.argmax(1)
+
+    found = []
+    for k in np.unique(run.label):
+        of_class = run.label == k
+        clips = []
+        for i in np.flatnonzero(of_class & is_declined):
+            wrong = "" if answer[i] == k else f" ({run.classes[answer[i]]})"
+            clips.append(f"{run.name[i]}{wrong}")
+        right = int((of_class & is_declined & (answer == k)).sum())
+        found.append(Declined(run.classes[k], clips, int(of_class.sum()), right))
+    return sorted(found, key=lambda one: -one.share)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,14 @@ class Declining:
         again = np.resize(labels, len(damaged))
         return cls(scale, means, temperature_of(logits, again), threshold_of(likeness_of(damaged * scale, means)))
 
+    def likeness(self, features: np.ndarray) -> np.ndarray:
+        """Likeness (N,) of clips with features (N, C) to the nearest class, as a file gives it."""
+        return likeness_of(features * self.scale, self.means)
+
+    def declines(self, features: np.ndarray) -> np.ndarray:
+        """Whether clips with features (N, C) show none of the classes (N,)."""
+        return self.likeness(features) < self.threshold
+
 
 def scale_of(features: np.ndarray) -> np.ndarray:
     """One over the spread (C,) of each feature: none outweighs the others. One that hardly varies counts little."""
@@ -58,17 +66,23 @@ def threshold_of(likeness: np.ndarray, keep: float = KEEP) -> float:
     return float(np.quantile(likeness, 1 - keep))
 
 
-def temperature_of(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al., arXiv:1706.04599)."""
+def temperature_of(logits: np.ndarray, labels: np.ndarray, doubt: float = 0.0,
+                   between: tuple[float, float] = TEMPERATURES) -> float:
+    """The T that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al., arXiv:1706.04599).
+
+    doubt: the share of each label that counts for all classes alike, as in Platt's scaling: few clips, none of them
+    wrong, are no proof that none ever will be.
+    """
     logits = np.asarray(logits, np.float64)
     own = logits[np.arange(len(labels)), labels]
+    own = own if not doubt else (1 - doubt) * own + doubt * logits.mean(1)
 
     def slope(inverse: float) -> float:
         """Derivative of the likelihood's negative logarithm by 1 / T, which rises with 1 / T."""
         return float(((softmax(inverse * logits) * logits).sum(1) - own).mean())
 
     # where the slope is zero: halve the interval, in powers of T
-    low, high = (1 / T for T in reversed(TEMPERATURES))
+    low, high = (1 / T for T in reversed(between))
     for _ in range(60):
         middle = (low * high) ** 0.5
         if slope(middle) < 0:

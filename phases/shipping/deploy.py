@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from last import InformationBottleneck, LastLite, ShiftFuseBlock, StreamFusion, TemporalConv, bodies_present
+from phases.training.parts import Parts
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Folding a batch norm into the layer before or after it
@@ -211,30 +212,41 @@ class DeployPlain(nn.Module):
 class Deployed(nn.Module):
     """Joints (B, M, T, V, 3) -> logits (B, K) and features (B, C): the module that is exported.
 
-    Features are what enters the head's norm. Absent bodies, all zeros, do not count.
+    Features are what enters the head's norm; or, with `parts`, what these make of the last map. Absent bodies, all
+    zeros, do not count.
     """
 
-    def __init__(self, features: nn.Module, head: nn.Module):
+    def __init__(self, features: nn.Module, head: nn.Module, parts: Parts | None = None):
         super().__init__()
         self.features = features
         self.linear = fold_head(head)
         self.gate = nn.Buffer(head.gate.sigmoid())
+        self.parts = parts
 
     def forward(self, joints: Tensor) -> tuple[Tensor, Tensor]:  # b m t v 3
-        M = joints.shape[1]
         x = self.features(joints.flatten(0, 1))  # (b m) c v t, or (b m) c t v
         pooled = self.gate * x.mean((2, 3)) + (1 - self.gate) * x.amax((2, 3))  # (b m) c
+        pooled = over_bodies(pooled, joints)
+        if self.parts is None:
+            return self.linear(pooled), pooled
 
-        # the mean of the bodies that are present
-        if M > 1:
-            present = bodies_present(joints)  # b m
-            pooled = (pooled.unflatten(0, (-1, M)) * present[:, :, None]).sum(1) / present.sum(1, keepdim=True)
-        return self.linear(pooled), pooled
+        if isinstance(self.features, DeployLite):  # its frames come last
+            x = x.transpose(2, 3)
+        return self.linear(pooled), over_bodies(self.parts(x), joints)
+
+
+def over_bodies(x: Tensor, joints: Tensor) -> Tensor:
+    """The mean (B, C) of what (B·M, C) the bodies of joints (B, M, T, V, 3) give, of those that are present."""
+    M = joints.shape[1]
+    if M == 1:
+        return x
+    present = bodies_present(joints)  # b m
+    return (x.unflatten(0, (-1, M)) * present[:, :, None]).sum(1) / present.sum(1, keepdim=True)
 
 
 @torch.no_grad()
-def deploy(model: nn.Module, causal: bool = False) -> Deployed:
+def deploy(model: nn.Module, causal: bool = False, parts: Parts | None = None) -> Deployed:
     """The deploy form of a trained network, which stays as it is: joints (B, M, T, V, 3) -> logits and features."""
     model = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
     features = DeployLite(model, causal) if isinstance(model, LastLite) else DeployPlain(model, causal)
-    return Deployed(features, model.head).eval().requires_grad_(False)
+    return Deployed(features, model.head, parts).eval().requires_grad_(False)

@@ -1,12 +1,16 @@
 """The folder of an export, and its page report.md: the forms, what they lose, their times, the costly layers."""
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
 
-from phases.common.files import read_json
+import numpy as np
+
+from phases.common.files import read_json, write_json
 from phases.common.wording import counted
+from phases.shipping.declining import Declining
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES
 from phases.shipping.verify import CLIPS, DROP
@@ -41,6 +45,16 @@ def check_writable(folder: Path) -> None:
                          "exports=FOLDER, or change its permissions") from None
 
 
+def write_declining(run: Path, origin: dict, names: list[str], declining: Declining, features: np.ndarray) -> None:
+    """Write RUN/declining.json: the threshold, and the likeness of the test clips with features (N, C).
+
+    A run folder that nobody may write to stays as it is.
+    """
+    likeness = dict(zip(names, declining.likeness(features).tolist(), strict=True))
+    with contextlib.suppress(OSError):
+        write_json(run / "declining.json", {**origin, "threshold": declining.threshold, "likeness": likeness})
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The page
 # ---------------------------------------------------------------------------------------------------------------------
@@ -64,8 +78,9 @@ def markdown(report: dict) -> str:
     ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in report["latency"].items())
     lines.append(f"Time of one clip, one thread, as a ratio to the network's FP32 deploy form without the view; `file` "
                  f"is model.onnx as a whole, with view and answer: {ratios}.")
-    lines += ["", f"A likeness below {report['threshold']:.3f} means none of the classes; the logits are divided by "
-              f"{report['temperature']:.3g} before the softmax."]
+    lines += ["", f"A likeness below {report['threshold']:.3f} means none of the classes: {report['declined']:.1f} % "
+              f"of the test clips are declined. The logits are divided by {report['temperature']:.3g} before the "
+              "softmax."]
     if set(TFLITE_FILES) & set(report):
         lines += ["", "A .tflite file holds the network alone, viewed joints (1, M, T, V, 3) -> logits (1, K), because "
                   "its shapes are fixed."]

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from phases.common.files import ROOT
+from phases.common.files import NETWORKS
 from phases.common.limits import FPS, FRAMES, JOINTS, one_line
 from phases.recordings.metres import Recorded
 from phases.shipping.reading import JointReader
 
-NETWORKS = ROOT / "results" / "networks"
 FORMAT = "LAST 2"  # of the metadata; files of LAST 1 hold the network alone, without view and answer
 
 

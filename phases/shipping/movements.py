@@ -52,7 +52,11 @@ def speed(joints: np.ndarray, times: np.ndarray, i: int, trunk: list[int] | None
 
 
 def without_spikes(joints: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Joints (M, L, V, 3), each coordinate as the middle one of three frames that all show the joint."""
+    """Joints (M, L, V, 3), each coordinate as the middle one of three frames that all show the joint.
+
+    gaps.spikes finds what is a spike, for networks, with the whole clip and in torch. This one is for speeds: in numpy,
+    which is all that `just predict` loads, and of few frames at a time, where a wrong guess costs little.
+    """
     if joints.shape[1] < 3:
         return joints
     before, now, after = joints[:, :-2], joints[:, 1:-1], joints[:, 2:]
@@ -131,6 +135,12 @@ class Tracker:
         self.start = None
         self.moved = 0.0
         return ended
+
+
+def moves(joints: np.ndarray, fps: float, trunk: list[int] | None) -> bool:
+    """Whether anybody in joints (M, L, V, 3) ever moves faster than people who stand."""
+    times = np.arange(joints.shape[1]) / fps
+    return any(speed(joints, times, i, trunk) > STILL for i in range(len(times)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
-"""A network as an ONNX graph, and as a file with its metadata. What a file's graph holds beside it: whole.py."""
+"""A network as an ONNX graph, and the metadata of its file. What a file's graph holds beside it: whole.py."""
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import tempfile
 import warnings
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from phases.common.files import atomic
 from phases.shipping.exported import FORMAT
+from phases.shipping.onnx_edit import tidied
 from phases.training.recipe import Config
 from phases.training.settings import SEEN
 from skeletons import Skeleton
@@ -29,14 +27,28 @@ FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx", "w8": "model.w8.onnx"}
 # ---------------------------------------------------------------------------------------------------------------------
 
 def to_onnx(module: nn.Module, joints: Tensor, opset: int, outputs: Sequence[str] = ("logits",),
-            free: Sequence[str] = ("batch",)) -> onnx.ModelProto:
+            free: Sequence[str] = ("batch",), traced: bool = False) -> onnx.ModelProto:
     """The module as one ONNX graph of the input `joints`, whose first dimensions are `free`.
 
+    torch has two exporters. The newer one knows opsets from 18. It writes the smallest graph, and needs seconds for a
+    network, many more for a view with its hundreds of operations. `traced` asks for the older one, which needs tenths
+    of a second. Its graph computes for every clip each size that the module reads from a tensor's shape, so it is as
+    fast only if sizes that never change are plain numbers. torch announces that the older one will go some day; where
+    it has gone, or fails, the newer one takes its place.
     ValueError if the exporter cannot write it.
     """
-    # each of the two exporters has its own options
-    how = {"input_names": ["joints"], "output_names": list(outputs), "opset_version": opset, "dynamo": opset >= 18}
-    if opset >= 18:
+    if traced and opset >= 18:
+        with contextlib.suppress(ValueError):
+            return exported(module, joints, opset, outputs, free, newer=False)
+    return exported(module, joints, opset, outputs, free, newer=opset >= 18)
+
+
+def exported(module: nn.Module, joints: Tensor, opset: int, outputs: Sequence[str], free: Sequence[str],
+             newer: bool) -> onnx.ModelProto:
+    """What to_onnx gives, by the newer or the older of torch's exporters."""
+    # each has its own options
+    how = {"input_names": ["joints"], "output_names": list(outputs), "opset_version": opset, "dynamo": newer}
+    if newer:
         how |= {"external_data": False, "verbose": False}
         how["dynamic_shapes"] = ({i: torch.export.Dim(name) for i, name in enumerate(free)},) if free else None
     else:
@@ -73,38 +85,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without the exporter's notes. Equal constants, such as a stage's DCT matrices, are stored once."""
-    graph = model.graph
-    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
-    for item in [*graph.node, *graph.input, *graph.output, *graph.initializer]:
-        item.doc_string = ""
-        del item.metadata_props[:]
-
-    # the first of equal constants stays
-    first = {}
-    replaced_by = {}
-    for constant in list(graph.initializer):
-        array = numpy_helper.to_array(constant)
-        key = (str(array.dtype), array.shape, array.tobytes())
-        if key in first:
-            replaced_by[constant.name] = first[key]
-            graph.initializer.remove(constant)
-        else:
-            first[key] = constant.name
-    rename_inputs(graph, replaced_by)
-    return model
-
-
-def rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    """Nodes that read tensor `old` read `new` instead, for every {old: new}."""
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = names.get(name, name)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# The file
+# The metadata
 # ---------------------------------------------------------------------------------------------------------------------
 
 def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.Module, causal: bool,
@@ -137,13 +119,3 @@ def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.M
         "gives": "probabilities of `classes`; features; likeness, the cosine of the features to the nearest class: "
                  "below `threshold` the clip shows none of the classes",
     }
-
-
-def save_onnx(model: onnx.ModelProto, path: Path, metadata: dict) -> None:
-    """Check the whole model and write it atomically with its metadata. A value is text, or stored as JSON."""
-    del model.metadata_props[:]
-    helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
-    model.producer_name = "LAST"
-    onnx.checker.check_model(model, full_check=True)
-    with atomic(path) as part:
-        onnx.save(model, part)

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnxruntime import quantization
 
-from phases.shipping.onnx_files import rename_inputs, tidied
+from phases.shipping.onnx_edit import rename_inputs, tidied
 
 WEIGHTED = ("Conv", "Gemm")  # the ONNX operators that are quantised: convolutions and linear layers
 

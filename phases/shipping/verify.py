@@ -14,16 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from last import causal as causal_mode
+from last import classify
 from phases.common.progress import progress_bar
+from phases.shipping.declining import Declining
+from phases.shipping.deploy import over_bodies
 from phases.shipping.exported import open_session
-from phases.shipping.onnx_files import FILES, to_onnx
+from phases.shipping.onnx_files import FILES
 from phases.shipping.quantise import WEIGHTED, back_to_float, quantised_layers
 from phases.training.clip_store import ClipStore, clip_joints
+from phases.training.parts import Parts
 from phases.training.recipe import Config
 from phases.training.run_folder import accuracies
+from phases.training.view import ClipView
 
 DROP = 1.0   # points of top-1: a file must lose fewer than this,
 CLIPS = 1.5  # or than these clips, where they are more: it may lose one
+DAMAGED = 1000  # damaged training clips, at least, that set the threshold of declining
 WARM_UP = 5  # rounds that are not timed
 
 
@@ -74,23 +80,47 @@ def answers_of(run: ort.InferenceSession, clips: Sequence[np.ndarray]) -> Answer
     return Answers(*map(np.stack, zip(*found, strict=True)))
 
 
-def network_answers(model: nn.Module, causal: bool, clips: np.ndarray, temperature: float) -> Answers:
+def eager_answers(model: nn.Module, causal: bool, clips: np.ndarray, temperature: float,
+                    parts: Parts | None = None) -> Answers:
     """The same of the network itself in PyTorch, for clips (N, M, T, V, 3) under the test view."""
-    logits, features = network_outputs(model, causal, torch.from_numpy(clips).split(64))
+    logits, features = network_outputs(model, causal, torch.from_numpy(clips).split(64), parts)
     return Answers((logits / temperature).softmax(1).numpy(), features.numpy())
 
 
-def network_outputs(model: nn.Module, causal: bool, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and features (N, C) of the network for batches of clips (B, M, T, V, 3)."""
-    # features are what enters the norm of the head
+def network_outputs(model: nn.Module, causal: bool, batches: Iterable[Tensor],
+                    pool: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, C) of the network for batches of clips (B, M, T, V, 3).
+
+    pool: what makes features of its last map, by default the pooling of its head. See Deployed.
+    """
+    pool = pool or model.head.pool
     found = []
     features = []
-    hook = model.head.norm.register_forward_pre_hook(lambda norm, inputs: features.append(inputs[0]))
     with torch.no_grad(), causal_mode(model, causal):
         for batch in batches:
-            found.append(model(batch))
-    hook.remove()
+            logits, maps = classify(model, batch, drop_absent=False)
+            found.append(logits)
+            features.append(over_bodies(pool(maps[-1]), batch))
     return torch.cat(found), torch.cat(features)
+
+
+def declining_of(model: nn.Module, causal: bool, view: ClipView, clips: np.ndarray,
+                 parts: Parts | None = None) -> Declining:
+    """What lets the network decline, measured on training clips: under the test view, and damaged as in training.
+
+    `parts` are settled by the same clips.
+    """
+    index = torch.from_numpy(clips)
+    if parts is not None:
+        parts.settle(network_outputs(model, causal, map(view, index.split(256)), parts.raw)[1])
+    _, features = network_outputs(model, causal, map(view, index.split(256)), parts)
+
+    # few clips are damaged several times
+    times = -(-DAMAGED // len(clips))
+    damaged = (view(part, True, 0, epoch) for epoch in range(times) for part in index.split(256))
+    logits, again = network_outputs(model, causal, damaged, parts)
+    label = view.label[index].numpy()
+    return Declining.of(features.numpy(), label, logits.shape[1], again.numpy(), logits.numpy())
 
 
 def parity(network: Answers, reference: Answers) -> float:
@@ -168,28 +198,24 @@ def acceptable(drop: float, clips: int) -> bool:
 # Times, and layers
 # ---------------------------------------------------------------------------------------------------------------------
 
-def relative_times(model: nn.Module, causal: bool, opset: int, networks: dict[str, onnx.ModelProto],
-                   clip: np.ndarray, whole: onnx.ModelProto, joints: np.ndarray) -> dict[str, float]:
+def relative_times(model: nn.Module, causal: bool, networks: dict[str, onnx.ModelProto], clip: np.ndarray,
+                   whole: onnx.ModelProto, joints: np.ndarray) -> dict[str, float]:
     """Time of one clip, as a ratio to the deploy form: of each other form, of the network itself, of the whole file.
 
-    `deploy` is the FP32 graph of the network, `train_form` the graph without folding, `eager` PyTorch; all of them get
-    clip (1, M, T, V, 3), under the view. `file` is the `whole` FP32 graph and gets the joints as recorded.
+    `deploy` is the FP32 graph of the network, `eager` the network in PyTorch; they and the 8-bit forms get clip
+    (1, M, T, V, 3), under the view. `file` is the `whole` FP32 graph and gets the joints as recorded.
     """
-    # the networks, as `just predict` opens a file of each form
-    sessions = {}
+    # the graphs, as `just predict` opens a file of each form
+    runs = {}
     for form in FILES:
-        sessions["deploy" if form == "fp32" else form] = session(networks[form], form)
-    file = session(whole)
+        name = "deploy" if form == "fp32" else form
+        runs[name] = partial(session(networks[form], form).run, ["logits"], {"joints": clip})
+    runs["file"] = partial(session(whole).run, ["probabilities"], {"joints": joints})
 
-    # the network itself, as a graph and in PyTorch
-    with causal_mode(model, causal):
-        unfolded = to_onnx(model, torch.from_numpy(clip), opset, free=())
-        sessions["train_form"] = session(unfolded)
-        runs = {name: partial(s.run, ["logits"], {"joints": clip}) for name, s in sessions.items()}
-        runs["file"] = partial(file.run, ["probabilities"], {"joints": joints})
-        runs["eager"] = partial(model, torch.from_numpy(clip))
-        with torch.inference_mode():
-            return latencies(runs)
+    # the network itself
+    runs["eager"] = partial(model, torch.from_numpy(clip))
+    with causal_mode(model, causal), torch.inference_mode():
+        return latencies(runs)
 
 
 def latencies(runs: dict[str, Callable[[], object]], rounds: int = 60) -> dict[str, float]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from skeletons import Skeleton
@@ -39,7 +38,7 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
 
     # what is shorter than T keeps its rate
     if sampling == "uniform":
-        inside = torch.where(count[:, None] < T, t.expand_as(inside), inside)
+        inside = torch.where(count[:, None] < T, t, inside)
     inside = torch.minimum(inside, count[:, None] - 1)
     if window is None:
         return inside
@@ -48,18 +47,28 @@ def sample_frames(length: Tensor, T: int, sampling: str, u: Tensor | None = None
 
 def rotation(angles: Tensor) -> Tensor:
     """Matrices (B, 3, 3) that turn row vectors by angles (B, 3) in radians about x, then y, then z."""
-    cx, cy, cz = angles.cos().unbind(1)
-    sx, sy, sz = angles.sin().unbind(1)
+    x, y, z = angles.unbind(1)
+    cx, sx = x.cos(), x.sin()
+    cz, sz = z.cos(), z.sin()
     one = torch.ones_like(cx)
     zero = torch.zeros_like(cx)
 
-    def matrix(*entries: Tensor) -> Tensor:
-        return rearrange(torch.stack(entries, 1), "b (i j) -> b i j", i=3)
-
     about_x = matrix(one, zero, zero, zero, cx, sx, zero, -sx, cx)
-    about_y = matrix(cy, zero, -sy, zero, one, zero, sy, zero, cy)
     about_z = matrix(cz, sz, zero, -sz, cz, zero, zero, zero, one)
-    return about_x @ about_y @ about_z
+    return about_x @ about_vertical(y) @ about_z
+
+
+def about_vertical(angle: Tensor) -> Tensor:
+    """Matrices (B, 3, 3) that turn row vectors by angles (B,) in radians about y."""
+    c, s = angle.cos(), angle.sin()
+    one = torch.ones_like(c)
+    zero = torch.zeros_like(c)
+    return matrix(c, zero, -s, zero, one, zero, s, zero, c)
+
+
+def matrix(*entries: Tensor) -> Tensor:
+    """Matrices (B, 3, 3) of nine entries (B,), row after row."""
+    return torch.stack(entries, 1).view(-1, 3, 3)
 
 
 def gaussian(std: float) -> Tensor:
@@ -82,11 +91,12 @@ def acting(whole: Tensor, first: Tensor, last: Tensor, still: float) -> tuple[Te
     last one of where it is in frame `last`. A few frames before and after the movement are kept. A clip in which nobody
     moves keeps all its frames.
     """
+    M, V = int(whole.shape[1]), int(whole.shape[3])  # numbers: see gaps.fixed_sizes
     t = torch.arange(whole.shape[2], device=whole.device)
     inside = ((t >= first[:, None]) & (t <= last[:, None])).to(whole.dtype)  # b l
 
     def moved_from(frame: Tensor) -> Tensor:
-        at = frame[:, None, None, None, None].expand(-1, whole.shape[1], 1, *whole.shape[3:])
+        at = frame[:, None, None, None, None].expand(len(frame), M, 1, V, 3)
         far = (whole - whole.gather(2, at)).norm(dim=-1).amax((1, 3))  # b l
         return (far > still).to(whole.dtype) * inside
 
@@ -124,8 +134,7 @@ class Upright:
             across = ((left_shoulder + left_hip - right_shoulder - right_hip) * valid[..., None]).sum(1)
             no_width = (across[:, 0].abs() + across[:, 2].abs() == 0).to(across.dtype)  # such a body is not turned
             angle = torch.atan2(across[:, 2], across[:, 0] + no_width)
-            zero = torch.zeros_like(angle)
-            linear = rotation(torch.stack([zero, angle, zero], 1))
+            linear = about_vertical(angle)
 
         # a factor; a trunk without length keeps its size
         if self.trunk_scale:

@@ -5,6 +5,7 @@ export: the same lines run before a training and inside an exported file.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,11 @@ def seen_in(x: Tensor) -> Tensor:
     return (x.abs().amax(-1) > 0).to(x.dtype)
 
 
+def fixed_sizes(x: Tensor) -> tuple[int, int]:
+    """(N, V) of x (n, t, v, 3) as plain numbers: an exported graph has them as constants, and computes t alone."""
+    return len(x), int(x.shape[2])
+
+
 def close_gaps(x: Tensor, seen: Tensor) -> Tensor:
     """x (n, t, v, 3) with each missing joint on the line between the frames around it that show it; seen (n, t, v).
 
@@ -55,8 +61,8 @@ def close_gaps(x: Tensor, seen: Tensor) -> Tensor:
     shows becomes 0.
     """
     is_seen = seen.long()
-    N, T, V = seen.shape
-    row = torch.arange(N * T * V, device=x.device).view(N, T, V)  # of a joint, in x as a table of rows
+    N, V = fixed_sizes(x)
+    row = torch.arange(N * V * x.shape[1], device=x.device).view(N, -1, V)  # of a joint, in x as a table of rows
 
     # place[k]: the row that shows the joint for the k-th time, k from 1; rows that do not all write to place 0
     count = is_seen.cumsum(1)
@@ -70,8 +76,8 @@ def close_gaps(x: Tensor, seen: Tensor) -> Tensor:
 
     # on the line between them
     rows = x.reshape(-1, 3)
-    start = rows.index_select(0, before.flatten()).view_as(x)
-    end = rows.index_select(0, after.flatten()).view_as(x)
+    start = rows.index_select(0, before.reshape(-1)).view(N, -1, V, 3)
+    end = rows.index_select(0, after.reshape(-1)).view(N, -1, V, 3)
     ever = seen.amax(1, keepdim=True)
     return (start + share[..., None] * (end - start)) * ever[..., None]
 
@@ -83,7 +89,8 @@ def spikes(x: Tensor, seen: Tensor, length: Tensor, body: Body) -> Tensor:
     far, but its bones keep their length.
     """
     # the frames before and after; at an end the two nearest
-    N, T, V, _ = x.shape
+    N, V = fixed_sizes(x)
+    T = x.shape[1]
     t = torch.arange(T, device=x.device)
     last = length[:, None] - 1
     is_first = (t == 0).long()
@@ -91,9 +98,9 @@ def spikes(x: Tensor, seen: Tensor, length: Tensor, body: Body) -> Tensor:
     near = (t - 1).abs().minimum(last)  # n t
     far = (t + 1 + is_first - 3 * is_last).clamp(min=0).minimum(last)
     first = torch.arange(N, device=x.device)[:, None] * T  # of all frames, the first of each body
-    frames = x.flatten(0, 1)
-    a = frames.index_select(0, (first + near).flatten()).view_as(x)
-    b = frames.index_select(0, (first + far).flatten()).view_as(x)
+    frames = x.reshape(-1, V, 3)
+    a = frames.index_select(0, (first + near).reshape(-1)).view(N, -1, V, 3)
+    b = frames.index_select(0, (first + far).reshape(-1)).view(N, -1, V, 3)
 
     # far from their middle, at an end from the line through them; farther than they are apart
     share = 0.5 - 1.5 * (is_first + is_last).clamp(max=1)[:, :, None, None].to(x.dtype)
@@ -114,19 +121,19 @@ def place_unseen(x: Tensor, ever: Tensor, body: Body) -> Tensor:
     ever (n, v): 1.0 for a joint that some frame shows.
     """
     nearest = (body.order + (1 - ever[:, None]) * FAR).argmin(2)  # n v
-    offset = body.rest - body.rest.index_select(0, nearest.flatten()).view(-1, *body.rest.shape)  # n v 3; 0 if shown
+    N, V = fixed_sizes(x)
+    offset = body.rest - body.rest.index_select(0, nearest.reshape(-1)).view(N, V, 3)  # n v 3; 0 if shown
 
     # the joint `nearest` of every frame
-    N, T, V, _ = x.shape
-    frame = torch.arange(N * T, device=x.device).view(N, T, 1) * V
-    at = (frame + nearest[:, None]).flatten()
-    return x.reshape(-1, 3).index_select(0, at).view_as(x) + offset[:, None]
+    frame = torch.arange(N * x.shape[1], device=x.device).view(N, -1, 1) * V
+    at = (frame + nearest[:, None]).reshape(-1)
+    return x.reshape(-1, 3).index_select(0, at).view(N, -1, V, 3) + offset[:, None]
 
 
 def filled(x: Tensor, seen: Tensor, body: Body) -> Tensor:
     """x (n, t, v, 3) without gaps, and with joints that are never seen; a body without any joint is zeros."""
     ever = seen.amax(1)  # n v
-    present = ever.amax(1)[:, None, None, None]
+    present = ever.amax(1).view(-1, 1, 1, 1)
     return place_unseen(close_gaps(x, seen), ever, body) * present
 
 
@@ -141,18 +148,39 @@ def cleaned(x: Tensor, length: Tensor, body: Body) -> Tensor:
 
 
 def mean_body(frames: np.ndarray, skeleton: Skeleton) -> Tensor:
-    """Joints (v, 3) of a body whose bones are the mean vectors of those in `frames` (n, v, 3); its root is at 0."""
+    """Joints (v, 3) of a body whose bones are the mean vectors of those in `frames` (n, v, 3); its root is at 0.
+
+    Where no frame shows a joint's parent, the nearest joint that is shown with it takes the parent's place. A joint
+    that no frame shows lies in the middle of its neighbours: at its only neighbour, or between the two of a chain.
+    """
     # what is no coordinate, in a damaged store, counts as missing
     is_coordinate = (np.abs(frames) <= FARTHEST).all(-1, keepdims=True)
     frames = np.where(is_coordinate, frames, 0).astype(np.float64)
     seen = frames.any(-1)
-    parents = list(skeleton.parents)
-    both = (seen & seen[:, parents])[..., None]
-    bone = ((frames - frames[:, parents]) * both).sum(0) / np.maximum(both.sum(0), 1)
+    shown = seen.any(0)
+    rest = np.zeros(frames.shape[1:])
+    if not shown.any():
+        return torch.from_numpy(rest.astype(np.float32))
 
-    # from the root outwards
-    rest = np.zeros_like(bone)
-    for v in np.argsort(skeleton.hops[skeleton.root], kind="stable"):
-        if v != skeleton.root:
-            rest[v] = rest[parents[v]] + bone[v]
-    return torch.from_numpy(rest.astype(np.float32))
+    # bones between any two joints that frames show together; first the joint nearest to the root
+    together = seen.T.astype(np.float64) @ seen > 0
+    hops = np.where(together, skeleton.hops, math.inf)
+    placed = np.zeros(len(rest), bool)
+    placed[np.where(shown, skeleton.hops[skeleton.root], math.inf).argmin()] = True
+
+    # from there outwards
+    while True:
+        bones = np.where(placed[:, None] & ~placed, hops, math.inf)
+        u, v = np.unravel_index(bones.argmin(), bones.shape)
+        if bones[u, v] == math.inf:
+            break
+        both = (seen[:, u] & seen[:, v])[:, None]
+        rest[v] = rest[u] + ((frames[:, v] - frames[:, u]) * both).sum(0) / both.sum(0)
+        placed[v] = True
+
+    # the others: each the mean of its neighbours, all at once
+    is_bone = (skeleton.hops == 1).astype(np.float64)
+    pulls = np.diag(is_bone.sum(1)) - is_bone
+    if not placed.all():
+        rest[~placed] = np.linalg.solve(pulls[~placed][:, ~placed], is_bone[~placed][:, placed] @ rest[placed])
+    return torch.from_numpy((rest - rest[skeleton.root]).astype(np.float32))

@@ -38,7 +38,8 @@ class InferenceView(nn.Module):
         is_number = (joints.abs() < float("inf")).to(joints.dtype)
         x = torch.where(is_number > 0, joints, 0.0) * is_number.amin(-1, keepdim=True)
         if cfg.bodies > 1:
-            x = torch.cat([x, torch.zeros_like(x[:1]).expand(cfg.bodies, -1, -1, -1)])
+            absent = torch.zeros_like(x[:1])
+            x = torch.cat([x, *[absent] * (cfg.bodies - 1)])
         x = x[:cfg.bodies]
 
         # without gaps; in all frames
@@ -61,12 +62,13 @@ class InferenceView(nn.Module):
         if self.smoothing is None:
             x = whole.index_select(1, (first + at)[0])
         else:
-            near = (first + around(at, count, len(self.smoothing))[0]).flatten()  # (t o)
-            x = rearrange(whole.index_select(1, near), "m (t o) v c -> m t v c o", t=cfg.frames) @ self.smoothing
+            near = (first + around(at, count, len(self.smoothing))[0]).reshape(-1)  # (t o)
+            x = whole.index_select(1, near).view(cfg.bodies, cfg.frames, len(self.smoothing), len(self.parents), 3)
+            x = rearrange(x, "m t o v c -> m t v c o") @ self.smoothing
 
         # about the centre, turned and scaled
-        present = whole.abs().amax((1, 2, 3)).sign()[None]  # 1 m
+        present = whole.abs().amax((1, 2, 3), keepdim=True).sign()[None]  # 1 m 1 1 1
         x = centred(x[None], self.centre) @ linear
         if cfg.extent:
-            x = x * extent_scale(x, present)
-        return (x * present[..., None, None, None])[0]
+            x = x * extent_scale(x, present.view(1, cfg.bodies))
+        return (x * present)[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from phases.common.files import read_json, read_log
-from phases.common.recipes import differences
+from phases.common.recipes import differences, shipped
 from phases.training.networks import named_folders
 from phases.training.recipe import Config, load_config, stream_members
 from phases.training.teachers import named_teachers
@@ -74,7 +74,7 @@ def built_on(cfg: Config) -> list[Path]:
     found = []
     for name, seed in named_teachers(cfg):
         found += named_folders(name, cfg, seed)
-    if cfg.init:
+    if cfg.init and not shipped(cfg.init):
         found += named_folders(cfg.init, cfg, cfg.seed)[:1]
     if cfg.pretrain.after:
         found.append(dataclasses.replace(cfg, recipe=cfg.pretrain.after).run)

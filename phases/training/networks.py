@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from last import MODELS, STREAMS, load_checkpoint, rank_of
 from phases.common.command import build
-from phases.common.files import damaged
-from phases.common.recipes import recipe_files, recorded
+from phases.common.files import NETWORKS, damaged
+from phases.common.recipes import recipe_files, recorded, shipped
 from phases.training.clip_store import ClipStore
 from phases.training.recipe import Config
 from skeletons import SKELETONS, Skeleton
@@ -84,12 +84,37 @@ def find_runs(name: str, cfg: Config, seed: int = 0) -> list[Path]:
     return [folder]
 
 
-def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
-    """The network of a finished run in eval mode, its recipe, skeleton and class names."""
-    state = load_checkpoint(folder / "final.pt", device)
+def start_of(cfg: Config) -> Path:
+    """What init= means: the checkpoint of a network that comes along, a file, or the folder of a finished run.
+
+    A name means the same start on every machine: a network that comes along wins over a recipe's run of that name.
+    """
+    name = cfg.init
+    if shipped(name) or name.endswith(".pt"):
+        return shipped(name) or Path(name)
+
+    # a bare name may be misspelt
+    folder = named_folders(name, cfg, cfg.seed)[0]
+    if "/" not in name and not (folder / "final.pt").is_file():
+        known = sorted(path.stem for path in NETWORKS.glob("*.pt"))
+        close = difflib.get_close_matches(name, [*known, *recipe_files()], 1)
+        hint = f", did you mean {close[0]!r}?" if close and close[0] != name else ""
+        raise ValueError(f"init = {name!r}: no network that comes along ({', '.join(known)}), and no finished run in "
+                         f"{folder} (it lacks final.pt){hint}")
+    return find_runs(name, cfg, cfg.seed)[0]
+
+
+def checkpoint_of(place: Path) -> Path:
+    """A checkpoint itself, or that of a finished run by its folder."""
+    return place if place.suffix == ".pt" else place / "final.pt"
+
+
+def load_run(place: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Config, Skeleton, list[str]]:
+    """The network of a finished run or a checkpoint in eval mode, its recipe, skeleton and class names."""
+    state = load_checkpoint(checkpoint_of(place), device)
     weights = state.get("model")
     if isinstance(weights, dict) and weights and not any(k.startswith("head.classifier") for k in weights):
-        raise ValueError(f"{folder} holds an encoder of phase 3, which cannot classify: give it as init=, "
+        raise ValueError(f"{place} holds an encoder of phase 3, which cannot classify: give it as init=, "
                          "or take a run of phase 1 or 2")
 
     try:
@@ -99,7 +124,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Modul
         model.load_state_dict(state["model"])
         return model.to(device).eval(), cfg, skeleton, list(state["classes"])
     except Exception as e:  # a changed file can hold anything in place of a recipe, a skeleton and weights
-        raise damaged(folder / "final.pt", e) from None
+        raise damaged(checkpoint_of(place), e) from None
 
 
 def check_leakage(theirs: dict, cfg: Config, where: str) -> None:

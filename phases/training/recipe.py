@@ -59,7 +59,8 @@ class Config:
     """All settings of one run; its JSON form is recipe.json in the run folder."""
     recipe: str = ""                 # name of the recipe, and of the run folder
     seed: Annotated[int, (0, 2**31 - 1)] = 0
-    init: str = ""                   # run to take the encoder from: a folder, or a recipe (its run of the same seed)
+    init: str = ""                   # weights to start from: a name in results/networks, a recipe (its run of the same
+                                     # seed), a run's folder, a .pt file
     raw: str = ""                    # phase 0: the recordings
     out: str = "runs"
     device: str = "auto"             # auto, cpu, cuda, cuda:1

@@ -24,6 +24,7 @@ from phases.common.recipes import differences
 from phases.training.clip_store import ClipStore
 from phases.training.evaluation import accuracy
 from phases.training.recipe import Config
+from skeletons import Skeleton
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Which run a folder holds
@@ -96,10 +97,23 @@ def already_done(cfg: Config, phase: str, identity: dict | None = None) -> bool:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def save_final(cfg: Config, store: ClipStore, network: nn.Module) -> None:
-    """Write final.pt: the weights, and all it takes to build the network again."""
-    save_checkpoint(cfg.run / "final.pt", {
-        "recipe": json.dumps(dataclasses.asdict(cfg)), "skeleton": json.dumps(store.skeleton.to_dict()),
-        "classes": store.classes, "model": network.state_dict()})
+    """Write final.pt, the weights that a run reports."""
+    save_weights(cfg.run / "final.pt", cfg, store.skeleton, store.classes, network)
+
+
+def save_weights(path: Path, cfg: Config, skeleton: Skeleton, classes: list[str], network: nn.Module) -> None:
+    """Write a checkpoint: the weights, and all it takes to build the network again."""
+    save_checkpoint(path, {
+        "recipe": json.dumps(dataclasses.asdict(cfg)), "skeleton": json.dumps(skeleton.to_dict()),
+        "classes": classes, "model": network.state_dict()})
+
+
+def without_places(cfg: Config) -> Config:
+    """A recipe for a file that leaves this machine: without folders, also those of a start and of teachers."""
+    data = dataclasses.replace(cfg.data, store="")
+    distil = cfg.distil if "/" not in cfg.distil.teacher else dataclasses.replace(cfg.distil, teacher="")
+    init = cfg.init if "/" not in cfg.init else ""
+    return dataclasses.replace(cfg, init=init, raw="", out=Config.out, data=data, distil=distil)
 
 
 def save_scores(cfg: Config, store: ClipStore, clips: np.ndarray, logits: Tensor, labels: Tensor) -> dict:

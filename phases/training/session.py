@@ -15,7 +15,7 @@ from last import amp_dtype, rank_of
 from phases.training.batches import Batches, plain_batches
 from phases.training.clip_store import ClipStore, labelled, open_store, splits
 from phases.training.evaluation import accuracy, predict
-from phases.training.networks import build_model, describe, find_runs
+from phases.training.networks import build_model, describe, start_of
 from phases.training.recipe import Config
 from phases.training.run_folder import (
     already_done,
@@ -93,12 +93,11 @@ def validation(view: ClipView, clips: np.ndarray, cfg: Config) -> Callable[[nn.M
 
 
 def start_network(cfg: Config, data: OpenedData) -> nn.Module:
-    """The network of a recipe on its device: with the weights of its seed, or with those of the run `init`."""
+    """The network of a recipe on its device: with the weights of its seed, or with those that `init` means."""
     network = build_model(cfg, data.store.skeleton, cfg.data.num_classes).to(data.view.device)
 
     if cfg.init:
-        folder = find_runs(cfg.init, cfg, cfg.seed)[0]
-        init_from(network, folder, cfg, data.store.skeleton, data.store.classes)
+        init_from(network, start_of(cfg), cfg, data.store.skeleton, data.store.classes)
     return network
 
 

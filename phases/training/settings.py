@@ -26,6 +26,7 @@ class View:
     scale: Annotated[float, (0, 0.99)] = 0.1        # all axes alike, 1 ± this
     flip: Probability = 0.0          # of mirroring the body
     swap: Probability = 0.0          # of swapping the labels left and right, as a sensor may from behind
+    flat: Probability = 0.0          # of losing the depth, as a picture does
     mix: Probability = 0.0           # of blending a clip with another of its batch, labels by share
     # training only: what cameras do to a clip (damage.py)
     missing: Probability = 0.5       # of losing joints or frames

@@ -81,9 +81,12 @@ class ClipView:
     def _augment(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Random linear map (B, 3, 3); whether to mirror the body (B,); whether to swap left and right (B,).
 
-        u (B, 16) in [-1, 1): 0-2 rotation, 6 scale, 13 flip, 14 swap; the others are free.
+        u (B, 16) in [-1, 1): 0-2 rotation, 6 scale, 12 depth, 13 flip, 14 swap; the others are free.
         """
         linear = rotation(u[:, :3] * self.turn) * (1 + self.cfg.scale * u[:, 6, None, None])
+        if self.cfg.flat:
+            is_deep = (u[:, 12] >= 2 * self.cfg.flat - 1).to(u.dtype)
+            linear = torch.stack([linear[..., 0], linear[..., 1], linear[..., 2] * is_deep[:, None]], 2)
         flip = u[:, 13] < 2 * self.cfg.flip - 1
         swap = u[:, 14] < 2 * self.cfg.swap - 1
         return linear, flip, swap

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from phases.shipping import serve
+from phases.shipping.web_page import SOURCE
 
 # Chromium's own background traffic is off, and no name resolves: the page has this machine alone. WebGL, which the pose
 # estimator needs, is drawn by the CPU.
@@ -40,6 +41,19 @@ def installed() -> str:
     """What is missing to run the tests in a browser, or ""."""
     missing = [name for name in ("chromium", "chromedriver", "npm") if not shutil.which(name)]
     return f"no {', '.join(missing)}: apt-get install chromium chromium-driver nodejs npm" if missing else ""
+
+
+def node(body: str, jobs: object) -> list:
+    """What the body of a JavaScript function makes of `jobs`; `root` is the folder of the page's modules."""
+    need("" if shutil.which("node") else "no node: install Node.js")
+    program = f"""import fs from "node:fs";
+        const root = {json.dumps(str(SOURCE))};
+        const jobs = JSON.parse(fs.readFileSync(0, "utf8"));
+        console.log(JSON.stringify(await (async () => {{ {body} }})()));"""
+    done = subprocess.run(["node", "--input-type=module", "-e", program], input=json.dumps(jobs), text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @contextmanager
@@ -100,7 +114,7 @@ class Browser:
         """What the body of a JavaScript function returns; a promise is awaited."""
         return self.call("POST", "/execute/sync", script=script, args=args)
 
-    def wait(self, script: str, seconds: float = 30) -> object:
+    def wait(self, script: str, seconds: float = 60) -> object:
         """The first true value of a JavaScript expression."""
         end = time.monotonic() + seconds
         while True:

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 
 from phases import p1_train, p4_export
 from phases.shipping.deploy import deploy
-from phases.shipping.onnx_files import description, network_graph, save_onnx
+from phases.shipping.onnx_edit import save_onnx
+from phases.shipping.onnx_files import description, network_graph
 from phases.training.clip_store import ClipStore
 from phases.training.networks import build_model
 from phases.training.recipe import load_config

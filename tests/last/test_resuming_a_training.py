@@ -39,7 +39,20 @@ from tests.helpers.toy_training import (
 
 ARMS = {"sgd": quick(causal=0.5), "sgd-swa-accumulate": quick(average="swa", swa_start=0.4, accumulate=2, causal=0.5),
         "adamw-ema": quick(optimizer="adamw", lr=0.01, average="ema", ema_decay=0.8, causal=0.5),
-        "fp16": quick(amp="fp16", causal=0.5)}
+        "fp16": quick(amp="fp16", causal=0.5),
+        "trunk": quick(trunk_lr=0.3, head_epochs=1), "trunk-adamw": quick(optimizer="adamw", lr=0.01, trunk_lr=0.3)}
+
+
+class Headed(Toy):
+    """A toy among the networks: all but its last layer is the trunk."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__(seed)
+        self.head = torch.nn.ModuleDict({"classifier": self._modules.pop("linear")})
+
+    @property
+    def linear(self):
+        return self.head["classifier"]
 
 
 def resumes(arm, cuts, tmp_path, monkeypatch, score=None):
@@ -49,9 +62,11 @@ def resumes(arm, cuts, tmp_path, monkeypatch, score=None):
     """
     cfg = dataclasses.replace(ARMS[arm], save_seconds=0.0)
     clips = 12 * cfg.accumulate - 2
+    toy = Headed if "trunk" in arm else Toy
+    monkeypatch.setitem(last.MODELS, "headed", Headed)
 
     def run(folder, seed=0):
-        return weights(fit(Toy(seed), Clips(clips), loss_fn, cfg, folder, RECIPE, 3, score=score))
+        return weights(fit(toy(seed), Clips(clips), loss_fn, cfg, folder, RECIPE, 3, score=score))
 
     want = run(tmp_path / "whole")
     for cut in cuts:
@@ -95,6 +110,20 @@ def test_a_continued_run_has_the_optimiser_of_this_device(name, tmp_path):
     run.restore()
     assert [(group["fused"], group["foreach"]) for group in run.optimizer.param_groups] == want
     assert run.optimizer.state, "the moments are those of the run"
+
+
+def test_a_run_without_a_trunk_in_its_checkpoint_goes_on(tmp_path, monkeypatch):
+    """As runs were saved before the trunk had a rate of its own."""
+    want = weights(fit(Toy(), Clips(), loss_fn, QUICK, tmp_path / "whole", RECIPE))
+    folder = tmp_path / "cut"
+    with monkeypatch.context() as m, pytest.raises(Cut):
+        cut_after(m, 1)
+        fit(Toy(), Clips(), loss_fn, QUICK, folder, RECIPE)
+    state = load_checkpoint(folder / "last.pt")
+    groups = state["optimizer"]["param_groups"]
+    assert len(groups) == 2 and not any(group.pop("trunk") for group in groups)
+    torch.save(state, folder / "last.pt")
+    assert equal(weights(fit(Toy(7), Clips(), loss_fn, QUICK, folder, RECIPE)), want)
 
 
 def test_a_finished_run_called_again_trains_no_further(tmp_path):

@@ -28,7 +28,8 @@ def test_a_pose_estimators_joints_become_kinects(source, target):
         assert not sides or all(sides <= {w for w in s.joints[v].split()} for v in of)
 
 
-FULL = ("ntu25", "kinect20", "h36m17", "smpl24", "smpl22", "nite15", "jhmdb15")  # every body becomes one of these
+# every body becomes one of these
+FULL = ("ntu25", "kinect20", "h36m17", "smpl24", "smpl22", "nite15", "jhmdb15", "body16")
 FACE = ("mediapipe33", "openpose25", "halpe26", "azure32", "holistic")  # these become coco17
 
 
@@ -45,13 +46,14 @@ def test_who_becomes_whom(target):
 @pytest.mark.parametrize("target", SKELETONS)
 def test_a_converted_clip_keeps_the_joints_that_both_name(target):
     t = SKELETONS[target]
+    always = ("hip centre", "spine", "neck") if target == "body16" else ()
     for name, how in retarget_tables(t).items():
         s = SKELETONS[name]
         x = np.random.default_rng(0).normal(size=(1, 3, s.num_joints, 3)).astype(np.float32)
         out = retargeted(x, how["means"])
         assert out.shape == (1, 3, t.num_joints, 3) and out.any(3).all()
         for v, joint in enumerate(t.joints):
-            if joint in s.joints:
+            if joint in s.joints and joint not in always:
                 np.testing.assert_array_equal(out[:, :, v], x[:, :, s.joints.index(joint)])
 
 
@@ -175,3 +177,32 @@ def test_predict_takes_another_skeletons_clip_and_says_so(tmp_path, capsys):
     (tmp_path / "skeleton.json").unlink()
     with pytest.raises(ValueError, match="has 7 joints"):
         model.read(tmp_path / "odd.npy")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# body16: the body of networks that have seen many
+# ---------------------------------------------------------------------------------------------------------------------
+
+WRISTS = ["left shoulder", "left elbow", "left wrist", "right shoulder", "right elbow", "right wrist"]
+
+
+def test_a_body_may_lack_joints_of_body16():
+    waist_up = Skeleton("desk", ("Nose", "LShoulder", "RShoulder", "LElbow", "RElbow", "LWrist", "RWrist"),
+                        (0, 0, 0, 1, 2, 3, 4), {"all": tuple(range(7))})
+    how = retarget_tables(SKELETONS["body16"], [waist_up])["desk"]
+    has = [joint for joint, of in zip(SKELETONS["body16"].joints, how["means"], strict=True) if of]
+    assert has == ["neck", "head", *WRISTS]
+
+    # what is lacking is missing
+    out = retargeted(np.ones((1, 2, 7, 3), np.float32), how["means"])
+    assert (out.any((0, 1, 3)) == [bool(of) for of in how["means"]]).all()
+
+
+def test_a_body_of_a_few_joints_becomes_no_body16():
+    arm = ("left shoulder", "left elbow", "left wrist", "neck", "head")
+    assert means(arm, SKELETONS["body16"].joints) is None
+    assert retarget_tables(SKELETONS["body16"], [SKELETONS["hand21"]]) == {}
+
+
+def test_another_network_takes_no_body_that_lacks_joints():
+    assert means(WRISTS, SKELETONS["kinect20"].joints) is None

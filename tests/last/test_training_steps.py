@@ -5,12 +5,14 @@ import pytest
 import torch
 
 import last
-from last import causal, fit, make_optimizer
+from last import causal, classification_loss, fit, lr_at, make_optimizer
 from phases.training.evaluation import accuracy, predict
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
-from skeletons import SKELETONS
+from skeletons import SKELETONS, Skeleton
 from tests.helpers.toy_training import QUICK, RECIPE, Clips, Toy, log, loss_fn, quick, weights
+
+FOUR = Skeleton("four", ("hip", "chest", "hand", "foot"), (0, 0, 1, 0), {"arm": (2,), "leg": (3,), "torso": (0, 1)})
 
 # --- optimiser ---
 
@@ -34,6 +36,57 @@ def test_weight_decay_falls_on_kernels_and_linear_weights_alone(optimizer, row):
         assert (group["momentum"], group["nesterov"]) == (0.9, True)
     else:
         assert group["betas"] == (0.9, 0.999)
+
+
+def step_by_step(monkeypatch, cfg, tmp_path, recipe: str = "lite_nano") -> tuple[list[dict], list[dict]]:
+    """A training of random clips: the rate of each tensor, and the weights before and after each step, by name."""
+    model = build_model(load_config([f"recipe={recipe}", "view.frames=6", "model.width=16"]), FOUR, 4)
+    clips = Clips()
+    clips.x = torch.randn(12, 1, 6, 4, 3)
+    name = {id(p): n for n, p in model.named_parameters()}
+    rates, after = [], [weights(model)]
+    real = torch.optim.SGD.step
+
+    def step(self, *args, **kwargs):
+        rates.append({name[id(p)]: g["lr"] for g in self.param_groups for p in g["params"]})
+        real(self, *args, **kwargs)
+        after.append(weights(model))
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    fit(model, clips, classification_loss(cfg), cfg, tmp_path, RECIPE)
+    return rates, after
+
+
+@pytest.mark.parametrize("recipe", ["lite_nano", "base"])
+def test_the_trunk_learns_at_its_share_of_the_rate(recipe, tmp_path, monkeypatch):
+    cfg = quick(trunk_lr=0.25, head_epochs=1)
+    rates, after = step_by_step(monkeypatch, cfg, tmp_path, recipe)
+    trainable = set(rates[0])
+    assert len(rates) == 9 and trainable <= set(after[0])
+    for step, rate in enumerate(rates):
+        share = 0 if step < 3 else 0.25
+        want = {n: lr_at(step, cfg, 3) * (1 if n.startswith("head.classifier.") else share) for n in trainable}
+        assert rate == want
+
+        # what does not learn stays to the bit
+        moved = {n for n in trainable if not torch.equal(after[step][n], after[step + 1][n])}
+        assert any(n.startswith("head.classifier.") for n in moved)
+        assert any(n.startswith("stages.") for n in moved) == (step >= 3)
+
+
+def test_a_trunk_of_rate_0_keeps_its_weights(tmp_path, monkeypatch):
+    _, after = step_by_step(monkeypatch, quick(trunk_lr=0.0), tmp_path)
+    moved = {n for n in after[0] if not torch.equal(after[0][n], after[-1][n])}
+    assert moved == {n for n in after[0] if n.startswith("head.classifier.") or "running_" in n}
+
+
+def test_what_trains_beside_a_network_is_no_trunk():
+    model = build_model(load_config(["recipe=lite_nano"]), FOUR, 4)
+    whole = torch.nn.ModuleDict({"student": model, "adapter": torch.nn.Linear(3, 3)})
+    groups = make_optimizer(whole, quick(trunk_lr=0.5)).param_groups
+    apart = {id(p) for g in groups if not g["trunk"] for p in g["params"]}
+    assert apart == {id(p) for p in [*whole["adapter"].parameters(), *model.head.classifier.parameters()]}
+    assert sum(len(g["params"]) for g in groups) == len(list(whole.parameters()))
 
 
 # --- accumulation, clipping, precision ---

@@ -10,6 +10,7 @@ import tomli
 from phases import adopt, p0_preprocess, p1_train, p4_export, predict
 from phases.common.files import ROOT
 from phases.recordings import puppet, survey
+from phases.recordings.starts import Start
 from phases.shipping import verify
 from phases.shipping.exported import ExportedModel
 from phases.training.clip_store import ClipStore
@@ -31,6 +32,7 @@ def here(tmp_path, monkeypatch):
         (tmp_path / "recipes" / f"{name}.toml").write_text((ROOT / "recipes" / f"{name}.toml").read_text())
     for module in ("phases.adopt", "phases.common.recipes"):
         monkeypatch.setattr(f"{module}.ROOT", tmp_path)
+    monkeypatch.setattr("phases.recordings.starts.NETWORKS", tmp_path)  # none comes along: no start is proposed
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -100,6 +102,26 @@ wrote    {here}/recipes/mine.toml: read it, then
          just phase4 recipe=lite_nano data=mine
          just predict model=exports/mine/lite_nano/model.onnx clip=FILE
 """
+
+
+def test_a_start_that_helps_is_proposed_in_recipe_and_commands(here, capsys, monkeypatch):
+    sizes = []
+
+    def start_for(clips, skeleton):
+        sizes.append((clips, skeleton.name))
+        return Start("any", "measured with 9 training clips: +5.0 points of top-1")
+
+    monkeypatch.setattr("phases.recordings.proposal.start_for", start_for)
+    raw = labelled_folder(here / "raw", [clip(i) for i in range(16)], ["wave", "point"])
+    assert adopted(raw).init == "" and sizes == [(8, "ntu25")], "a comment: nobody must start from it"
+    assert "just phase1 recipe=lite_nano data=mine init=any\n" in capsys.readouterr().out
+
+    # without the # it is a setting, of the whole run
+    path = here / "recipes" / "mine.toml"
+    line = next(line for line in path.read_text().splitlines() if line.startswith('# init = "any"'))
+    assert line.endswith("measured with 9 training clips: +5.0 points of top-1")
+    path.write_text(path.read_text().replace(line, line[2:]))
+    assert load_config(["recipe=lite_nano", "data=mine"]).init == "any"
 
 
 def test_a_folder_becomes_a_recipe_that_trains(here):
@@ -291,7 +313,7 @@ def test_mediapipe_landmarks_go_all_the_way_to_a_prediction(here, capsys, monkey
     cfg = adopted("raw")
     assert (cfg.data.skeleton, cfg.data.unit, cfg.data.up, cfg.data.num_classes) == ("mediapipe33", "m", "-y", 2)
     store = stored()
-    monkeypatch.setattr(verify, "relative_times", lambda *_: {})  # exports once more
+    monkeypatch.setattr(verify, "relative_times", lambda *_: {})  # takes its time
     short = ["recipe=lite_nano", "data=mine", "train.epochs=1", "view.frames=8"]
     assert call(p1_train, *short) == 0 and call(p4_export, *short, "calibration=4") in (0, 1)
 

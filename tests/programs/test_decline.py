@@ -9,12 +9,13 @@ import onnx
 import pytest
 import torch
 
-from phases import decline, p4_export
+from phases import decline
 from phases.common.files import ROOT
 from phases.recordings.strangers import sitting, standing
+from phases.shipping import verify
 from phases.shipping.declining import Declining
 from phases.shipping.exported import Answer, ExportedModel
-from phases.shipping.verify import network_outputs
+from phases.shipping.verify import declining_of, network_outputs
 from phases.training.clip_store import ClipStore, clip_joints, splits
 from phases.training.networks import load_run
 from phases.training.recipe import load_config
@@ -157,7 +158,32 @@ def test_clips_of_another_skeleton_are_turned_into_the_networks(here):
     clips = decline.clips_of_others(ExportedModel(Path("model.onnx")), "other.toml")
     theirs = ClipStore("stores/other")
     test = [i for i in theirs.split("xsub")[1] if theirs.clips["label"][i] != 1]
-    assert len(clips) == len(test) and all(clip.shape[2:] == (25, 3) for clip in clips)
+    assert len(clips) == len(test) and all(clip.shape[2:] == (25, 3) for _, clip in clips)
+
+
+def test_people_who_walk_are_a_kind_where_no_class_is_walking(shipped, here):
+    store = ClipStore(shipped.folder / "stores" / "tiny")
+    cfg = load_config(["recipe=lite_small", *UNKNOWN])
+    test = splits(store, cfg)[2]
+    other_store("ntu25", "walk around", "swing the bat", "kick")
+    model = ExportedModel(Path("model.onnx"))
+    theirs = ClipStore("stores/other")
+    walkers = [clip_joints(theirs, i) for i in theirs.split("xsub")[1] if theirs.clips["label"][i] == 0]
+
+    # the other data set's, and those of a class that the network was not taught
+    found = decline.clips_of_strangers(model, store, cfg, test, "other.toml")
+    assert all(map(np.array_equal, found["people who walk"], walkers)) and len(found["people who walk"]) == len(walkers)
+    store.classes = model.classes = ["wave", "kick", "walk"]
+    found = decline.clips_of_strangers(model, store, cfg, test, "other.toml")
+    assert len(found["people who walk"]) == len(walkers) + len(found["unknown classes"]), "two walks in all"
+    swings = int((theirs.clips["label"][theirs.split("xsub")[1]] == 1).sum())
+    assert len(found["another data set"]) == swings, "walk and kick are names of the network's own classes"
+
+    # the network knows walking; nobody walks
+    store.classes = model.classes = ["walk", "kick", "wave"]
+    assert "people who walk" not in decline.clips_of_strangers(model, store, cfg, test, "other.toml")
+    store.classes = ["wave", "kick", "sit"]
+    assert "people who walk" not in decline.clips_of_strangers(model, store, cfg, test, "")
 
 
 # --- result files ---
@@ -246,8 +272,8 @@ def test_phase_4_measures_declining_on_its_training_clips_alone(shipped, here, m
     store = ClipStore(shipped.folder / "stores" / "tiny")
     view = ClipView(store, cfg.view)
     train = store.split("xsub")[0]
-    monkeypatch.setattr(p4_export, "DAMAGED", 60)
-    got = p4_export.declining_of(model, False, view, train)
+    monkeypatch.setattr(verify, "DAMAGED", 60)
+    got = declining_of(model, False, view, train)
 
     clips = [view(torch.from_numpy(train), True, 0, epoch) for epoch in range(3)]
     logits, damaged = network_outputs(model, False, clips)
@@ -260,12 +286,12 @@ def test_phase_4_measures_declining_on_its_training_clips_alone(shipped, here, m
     # a test clip has no say
     view.label = view.label.clone()
     view.label[torch.from_numpy(store.split("xsub")[1])] = 0
-    assert np.array_equal(p4_export.declining_of(model, False, view, train).means, got.means)
+    assert np.array_equal(declining_of(model, False, view, train).means, got.means)
 
 
 def test_a_class_that_was_kept_from_training_has_no_mean(shipped, here):
     model, cfg, _, _ = load_run(shipped.run)
     store = ClipStore(shipped.folder / "stores" / "tiny")
     train = splits(store, load_config(["recipe=lite_nano", *UNKNOWN]))[0]
-    means = p4_export.declining_of(model, False, ClipView(store, cfg.view), train).means
+    means = declining_of(model, False, ClipView(store, cfg.view), train).means
     assert not means[2].any() and np.allclose(np.linalg.norm(means[:2], axis=1), 1, atol=1e-5)

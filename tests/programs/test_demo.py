@@ -36,7 +36,7 @@ def test_the_demo_shows_what_distillation_gives(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     few_clips = functools.partial(puppet.write_synthetic, subjects=(1, 6), replications=1)
     monkeypatch.setattr(p0_preprocess, "write_synthetic", few_clips)
-    monkeypatch.setattr(verify, "relative_times", lambda *given: {})  # a second export, and its time
+    monkeypatch.setattr(verify, "relative_times", lambda *given: {})  # takes its time
 
     # every command, on few clips; after so short a training a file may lose a point: phase 4 then returns 1
     said = {}

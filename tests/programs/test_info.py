@@ -28,6 +28,28 @@ def test_a_file_lists_its_joints_and_actions_in_its_own_order(data_folder, tmp_p
         call(info, "model=nw_ucl")
 
 
+def test_a_file_says_what_declining_costs(data_folder, tmp_path, capsys, monkeypatch):
+    runs = [{"kept": kept, "strangers": {"unknown classes": {"declined": 40.0}}} for kept in (95.0, 98.0)]
+    (tmp_path / "results").mkdir()
+    entry = {"recipe": "lite_nano", "dataset": "utd_mhad", "split": "xsub", "runs": runs}
+    (tmp_path / "results" / "decline-lite_nano--utd_mhad-xsub.json").write_text(json.dumps(entry))
+
+    # of its recipe; and of the file itself, where phase 4 judged it on people that it did not know
+    monkeypatch.setattr(info, "ROOT", tmp_path)
+    path = utd_stand_in(tmp_path / "utd.onnx", data_folder)
+    call(info, f"model={path}")
+    said = capsys.readouterr().out
+    assert "known clips 3.5 %, unknown classes 40.0 %" in said and "of its test clips" not in said
+    about = info.describe_file(ExportedModel(path))
+    assert about["declined"] is None and about["recipe_declines"] == {"known clips": 3.5, "unknown classes": 40.0}
+    assert "of its test clips it declines 2.5 %" in info.file_text(about | {"declined": 2.46})
+
+    # of a recipe that nobody judged
+    (tmp_path / "results" / "decline-lite_nano--utd_mhad-xsub.json").unlink()
+    call(info, f"model={path}")
+    assert "decline" not in capsys.readouterr().out
+
+
 def test_a_skeleton_is_listed_by_its_name(capsys):
     call(info, "skeleton=kinect20")
     lines = capsys.readouterr().out.splitlines()

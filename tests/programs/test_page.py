@@ -363,7 +363,7 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(opened):
         assert role == "list" or all(name.strip() for name in named[role]), (role, named[role])
     assert any(name.startswith("Open a file") for name in named["button"])
     reached = []
-    for _ in range(12):
+    for _ in range(20):
         for kind in ("keyDown", "keyUp"):
             opened.devtools("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
         reached.append(opened.js("const e = document.activeElement; return e.id || e.textContent;"))

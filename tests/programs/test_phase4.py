@@ -6,21 +6,25 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from phases import p4_export
 from phases.shipping import onnx_files, verify, whole
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES
 from phases.training.clip_store import ClipStore
-from phases.training.networks import load_run
-from skeletons import Skeleton
+from phases.training.networks import build_model, load_run
+from phases.training.recipe import load_config
+from phases.training.transfer import init_from
+from skeletons import SKELETONS, Skeleton
 from tests.helpers.clip_stores import latest, write_store
 from tests.helpers.programs import call
-from tests.helpers.shipped import Shipped, ship
+from tests.helpers.shipped import QUICK, Shipped, ship
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +40,24 @@ def metadata(path) -> dict[str, str]:
 # The files
 # ---------------------------------------------------------------------------------------------------------------------
 
+def test_the_weights_start_a_training_as_the_run_does(shipped, capsys):
+    recipe = load_config(["recipe=lite_nano", *QUICK])
+    skeleton, classes = SKELETONS["ntu25"], ["a", "b", "c"]
+    started = []
+    for start in (shipped.run, shipped.export / "model.pt"):
+        model = build_model(replace(recipe, seed=9), skeleton, 3)
+        init_from(model, start, recipe, skeleton, classes)
+        assert "head.classifier.bias" in capsys.readouterr().err
+        started.append(model.state_dict())
+    assert all(torch.equal(x, started[1][name]) for name, x in started[0].items())
+
+    # it may leave the machine
+    assert str(shipped.folder).encode() not in (shipped.export / "model.pt").read_bytes()
+
+
 def test_the_export_is_complete_and_says_what_it_is(shipped):
     names = {p.name for p in shipped.export.iterdir()}
-    assert names == {"model.onnx", "model.int8.onnx", "model.w8.onnx", "report.json", "report.md"}
+    assert names == {"model.onnx", "model.int8.onnx", "model.w8.onnx", "model.pt", "report.json", "report.md"}
     report = json.loads((shipped.export / "report.json").read_text())
     store = ClipStore(shipped.folder / "stores" / "tiny")
 
@@ -58,6 +77,7 @@ def test_the_export_is_complete_and_says_what_it_is(shipped):
         assert [i.name for i in model.graph.input] == ["joints"]
         assert [o.name for o in model.graph.output] == ["probabilities", "features", "likeness"]
         assert json.loads(about["top1"]) == report[form]["top1"]
+        assert json.loads(about["declined"]) == report["declined"]
         assert report[form]["bytes"] == (shipped.export / name).stat().st_size
 
     weights = [i.data_type for i in onnx.load(shipped.export / "model.int8.onnx").graph.initializer]
@@ -70,7 +90,7 @@ def test_the_report_measures_every_form(shipped):
     assert keys <= report.keys()
     loss = {"top1", "bytes", "drop", "drop_ci95", "agreement", "max_diff"}
     assert loss <= report["int8"].keys() & report["w8"].keys()
-    assert report["latency"].keys() == {"eager", "train_form", "deploy", "int8", "w8", "file"}
+    assert report["latency"].keys() == {"eager", "deploy", "int8", "w8", "file"}
     assert report["latency"]["deploy"] == 1
 
     # FP32 is the network

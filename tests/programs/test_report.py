@@ -75,6 +75,34 @@ def test_a_page_has_the_facts_of_the_run_folder(run, capsys):
     assert all(len(d.find("polyline").get("points").split()) == 3 for d in charts), "a point per epoch"
 
 
+def test_the_clips_that_a_file_declines_are_listed_by_class(run):
+    with np.load(run / "scores.npz") as z:
+        name, label = z["name"].tolist(), z["label"]
+
+    # of class 0 the first clip, which has a wrong name, and the second, which has not; of class 2 the second
+    first, second = np.flatnonzero(label == 0)[:2]
+    third = np.flatnonzero(label == 2)[1]
+    likeness = dict.fromkeys(name, 0.9) | {name[i]: 0.2 for i in (first, second, third)}
+    (run / "declining.json").write_text(json.dumps({"threshold": 0.5, "likeness": likeness}))
+    text = page_of(run)
+    rows = re.findall(r"<td>(\d+) of (\d+)</td>\s*<td>(.*?)</td>", text)
+    count = np.bincount(label)
+    assert rows == [("2", str(count[0]), f"{name[first]} (swing 1), {name[second]}"), ("1", str(count[2]), name[third]),
+                    ("0", str(count[1]), "")]
+    assert f"3 test clips declined, {300 / len(name):.1f} %; 2 of them had the right name" in text
+
+    # of other clips
+    del likeness[name[0]]
+    (run / "declining.json").write_text(json.dumps({"threshold": 0.5, "likeness": likeness}))
+    with pytest.raises(ValueError, match=f"declining.json: lacks the test clip {name[0]}"):
+        call(report, f"run={run}")
+
+
+def test_without_an_export_a_page_says_nothing_of_declining(run):
+    (run / "declining.json").unlink()
+    assert "None of these" not in page_of(run) and "declined" not in page_of(run)
+
+
 @pytest.mark.parametrize("classes, says", [(3, False), (5, False), (6, True)])
 def test_top_5_is_left_out_where_it_says_nothing(run, monkeypatch, classes, says):
     load = report.load_reported

@@ -97,10 +97,15 @@ class Oracle:
     def read_recorded(self, path):
         return readers.read_clip(path), Recorded()
 
-    def top(self, joints, k):
+    def answer(self, joints):
         self.asked.append(joints.shape[1])
-        order = np.roll(self.classes, -(joints.shape[1] % 3))
-        return list(zip(order.tolist(), (0.7, 0.2, 0.1), strict=True))[:k]
+        p = np.roll([0.7, 0.2, 0.1], joints.shape[1] % 3)
+        return Answer(p, np.ones(2), likeness=joints.shape[1] / 10)
+
+    def is_known(self, answer):
+        return answer.likeness >= 0.35  # from four frames on
+
+    ranking = ExportedModel.ranking
 
 
 def test_a_network_answers_to_the_frames_so_far(tmp_path, monkeypatch, image):
@@ -112,6 +117,18 @@ def test_a_network_answers_to_the_frames_so_far(tmp_path, monkeypatch, image):
     assert Oracle.asked == [1, 2, 3, 4, 5, 6]
     with image.open(tmp_path / "with.gif") as answered, image.open(tmp_path / "plain.gif") as plain:
         assert answered.n_frames == plain.n_frames == 6 and answered.size[0] > plain.size[0]
+
+
+def test_the_title_says_none_of_these_while_the_network_declines(tmp_path, monkeypatch, image):
+    from matplotlib.text import Text
+    said = []
+    monkeypatch.setattr(show, "ExportedModel", Oracle)
+    monkeypatch.setattr(Text, "set_text", lambda text, words: said.append(words))
+    np.save(tmp_path / "up.npy", np.random.default_rng(0).normal(size=(6, 25, 3)))
+    call(show, f"clip={tmp_path}/up.npy", "model=any.onnx", f"out={tmp_path}/x.gif")
+    declined = [f" · none of these ({name} 70 %)" for name in ("stand", "wave", "sit")]
+    want = [f"up{words} · frame {t}/6" for t, words in enumerate([*declined, "", "", ""], 1)]
+    assert [words for words in said if "frame" in words] == want
 
 
 @pytest.mark.parametrize("words, named", [(["out=x.png"], "out=x.gif"), (["out=x.gif"], "'ntu25'.*'kinect20'")])

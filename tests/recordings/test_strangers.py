@@ -2,7 +2,16 @@
 import numpy as np
 import pytest
 
-from phases.recordings.strangers import FRAMES, JITTER, SWAY, is_sitting_down, is_stranger, sitting, standing
+from phases.recordings.strangers import (
+    FRAMES,
+    JITTER,
+    SWAY,
+    is_sitting_down,
+    is_stranger,
+    is_walking,
+    sitting,
+    standing,
+)
 from skeletons import SKELETONS
 from tests.helpers.clip_stores import rest_pose
 
@@ -106,3 +115,10 @@ def test_an_action_is_a_stranger_if_it_shares_no_telling_word(name, known, stran
     ("sit to stand", False), ("stand up", False), ("visit", False), ("sit down and write", False), ("squat", False)])
 def test_people_sit_at_the_end_of_actions_that_say_so(name, sits):
     assert is_sitting_down(name) == sits
+
+
+@pytest.mark.parametrize("name, walks", [
+    ("walk", True), ("walk around", True), ("Walking", True), ("walk_around", True), ("he walks up to her", True),
+    ("sidewalk", False), ("jog", False), ("walker", False)])
+def test_people_walk_in_actions_that_say_so(name, walks):
+    assert is_walking(name) == walks

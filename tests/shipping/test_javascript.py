@@ -1,8 +1,6 @@
 """The page's JavaScript, in Node.js: it reads clips, and is sure of an answer, as predict is."""
 import base64
 import json
-import shutil
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -11,9 +9,9 @@ import pytest
 
 from phases.recordings.metres import PLACE, reference_joint, trunk_vector
 from phases.shipping.exported import ExportedModel
-from phases.shipping.web_page import SOURCE, clearest
+from phases.shipping.web_page import clearest
 from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted
-from tests.helpers.browser import need
+from tests.helpers.browser import node
 from tests.helpers.recordings import SAMPLES, sample
 from tests.helpers.shipped import Shipped, ship, stand_in
 
@@ -39,19 +37,6 @@ return jobs.map(({ model, clip }) => {
   }
 });
 """
-
-
-def node(body: str, jobs: object) -> list:
-    """What the body of a JavaScript function makes of `jobs`; `root` is the folder of the page's modules."""
-    need("" if shutil.which("node") else "no node: install Node.js")
-    program = f"""import fs from "node:fs";
-        const root = {json.dumps(str(SOURCE))};
-        const jobs = JSON.parse(fs.readFileSync(0, "utf8"));
-        console.log(JSON.stringify(await (async () => {{ {body} }})()));"""
-    done = subprocess.run(["node", "--input-type=module", "-e", program], input=json.dumps(jobs), text=True,
-                          capture_output=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def check_clips(jobs: list[tuple[Path, Path]]) -> list[str]:
@@ -131,6 +116,12 @@ def test_arrays_of_every_kind_are_read_as_predict_reads_them(tmp_path, capsys):
     pose[:, mp.joints.index("nose"), 1] -= 700
     arrays["mediapipe"] = (ntu, pose)
 
+    # missing joints, in numbers that are none
+    holes = body.copy()
+    holes[2, 4] = np.nan
+    holes[5, 7, 1] = np.nan
+    arrays["holes"] = (ntu, holes)
+
     # as .npy, and two in JSON
     jobs = []
     for name, (model, x) in arrays.items():
@@ -139,7 +130,10 @@ def test_arrays_of_every_kind_are_read_as_predict_reads_them(tmp_path, capsys):
     ucla = tmp_path / "a01_s01_e00_v01.json"
     ucla.write_text(json.dumps({"skeletons": body[:, :20].tolist(), "label": 1}))
     listed = tmp_path / "list.json"
-    listed.write_text(json.dumps(standing.tolist()))
+    lists = standing.tolist()
+    lists[1][3] = None
+    lists[2][4] = [None, None, None]
+    listed.write_text(json.dumps(lists))
     *told, turned, plain = check_clips([*jobs, (ntu, ucla), (ntu, listed)])
 
     # the page says what predict says
@@ -157,6 +151,7 @@ def test_what_the_page_cannot_read_is_a_sentence(tmp_path):
     np.save(tmp_path / "nineteen.npy", np.ones((5, 19, 3)))
     np.save(tmp_path / "nobody.npy", np.zeros((5, 25, 3)))
     np.save(tmp_path / "nan.npy", np.full((5, 25, 3), np.nan))
+    np.save(tmp_path / "inf.npy", np.full((5, 25, 3), np.inf))
     np.save(tmp_path / "flat.npy", np.ones((5, 25)))
     np.save(tmp_path / "words.npy", np.array(["a"]))
     np.save(tmp_path / "whole.npy", np.ones((5, 25, 3)))
@@ -165,7 +160,8 @@ def test_what_the_page_cannot_read_is_a_sentence(tmp_path):
              "x.json": b"{", "x.txt": b""}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    expected = {"nineteen.npy": "has 19 joints", "nobody.npy": "no body in any frame", "nan.npy": "not a finite number",
+    expected = {"nineteen.npy": "has 19 joints", "nobody.npy": "no body in any frame", "inf.npy": "not a finite number",
+                "nan.npy": "no body in any frame",
                 "flat.npy": "have the shape (5, 25)", "words.npy": "save it as float32", "cut.npy": "ends too early",
                 "no.npy": "not a numpy file", "empty.npy": "not a numpy file", "bad.skeleton": "line 3: a body has 10",
                 "x.json": "not JSON", "x.txt": "is no clip"}

@@ -75,6 +75,46 @@ def test_another_opset_than_asked_for_is_refused(monkeypatch):
         to_onnx(nn.Identity(), torch.zeros(1), 14)
 
 
+def gone(export):
+    """torch's exporters without the older one."""
+    def newer_alone(*args, **how):
+        if not how["dynamo"]:
+            raise TypeError("dynamic_axes: unknown")
+        return export(*args, **how)
+    return newer_alone
+
+
+class Halved(nn.Module):
+    def forward(self, x):
+        return x[:len(x) // 2] + 1
+
+
+def test_the_newer_exporter_takes_the_place_of_the_older(monkeypatch):
+    x = torch.arange(12.0).view(4, 3)
+    older = to_onnx(Halved(), x, 18, free=(), traced=True)
+    monkeypatch.setattr(torch.onnx, "export", gone(torch.onnx.export))
+    newer = to_onnx(Halved(), x, 18, free=(), traced=True)
+    assert older.ir_version != newer.ir_version, "the two exporters differ in what they write"
+    for graph in (older, newer):
+        np.testing.assert_array_equal(logits_of(session(graph), x.numpy()), x[:2] + 1)
+
+    with pytest.raises(ValueError, match="opset = 17.*unknown"):
+        to_onnx(Halved(), x, 17, free=(), traced=True)
+
+
+def test_an_export_prints_nothing(capfd, recwarn):
+    to_onnx(Halved(), torch.zeros(4, 3), 18, free=(), traced=True)
+    assert capfd.readouterr() == ("", "") and not recwarn.list
+
+
+def test_constants_that_are_nodes_are_stored_once():
+    graph = to_onnx(Halved(), torch.zeros(4, 3), 18, traced=True).graph
+    assert not [node for node in graph.node if node.op_type == "Constant"]
+    values = [numpy_helper.to_array(i) for i in graph.initializer]
+    keys = [(str(v.dtype), v.shape, v.tobytes()) for v in values]
+    assert keys and len(keys) == len(set(keys))
+
+
 def test_equal_constants_are_stored_once():
     graph = float_graph()
     values = [numpy_helper.to_array(i) for i in graph.graph.initializer]

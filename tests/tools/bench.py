@@ -8,7 +8,7 @@
     just bench jobs=2               trainings side by side against one by one: see bench_jobs.py there
 
 Parsing: real NTU files (../shared/data or LAST_TEST_DATA, else synthetic ones) against the field's line-by-line parser.
-View: a batch of 16 clips, sampled, normalised, augmented.
+View: a batch of 16 clips, sampled, normalised, augmented; and what damaging clips adds to a training step of nano.
 Networks: LAST-Lite's training step (forward, backward, SGD) and its forward at T = 64, V = 25. Each case runs in a
     fresh process, so that its peak memory is its own.
 Attention: LAST-Base's partitioned form against dense masks, as one block and in the whole network.
@@ -118,7 +118,7 @@ def network_table(compile_too: bool) -> list[dict]:
 
 def everything(compile_too: bool) -> dict:
     """Every benchmark on this CPU: print and return them."""
-    from tests.tools.bench_cases import bench_parse, bench_view
+    from tests.tools.bench_cases import alone, bench_parse, bench_view
     parse = bench_parse()
     print(f"parsing: {parse['ratio']:.1f} times the field's parser (median of {len(parse['files'])} files)", flush=True)
 
@@ -126,10 +126,14 @@ def everything(compile_too: bool) -> dict:
     for name, rate in view.items():
         print(f"view, {name}: {rate:.0f} clips per CPU second", flush=True)
 
+    damage = alone("bench_damage()")
+    print(f"view, damaged as cameras do: a step of nano takes {damage['ratio']:.3f} times its time without", flush=True)
+
     attention = attention_table()
     distil = distil_table()
     networks = network_table(compile_too)
-    return {"parse": parse, "view": view, "networks": networks, "attention": attention, "distil": distil}
+    return {"parse": parse, "view": view, "damage": damage, "networks": networks, "attention": attention,
+            "distil": distil}
 
 
 def write(report: dict, out: str) -> None:

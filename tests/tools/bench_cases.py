@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,44 @@ def bench_view() -> dict:
                 seconds = cpu_seconds(lambda v=view, training=bool(more): v(index, training, 0, 1), 0.3)
                 rates[f"{name}, M = {bodies}"] = len(index) / seconds
     return rates
+
+
+DAMAGE = {"missing": 0.0, "noise": 0.0, "spikes": 0.0, "idle": 0.0, "tempo": 0.0}  # a view without any
+
+
+def bench_damage(rounds: int = 15) -> dict:
+    """CPU seconds of a training step of LAST-Lite nano with the view of its clips, {plain, damaged}: M = 1, B = 16.
+
+    The ratio is the median over pairs, of one step each, so that a busy moment hits both.
+    """
+    torch.set_num_threads(1)
+    cfg = load_config(["recipe=lite_nano"])
+    model = build_model(cfg, NTU, 60).train()
+    optimizer = last.make_optimizer(model, cfg.train)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0  # see bench_network
+    loss_fn = last.classification_loss(cfg.train)
+
+    seconds: dict[str, list[float]] = {"plain": [], "damaged": []}
+    with tempfile.TemporaryDirectory() as folder:
+        write_random_store(Path(folder), clips=256, frames=80)
+        store = ClipStore(folder)
+        views = {"plain": ClipView(store, replace(cfg.view, **DAMAGE)), "damaged": ClipView(store, cfg.view)}
+
+        # a pair of steps on the same clips; the first pair warms up
+        for epoch in range(rounds + 1):
+            index = (16 * epoch + torch.arange(16)) % 256
+            for name, view in views.items():
+                start = time.process_time()
+                optimizer.zero_grad()
+                batch = {"joints": view(index, True, 0, epoch), "label": index % 60}
+                loss_fn(model, batch)[0].backward()
+                optimizer.step()
+                seconds[name].append(time.process_time() - start)
+
+    pairs = [b / a for a, b in zip(seconds["plain"][1:], seconds["damaged"][1:], strict=True)]
+    medians = {name: statistics.median(spent[1:]) for name, spent in seconds.items()}
+    return {**medians, "ratio": statistics.median(pairs)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

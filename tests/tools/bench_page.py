@@ -35,7 +35,8 @@ from phases.common.files import ROOT, write_json  # noqa: E402
 from phases.shipping.declining import Declining  # noqa: E402
 from phases.shipping.deploy import deploy  # noqa: E402
 from phases.shipping.exported import ExportedModel, open_session  # noqa: E402
-from phases.shipping.onnx_files import FILES, description, save_onnx  # noqa: E402
+from phases.shipping.onnx_edit import save_onnx  # noqa: E402
+from phases.shipping.onnx_files import FILES, description  # noqa: E402
 from phases.shipping.serve import server  # noqa: E402
 from phases.shipping.web_page import MARK, SOURCE, write_page  # noqa: E402
 from phases.shipping.whole import graphs_of  # noqa: E402
@@ -109,7 +110,8 @@ def export(folder: Path) -> dict[str, Path]:
         # INT8 is calibrated with random clips
         clips = np.random.default_rng(0).normal(0, 0.4, (32, 1, 64, 25, 3)).astype(np.float32)
         view = InferenceView(cfg.view, skeleton, torch.from_numpy(clips[0, 0, 0])).eval()
-        declining = Declining(np.zeros((60, len(model.head.gate)), np.float32), 1.0, -1.0)
+        C = len(model.head.gate)
+        declining = Declining(np.ones(C, np.float32), np.zeros((60, C), np.float32), 1.0, -1.0)
         graphs = graphs_of(deploy(model, False), view, declining, clips, 18)
 
         # what the page reads beside the network

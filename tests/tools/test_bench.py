@@ -4,6 +4,7 @@ import subprocess
 import pytest
 
 from phases.common.command import parse
+from phases.training.settings import View
 from tests.helpers.clip_stores import ROOT
 from tests.tools import bench, bench_against, bench_cases
 
@@ -63,3 +64,11 @@ def test_a_module_from_outside_the_measured_tree_is_refused(tmp_path):
 def test_the_view_is_measured_on_a_store_that_is_accepted(monkeypatch):
     monkeypatch.setattr(bench_cases, "cpu_seconds", lambda f, *args: (f(), 0.5)[1])
     assert set(bench_cases.bench_view().values()) == {32.0}, "16 clips in half a second"
+
+
+def test_the_cost_of_damage_is_a_ratio_of_steps_on_the_same_clips():
+    found = bench_cases.bench_damage(rounds=2)
+    assert set(found) == {"plain", "damaged", "ratio"} and 0.5 < found["ratio"] < 5
+    assert min(found.values()) > 0
+    off = [name for name in bench_cases.DAMAGE if getattr(View(), name)]
+    assert off == ["missing", "noise", "spikes", "idle"], "what a recipe's view does by default"

@@ -157,6 +157,40 @@ def test_the_mean_body_has_the_mean_bones_of_what_is_seen():
             np.testing.assert_allclose(rest[v] - rest[p], np.mean(bones, 0), atol=1e-5)
 
 
+@pytest.mark.parametrize("joint", ["spine base", "spine shoulder", "left elbow", "right knee", "right hand tip"])
+def test_others_have_their_mean_place_without_a_joint(joint):
+    """Also those that were measured from it: the nearest joint takes its place."""
+    k = NTU.joints.index(joint)
+    frames = smooth_body(40)[0]
+    whole = mean_body(frames, NTU)
+    frames[:, k] = 0
+    rest = mean_body(frames, NTU)
+    others = [v for v in range(V) if v != k]
+    torch.testing.assert_close(rest[others] - rest[others[5]], whole[others] - whole[others[5]], atol=1e-4, rtol=0)
+
+
+def test_a_joint_that_is_never_seen_lies_among_its_neighbours():
+    knee, ankle, hip = (NTU.joints.index(f"right {name}") for name in ("knee", "ankle", "hip"))
+    tip, thumb = (NTU.joints.index(f"right {name}") for name in ("hand tip", "thumb"))
+    frames = smooth_body(40)[0]
+    whole = mean_body(frames, NTU)
+    frames[:, [tip, knee, ankle]] = 0
+    rest = mean_body(frames, NTU)
+
+    # at its only neighbour; a chain of two between its ends
+    assert torch.equal(rest[tip], rest[thumb])
+    foot = NTU.joints.index("right foot")
+    step = (whole[foot] - whole[hip]) / 3
+    torch.testing.assert_close(rest[[knee, ankle, foot]], whole[hip] + step * torch.tensor([[1], [2], [3]]),
+                               atol=1e-5, rtol=0)
+
+
+def test_joints_that_are_never_seen_together_are_neighbours():
+    frames = np.zeros((2, V, 3), np.float32)
+    frames[0, NTU.root] = frames[1, HAND] = (1, 2, 3)
+    assert (mean_body(frames, NTU) == 0).all()
+
+
 def test_the_mean_body_of_nothing_is_a_point():
     assert (mean_body(np.zeros((3, V, 3), np.float32), NTU) == 0).all()
 

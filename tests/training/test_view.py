@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from last import hashed_uniform
 from phases.training.clip_store import ClipStore
+from phases.training.settings import View
 from phases.training.view import ClipView, rest_of
 from skeletons import SKELETONS
+from tests.helpers.clip_stores import write_store
 from tests.helpers.views import CALM, WILD, calm, every, smooth_body, store_of, trim
 
 EVERY = torch.arange(24)
@@ -225,3 +227,12 @@ def test_flip_and_swap_come_as_often_as_the_recipe_says(store, p):
     tolerance = 0.03 * (0 < p < 1)
     assert flips.float().mean() == pytest.approx(p, abs=tolerance)
     assert swaps.float().mean() == pytest.approx(1 - p, abs=tolerance)
+
+
+def test_a_flat_view_loses_the_depth_of_a_share_of_the_clips(tmp_path):
+    store = ClipStore(write_store(tmp_path, clips=60))
+    x, flat = (ClipView(store, View(frames=4, flat=share))(torch.arange(60), training=True) for share in (0.0, 0.5))
+    is_flat = ~flat[..., 2].flatten(1).any(1)
+    assert 15 < is_flat.sum() < 45
+    assert torch.equal(flat[~is_flat], x[~is_flat])
+    assert torch.equal(flat[is_flat][..., :2], x[is_flat][..., :2])

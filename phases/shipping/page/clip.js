@@ -40,7 +40,8 @@ function asClip(values, shape, recorded) {
   for (let i = 0; i < M * L * V; i++) {
     const score = scored ? values[i * C + C - 1] : 1;
     if (!(score > 0 && score >= (scored ? recorded.min_score ?? 0 : 0))) continue;
-    for (let a = 0; a < C - (scored ? 1 : 0); a++) clip.x[i * 3 + a] = values[i * C + a];
+    const joint = values.slice(i * C, i * C + C - (scored ? 1 : 0));
+    if (!joint.some(Number.isNaN)) clip.x.set(joint, i * 3); // a joint with a number that is none is missing
   }
   return clip;
 }
@@ -90,15 +91,31 @@ function readJson(bytes, recorded) {
     throw new Unreadable("it is not JSON.");
   }
   const plain = Array.isArray(parsed), joints = plain ? parsed : parsed?.skeletons;
-  const shape = [];
-  for (let x = joints; Array.isArray(x); x = x[0]) shape.push(x.length);
-  const values = Array.isArray(joints) ? joints.flat(Infinity) : [];
-  const full = values.length && values.length === shape.reduce((a, b) => a * b, 1);
-  if (!full || !values.every((x) => typeof x === "number")) {
+  const shape = shapeOf(joints), values = shape.length ? filled(joints, shape) : [];
+  if (!values.length || !values.every((x) => typeof x === "number")) {
     throw new Unreadable('it needs lists of frames, joints and x, y, z, or such a table "skeletons", as in ' +
       "Northwestern-UCLA.");
   }
   return plain ? asClip(values, shape, recorded) : { ...asClip(values, shape, {}), skeleton: "kinect20" };
+}
+
+/** How long nested lists are, by the first of each depth that is there. */
+function shapeOf(lists) {
+  const shape = [];
+  for (let level = lists; Array.isArray(level) && level.length; level = level.find((x) => x !== null)) {
+    shape.push(level.length);
+  }
+  return shape;
+}
+
+/** The numbers of nested lists in a row, null there as NaN; null itself in it if a list has another shape. */
+function filled(lists, shape) {
+  const [length, ...rest] = shape, empty = rest.reduce((a, b) => a * b, 1);
+  if (!Array.isArray(lists) || lists.length !== length) return [null];
+  return lists.flatMap((x) => {
+    if (x === null) return Array(empty).fill(NaN);
+    return rest.length ? filled(x, rest) : [x];
+  });
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ export function clipFrame(canvas, clip, l, skeleton) {
   line(context, { x: margin, y: floor + 6 }, { x: width - margin, y: floor + 6 });
   const place = (i) => ({ x: width / 2 + (-clip.x[i] - middle) * scale,
     y: floor - (clip.x[i + 1] - limits.low) * scale });
-  body(context, clip, l, skeleton, place, scale, Math.max(4, height / 75));
+  body(context, clip, l, skeleton, place, scale, Math.max(height < 200 ? 2.5 : 4, height / 75));
 }
 
 /** The window as a row of poses, oldest first, and under it how probable the likeliest action was at each moment.

@@ -20,6 +20,20 @@ export function metadata(bytes) {
   return found;
 }
 
+/** A constant of an ONNX file as numbers in float32, null if it has none of that name: an initializer of its graph. */
+export function constant(bytes, name) {
+  const text = new TextDecoder();
+  for (const [field, graph] of fields(bytes)) {
+    if (field !== 7) continue;
+    for (const [kind, tensor] of fields(graph)) {
+      if (kind !== 5) continue;
+      const { 8: title, 9: raw } = Object.fromEntries(fields(tensor));
+      if (raw && text.decode(title) === name) return new Float32Array(raw.slice().buffer);
+    }
+  }
+  return null;
+}
+
 /** [number, bytes] of the fields of a protobuf message that carry bytes. */
 function fields(bytes) {
   const found = [];
@@ -68,27 +82,45 @@ export class Network {
     this.window = Math.max(this.view.frames, 2 * RATE); // frames
   }
 
-  /**
-   * Clip of a file in metres, y up, in the network's joints, and a sentence about what was done to it, or "".
-   * `skeleton`: whose joints a clip in metres, y up has, if its format does not say.
-   */
+  /** Clip of a file in metres, y up, in the network's joints, and a sentence about what was done to it, or "". */
   read(name, bytes, skeleton) {
+    const found = this.source(name, bytes, skeleton);
+    return { clip: this.fitted(found), said: found.said };
+  }
+
+  /**
+   * Clip of a file in metres, y up, in its own joints: {clip, skeleton, said}, said a sentence about what is done.
+   * `skeleton`: whose joints it has, if its format does not say; isMetric: then they are in metres, y up.
+   */
+  source(name, bytes, skeleton, isMetric = true) {
     const V = this.skeleton.joints.length, mine = this.skeleton.name, found = readClip(name, bytes, this.recorded);
-    const theirs = found.skeleton ?? skeleton;
+    const theirs = found.skeleton ?? skeleton, isKnown = Boolean(found.skeleton ?? (skeleton && isMetric));
     const clip = found.skeleton ? found : mainTwo(found); // a sensor's reader has chosen the bodies
     const fits = ([other, table]) => table.joints === clip.V && (theirs ? other === theirs : clip.V !== V);
     const [source, how] = Object.entries(this.retarget).find(fits) ?? [];
-    if (how && theirs) {
-      return { clip: retargeted(clip, how.means), said: `Joints of ${source} are turned into the network's ${mine}.` };
+    if (how && isKnown) {
+      return { clip, skeleton: source, said: `Joints of ${source} are turned into the network's ${mine}.` };
     }
-    if (how) return this.turned(clip, source, how);
+    if (how) return this.measured(clip, source, how);
     if (theirs && theirs !== mine) {
       throw new Unreadable(`${name} shows the skeleton ${theirs}; this network knows ${mine} (${V} joints).`);
     }
     if (clip.V !== V) {
       throw new Unreadable(`${name} has ${clip.V} joints; this network's skeleton, ${mine}, has ${V}.`);
     }
-    return theirs ? { clip, said: "" } : { clip: inMetres(clip, this.recorded, this.trunk), said: this.doubts(clip) };
+    if (isKnown) return { clip, skeleton: mine, said: "" };
+    return { clip: inMetres(clip, this.recorded, this.trunk), skeleton: mine, said: this.doubts(clip) };
+  }
+
+  /**
+   * A clip in metres, y up, of a skeleton in the network's joints; null if they cannot be turned into them. camera: its
+   * joints are a camera's pose.
+   */
+  fitted({ clip, skeleton, camera }) {
+    if (camera) return this.ofCamera ? this.fromCamera(clip) : null;
+    if (skeleton === this.skeleton.name && clip.V === this.skeleton.joints.length) return clip;
+    const how = this.retarget[skeleton];
+    return how?.joints === clip.V ? retargeted(clip, how.means) : null;
   }
 
   /** What speaks against a clip being recorded as the training clips were: a sentence, or "". */
@@ -101,11 +133,11 @@ export class Network {
     return `In it ${odd.join(" and ")}; the network was trained on clips in ${recorded.unit} with ${recorded.up} up.`;
   }
 
-  /** A clip of another skeleton in the network's joints; unit and upright axis are measured. */
-  turned(clip, source, how) {
+  /** A clip of another skeleton in metres, as `source` gives it; unit and upright axis are measured. */
+  measured(clip, source, how) {
     const flat = clip.x.every((value, i) => i % 3 !== 2 || value === 0), found = guess(trunkVector(clip, how.trunk));
     const unit = flat ? "px" : found.unit || "body", up = AXES[found.up] ? found.up : "y";
-    return { clip: retargeted(inMetres(clip, { unit, up }, how.trunk), how.means),
+    return { clip: inMetres(clip, { unit, up }, how.trunk), skeleton: source,
       said: `Joints of ${source} (${unit}, ${up} up) are turned into the network's ${this.skeleton.name}.` };
   }
 
@@ -146,16 +178,32 @@ export class Network {
     this.ort = ort;
   }
 
+  /** What features are multiplied with before they are compared: a constant of the file. */
+  get featureScale() {
+    this.scale ??= constant(this.bytes, "feature_scale");
+    if (!this.scale) throw new Unreadable(`${this.name} cannot be taught: export it again with “just phase4”.`);
+    return this.scale;
+  }
+
+  /** The outputs for a clip in metres, and the milliseconds that took; one clip at a time. */
+  run(clip) {
+    this.last = (this.last ?? Promise.resolve()).catch(() => {}).then(async () => {
+      const started = performance.now(), { x, M, L, V } = seenBodies(clip);
+      const joints = new this.ort.Tensor("float32", x, [M, L, V, 3]);
+      const found = await this.session.run({ joints }, ["probabilities", "features", "likeness"]);
+      return { p: Array.from(found.probabilities.data), features: Array.from(found.features.data),
+        likeness: found.likeness.data[0], ms: performance.now() - started };
+    });
+    return this.last;
+  }
+
   /**
    * Of a clip in metres: the probabilities p of the classes, whether it is known (if not, it shows none of them), and
    * the milliseconds that took.
    */
   async answer(clip) {
-    const started = performance.now(), { x, M, L, V } = seenBodies(clip);
-    const joints = new this.ort.Tensor("float32", x, [M, L, V, 3]);
-    const { probabilities, likeness } = await this.session.run({ joints }, ["probabilities", "likeness"]);
-    return { p: Array.from(probabilities.data), known: likeness.data[0] >= this.threshold,
-      ms: performance.now() - started };
+    const { p, likeness, ms } = await this.run(clip);
+    return { p, known: likeness >= this.threshold, ms };
   }
 
   /** The k likeliest: [{label, p}], the likeliest first. */

@@ -1,311 +1,54 @@
-// The page: a source (camera, video, picture, clip) gives frames, the network answers, the screen shows both.
-import * as ort from "./lib/ort/ort.wasm.min.mjs";
+// The page's beginning: what it listens to, which file is what, and what it shows first.
 import { CLIPS, Unreadable, suffixOf } from "./clip.js";
-import { blank, clipFrame, overPicture, strip } from "./draw.js";
-import { Live } from "./live.js";
-import { Network, RATE, SURE } from "./network.js";
-import { PoseEstimator } from "./pose.js";
-import { $, NONE, TOP, buildBars, hint, kilobytes, note, percent, showBars, showTimes, state, times } from "./screen.js";
-import { at } from "./joints.js";
-
-ort.env.wasm.wasmPaths = new URL("lib/ort/", document.baseURI).href;
-ort.env.wasm.numThreads = 1; // several need headers that a plain web server does not send
-ort.env.logLevel = "error";
-
-const page = { networks: [], network: null, clips: [], turn: 0, shown: null };
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Networks
-// ---------------------------------------------------------------------------------------------------------------------
-
-const FORMS = { fp32: "FP32", int8: "INT8", w8: "8-bit weights" };
-
-async function addNetwork(name, bytes) {
-  const same = page.networks.find((other) => other.bytes.length === bytes.length &&
-    other.bytes.every((byte, i) => byte === bytes[i]));
-  if (same) return same;
-  const network = new Network(name, bytes);
-  await network.open(ort);
-  page.networks.push(network);
-  const { recipe, dataset, form, top1 } = network.about, id = `network-${page.networks.length}`;
-  const [label, radio, text, detail] = ["label", "input", "span", "small"].map((tag) => document.createElement(tag));
-  Object.assign(radio, { type: "radio", name: "network", id });
-  radio.addEventListener("change", () => choose(network));
-  text.textContent = `${recipe.replaceAll("_", " ")}, ${FORMS[form] ?? form}`;
-  detail.textContent = `${dataset.replaceAll("_", "-")} · ${network.classes.length} actions · ` +
-    kilobytes(bytes.length) +
-    (top1 ? ` · top-1 ${Number(top1).toFixed(1)} %` : "");
-  label.append(radio, text, detail);
-  $("networks").append(label);
-  return network;
-}
-
-/** Take the answer off the page: bars, name and strip. */
-function noAnswer() {
-  const { network } = page;
-  buildBars(network);
-  $("answer").textContent = "";
-  strip($("strip"), null, network.skeleton, [], network.window / RATE);
-}
-
-function choose(network) {
-  page.network = network;
-  $("networks").children[page.networks.indexOf(network)].querySelector("input").checked = true;
-  times.network.length = 0;
-  noAnswer();
-  $("knows").textContent = `The ${network.classes.length} actions it knows`;
-  $("classes").replaceChildren(...network.classes.map((name) => {
-    const item = document.createElement("li");
-    item.textContent = name;
-    return item;
-  }));
-  $("ago").textContent = `${(network.window / RATE).toFixed(0)} seconds ago`;
-  $("camera").disabled = !network.ofCamera;
-  $("estimator").hidden = !network.ofCamera;
-  if (!network.ofCamera) {
-    stop();
-    note(`This network knows the skeleton ${network.skeleton.name}, which a camera's pose cannot be turned into. ` +
-      "It can play clips of that skeleton.");
-  } else if (page.shown?.again) {
-    page.shown.again();
-  } else {
-    page.live?.restart(network);
-  }
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Sources
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** End what is shown. Returns the number of the new turn: a source goes on as long as it is the page's turn. */
-function stop() {
-  const video = $("video");
-  video.srcObject?.getTracks().forEach((track) => track.stop());
-  if (video.src) URL.revokeObjectURL(video.src);
-  video.removeAttribute("src");
-  video.srcObject = null;
-  $("photo").hidden = true;
-  $("picture").className = "";
-  $("camera").textContent = "Use the camera";
-  $("camera").setAttribute("aria-pressed", "false");
-  if (page.network) noAnswer();
-  hint("");
-  for (const list of Object.values(times)) list.length = 0;
-  showTimes();
-  blank($("skeleton"));
-  if (page.live) page.live.network = null; // an answer that is under way is dropped
-  Object.assign(page, { shown: null, live: null });
-  state("ready");
-  return ++page.turn;
-}
-
-const nextPaint = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
-
-/** A clip of a file at RATE frames a second. Of a synthetic clip `action` is what it shows, `skeleton` whose joints. */
-async function playClip(name, bytes, action, skeleton) {
-  const { clip, said: told } = page.network.read(name, bytes, skeleton), { network } = page, turn = stop(), V = clip.V;
-  const known = !action || network.classes.includes(action);
-  const live = new Live(network, clip.M), started = performance.now(), title = name.replace(/\.npy$/, "");
-  page.shown = { again: () => guarded(() => playClip(name, bytes, action, skeleton)) };
-  page.live = live;
-  state("playing");
-  note(action ? `A synthetic clip of “${action}”.` : told);
-  $("skeleton").setAttribute("aria-label", `The clip ${title}, moving`);
-  for (let l = 0; l < clip.L; l++) {
-    do await nextPaint(); while (performance.now() < started + (1000 * l) / RATE);
-    if (turn !== page.turn) return;
-    const frame = new Float32Array(clip.M * V * 3);
-    for (let m = 0; m < clip.M; m++) frame.set(clip.x.subarray(at(clip, m, l, 0), at(clip, m, l, V)), m * V * 3);
-    clipFrame($("skeleton"), clip, l, network.skeleton);
-    await live.see(l / RATE, frame);
-    if (turn !== page.turn) return;
-  }
-  const { p, known: isKnown } = await network.answer(clip);
-  if (turn !== page.turn) return;
-  const ranking = network.top(p, TOP), [{ label, p: most }] = ranking;
-  showBars(ranking, isKnown);
-  page.shown.redraw = () => clipFrame($("skeleton"), clip, clip.L - 1, network.skeleton);
-  $("answer").textContent = isKnown ? label : NONE;
-  $("answer").classList.toggle("over", !isKnown || most < SURE);
-  const said = isKnown ? `${label}, ${percent(most)}` : `${NONE} (${label} ${percent(most)})`;
-  const whole = `The whole clip, ${(clip.L / RATE).toFixed(1)} seconds: ${said}.`;
-  const strange = known ? "" : `It shows “${action}”; this network has no action of that name.`;
-  note([whole, strange, told].filter(Boolean).join(" "));
-  state("played");
-}
-
-async function estimator() {
-  const accuracy = $("accuracy").value;
-  if (page.estimator?.accuracy === accuracy) return page.estimator;
-  note("The pose estimator starts …");
-  const made = Object.assign(new PoseEstimator(), { accuracy });
-  try {
-    await made.open(accuracy === "full");
-  } catch (e) {
-    throw new Unreadable(`The pose estimator could not start (${e.message}). Recorded clips still play.`);
-  }
-  page.estimator = made;
-  note("");
-  return made;
-}
-
-async function useCamera() {
-  if (page.shown?.camera) {
-    stop();
-    note("The camera is off.");
-    return;
-  }
-  const turn = stop(), video = $("video");
-  page.shown = { camera: true };
-  state("starting");
-  if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Unreadable("No camera here: browsers give one only to pages from this machine (127.0.0.1) or from " +
-      "https. Recorded clips still play.");
-  }
-  let stream;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio: false,
-      video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } });
-  } catch (e) {
-    if (turn !== page.turn) return;
-    throw new Unreadable(CAMERA[e.name] ?? `The camera could not be used (${e.message}).`);
-  }
-  if (turn !== page.turn) {
-    stream.getTracks().forEach((track) => track.stop());
-    return;
-  }
-  video.srcObject = stream;
-  stream.getVideoTracks()[0].addEventListener("ended", () => {
-    if (turn !== page.turn) return;
-    stop();
-    note("The camera stopped. Press “Use the camera” when it is back.", true);
-  });
-  $("picture").className = "moving mirrored";
-  $("camera").textContent = "Stop the camera";
-  $("camera").setAttribute("aria-pressed", "true");
-  await watch(video, turn, "camera");
-}
-
-const CAMERA = {
-  NotAllowedError: "The browser was not allowed to use the camera: allow it in the address bar, then press the " +
-    "button again. Recorded clips play without one.",
-  NotFoundError: "No camera was found. Recorded clips and videos play without one.",
-  NotReadableError: "The camera is in use by another program: close that, then press the button again.",
-};
-
-async function playVideo(file) {
-  const turn = stop(), video = $("video");
-  page.shown = { again: () => guarded(() => playVideo(file)) };
-  state("starting");
-  $("picture").className = "moving";
-  const opened = new Promise((resolve, reject) => {
-    video.onloadeddata = resolve;
-    video.onerror = () => reject(new Unreadable(`${file.name} cannot be played: the browser cannot decode it.`));
-  });
-  video.src = URL.createObjectURL(file);
-  await opened;
-  await watch(video, turn, "video");
-  if (turn !== page.turn) return;
-  note("The video has ended.");
-  state("played");
-}
-
-/** The next frame of a video: true, or false if none came for two seconds or it has ended. */
-function nextFrame(video) {
-  return new Promise((resolve) => {
-    const end = (came) => {
-      clearTimeout(late);
-      video.removeEventListener("ended", ended);
-      resolve(came);
-    };
-    const ended = () => end(false), late = setTimeout(ended, 2000);
-    video.addEventListener("ended", ended);
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(() => end(true));
-    else requestAnimationFrame(() => end(true));
-  });
-}
-
-/** Follow the body in a video, until it ends or something else is shown. */
-async function watch(video, turn, kind) {
-  const pose = await estimator();
-  if (turn !== page.turn) return;
-  // a short video may end before its start is reported
-  await video.play().catch((e) => { if (!video.ended) throw e; });
-  pose.reset();
-  const live = new Live(page.network, 1, { ofCamera: true, mirrored: kind === "camera" });
-  page.live = live;
-  state(kind);
-  while (turn === page.turn && !video.ended) {
-    if (!await nextFrame(video)) {
-      if (!video.ended && turn === page.turn) hint(`No picture comes from the ${kind}.`);
-      continue;
-    }
-    const { videoWidth: width, videoHeight: height } = video;
-    if (turn !== page.turn || !width) continue;
-    const found = await pose.look(video, width, height), t = performance.now() / 1000;
-    if (turn !== page.turn) return;
-    times.pose.push(found.ms);
-    showBody(found, width, height);
-    await live.see(kind === "video" ? video.currentTime : t, found.joints ?? new Float32Array(99));
-  }
-}
-
-function showBody(found, width, height) {
-  overPicture($("skeleton"), found.image, width, height);
-  const hips = found.image ? Math.min(found.image[23].visibility, found.image[24].visibility) : 0;
-  hint(!found.image ? "No body in the picture." : hips < 0.5 ? "Step back, until your hips are in the picture." : "");
-  const told = found.image ? "A body, its joints drawn over the picture" : "No body in the picture";
-  $("skeleton").setAttribute("aria-label", told);
-  $("skeleton").dataset.joints = found.image ? found.image.length : 0;
-}
-
-async function showPhoto(file) {
-  const turn = stop(), photo = $("photo");
-  state("starting");
-  photo.src = URL.createObjectURL(file);
-  try {
-    await photo.decode();
-  } catch {
-    throw new Unreadable(`${file.name} is no picture that this browser can show.`);
-  }
-  photo.hidden = false;
-  const pose = await estimator();
-  if (turn !== page.turn) return;
-  pose.reset();
-  const found = await pose.look(photo, photo.naturalWidth, photo.naturalHeight);
-  if (turn !== page.turn) return;
-  times.pose.push(found.ms);
-  showTimes();
-  page.shown = { redraw: () => showBody(found, photo.naturalWidth, photo.naturalHeight) };
-  page.shown.redraw();
-  note(found.image ? "A picture shows joints, but no action: that takes movement." : "");
-  state("photo");
-}
+import { entriesOf, filesIn } from "./exchange.js";
+import { addNetwork, choose } from "./networks.js";
+import { $, note, state } from "./screen.js";
+import { guarded, page, playClip, playVideo, showPhoto, stop, useCamera } from "./sources.js";
+import { isTaught } from "./teach.js";
+import { addArchive, addFiles, openTaught, startTeaching } from "./teaching.js";
 
 const FILMS = [".mp4", ".webm", ".mov", ".mkv", ".avi"];
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Files
+// ---------------------------------------------------------------------------------------------------------------------
+
+const bytesOf = async (file) => new Uint8Array(await file.arrayBuffer());
+
 async function openFile(file) {
   const suffix = suffixOf(file.name);
-  if (CLIPS.includes(suffix)) await playClip(file.name, new Uint8Array(await file.arrayBuffer()));
+  const taught = suffix === ".json" ? parsedTaught(await file.text()) : null;
+  if (taught) openTaught(file.name, taught);
+  else if (CLIPS.includes(suffix)) await playClip(file.name, await bytesOf(file));
+  else if (suffix === ".zip") await addArchive(file.name, await bytesOf(file));
   else if (suffix === ".onnx") {
-    const network = await addNetwork(file.name, new Uint8Array(await file.arrayBuffer()));
+    const network = await addNetwork(file.name, await bytesOf(file));
     note(`${file.name} is one of the networks now.`);
     choose(network);
   } else if (file.type.startsWith("image/")) await showPhoto(file);
   else if (file.type.startsWith("video/") || FILMS.includes(suffix)) await playVideo(file);
   else throw new Unreadable(`${file.name} is nothing that this page reads. It takes a video, a picture, a clip ` +
-    "(.npy, .skeleton, .json) or a network (.onnx).");
+    "(.npy, .skeleton, .json), clips in a .zip, or a network (.onnx).");
 }
 
-/** Run an action of the user; what goes wrong becomes a sentence on the page. */
-async function guarded(action) {
+/** What a .json file holds, if it was taught on a page; else null. */
+function parsedTaught(text) {
   try {
-    await action();
-  } catch (e) {
-    stop();
-    note(e instanceof Unreadable ? e.message : `Something went wrong: ${e.message}`, true);
-    state("trouble");
+    const parsed = JSON.parse(text);
+    return isTaught(parsed) ? parsed : null;
+  } catch {
+    return null;
   }
+}
+
+/** Files and folders that the user gives: several clips, or clips for the lesson, are examples; else one is shown. */
+async function take(entries, isLesson) {
+  const [first] = entries, archive = entries.length === 1 && suffixOf(first.name) === ".zip";
+  const clips = entries.every((entry) => entry.isDirectory || CLIPS.includes(suffixOf(entry.name)));
+  if (clips && (isLesson || entries.length > 1 || first.isDirectory)) await addFiles(await filesIn(entries));
+  else if (!isLesson || archive) await openFile(first);
+  else throw new Unreadable(`${first.name} is no clip (.npy, .skeleton, .json, or a .zip of them). A video is opened ` +
+    "first, then “Record” takes two seconds of it.");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -315,7 +58,7 @@ async function guarded(action) {
 async function fetched(address) {
   const answer = await fetch(address);
   if (!answer.ok) throw new Unreadable(`The page is not whole: it lacks ${address}. Write it again with “just page”.`);
-  return new Uint8Array(await answer.arrayBuffer());
+  return bytesOf(answer);
 }
 
 async function playChosen() {
@@ -327,11 +70,13 @@ function listen() {
   $("camera").addEventListener("click", () => guarded(useCamera));
   $("play").addEventListener("click", () => guarded(playChosen));
   $("clip").addEventListener("change", () => guarded(playChosen));
-  $("file").addEventListener("change", () => {
-    const [file] = $("file").files;
-    if (file) guarded(() => openFile(file));
-    $("file").value = "";
-  });
+  for (const id of ["file", "examples"]) {
+    $(id).addEventListener("change", () => {
+      const entries = [...$(id).files];
+      if (entries.length) guarded(() => take(entries, id === "examples"));
+      $(id).value = "";
+    });
+  }
   $("accuracy").addEventListener("change", () => {
     if (!page.shown?.camera) return;
     stop();
@@ -347,8 +92,8 @@ function listen() {
   addEventListener("drop", (event) => {
     event.preventDefault();
     $("drop").hidden = true;
-    const [file] = event.dataTransfer.files;
-    if (file) guarded(() => openFile(file));
+    const entries = entriesOf(event.dataTransfer), isLesson = Boolean(event.target.closest?.("#teach"));
+    if (entries.length) guarded(() => take(entries, isLesson));
   });
   addEventListener("resize", () => page.shown?.redraw?.());
 }
@@ -362,6 +107,7 @@ async function start() {
   if (innerWidth > 700) $("accuracy").value = "full"; // a phone starts with the fast estimator
   choose(page.networks[0]);
   listen();
+  await startTeaching();
   state("ready");
   $("clip").selectedIndex = list.start ?? 0;
   if (list.start !== null && !matchMedia("(prefers-reduced-motion: reduce)").matches) await playChosen();

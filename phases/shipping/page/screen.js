@@ -3,6 +3,7 @@ import { median } from "./joints.js";
 
 export const $ = (id) => document.getElementById(id);
 export const TOP = 5;
+const EVENTS = 4; // that are listed
 export const NONE = "none of these"; // a clip that shows no class of the network
 export const times = { pose: [], network: [], frames: [] };
 
@@ -33,6 +34,18 @@ export function showBars(ranking, known) {
     track.firstElementChild.style.width = `${100 * p}%`;
     items[i].dataset.p = p.toFixed(6);
   });
+}
+
+/** Movements that have ended, the newest first. */
+export function showEvents(events) {
+  for (const { start, end, label, p, known } of events) {
+    const item = document.createElement("li"), sure = percent(p);
+    const said = known ? `${label} (${sure})` : `${NONE} (${label} ${sure})`;
+    item.textContent = `${start.toFixed(1)} to ${end.toFixed(1)} s: ${said}`;
+    item.classList.toggle("known", known);
+    $("heard").prepend(item);
+    if ($("heard").children.length > EVENTS) $("heard").lastChild.remove();
+  }
 }
 
 export function buildBars(network) {

@@ -1,0 +1,153 @@
+// Recordings as files: a folder per action, as `just adopt` and `just teach` read it and as anyone brings it. No page.
+import { CLIPS, Unreadable, suffixOf } from "./clip.js";
+import { RATE } from "./network.js";
+
+const HIDDEN = /(^|\/)(\.|__MACOSX)/;
+const MOST = 2000; // files of a folder that is dropped
+
+/** A name that can be a folder on every system; "" if nothing is left of it. */
+export function plainName(text) {
+  const spaced = text.normalize("NFC").replace(/[\\/:*?"<>|\p{Cc}\s]+/gu, " ");
+  return spaced.replace(/^[. ]+/, "").slice(0, 40).replace(/[. ]+$/, "");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Recordings -> files
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The files [{name, bytes}] of examples. Those of several skeletons are turned into the network's. */
+export function filesOf(examples, network) {
+  const same = examples.every(({ skeleton }) => skeleton === examples[0].skeleton);
+  const usable = same ? examples : examples.filter((example) => network.fitted(example));
+  const clips = usable.map((example) => (same ? example.clip : network.fitted(example)));
+  const about = { skeleton: same ? examples[0].table ?? examples[0].skeleton : tableOf(network),
+    classes: [...new Set(usable.map(({ action }) => action))].sort(), unit: "m", up: "y", fps: RATE,
+    camera: same && examples.every(({ camera }) => camera) };
+
+  const counts = new Map(), files = usable.map(({ action }, i) => {
+    counts.set(action, (counts.get(action) ?? 0) + 1);
+    return { name: `${action}/${String(counts.get(action)).padStart(2, "0")}.npy`, bytes: npy(clips[i]) };
+  });
+  return [{ name: "skeleton.json", bytes: new TextEncoder().encode(JSON.stringify(about)) }, ...files];
+}
+
+/** A network's skeleton as skeleton.json has it. */
+export function tableOf({ skeleton: { name, joints, parents, regions, pairs } }) {
+  return { name, joints, parents, regions, pairs };
+}
+
+/** A clip as numpy saves it, in float32: (frames, joints, 3), of several bodies (bodies, frames, joints, 3). */
+export function npy({ x, M, L, V }) {
+  const shape = (M > 1 ? [M, L, V, 3] : [L, V, 3]).join(", ");
+  const text = `{'descr': '<f4', 'fortran_order': False, 'shape': (${shape}), }`;
+  const head = new TextEncoder().encode(`${text.padEnd(117)}\n`); // with what stands before it two times 64 bytes
+  const out = new Uint8Array(10 + head.length + 4 * x.length), data = new DataView(out.buffer);
+  out.set([0x93, ...new TextEncoder().encode("NUMPY"), 1, 0, head.length & 255, head.length >> 8]);
+  out.set(head, 10);
+  x.forEach((value, i) => data.setFloat32(10 + head.length + 4 * i, value, true));
+  return out;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files -> recordings
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * The examples in files [{name, bytes}], and a sentence about each that cannot be used: {examples, lost}. A clip's
+ * action is the folder that it is in; without a folder it is `action`, or else what its name says, as wave-1.npy does.
+ */
+export function examplesIn(files, network, action) {
+  const examples = [], lost = [];
+  const described = new Map(files.filter(({ name }) => name.split("/").at(-1) === "skeleton.json")
+    .map(({ name, bytes }) => [name.slice(0, -"skeleton.json".length), saidBy(bytes)]));
+  const isClip = ({ name }) => CLIPS.includes(suffixOf(name)) && !HIDDEN.test(name) && !name.endsWith("skeleton.json");
+  const inOrder = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
+  for (const { name, bytes } of files.filter(isClip).sort(inOrder)) {
+    const folders = name.split("/"), title = folders.pop();
+    const own = plainName(folders.at(-1) ?? "") || action || named(title);
+    try {
+      if (!own) throw new Unreadable(`${title}: which action is it? Write its name above, then add it again.`);
+      examples.push({ action: own, ...exampleOf(title, bytes, network, nearest(described, folders)) });
+    } catch (e) {
+      if (!(e instanceof Unreadable)) throw e;
+      lost.push(e.message);
+    }
+  }
+  return { examples, lost };
+}
+
+/** The action in the name of a file, letters before a number; "" if it says none. */
+function named(title) {
+  const hit = /^(.*\p{L})[-_. (]*\d+\)?\.\w+$/u.exec(title);
+  return hit ? plainName(hit[1].replace(/[-_]+/g, " ")) : "";
+}
+
+/** The example in a clip's file. */
+export function exampleOf(name, bytes, network, { skeleton, isMetric = true, camera = false } = {}) {
+  const found = network.source(name, bytes, skeleton, isMetric);
+  return storable({ ...found, camera: camera && found.skeleton === "mediapipe33" }, network);
+}
+
+/** An example without what is said of it, with the table of a skeleton that only this network knows. */
+export function storable({ clip, skeleton, camera = false }, network) {
+  const table = skeleton === network.skeleton.name ? tableOf(network) : null;
+  return { clip, skeleton, table, camera };
+}
+
+/** What a skeleton.json says: {skeleton, isMetric, camera}; a damaged one says nothing. */
+function saidBy(bytes) {
+  try {
+    const { skeleton, unit, up, camera } = JSON.parse(new TextDecoder().decode(bytes));
+    const name = typeof skeleton === "string" ? skeleton : skeleton?.name;
+    return { skeleton: name, isMetric: unit === "m" && up === "y", camera: camera === true };
+  } catch {
+    return {};
+  }
+}
+
+/** What the nearest skeleton.json says of a clip in these folders. */
+function nearest(described, folders) {
+  for (let depth = folders.length; depth >= 0; depth--) {
+    const found = described.get(folders.slice(0, depth).map((folder) => `${folder}/`).join(""));
+    if (found) return found;
+  }
+  return {};
+}
+
+/** The entries of what is dropped, read at once, as browsers want it: files, and folders where they give them. */
+export function entriesOf(transfer) {
+  return [...transfer.items].filter(({ kind }) => kind === "file").map((item) => {
+    const entry = item.webkitGetAsEntry?.();
+    return entry?.isDirectory ? entry : item.getAsFile();
+  }).filter(Boolean);
+}
+
+/** The files [{name, bytes}] in files and folders, each name with its folders. */
+export async function filesIn(entries) {
+  const found = [];
+  for (const entry of entries) {
+    if (entry.isDirectory) await walk(entry, "", found);
+    else found.push({ name: entry.name, bytes: new Uint8Array(await entry.arrayBuffer()) });
+  }
+  return found;
+}
+
+async function walk(folder, path, found) {
+  const reader = folder.createReader(), inside = `${path}${folder.name}/`;
+  for (;;) {
+    const entries = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+    if (!entries.length) return; // a reader gives a hundred at a time
+    for (const entry of entries) {
+      if (HIDDEN.test(entry.name)) continue;
+      if (found.length >= MOST) {
+        throw new Unreadable(`${folder.name} holds more than ${MOST} files: drop a smaller folder.`);
+      }
+      if (entry.isDirectory) {
+        await walk(entry, inside, found);
+        continue;
+      }
+      const file = await new Promise((resolve, reject) => { entry.file(resolve, reject); });
+      found.push({ name: inside + entry.name, bytes: new Uint8Array(await file.arrayBuffer()) });
+    }
+  }
+}
