@@ -346,7 +346,7 @@ def with_words(main: Callable[..., int | None], options: type, argv: list[str]) 
         for key in sorted(others):
             is_unknown = isinstance(e, UnknownKeyError) and str(e).startswith(f"unknown key {key},")
             close = difflib.get_close_matches(key, own, n=1, cutoff=0.8)
-            is_missing = str(e).startswith(tuple(f"{lacks}{name}" for lacks in ("no ", "give ") for name in close))
+            is_missing = str(e).startswith(("no recipe", *(f"{word} {close[0]}" for word in ("no", "give") if close)))
             if close and (is_missing or is_unknown):
                 what = "unknown key" if is_unknown else f"{e}; no option"
                 raise ValueError(f"{what} {key}, did you mean {close[0]!r}? (options: {', '.join(own)})") from None
