@@ -339,14 +339,14 @@ def run(main: Callable[..., int | None], options: type | None = None, *, recipe:
 def with_words(main: Callable[..., int | None], options: type, argv: list[str]) -> int | None:
     """main(options, the other words). What is missing, or no key of a recipe, may be a misspelt option."""
     own = fields_of(options)
-    others = {word.partition("=")[0] for word in argv} - {*own}
+    others = {word.partition("=")[0] for word in argv} - {*own, "recipe", "data", "seed"}
     try:
         return main(*parse_known(options, argv))
     except ValueError as e:
         for key in sorted(others):
             is_unknown = isinstance(e, UnknownKeyError) and str(e).startswith(f"unknown key {key},")
             close = difflib.get_close_matches(key, own, n=1, cutoff=0.8)
-            is_missing = str(e).startswith(tuple(f"{lacks}{name}" for lacks in ("no ", "give ") for name in close))
+            is_missing = str(e).startswith(("no recipe", *(f"{word} {close[0]}" for word in ("no", "give") if close)))
             if close and (is_missing or is_unknown):
                 what = "unknown key" if is_unknown else f"{e}; no option"
                 raise ValueError(f"{what} {key}, did you mean {close[0]!r}? (options: {', '.join(own)})") from None

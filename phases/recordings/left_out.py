@@ -7,7 +7,7 @@ from pathlib import Path
 from phases.common.wording import counted
 
 EXPECTED = ("skeleton.json", "labels.csv", "Thumbs.db", "desktop.ini")
-BESIDE = (".asf",)          # of .amc files
+BESIDE = (".asf", ".onnx")  # of .amc files; a network
 NAMED = 4                   # files that the line names
 
 

@@ -29,8 +29,12 @@ def is_set(path: Path) -> bool:
     return path.suffix.lower() in PICKLES or bool(kind_of_npz(path))
 
 
-def describes_set(path: Path) -> bool:
-    """Whether x.json is beside a file of many clips, x.npz or x.pkl, whose skeleton it names."""
+def describes_clips(path: Path) -> bool:
+    """Whether x.json is beside a file of many clips, x.npz or x.pkl, whose skeleton it names; or Kinetics-Skeleton's
+    x_label.json beside the folder x."""
+    folder = path.with_name(path.name.removesuffix("_label.json"))
+    if folder != path and folder.is_dir():
+        return True
     beside = [path.with_suffix(suffix) for suffix in (".npz", *PICKLES)] if path.suffix == ".json" else []
     return any(file.is_file() and is_set(file) for file in beside)
 

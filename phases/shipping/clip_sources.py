@@ -13,7 +13,7 @@ from phases.recordings.described import Recording
 from phases.recordings.left_out import left_out, left_out_words
 from phases.recordings.poses import is_clip, is_frames
 from phases.recordings.readers import READABLE
-from phases.recordings.sets import PICKLES, clips_of_set, describes_set, is_set
+from phases.recordings.sets import PICKLES, clips_of_set, describes_clips, is_set
 from phases.recordings.videos import check_videos
 from phases.shipping.answers import Who
 from phases.shipping.exported import ExportedModel
@@ -39,7 +39,7 @@ def recordings(clip: Path) -> dict[str, Path]:
         check_videos(clip)
         raise ValueError(f"clip = {clip}: holds no {', '.join((*READABLE, *PICKLES))} file")
 
-    others = [path for path in left_out(clip, [*folders, *files]) if not describes_set(path)]
+    others = [path for path in left_out(clip, [*folders, *files]) if not describes_clips(path)]
     if others:
         print(f"{clip}: {left_out_words(clip, others)}", file=sys.stderr)
     return {str(p.relative_to(clip)): p for p in sorted([*folders, *files])}
@@ -47,7 +47,7 @@ def recordings(clip: Path) -> dict[str, Path]:
 
 def is_clip_name(path: Path) -> bool:
     """Whether a file in a folder of clips is one, or a set of them, by its name; a .txt file by its first line."""
-    if not path.is_file() or path.name[0] == "." or describes_set(path):
+    if not path.is_file() or path.name[0] == "." or describes_clips(path):
         return False
     return path.suffix.lower() in PICKLES or is_clip(path)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phases.common.limits import FARTHEST
+from phases.common.wording import counted
 from phases.recordings.described import BodyFrame, Described
 from phases.recordings.frame_lines import WHOLE, FrameLines, NoFrameError
 from phases.recordings.metres import as_joints, missing_as_zeros
@@ -193,9 +194,10 @@ def stream(model: ExportedModel, lines: Iterable[str], fps: float, hearing: Hear
         # what goes on at the end
         teller.tell(listener.end())
     finally:
-        lost = f"; {skipped.total()} lines were skipped" if skipped else ""
+        lines_lost = counted(skipped.total(), "line")
+        lost = f"; {lines_lost} {'was' if skipped.total() == 1 else 'were'} skipped" if skipped else ""
         if shown and times:
-            print(f"{len(times)} frames, {np.median(times):.2f} ms each (median; 95 of 100 within "
+            print(f"{counted(len(times), 'frame')}, {np.median(times):.2f} ms each (median; 95 of 100 within "
                   f"{np.percentile(times, 95):.2f} ms){lost}", file=sys.stderr)
     if not shown:
         raise ValueError(f"standard input: no frame with a body{lost}")

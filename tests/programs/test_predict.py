@@ -130,7 +130,7 @@ def test_each_kind_of_bad_line_is_reported_once(shipped):
     # bytes that are no text
     argv = command(f"model={shipped.export / 'model.onnx'}", "stream=true")
     done = subprocess.run(argv, input=b"\xff\xfe\n" + good.encode(), capture_output=True)
-    assert done.returncode == 0 and b"line 1: is no JSON" in done.stderr and b"1 frames, " in done.stderr
+    assert done.returncode == 0 and b"line 1: is no JSON" in done.stderr and b"1 frame, " in done.stderr
 
 
 def test_a_bad_clip_is_one_line_and_bad_files_are_skipped(shipped, clips, tmp_path):

@@ -231,6 +231,17 @@ def test_a_note_about_many_clips_is_printed_once(file, tmp_path, capsys):
     assert f"{tmp_path / '0.npy'}: shows 2 people" in capsys.readouterr().err
 
 
+def test_kinetics_labels_beside_its_folder_are_no_clip(file, tmp_path, capsys):
+    (tmp_path / "kinetics_val").mkdir()
+    body = {"pose": rest_pose(SKELETONS["coco17"])[:, :2].repeat(2, 0)[:18].ravel().tolist(), "score": [1.0] * 18}
+    frames = [{"frame_index": t, "skeleton": [body]} for t in range(5)]
+    (tmp_path / "kinetics_val" / "v.json").write_text(json.dumps({"data": frames, "label": "a", "label_index": 0}))
+    (tmp_path / "kinetics_val_label.json").write_text('{"v": {"label": "a", "label_index": 0}}')
+    assert call(predict, f"model={file}", f"clip={tmp_path}") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("kinetics_val/v.json\n") and "label.json" not in said.err
+
+
 def test_files_that_are_no_clips_are_named_in_one_line(file, tmp_path, capsys):
     np.save(tmp_path / "x.npy", RIGHT)
     (tmp_path / "other").mkdir()

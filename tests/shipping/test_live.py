@@ -202,7 +202,7 @@ def test_a_missing_value_of_a_frame_is_a_missing_joint(model):
 
 
 @pytest.mark.parametrize("text,message", [
-    ("", "no frame with a body"), ("[]\nhello\n", "no frame with a body; 1 lines were skipped")])
+    ("", "no frame with a body"), ("[]\nhello\n", "no frame with a body; 1 line was skipped")])
 def test_a_stream_without_any_frame_is_an_error(model, text, message):
     with pytest.raises(ValueError, match=message):
         live.stream(model, io.StringIO(text), 30, HEARING)
