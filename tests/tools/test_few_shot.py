@@ -31,7 +31,9 @@ def test_a_set_is_left_out_and_taught_by_a_few(pooled, monkeypatch):
                         lambda *how: [*train(*how), "data.num_classes=6", "view.frames=8", "device=cpu"])
     words = ["sets=two", "networks=lite_nano", "shots=1,0", "draws=2", "epochs=1", "scratch=0", "out=few-shot.json"]
     assert call(few_shot, *words) == 0
-    rows = json.loads((pooled / "few-shot.json").read_text())["rows"]
+    table = json.loads((pooled / "few-shot.json").read_text())
+    rows = table["rows"]
+    assert table["training_gains"] == pytest.approx(rows[-1]["top1"] - rows[1]["top1"], abs=0.01)
     assert [row["kind"] for row in rows[::2]] == ["lite_nano", "lite_nano, pooled by its head", "joints",
                                                   "utd_mhad_small.onnx", "lite_nano from scratch"]
     assert {row["draws"] for row in rows if row["shots"]} == {2}
