@@ -367,7 +367,7 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(opened):
         for kind in ("keyDown", "keyUp"):
             opened.devtools("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
         reached.append(opened.js("const e = document.activeElement; return e.id || e.textContent;"))
-    assert reached[:4] == ["camera", "clip", "play", "file"]
+    assert reached[:5] == ["Teach it your own actions", "camera", "clip", "play", "file"]
     assert {"network-1", "accuracy", "knows", "Licences"} <= set(reached)
     opened.js("document.getElementById('play').focus();")
     for kind in ("keyDown", "keyUp"):

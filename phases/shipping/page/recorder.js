@@ -6,7 +6,7 @@ import { guarded, page, useCamera } from "./sources.js";
 
 export const SECONDS = 2; // of a recording
 const LONGEST = 10, COUNT = 3; // seconds of a whole video at most, and of the countdown
-const JOINTS = 33, FEWEST = 8; // pictures of an example
+const JOINTS = 33, FEWEST = 8, SLOW = 3; // pictures of an example, and how much longer it may take to see them
 
 export class Recorder {
   /**
@@ -55,7 +55,7 @@ export class Recorder {
     return true;
   }
 
-  /** The frames of so many seconds, fewer if the source ends. */
+  /** The frames of so many seconds, fewer if the source ends; of more seconds where pictures come slowly. */
   async frames(title, seconds) {
     const found = [];
     show("●", title);
@@ -63,7 +63,8 @@ export class Recorder {
       const frame = await this.next();
       if (!frame) return found;
       found.push(frame);
-      if (frame.t - found[0].t >= seconds) return found;
+      const passed = frame.t - found[0].t;
+      if (passed >= seconds && (found.length >= FEWEST || passed >= SLOW * seconds)) return found;
     }
   }
 }
