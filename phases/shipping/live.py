@@ -111,6 +111,7 @@ def read_frames(lines: Iterable[str], model: ExportedModel, fps: float, skipped:
     counts = (own, *sorted({how["joints"] for how in model.retarget.values()} - {own}))
     clock = Clock(fps)
     reader = FrameLines(model.skeleton["joints"])
+    told = 0  # of its notes
 
     for number, line in enumerate(itertools.chain(lines, [None]), 1):
         if line is not None and not line.strip():
@@ -133,8 +134,9 @@ def read_frames(lines: Iterable[str], model: ExportedModel, fps: float, skipped:
             continue
 
         # good ones
-        while reader.notes:
-            print(f"standard input: {reader.notes.pop(0)}", file=sys.stderr)
+        for note in reader.notes[told:]:
+            print(f"standard input: {note}", file=sys.stderr)
+        told = len(reader.notes)
         for frame, (moment, stalled) in zip(found, times, strict=True):
             if frame.joints.any():
                 counts = (frame.joints.shape[1],)

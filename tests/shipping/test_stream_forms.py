@@ -168,7 +168,9 @@ def test_a_stream_shows_the_network_what_a_file_does(model, tmp_path, capsys, fo
         off.append(np.abs((seen - part - moved_by) * part.any(3, keepdims=True)).max())
     assert min(off) < 0.02
 
-    # whose joints they are is told alike
+    # whose joints they are is told alike, and each note once
+    lines = said.err.splitlines()
+    assert len(set(lines)) == len(lines)
     turned = [line.split(": ", 1)[1].split(" are turned")[0] for line in from_file.splitlines() if "turned" in line]
     assert all(line in said.err for line in turned)
 
