@@ -50,7 +50,7 @@ phase4 *args:
 predict *args:
     @"{{python}}" -m phases.predict "$@"
 
-# your own actions from a few clips each, in seconds: just teach model=utd_mhad raw=FOLDER_OR_FILE out=mine.onnx
+# your own actions from a few clips each, in seconds: just teach model=any raw=FOLDER_OR_FILE out=mine.onnx
 [no-exit-message]
 teach *args:
     @"{{python}}" -m phases.teach "$@"

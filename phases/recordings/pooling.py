@@ -12,9 +12,8 @@ import numpy as np
 
 from phases.common.wording import counted
 from phases.recordings.clips import Clip, main_bodies
-from skeletons import SKELETONS, Skeleton, means, retargeted
+from skeletons import BODY, Skeleton, means, retargeted
 
-BODY = SKELETONS["body16"]
 SPLIT = "pool"      # the protocol of all: what its data set's protocol trains on trains, what it tests on tests
 TRAINS, TESTS = 0, 1
 
