@@ -14,6 +14,11 @@ settings.register_profile("last", deadline=None, max_examples=20, derandomize=Tr
 settings.load_profile("last")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in a browser begin: they wait for clocks most of the time, while another process takes all the others."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_page"))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)

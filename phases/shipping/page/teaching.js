@@ -13,7 +13,7 @@ import { unzipped, zipped } from "./zip.js";
 
 const recordings = new Recordings(), recorder = new Recorder();
 const panel = { base: null, mine: null, isBusy: false, pending: null, looked: null, loaded: 0 };
-const directions = new WeakMap(); // network -> {number of an example: its direction}
+const directions = new WeakMap(); // network -> example -> its direction; not by its number, which may be given again
 
 const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
@@ -23,13 +23,13 @@ const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 /** Learn anew from what is kept; isChosen: then what was learned answers. */
 async function learn(isChosen) {
-  const { base } = panel, known = directions.get(base) ?? new Map(), examples = [];
+  const { base } = panel, known = directions.get(base) ?? new WeakMap(), examples = [];
   directions.set(base, known);
   for (const example of recordings.list) {
     const clip = base.fitted(example);
     if (!clip) continue;
-    if (!known.has(example.id)) known.set(example.id, direction((await base.run(clip)).features, base.featureScale));
-    examples.push({ action: example.action, d: known.get(example.id) });
+    if (!known.has(example)) known.set(example, direction((await base.run(clip)).features, base.featureScale));
+    examples.push({ action: example.action, d: known.get(example) });
   }
   if (base !== panel.base) return; // another network was chosen meanwhile
 
