@@ -131,6 +131,8 @@ def read_old_run(start: Path) -> OldRun:
         has_table = isinstance(run.recipe.get("data", {}), dict)
         if not has_table or not all(isinstance(tensor, Tensor) for tensor in run.weights.values()):
             raise TypeError("its recipe is no table, or its weights are no tensors")
+        if not all(isinstance(label, str) for label in run.taught):
+            raise TypeError("a class has no name")
     except (ValueError, TypeError, AttributeError) as e:
         raise damaged(path, e) from None
     return run
