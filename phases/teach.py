@@ -1,6 +1,6 @@
 """Teach an exported network your own actions, from a few clips of each, in seconds. No training, no torch.
 
-    just teach model=utd_mhad raw=mine out=mine.onnx        mine/wave/1.npy, mine/wave/2.npy, mine/point/1.npy, ...
+    just teach model=any raw=mine out=mine.onnx             mine/wave/1.npy, mine/wave/2.npy, mine/point/1.npy, ...
     just predict model=mine.onnx clip=FILE                  it is a file like any other: stream, segments, page, info
 
 The network stays as it is; a new last layer learns from the features of the clips, three to some dozens of each action.
@@ -45,9 +45,9 @@ from phases.shipping.taught import feature_scale, metadata_of, taught_graph
 from phases.shipping.teaching import Taught, teach
 
 NOTHING = ("nothing", "none", "other")
-SEVERAL = 50    # clips per class from which on training does better
+SEVERAL = 5     # clips per class from which on training was better where both were measured
 SAID = 5        # kinds of notes, and files left out, that are printed
-FEW_SHOT = ROOT / "results" / "few-shot.json"   # its `training_gains`: points of top-1 with SEVERAL clips per class
+FEW_SHOT = ROOT / "results" / "few-shot.json"   # its `training_gains`: points of top-1, with all clips of a set
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def print_lesson(lesson: Lesson, nothing: Lesson, classes: list[str], skips: lis
     lost = f"; {len(skips)} left out" if skips else ""
     print(f"saw      {counted(len(lesson.examples), 'clip')} of {counted(len(classes), 'class')}{others}{lost}")
     print(f"clips    {', '.join(f'{number[name]} {name}' for name in classes)}")
-    if max(number.values()) > SEVERAL:
-        print(f"advice   with more than {SEVERAL} clips of a class, `just adopt` and phase 1 make a better "
+    if max(number.values()) >= SEVERAL:
+        print(f"advice   from {SEVERAL} clips of a class on, `just adopt` and phase 1 make a better "
               f"network{training_gain()}")
 
     for skip in skips[:SAID]:

@@ -14,9 +14,10 @@ def few_examples(results: Results) -> str:
     rows = results.file("few-shot")["rows"]
     shots = sorted({row["shots"] for row in rows if row["shots"]})
     columns = [*(str(n) for n in shots), "all"]
+    names = sorted({row["set"] for row in rows}, key=order_of)
 
     table = []
-    for name in sorted({row["set"] for row in rows}, key=order_of):
+    for name in names:
         own = [row for row in rows if row["set"] == name]
         for kind in sorted({row["kind"] for row in own}, key=place_of):
             line = {"data set": LABEL.get(name, name), "told by": SEEN.get(kind, kind), **dict.fromkeys(columns, "")}
@@ -25,7 +26,7 @@ def few_examples(results: Results) -> str:
                     line[str(row["shots"]) if row["shots"] else "all"] = figure(row)
             table.append(line)
 
-    counts = [counted_set(name, rows) for name in sorted({row["set"] for row in rows}, key=order_of)]
+    counts = [counted_set(name, rows) for name in names]
     return markdown_table(["data set", "told by", *columns], table) + "\n\n" + "\n".join(counts)
 
 

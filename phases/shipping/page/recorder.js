@@ -81,8 +81,8 @@ function show(sign, title = "") {
 function exampleOf(frames) {
   const seen = frames.filter(({ joints }) => joints).length;
   if (frames.length < FEWEST) {
-    throw new Unreadable(`Only ${frames.length} pictures came while it recorded, too few to learn from: choose the fast ` +
-      "pose, or close other programs, and record it again.");
+    throw new Unreadable(`Only ${frames.length} pictures came while it recorded, too few to learn from: choose the ` +
+      "fast pose, or close other programs, and record it again.");
   }
   if (2 * seen < frames.length) {
     throw new Unreadable("No body was seen for most of the recording: step back until your hips are in the picture, " +
