@@ -33,7 +33,7 @@ TEACHER = 1     # the person who shows the gestures
 @dataclass(frozen=True)
 class Options:
     out: Annotated[Path, "the picture"] = ROOT / "results" / "page-teach.png"
-    model: Annotated[str, "the network"] = "utd_mhad_small"
+    model: Annotated[str, "the network"] = "any"
 
 
 def examples(folder: Path) -> dict[str, list[Path]]:
