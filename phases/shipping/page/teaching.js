@@ -8,7 +8,7 @@ import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { $, note } from "./screen.js";
 import { guarded, page } from "./sources.js";
-import { NOTHING, checked, direction, headFile, headFrom, learned, taughtNetwork } from "./teach.js";
+import { NOTHING, direction, headFile, headFrom, learned, taughtNetwork } from "./teach.js";
 import { unzipped, zipped } from "./zip.js";
 
 const recordings = new Recordings(), recorder = new Recorder();
@@ -34,12 +34,11 @@ async function learn(isChosen) {
   if (base !== panel.base) return; // another network was chosen meanwhile
 
   // what was learned is one more network of the page
-  const head = learned(examples), before = panel.mine;
+  const head = learned(examples, base.gap), before = panel.mine;
   if (head) {
     panel.mine = taughtNetwork(base, head);
-    const count = head.classes.filter((action) => action !== NOTHING).length;
     list(panel.mine, "network-mine", "Your actions",
-      `${counted(count, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
+      `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
     if (isChosen || page.network === before) choose(panel.mine);
   } else if (before) {
     panel.mine = null;
@@ -53,10 +52,12 @@ function tell(head, examples) {
   const actions = [...recordings.byAction.keys()], unfit = recordings.list.length - examples.length;
   const said = [];
   if (head) {
-    const result = checked(examples), names = actions.filter((action) => action !== NOTHING).join(", ");
+    const { tried } = head, names = actions.filter((action) => action !== NOTHING).join(", ");
     const single = head.classes.find((action, k) => head.counts[k] < 3);
     said.push(`It knows ${names}${actions.includes(NOTHING) ? "" : "; record “nothing” too, and it errs less"}.`);
-    if (result) said.push(`Each example tried on the others: ${result.right} of ${result.of} named rightly.`);
+    if (tried.of && head.classes.length > 1) {
+      said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly.`);
+    }
     if (single) said.push(`More examples of ${single} make it surer: three to five are good.`);
   } else if (actions.length) {
     said.push(actions[0] === NOTHING ? "Now an action." : "One more action, or “nothing”, and it knows them.");
@@ -292,8 +293,7 @@ export function openTaught(name, parsed) {
   panel.loaded += 1;
   list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
   choose(network);
-  const actions = head.classes.filter((action) => action !== NOTHING);
-  note(`${name} is one of the networks now; it knows ${actions.join(", ")}.`);
+  note(`${name} is one of the networks now; it knows ${head.classes.join(", ")}.`);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
