@@ -243,7 +243,9 @@ def taught(opened, data_folder, tmp_path):
     for action in ("wave", "squat", "clap"):
         clips = utd_clips(data_folder, action)
         add_clips(opened, action, [clips[i] for i in CLIPS], tmp_path)
+        assert opened.js(f"return {NOTE}").startswith(f"3 examples of {action} added.")
     opened.wait(MINE)
+    assert "Try it: use the camera, or open a file." in opened.wait(LESSON)
     return opened
 
 
@@ -397,7 +399,7 @@ def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):
 
 
 def test_lessons_go_on_with_another_network(taught, data_folder):
-    assert "on lite nano, FP32" in taught.js("return document.getElementById('networks').lastChild.textContent")
+    assert "on lite nano, FP32, of utd-mhad" in taught.js("return document.getElementById('networks').lastChild.textContent")
     taught.click("#network-2")
     taught.wait(f"{LESSON}.includes('cannot be turned into')")
     assert "9 examples cannot be turned into this network's joints" in taught.js(f"return {LESSON}")

@@ -109,7 +109,7 @@ def test_left_out_examples_that_are_wrong_are_counted():
     near, far = [[1, 0.1 * i, 0] for i in range(3)], [[0.1 * i, 1, 0] for i in range(3)]
     job = {"features": [*near, *far, [0, 1, 0]], "actions": ["a"] * 3 + ["b"] * 3 + ["a"], "scale": [1, 1, 1],
            "asked": [], "gap": GAP}
-    assert node(LEARN, [job])[0]["head"]["tried"] == {"right": 6, "of": 7}
+    assert node(LEARN, [job])[0]["head"]["tried"] == {"right": 6, "of": 7, "confused": ["a", "b"]}
 
 
 def test_the_page_knows_a_networks_scale_and_gap():

@@ -51,7 +51,7 @@ function quantile(values, q) {
 /**
  * What examples [{action, d}] teach: {classes, weight, bias, temperature, means, nothing, threshold, offset, counts,
  * tried}; null for none but one action. gap: of the network. classes: the actions in the order of their first example.
- * tried: {right, of} of examples that are left out.
+ * tried: {right, of, confused} of examples that are left out; confused: two actions, the most often, or null.
  */
 export function learned(examples, gap) {
   const nothing = examples.filter(({ action }) => action === NOTHING).map(({ d }) => d);
@@ -62,7 +62,8 @@ export function learned(examples, gap) {
   // the last layer
   const labels = shown.map(({ action }) => classes.indexOf(action)), { named, ...layer } = lastLayer(u, labels, K);
   const told = named.flatMap((k, n) => (k === null ? [] : [n]));
-  const tried = { right: told.filter((n) => named[n] === labels[n]).length, of: told.length };
+  const wrong = told.filter((n) => named[n] !== labels[n]).map((n) => [labels[n], named[n]].sort((a, b) => a - b));
+  const tried = { right: told.length - wrong.length, of: told.length, confused: commonest(wrong, classes) };
 
   // how alike a clip must be
   const groups = classes.map((_, k) => u.filter((_, n) => labels[n] === k)), means = groups.map(meanOf);
@@ -70,6 +71,14 @@ export function learned(examples, gap) {
   const threshold = left.length ? Math.min(most, lowest(left.map(({ own }) => own), ALIKE)) : most;
   return { classes, ...layer, means, nothing, threshold: Math.max(-1, threshold),
     offset: offsetOf(left, means, nothing), counts: groups.map((group) => group.length), tried };
+}
+
+/** The names of the pair that stands most often among pairs of numbers; null without any. */
+function commonest(pairs, names) {
+  const counts = new Map();
+  for (const pair of pairs) counts.set(String(pair), (counts.get(String(pair)) ?? 0) + 1);
+  const [most] = [...counts].sort(([, a], [, b]) => b - a);
+  return most ? most[0].split(",").map((k) => names[k]) : null;
 }
 
 /** Of each example that is left out of the means in its round: {own: its likeness, lead: over "nothing"}. */

@@ -3,7 +3,7 @@ import { Unreadable } from "./clip.js";
 import { clipFrame } from "./draw.js";
 import { examplesIn, filesOf, plainName, storable } from "./exchange.js";
 import { RATE } from "./network.js";
-import { choose, list, titleOf, unlist } from "./networks.js";
+import { choose, fullTitle, list, unlist } from "./networks.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { $, note } from "./screen.js";
@@ -38,7 +38,7 @@ async function learn(isChosen) {
   if (head) {
     panel.mine = taughtNetwork(base, head);
     list(panel.mine, "network-mine", "Your actions",
-      `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
+      `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${fullTitle(base)}`);
     if (isChosen || page.network === before) choose(panel.mine);
   } else if (before) {
     panel.mine = null;
@@ -56,8 +56,10 @@ function tell(head, examples) {
     const single = head.classes.find((action, k) => head.counts[k] < 3);
     said.push(`It knows ${names}${actions.includes(NOTHING) ? "" : "; record “nothing” too, and it errs less"}.`);
     if (tried.of && head.classes.length > 1) {
-      said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly.`);
+      const confused = tried.confused ? `; it confuses ${tried.confused.join(" and ")} most` : "";
+      said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly${confused}.`);
     }
+    if (!page.shown) said.push("Try it: use the camera, or open a file.");
     if (single) said.push(`More examples of ${single} make it surer: three to five are good.`);
   } else if (actions.length) {
     said.push(actions[0] === NOTHING ? "Now an action." : "One more action, or “nothing”, and it knows them.");
@@ -141,7 +143,8 @@ export async function addFiles(files) {
   for (const example of examples) await recordings.add(example);
   if (!examples.length && !lost.length) throw new Unreadable("There is no clip in it: a clip is a .npy, .skeleton or " +
     ".json file, best in a folder with its action's name.");
-  note([examples.length ? `${counted(examples.length, "example")} added.` : "", ...lost.slice(0, 3),
+  const actions = [...new Set(examples.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
+  note([examples.length ? `${counted(examples.length, "example")}${of} added.` : "", ...lost.slice(0, 3),
     lost.length > 3 ? `${lost.length - 3} more cannot be used.` : ""].filter(Boolean).join(" "), lost.length > 0);
   await refresh();
 }
@@ -283,7 +286,7 @@ function saveTaught() {
     return;
   }
   download("my-actions.json", [headFile(panel.mine.head, panel.base)], "application/json");
-  note(`my-actions.json holds what was learned, without recordings. Open it on a page with ${titleOf(panel.base)}.`);
+  note(`my-actions.json holds what was learned, without recordings. Open it on a page with ${fullTitle(panel.base)}.`);
 }
 
 /** Let what a file of `saveTaught` holds answer. */
@@ -291,7 +294,7 @@ export function openTaught(name, parsed) {
   const { head, base } = headFrom(parsed, name, page.networks.filter((network) => !network.base));
   const network = taughtNetwork(base, head), title = name.replace(/\.json$/i, "");
   panel.loaded += 1;
-  list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
+  list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${fullTitle(base)}`);
   choose(network);
   note(`${name} is one of the networks now; it knows ${head.classes.join(", ")}.`);
 }
