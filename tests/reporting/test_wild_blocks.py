@@ -175,9 +175,9 @@ def test_the_study_compares_each_variant_with_the_default_seed_by_seed(tmp_path)
         words = [] if variant == "default" else ["view.noise=0"]
         return {"data": data, "variant": variant, "seed": seed, "words": words, "mean": mean, "top1": {"clean": clean}}
 
-    runs = [run("quiet", "utd_mhad", 0, 91, 85), run("quiet", "utd_mhad", 1, 93, 87), run("default", "sbu", 0, 70, 60),
-            run("default", "utd_mhad", 0, 90, 88), run("default", "utd_mhad", 1, 94, 89), run("quiet", "sbu", 0, 72, 50),
-            run("half", "utd_mhad", 2, 50, 50)]
+    runs = [run("quiet", "utd_mhad", 0, 91, 85), run("quiet", "utd_mhad", 1, 93, 87), run("quiet", "sbu", 0, 72, 50),
+            run("default", "utd_mhad", 0, 90, 88), run("default", "utd_mhad", 1, 94, 89),
+            run("default", "sbu", 0, 70, 60), run("half", "utd_mhad", 2, 50, 50)]
     (tmp_path / "wild-study.json").write_text(json.dumps({"runs": runs}))
     found = cells(block("wild-study", {}, Results(tmp_path)))
     assert found["variant"] == ["with", "UTD-MHAD, clean / mean", "sbu, clean / mean", "all", "seeds"]
