@@ -1,10 +1,10 @@
 """Whether the acting person is told from one who stands by, whom a camera sees with noise, and whom a file lists first.
 
-    python -m tests.tools.bystanders                results/bystanders.json: percent of clips in which the actor is found
+    python -m tests.tools.bystanders        results/bystanders.json: percent of clips in which the actor is found
 
-Beside every one-body clip of a store a second person is put, who holds a pose of another clip, sways by 1.5 cm, and
-trembles. Of a store of two people the less active one of each pair gets the noise; pairs of about equal people do not
-count. Three measures of activity are compared:
+Beside every one-body clip of a store a second person is put, who holds a pose of another clip, sways and trembles. Of a
+store of two people the less active one of each pair gets the noise; pairs of about equal people do not count. Three
+measures of activity are compared:
 
     step        mean distance of a joint from one frame to the next
     calmed      the same of joints that are means of six frames each
