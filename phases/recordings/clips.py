@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import load_npz, reading
+from phases.recordings.archives import as_given
 from phases.recordings.metres import Recorded
 from phases.recordings.settings import Data
 
@@ -42,7 +43,7 @@ class Skip:
     reason: str
 
     def __post_init__(self):
-        self.reason = " ".join(self.reason.split())[:300]  # libraries raise errors of several lines
+        self.reason = as_given(" ".join(self.reason.split()))[:300]  # libraries raise errors of several lines
 
 
 def recorded_as(data: Data) -> Recorded:
