@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from phases.recordings.archives import unpacked
-from phases.shipping.declining import class_means, likeness_of, softmax, unit_vectors
+from phases.shipping.declining import class_means, cosine_of, softmax, unit_vectors
 from phases.shipping.exported import ExportedModel, model_file
 from skeletons import SKELETONS
 from tests.helpers.acting import utd_clips
@@ -52,7 +52,7 @@ def in_numpy(features: np.ndarray, actions: list[str], scale: np.ndarray, asked:
             turn[labels == k] = np.arange((labels == k).sum()) % 10
         likeness = np.zeros(len(labels))
         for r in np.unique(turn):
-            likeness[turn == r] = likeness_of(own[turn == r], class_means(own[turn != r], labels[turn != r], K))
+            likeness[turn == r] = cosine_of(own[turn == r], class_means(own[turn != r], labels[turn != r], K))
         threshold = min(threshold, 1 - 2 * (1 - np.quantile(likeness, 0.05)))
         if len(nothing) > 1:
             among = nothing @ nothing.T - 3 * np.eye(len(nothing))
