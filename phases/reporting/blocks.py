@@ -41,6 +41,7 @@ BLOCKS = {
     "in-browser": blocks_speed.in_browser,
     "gpu-steps": blocks_speed.gpu_steps,
     "robust": blocks_robustness.faults_and_survivals,
+    "bystanders": blocks_robustness.who_is_meant,
     "wild": blocks_wild.rows_that_count,
     "wild-more": blocks_wild.other_rows,
     "wild-sure": blocks_wild.confidence,
