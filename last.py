@@ -52,9 +52,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from phases.common.files import atomic, check_zip, damaged, locked, read_log, write_json
+from phases.common.memory import keep_freed_memory
 from phases.common.progress import progress_bar
 from phases.common.recipes import current_weights, differences
 from skeletons import Skeleton
+
+keep_freed_memory()  # a step needs what the last one freed; on a CPU, taking it anew is slow
 
 # --- 1. Settings: the annotation of a field holds its choices or its range --------------------------------------------
 STREAMS = ("joint", "bone", "velocity", "bone_velocity")
@@ -735,7 +738,6 @@ class PartitionedTemporalAttention(nn.Module):
         always = torch.ones_like(has_far_frame)
         has_key = torch.stack([always, has_far_joint, has_far_frame, has_far_frame & has_far_joint], 2)[..., None]
 
-        # constants, shaped as they are added
         near_and_far = torch.stack([near_joint, ~near_joint])                         # h v u
         neighbour_mask = attention_mask(near_joint.gather(1, neighbour))              # v p
         constants = {
@@ -1145,7 +1147,6 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         else:  # as in ClipNorm
             mean = self.running_mean
             var = self.running_var
-        # normalise, scale and shift, as ever
         y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
         return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 
@@ -1449,7 +1450,6 @@ class Training:
         if not self.scaler.is_enabled():
             self.note_if_not_finite(norm, step)
 
-        # the step
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.cfg.average == "ema":
