@@ -57,8 +57,6 @@ from phases.common.progress import progress_bar
 from phases.common.recipes import current_weights, differences
 from skeletons import Skeleton
 
-keep_freed_memory()  # a step needs what the last one freed; on a CPU, taking it anew is slow
-
 # --- 1. Settings: the annotation of a field holds its choices or its range --------------------------------------------
 STREAMS = ("joint", "bone", "velocity", "bone_velocity")
 Share = Annotated[float, (0, 0.99)]
@@ -1570,6 +1568,8 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
 
     ValueError if a loss or gradient is not finite.
     """
+    keep_freed_memory()  # a step needs what the last one freed; on a CPU, taking it anew is slow
+
     # one training at a time in a folder: rank 0 locks it, no other rank writes
     steps = math.ceil(len(batches) / cfg.accumulate)
     lock = locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext()

@@ -38,7 +38,7 @@ from phases.common.command import build, fields_of, nearest, run
 from phases.common.files import locked
 from phases.common.protocols import check_rules
 from phases.common.recipes import resolved
-from phases.recordings.archives import unpacked
+from phases.recordings.archives import named_as_given, unpacked
 from phases.recordings.clips import Clip, Skip, recorded_as
 from phases.recordings.left_out import others_beside_clips
 from phases.recordings.metres import reference_joint, trunk_of
@@ -196,6 +196,7 @@ def write_store(raw: Path, store: Path, partial: Path, data: Data, skeleton: Ske
     return meta
 
 
+@named_as_given()
 def main(argv: list[str]) -> int:
     # what to read, and where to write
     settings = read_settings(argv)

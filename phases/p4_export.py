@@ -22,8 +22,8 @@ answer. It takes one clip as recorded and needs no preprocessing:
     probabilities   (K,) of the classes, calibrated by a temperature
     features        (C,): what the network's head pools, the mean over the bodies present; of a network trained on a
                     pool (just pool) also its last map by quarter of the clip and region of the body
-    likeness        (): cosine of the features to the nearest class; below `threshold` of the metadata the clip shows
-                    none of the classes
+    likeness        (): cosine of the features to the nearest class, and a little of how sure the network is; below
+                    `threshold` of the metadata the clip shows none of the classes
 
 The metadata hold skeleton, class names, view, streams, recipe, threshold and test accuracy, all that predict needs.
 Verification runs each file on the recorded test clips, and compares FP32 with the network in PyTorch.
@@ -185,7 +185,7 @@ def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, verify.Answers]:
     judged = verify.judge(job.cfg, {form: found.probabilities for form, found in answers.items()}, job.label)
     network = verify.eager_answers(job.model, causal, job.clips, job.declining.temperature, job.parts)
     judged["fp32"]["parity"] = verify.parity(network, answers["fp32"])
-    judged["declined"] = 100 * float(job.declining.declines(answers["fp32"].features).mean())
+    judged["declined"] = 100 * float((likeness_of_file(job, answers["fp32"]) < job.declining.threshold).mean())
     report = {"accepted": judged["int8"]["accepted"], "limit": verify.limit(len(job.label)), **judged}
 
     # times; and where the accuracy of INT8 got lost
@@ -194,6 +194,11 @@ def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, verify.Answers]:
     if not report["accepted"]:
         report["layers"] = verify.sensitivity(graphs.networks, job.clips[:256])
     return report, answers["fp32"]
+
+
+def likeness_of_file(job: Job, answers: verify.Answers) -> np.ndarray:
+    """Likeness (N,) of the clips that a file answers so."""
+    return job.declining.likeness(answers.features, answers.probabilities)
 
 
 def write(job: Job, graphs: Graphs, verified: dict, reference: verify.Answers) -> dict:
@@ -224,7 +229,7 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: verify.Answers) -
     save_weights(job.folder / "model.pt", without_places(job.cfg), skeleton, job.metadata["classes"], job.model)
 
     # what each lost, as data and as a page; what is declined, for the run's page
-    write_declining(job.cfg.run, job.origin, job.names, job.declining, reference.features)
+    write_declining(job.cfg.run, job.origin, job.names, job.declining, likeness_of_file(job, reference))
     write_json(job.folder / "report.json", report)
     with atomic(job.folder / "report.md") as part:
         part.write_text(markdown(report))

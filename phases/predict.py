@@ -37,10 +37,11 @@ in its order, unit and axes (`just info model=utd_mhad` lists them), or those of
 them. Or a frame as pose estimators write it: MediaPipe's landmarks, OpenPose's people, COCO's keypoints, a frame of
 YOLO's, Azure Kinect's or Kinetics-Skeleton's JSON, or an entry per person of AlphaPose's or COCO's results. Or lines of
 CSV, with a header or without one, a row per frame or per joint. Frames come at fps=, by default the rate of the
-training clips, or tell their time in seconds: {"t": 12.04, "joints": [...]}, {"t": 12.04, "landmarks": [...]}. While
-people stand, or move in a way that is none of the network's actions, nothing is printed. While a movement goes on, a
-line tells its start and its action, once half (needs=) of a training clip's length has passed and one label has stayed
-above 80 % (sure=) for 0.2 s (hold=). When it has ended, by 0.8 seconds of rest, another line tells start and end:
+training clips, or tell their time in seconds: {"t": 12.04, "joints": [...]}, {"t": 12.04, "landmarks": [...]}; or in a
+column of a table: time, timestamp, time_ms. While people stand, or move in a way that is none of the network's actions,
+nothing is printed. While a movement goes on, a line tells its start and its action, once half (needs=) of a training
+clip's length has passed and one label has stayed above 80 % (sure=) for 0.2 s (hold=). When it has ended, by 0.8
+seconds of rest, another line tells start and end:
 
     12.3 s: sit down (89 %)
     12.3 to 14.1 s: sit down (97 %)

@@ -1,20 +1,24 @@
 """A .zip of recordings: unpacked into a temporary folder, which is deleted when the program ends. No numpy.
 
-Within the limits of limits.py: a bomb is not opened, and links, absolute paths and .. are refused.
+Within the limits of limits.py: a bomb is not opened, and links, absolute paths and .. are refused. Messages call a
+file in it as the user knows it: `gestures.zip: wave/3.json`.
 """
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
 import stat
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from phases.common.limits import ARRAY, MB, open_zip, reading
 
 FILES = 1_000_000
+GIVEN: dict[str, str] = {}  # {temporary folder: the archive, as it was given}
 IGNORED = ("__MACOSX", ".DS_Store", "Thumbs.db")    # what systems add
 
 
@@ -23,12 +27,19 @@ def unpacked(raw: Path) -> Path:
     if raw.suffix.lower() != ".zip" or not raw.is_file():
         return raw
     about = raw.stat()
-    return unpacked_once(raw.absolute(), about.st_mtime_ns, about.st_size)
+    folder = unpacked_once(raw.absolute(), about.st_mtime_ns, about.st_size)
+    GIVEN[str(folder)] = str(raw)
+
+    # gestures.zip holds gestures/wave and gestures/point; the folder's name is the data set's
+    inside = list(folder.iterdir())
+    if len(inside) == 1 and not is_class_folder(inside[0]):
+        return inside[0]
+    return folder
 
 
 @lru_cache(10)
 def unpacked_once(path: Path, *of_this_moment: int) -> Path:
-    """The folder that a .zip file was unpacked into; of one folder or file in it, this one."""
+    """The folder that a .zip file was unpacked into."""
     folder = Path(tempfile.mkdtemp(prefix="last-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
@@ -37,12 +48,27 @@ def unpacked_once(path: Path, *of_this_moment: int) -> Path:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-    # gestures.zip holds gestures/wave and gestures/point; the folder's name is the data set's
-    inside = list(folder.iterdir())
-    if len(inside) == 1 and not is_class_folder(inside[0]):
-        return inside[0]
     return folder
+
+
+def as_given(text: object) -> str:
+    """A message in which the files of unpacked archives are called as in these: `gestures.zip: wave/3.json`."""
+    text = str(text)
+    for folder, archive in GIVEN.items():
+        text = text.replace(f"{folder}/", f"{archive}: ").replace(folder, archive)
+    return text
+
+
+@contextlib.contextmanager
+def named_as_given() -> Iterator[None]:
+    """Inside the block, and in a function that it decorates, errors name the files of archives `as_given`."""
+    try:
+        yield
+    except (ValueError, OSError) as e:
+        text = as_given(e)
+        if text == str(e):
+            raise
+        raise ValueError(text) from None
 
 
 def is_class_folder(path: Path) -> bool:

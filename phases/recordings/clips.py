@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import load_npz, reading
+from phases.recordings.archives import as_given
 from phases.recordings.metres import Recorded
 from phases.recordings.settings import Data
 
-CLEARLY = 1.2  # times the motion of the body that is listed first
+CLEARLY = 1.2  # times the activity of the body that is listed first
+RAPID = 0.05   # of a joint's variance counts as motion, however much of it may be noise
 PIXELS = 20    # a body larger than this is not in metres
 
 
@@ -41,7 +43,7 @@ class Skip:
     reason: str
 
     def __post_init__(self):
-        self.reason = " ".join(self.reason.split())[:300]  # libraries raise errors of several lines
+        self.reason = as_given(" ".join(self.reason.split()))[:300]  # libraries raise errors of several lines
 
 
 def recorded_as(data: Data) -> Recorded:
@@ -67,43 +69,55 @@ def replications_in_turn(found: Iterator[Clip | Skip]) -> Iterator[Clip | Skip]:
 # Bodies
 # ---------------------------------------------------------------------------------------------------------------------
 
-def motion_of(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(distance, steps), both (M,), over all joints of each body (M, L, V, 3).
+def activity(joints: np.ndarray) -> np.ndarray:
+    """(M,) how far the joints of bodies (M, L, V, 3) get from their mean places, in their unit; their noise is no
+    motion.
 
-    A step leads from one frame to the next and counts if both show the joint.
+    A joint's activity is the variance of its places, less half its mean squared step: of noise that is anew in every
+    frame, the two are the same (von Neumann 1941). A motion that is fast for its frame rate has long steps, too: RAPID
+    of the variance always counts. A body's is the root of its joints' mean.
     """
-    # a joint that is missing in one of two frames has not moved
-    there = joints.any(3)  # m l v
-    in_both = there[:, 1:] & there[:, :-1]
-    distance = np.linalg.norm(np.diff(joints, axis=1), axis=3)
-    return (distance * in_both).sum((1, 2)), in_both.sum((1, 2))
+    # places relative to the mean one: millimetres and pixels keep their digits
+    seen = joints.any(3)  # m l v
+    places = joints.astype(np.float64)
+    times = np.maximum(seen.sum(1), 1)  # m v
+    places = (places - (places.sum(1) / times[..., None])[:, None]) * seen[..., None]
+    variance = (places ** 2).sum((1, 3)) / times
+
+    # a step leads from one frame to the next and counts if both show the joint
+    in_both = seen[:, 1:] & seen[:, :-1]
+    squares = (np.diff(places, axis=1) ** 2).sum(3) * in_both
+    noise = squares.sum(1) / np.maximum(in_both.sum(1), 1) / 2
+
+    # over the joints that are ever seen; those that never are have none
+    count = np.maximum(seen.any(1).sum(1), 1)
+    spread = variance.sum(1) / count
+    return np.sqrt(np.maximum(spread - noise.sum(1) / count, RAPID * spread))
 
 
 def main_bodies(joints: np.ndarray, score: np.ndarray | None = None) -> list[int]:
     """The numbers of the main two of bodies (M, L, V, 3), the main one first, wherever a file lists it.
 
-    The main one moves most per step; the first that is listed stays the main one unless another moves clearly more. A
-    passer-by, seen for less than half the time of the one seen longest, is no main one if another moves. With a score
-    (M, L, V) a body's motion counts times its mean score.
+    The main one is the most active; the first that is listed stays the main one unless another is clearly more active.
+    A passer-by, seen for less than half the time of the one seen longest, is no main one if another is active. With a
+    score (M, L, V) a body's activity counts times its mean score.
     """
     if len(joints) < 2:
         return list(range(len(joints)))
 
-    # motion per step
     there = joints.any(3)  # m l v
-    way, steps = motion_of(joints)
-    motion = way / np.maximum(steps, 1)
+    active = activity(joints)
     if score is not None:
-        motion = motion * (score * there).sum((1, 2)) / np.maximum(there.sum((1, 2)), 1)
+        active = active * (score * there).sum((1, 2)) / np.maximum(there.sum((1, 2)), 1)
 
-    # who is seen for long enough, then who moves most
+    # who is seen for long enough, then who is most active
     seen = there.any(2).sum(1)
     stays = 2 * seen >= seen.max()
-    order = sorted(range(len(joints)), key=lambda m: (not stays[m], -motion[m], m))
+    order = sorted(range(len(joints)), key=lambda m: (not stays[m], -active[m], m))
     first, second = order[:2]
 
-    # about as much motion: in the order of the file
-    if second < first and stays[second] and motion[first] <= CLEARLY * motion[second]:
+    # about as active: in the order of the file
+    if second < first and stays[second] and active[first] <= CLEARLY * active[second]:
         return [second, first]
     return [first, second]
 

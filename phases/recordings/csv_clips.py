@@ -193,7 +193,7 @@ def counts_frames(column: list[str]) -> bool:
     step = np.median(steps)
     whole = not (steps % 1).any()
     tolerance = 1 if whole else 0.1 * step
-    even = np.abs(steps / step - np.round(steps / step)) * step <= tolerance
+    even = np.abs(steps - np.round(steps / step) * step) <= tolerance
     usual = np.abs(steps - step) <= tolerance
     if not even.all() or not usual.mean() >= 0.5:
         return False

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phases.recordings.archives import unpacked
+from phases.recordings.archives import named_as_given, unpacked
 from phases.recordings.arrays import class_folders, class_paths, clip_file, metadata, not_listed
 from phases.recordings.clips import Skip
 from phases.recordings.labels import LINE, labelled_rows, number_classes, read_labels
@@ -41,6 +41,7 @@ class Example:
     last: int | None = None
 
 
+@named_as_given()
 def find_examples(raw: Path) -> tuple[list[Example], list[Skip], list[str]]:
     """(examples, files that are none, classes in their order) of recordings.
 

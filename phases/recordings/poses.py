@@ -29,6 +29,7 @@ import numpy as np
 
 from phases.common.limits import load_npy, load_npz, read_bytes
 from phases.recordings import known_files
+from phases.recordings.archives import as_given
 
 SUFFIXES = (".npy", ".npz", ".json", ".csv", *known_files.SUFFIXES)
 NO_CLIPS = ("skeleton.json", "labels.csv")
@@ -106,7 +107,7 @@ def print_notes(path: Path, notes: list[str]) -> None:
         known = (path.absolute().parent.parent, note)
         if known not in PRINTED:
             PRINTED.add(known)
-            print(f"{path}: {note}", file=sys.stderr)
+            print(as_given(f"{path}: {note}"), file=sys.stderr)
 
 
 def in_order(x: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from phases.common.limits import CLASSES, load_npz
-from phases.recordings.archives import unpacked
+from phases.recordings.archives import named_as_given, unpacked
 from phases.recordings.arrays import class_folders, metadata
 from phases.recordings.clips import Clip, Skip, third_is_score
 from phases.recordings.labels import number_classes
@@ -76,6 +76,7 @@ class Survey:
         return Counter(c.label for c in self.all_clips)
 
 
+@named_as_given()
 def look(raw: Path, skeleton: str = "") -> Survey:
     """Read recordings, and see what they are; `skeleton` names theirs. ValueError if no network can learn from them."""
     raw = unpacked(raw)

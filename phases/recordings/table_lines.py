@@ -1,6 +1,7 @@
 """Lines of a table, one after the other -> frames, as soon as they are whole. numpy only.
 
 A line is a frame, under a header or without one; or a joint of a frame: then the next frame's first line completes it.
+A column of times gives the frames their time stamps (table_times.py).
 """
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from phases.recordings.csv_clips import clip_of_frame_rows, joint_columns, named_columns, plain_columns, with_names
 from phases.recordings.described import BodyFrame, Described, skeleton_of_names
+from phases.recordings.table_times import Times, times_of_header
 from phases.recordings.tables import cells_of, is_missing, is_number
 from phases.recordings.tidy_tables import clip_of_joint_rows, joint_word, joints_of_rows, tidy_columns
 from skeletons import SKELETONS
@@ -55,6 +57,7 @@ class TableLines:
         is_frame = any(map(is_number, row))
         self.header = [] if is_frame else row
         self.tidy = tidy_columns(self.header)
+        self.times: Times | None = times_of_header(self.header)
         if self.header and not self.tidy:
             self._take_names(list(named_columns(self.header)))
             self.columns = joint_columns(self.header, self.joints)
@@ -87,6 +90,13 @@ class TableLines:
         self.rows.append(row)
         if not self.columns and sum(not all(map(is_missing, row)) for row in self.rows) < UNDECIDED:
             return []
+
+        # two rows show the unit of times
+        if self.times:
+            self.times.settle(self.rows)
+            if self.times.unit is None and len(self.rows) < UNDECIDED:
+                return []
+            self.times.unit = self.times.unit or 0
         return self.end()
 
     def end(self) -> list[BodyFrame]:
@@ -99,12 +109,18 @@ class TableLines:
             return self._frame(rows)
 
         # a row per frame: one body
-        self.columns = self.columns or plain_columns(rows)
+        if not self.columns:
+            self.columns = plain_columns(rows)
+            if self.columns[0][0]:
+                self.times = Times(0)
+                self.times.settle(rows)
         try:
             clip = clip_of_frame_rows(self.header, rows, self.columns)  # l v c
         except ValueError as e:
             raise ValueError(str(e).removeprefix("frame 0: ")) from None
-        return [BodyFrame(frame[None], found=self.found) for frame in clip]
+        stamps = [self.times.of(row) if self.times else None for row in rows]
+        return [BodyFrame(frame[None], found=self.found, stamp=stamp)
+                for frame, stamp in zip(clip, stamps, strict=True)]
 
     # --- a row per joint ---------------------------------------------------------------------------------------------
 
@@ -112,6 +128,8 @@ class TableLines:
         """The frame before, if this row begins another one."""
         at = self.tidy["frame"]
         is_next = bool(self.rows) and row[at].strip() != self.rows[0][at].strip()
+        if self.times and is_next:
+            self.times.settle([self.rows[0], row])
         frames = self.end() if is_next else []
         self.rows.append(row)
         return frames
@@ -129,5 +147,6 @@ class TableLines:
         ids: list = []
         clip = clip_of_joint_rows(rows, self.tidy, self.joints, ids)  # m 1 v c
         empty = BodyFrame(np.zeros((0, clip.shape[2], 3), np.float32))
-        gap = self.gaps.before(rows[0][self.tidy["frame"]])
-        return [empty] * gap + [BodyFrame(clip[:, 0], tuple(ids) if ids else None, found=self.found)]
+        stamp = self.times.of(rows[0]) if self.times else None
+        gap = self.gaps.before(rows[0][self.tidy["frame"]]) if stamp is None else 0
+        return [empty] * gap + [BodyFrame(clip[:, 0], tuple(ids) if ids else None, found=self.found, stamp=stamp)]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from phases.recordings.metres import check_shape, missing_as_zeros
+from phases.recordings.table_times import times_of_header
 from phases.recordings.tables import SCORES, in_order_of, is_number, number_of
 from skeletons import spelled
 
@@ -34,6 +35,11 @@ def tidy_columns(header: list[str]) -> dict[str, int]:
         for key, words in WORDS.items():
             if word in words or key == "joint" and SUFFIXES.sub("", word) in words:
                 columns.setdefault(key, number)
+
+    # a time with its unit, time_ms, tells frames apart as well
+    times = times_of_header(header)
+    if times:
+        columns.setdefault("frame", times.column)
     return columns if {"frame", "joint", "x", "y"} <= columns.keys() else {}
 
 

@@ -77,3 +77,15 @@ def full_size_sets(rehearsal: dict) -> list[dict[str, str]]:
             "survived": f"{'; '.join(sides)}; at most {data['peak MB']} MB",
         })
     return rows
+
+
+def who_is_meant(results: Results) -> str:
+    """A line per data set, rate and measure of activity: percent of clips in which the acting person is found."""
+    found = results.file("bystanders")
+    rows = []
+    for row in found["rows"]:
+        rate = "every" if row["rate"] == 1 else "every third"
+        figures = {noise: f"{right:.1f}" for noise, right in row["right"].items()}
+        rows.append({"data set": row["set"], "frames": rate, "activity": row["measure"], "clips": str(row["clips"]),
+                     **figures})
+    return f"{markdown_table(list(rows[0]), rows)}\n\n`{found['command']}`"

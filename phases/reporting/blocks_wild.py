@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 
 from phases.recordings.wild import CLEAN, COUNTED, ROWS
 from phases.reporting.cells import mean_sd, values
 from phases.reporting.measured import Results, default_split
 from phases.reporting.tables import LABEL, heading, markdown_table
 
+DEFAULT = "default"     # variant of the study
 NOTHING = "Nothing is measured yet: `just wild recipe=... data={}`."
 
 
@@ -97,19 +99,43 @@ def calibration_errors(entry: dict) -> dict:
 
 
 def study(results: Results) -> str:
-    """How the view's defaults were found: a line per variant, the mean over the sides that it was judged on."""
-    variants: dict[tuple, list[dict]] = {}
-    for run in results.file("wild-study")["runs"]:
-        variants.setdefault((run["data"], run["recipe"], run["words"]), []).append(run)
-
+    """The study behind the view's defaults: the default's accuracy on each data set, and what other variants gain."""
+    runs = results.file("wild-study")["runs"]
+    places = list(dict.fromkeys(run["data"] for run in runs))
     lines = []
-    for (data, recipe, words), runs in variants.items():
-        clean = statistics.mean(run["top1"][CLEAN] for run in runs)
-        mean = statistics.mean(run["mean"] for run in runs)
-        lines.append({"data": LABEL.get(data, data), "recipe": f"`{recipe}`",
-                      "with": f"`{words}`", "trained on": "; ".join(run["trained"] for run in runs),
-                      "clean": f"{clean:.1f}", "mean of the 20": f"{mean:.1f}"})
+    for variant in sorted({run["variant"] for run in runs}, key=lambda name: (name != DEFAULT, name)):
+        own = [run for run in runs if run["variant"] == variant]
+        line = {"variant": variant.replace("_", " "), "with": f"`{' '.join(own[0]['words'])}`" * bool(own[0]["words"])}
+        gained = []
+        for place in places:
+            clean = figures(runs, variant, place, lambda run: run["top1"][CLEAN])
+            wild = figures(runs, variant, place, lambda run: run["mean"])
+            compared = f"{spread(clean, variant)} / {spread(wild, variant)}"
+            line[f"{LABEL.get(place, place)}, clean / mean"] = compared if clean else ""
+            gained += [statistics.mean(found) for found in (clean, wild) if found]
+        complete = len(gained) == 2 * len(places) and variant != DEFAULT
+        lines.append(line | {"all": f"{statistics.mean(gained):+.1f}" if complete else "",
+                             "seeds": str(len({run["seed"] for run in own}))})
     return markdown_table(list(lines[0]), lines)
+
+
+def figures(runs: list[dict], variant: str, place: str, figure: Callable[[dict], float]) -> list[float]:
+    """A figure of each run of the default on a data set, by seed; of another variant, what each gains over it."""
+    def of(name: str) -> dict[int, float]:
+        return {run["seed"]: figure(run) for run in runs if (run["variant"], run["data"]) == (name, place)}
+
+    default = of(DEFAULT)
+    if variant == DEFAULT:
+        return [default[seed] for seed in sorted(default)]
+    return [value - default[seed] for seed, value in sorted(of(variant).items()) if seed in default]
+
+
+def spread(found: list[float], variant: str) -> str:
+    """Mean and standard deviation; a gain has its sign."""
+    if not found:
+        return ""
+    deviation = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+    return format(statistics.mean(found), ".1f" if variant == DEFAULT else "+.1f") + deviation
 
 
 def declining(results: Results) -> str:
@@ -140,6 +166,18 @@ def scores_that_decline(results: Results) -> str:
         for kind in ("unknown classes", "people who stand", "another data set"):
             found = [run["scores"][score][kind] for run in runs]
             line[kind] = ", ".join(f"{one['auroc']:.3f} ({one['declined_at_95']:.0f})" for one in found)
+        lines.append(line)
+    return markdown_table(list(lines[0]), lines)
+
+
+def trainings_that_decline(results: Results) -> str:
+    """What other trainings decline of classes that they were not taught, by two scores: the mean over draws."""
+    lines = []
+    for row in results.file("decline-study")["trainings"]["rows"]:
+        line = {"training": row["training"], "top-1 of known classes": mean_sd(row, "top1")}
+        for score in ("cosine", "cosine and probability"):
+            found = {"runs": [run[score] for run in row["runs"]]}
+            line[score] = f"{mean_of(found, 'auroc')} ({statistics.mean(values(found, 'declined_at_95')):.0f})"
         lines.append(line)
     return markdown_table(list(lines[0]), lines)
 

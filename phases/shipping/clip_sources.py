@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from phases.recordings.archives import as_given, named_as_given, unpacked
 from phases.recordings.described import Recording
 from phases.recordings.left_out import left_out, left_out_words
 from phases.recordings.poses import is_clip, is_frames
@@ -29,7 +30,7 @@ def recordings(clip: Path) -> dict[str, Path]:
     if clip.is_file():
         check_videos(clip)
     if not clip.is_dir() or is_set(clip) or is_frames(clip):
-        return {str(clip): clip}
+        return {as_given(clip): clip}
 
     # a folder of frames is one clip, and a clip store is one set; their files are none
     below = list(clip.rglob("*"))
@@ -41,7 +42,7 @@ def recordings(clip: Path) -> dict[str, Path]:
 
     others = [path for path in left_out(clip, [*folders, *files]) if not describes_clips(path)]
     if others:
-        print(f"{clip}: {left_out_words(clip, others)}", file=sys.stderr)
+        print(as_given(f"{clip}: {left_out_words(clip, others)}"), file=sys.stderr)
     return {str(p.relative_to(clip)): p for p in sorted([*folders, *files])}
 
 
@@ -72,6 +73,7 @@ def fail(e: Exception) -> Recording:
     raise e
 
 
+@named_as_given()
 def answers_to(model: ExportedModel, clip: Path, answer: Callable[[Path, np.ndarray], T],
                each: bool = False) -> tuple[list[tuple[Who, T]], int]:
     """The answer to the main people of each clip, or to each person in it; and how many clips were skipped.
@@ -79,9 +81,7 @@ def answers_to(model: ExportedModel, clip: Path, answer: Callable[[Path, np.ndar
     answer: of what messages call a clip, and joints (M, L, V, 3). A single clip that cannot be used is an error, one of
     many is left out. Notes that are true of many clips are printed once.
     """
-    if clip.suffix.lower() == ".zip":
-        from phases.recordings.archives import unpacked
-        clip = unpacked(clip)
+    clip = unpacked(clip)
     is_one = not clip.is_dir() and not is_set(clip) or clip.is_dir() and is_frames(clip)
     model.notes = Notes(together=not is_one)
     found = []
@@ -95,7 +95,7 @@ def answers_to(model: ExportedModel, clip: Path, answer: Callable[[Path, np.ndar
             if is_one:
                 raise
             skipped += 1
-            print("skipped:", " ".join(str(e).split()), file=sys.stderr)
+            print("skipped:", " ".join(as_given(e).split()), file=sys.stderr)
 
     model.notes.tell()
     if not found:

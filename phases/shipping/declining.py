@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SURE = 0.03  # what the largest probability adds to a cosine: a clip between two classes is like both of them
 KEEP = 0.92  # share of damaged training clips that are kept: then 95 % of new people's are, by cross-validation
 TEMPERATURES = (0.1, 10.0)  # between which the best is sought: where no clip is wrong, 0 would be the best
 
@@ -30,16 +31,14 @@ class Declining:
         """
         scale = scale_of(features)
         means = class_means(features * scale, labels, K)
-        again = np.resize(labels, len(damaged))
-        return cls(scale, means, temperature_of(logits, again), threshold_of(likeness_of(damaged * scale, means)))
+        alike = likeness_of(damaged * scale, means, logits)
+        return cls(scale, means, temperature_of(logits, np.resize(labels, len(damaged))), threshold_of(alike))
 
-    def likeness(self, features: np.ndarray) -> np.ndarray:
-        """Likeness (N,) of clips with features (N, C) to the nearest class, as a file gives it."""
-        return likeness_of(features * self.scale, self.means)
-
-    def declines(self, features: np.ndarray) -> np.ndarray:
-        """Whether clips with features (N, C) show none of the classes (N,)."""
-        return self.likeness(features) < self.threshold
+    def likeness(self, features: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        """Likeness (N,) of clips to the nearest class, from features (N, C) and probabilities (N, K), as a file gives
+        all three."""
+        logits = self.temperature * np.log(np.maximum(probabilities, 1e-30))
+        return likeness_of(features * self.scale, self.means, logits)
 
 
 def scale_of(features: np.ndarray) -> np.ndarray:
@@ -56,7 +55,13 @@ def class_means(features: np.ndarray, labels: np.ndarray, K: int) -> np.ndarray:
     return unit_vectors(total).astype(np.float32)
 
 
-def likeness_of(features: np.ndarray, means: np.ndarray) -> np.ndarray:
+def likeness_of(features: np.ndarray, means: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Cosine (N,) of features (N, C) to the nearest of the class means (K, C); and a little of how sure the network is
+    of its logits (N, K), which no temperature divides."""
+    return cosine_of(features, means) + SURE * softmax(np.asarray(logits, np.float64)).max(1)
+
+
+def cosine_of(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Cosine (N,) of features (N, C) to the nearest of the class means (K, C)."""
     return (unit_vectors(np.asarray(features, np.float64)) @ means.T).max(1)
 

@@ -45,14 +45,15 @@ def check_writable(folder: Path) -> None:
                          "exports=FOLDER, or change its permissions") from None
 
 
-def write_declining(run: Path, origin: dict, names: list[str], declining: Declining, features: np.ndarray) -> None:
-    """Write RUN/declining.json: the threshold, and the likeness of the test clips with features (N, C).
+def write_declining(run: Path, origin: dict, names: list[str], declining: Declining,
+                    likeness: np.ndarray) -> None:
+    """Write RUN/declining.json: the threshold, and the likeness (N,) of the test clips.
 
     A run folder that nobody may write to stays as it is.
     """
-    likeness = dict(zip(names, declining.likeness(features).tolist(), strict=True))
+    of_clips = dict(zip(names, likeness.tolist(), strict=True))
     with contextlib.suppress(OSError):
-        write_json(run / "declining.json", {**origin, "threshold": declining.threshold, "likeness": likeness})
+        write_json(run / "declining.json", {**origin, "threshold": declining.threshold, "likeness": of_clips})
 
 
 # ---------------------------------------------------------------------------------------------------------------------

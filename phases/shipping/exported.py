@@ -77,7 +77,7 @@ class Answer:
     """What a file makes of one clip."""
     probabilities: np.ndarray   # k
     features: np.ndarray        # c
-    likeness: float             # cosine of the features to the nearest class
+    likeness: float             # to the nearest class: see declining.py
 
 
 class ExportedModel(JointReader):

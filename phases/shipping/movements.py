@@ -74,16 +74,6 @@ def mean_places(joints: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.nd
     return joints.sum(1) / np.maximum(count, 1)[..., None], count > 0
 
 
-def calmed(joints: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Joints (M, L, V, 3) as their mean places over SPAN seconds each, in which a camera's noise counts little."""
-    block = ((times - times[0] + SLACK) / SPAN).astype(int)
-    found = []
-    for k in np.unique(block):
-        part = joints[:, block == k]
-        found.append(mean_places(part, part.any(3))[0])
-    return np.stack(found, 1)
-
-
 def size_of(joints: np.ndarray, trunk: list[int] | None) -> float:
     """The size of the first body of joints (M, L, V, 3) that is seen; an adult's is 1."""
     for body in joints[joints.any((1, 2, 3))]:

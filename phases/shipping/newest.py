@@ -12,7 +12,7 @@ from phases.recordings.landmarks import with_path
 from phases.recordings.metres import Recorded, trunk_vector
 from phases.recordings.tracked import rows_by_number
 from phases.shipping.exported import ExportedModel
-from phases.shipping.movements import SLACK, calmed
+from phases.shipping.movements import SLACK
 
 SETTLED = 15    # frames that show which of several skeletons with as many joints a recording's is
 
@@ -83,7 +83,7 @@ class Newest:
             clip = without_score(clip, self.model.recorded.min_score)
         if len(clip) > 1:
             self.report_people(len(clip))
-            clip = clip[main_bodies(calmed(clip, times))]
+            clip = clip[main_bodies(clip)]
         if self.is_read or not len(clip):
             return clip, times
         return self.model.turned(clip, self.source, self.recorded or self._recorded(clip)), times

@@ -4,6 +4,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from phases.recordings.archives import as_given
+
 
 class Notes:
     """Notes about clips. `together`: they are kept until `tell`, which prints each of them once."""
@@ -17,12 +19,12 @@ class Notes:
         if self.together:
             self.found.setdefault(of_many or words, []).append((where, words))
         else:
-            print(f"{where}: {words}", file=sys.stderr)
+            print(as_given(f"{where}: {words}"), file=sys.stderr)
 
     def tell(self) -> None:
         """Print what was kept."""
         for of_many, clips in self.found.items():
             where, words = clips[0]
             line = f"{where}: {words}" if len(clips) == 1 else f"{len(clips)} clips, such as {where}: {of_many}"
-            print(line, file=sys.stderr)
+            print(as_given(line), file=sys.stderr)
         self.found.clear()

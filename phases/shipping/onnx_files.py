@@ -116,6 +116,6 @@ def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.M
         "length": length,
         "takes": f"joints (bodies, frames, {V}, 3), float32: one clip as recorded, in metres, y up; the main body is "
                  "first; zeros or NaN: a missing joint",
-        "gives": "probabilities of `classes`; features; likeness, the cosine of the features to the nearest class: "
-                 "below `threshold` the clip shows none of the classes",
+        "gives": "probabilities of `classes`; features; likeness, the cosine of the features to the nearest class "
+                 "and a little of how sure it is: below `threshold` the clip shows none of the classes",
     }

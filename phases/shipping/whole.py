@@ -15,9 +15,9 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
 from phases.shipping import quantise
-from phases.shipping.declining import Declining
+from phases.shipping.declining import SURE, Declining
 from phases.shipping.deploy import Deployed
-from phases.shipping.onnx_edit import rename_inputs
+from phases.shipping.onnx_edit import numbered, rename_inputs
 from phases.shipping.onnx_files import FILES, network_graph, to_onnx
 from phases.training.inference_view import InferenceView
 
@@ -48,7 +48,7 @@ def graphs_of(module: Deployed, view: InferenceView, declining: Declining, clips
 def view_graph(view: InferenceView, opset: int) -> onnx.ModelProto:
     """The graph of a view: recorded joints (bodies, frames, V, 3) -> `clip` (1, M, T, V, 3)."""
     example = torch.randn(2, 50, len(view.parents), 3)  # any two bodies of any length
-    return to_onnx(OneClip(view), example, opset, ("clip",), ("bodies", "frames"), traced=True)
+    return numbered(to_onnx(OneClip(view), example, opset, ("clip",), ("bodies", "frames"), traced=True))
 
 
 class OneClip(nn.Module):
@@ -78,7 +78,7 @@ def whole_graph(view: onnx.ModelProto, network: onnx.ModelProto, declining: Decl
     rename_inputs(second, {"network/joints": "view/clip"})
 
     # what comes last
-    constants = {"class_means": declining.means, "feature_scale": declining.scale,
+    constants = {"class_means": declining.means, "feature_scale": declining.scale, "sure": np.float32(SURE),
                  "temperature": np.float32(declining.temperature), "flat": np.array([-1]), "tiny": np.float32(1e-12)}
     stored = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
 
@@ -98,7 +98,8 @@ def whole_graph(view: onnx.ModelProto, network: onnx.ModelProto, declining: Decl
 
 
 def answer_nodes() -> list[onnx.NodeProto]:
-    """softmax(logits / temperature), and the cosine of the scaled features to the nearest of class_means."""
+    """softmax(logits / temperature); and the cosine of the scaled features to the nearest of class_means, plus `sure`
+    times the largest of softmax(logits)."""
     node = helper.make_node
     return [
         node("Div", ["network/logits", "temperature"], ["answer/scaled"]),
@@ -113,5 +114,9 @@ def answer_nodes() -> list[onnx.NodeProto]:
         node("Max", ["answer/norm", "tiny"], ["answer/length"]),
         node("MatMul", ["class_means", "answer/features"], ["answer/products"]),
         node("ReduceMax", ["answer/products"], ["answer/largest"], keepdims=0),
-        node("Div", ["answer/largest", "answer/length"], ["likeness"]),
+        node("Div", ["answer/largest", "answer/length"], ["answer/cosine"]),
+        node("Softmax", ["network/logits"], ["answer/untempered"], axis=-1),
+        node("ReduceMax", ["answer/untempered"], ["answer/surest"], keepdims=0),
+        node("Mul", ["answer/surest", "sure"], ["answer/little"]),
+        node("Add", ["answer/cosine", "answer/little"], ["likeness"]),
     ]

@@ -75,6 +75,21 @@ def test_an_archive_of_clips_and_a_folder_of_videos(shipped, tmp_path, capsys):
     assert call(predict, name, f"clip={tmp_path / 'clips.zip'}", "format=json") == 0
     assert [row["clip"] for row in json.loads(capsys.readouterr().out)] == ["point/b.npy", "wave/a.npy"]
 
+    # files of an archive are called as in it, not as where it was unpacked
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as z:
+        z.write(tmp_path / "a.npy", "wave/a.npy")
+        z.writestr("wave/bad.npy", b"text")
+        z.writestr("wave/readme.txt", b"text")
+    assert call(predict, name, f"clip={tmp_path / 'odd.zip'}") == 3
+    told = capsys.readouterr().err
+    assert f"skipped: {tmp_path / 'odd.zip'}: wave/bad.npy: is not a numpy file" in told
+    assert f"{tmp_path / 'odd.zip'}: 1 file is no clip: wave/readme.txt" in told and "last-" not in told
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as z:
+        z.writestr("wave/bad.npy", b"text")
+    with pytest.raises(ValueError, match=rf"^clip = {tmp_path / 'none.zip'}: none of its 1 files"):
+        call(predict, name, f"clip={tmp_path / 'none.zip'}")
+    capsys.readouterr()
+
     # an answer in a .txt file may be written again; a clip in one may not
     out = tmp_path / "answer.txt"
     for _ in range(2):

@@ -265,6 +265,25 @@ def test_a_zip_of_class_folders_is_a_set(here, top):
     np.testing.assert_allclose(found["wave-0"][0], walk(0), rtol=1e-6)
 
 
+def test_a_file_of_a_zip_is_called_as_in_it(here, capsys):
+    """Messages had the path of the temporary folder."""
+    raw = in_classes(here / "mine", "{}.npy", lambda path, i: np.save(path, walk(i)))
+    (raw / "wave" / "bad.npy").write_bytes(b"text")
+    archive = zipped(here / "mine.zip", raw)
+    assert call(adopt, f"raw={archive}") == 3
+    name = f"{archive}: wave/bad.npy: is not a numpy file"
+    assert name in capsys.readouterr().err
+    assert call(p0_preprocess, "recipe=mine") == 3
+    skips = json.loads((here / "stores" / "mine" / "meta.json").read_text())["skipped"]
+    assert [skip["file"] for skip in skips] == ["wave/bad.npy"] and skips[0]["reason"].startswith(name)
+
+    # an error of all
+    with zipfile.ZipFile(here / "text.zip", "w") as z:
+        z.writestr("labels.csv", "name,label\na,b\n")
+    with pytest.raises(ValueError, match=rf"^raw = {here / 'text.zip'}: labels.csv: give"):
+        call(adopt, f"raw={here / 'text.zip'}")
+
+
 @pytest.mark.parametrize("name, mode, reason", [
     ("../a.npy", 0, "leads out"), ("/a.npy", 0, "leads out"), ("wave\\..\\..\\a", 0, "leads out"),
     ("a.npy", 0o120777, "is a link")])

@@ -168,3 +168,32 @@ def test_the_committed_pictures_are_those_of_the_results():
         file = ROOT / "results" / f"wild-{data}.svg"
         want = svg(Results(ROOT / "results"), data)
         assert file.read_text() == want, f"run `just table data={data} picture=results/wild-{data}.svg`"
+
+
+def test_the_study_compares_each_variant_with_the_default_seed_by_seed(tmp_path):
+    def run(variant: str, data: str, seed: int, clean: float, mean: float) -> dict:
+        words = [] if variant == "default" else ["view.noise=0"]
+        return {"data": data, "variant": variant, "seed": seed, "words": words, "mean": mean, "top1": {"clean": clean}}
+
+    runs = [run("quiet", "utd_mhad", 0, 91, 85), run("quiet", "utd_mhad", 1, 93, 87), run("quiet", "sbu", 0, 72, 50),
+            run("default", "utd_mhad", 0, 90, 88), run("default", "utd_mhad", 1, 94, 89),
+            run("default", "sbu", 0, 70, 60), run("half", "utd_mhad", 2, 50, 50)]
+    (tmp_path / "wild-study.json").write_text(json.dumps({"runs": runs}))
+    found = cells(block("wild-study", {}, Results(tmp_path)))
+    assert found["variant"] == ["with", "UTD-MHAD, clean / mean", "sbu, clean / mean", "all", "seeds"]
+    assert found["default"] == ["", "92.0 ± 2.8 / 88.5 ± 0.7", "70.0 / 60.0", "", "2"]
+    # seed by seed: 91 - 90 and 93 - 94; 85 - 88 and 87 - 89
+    assert found["quiet"] == ["`view.noise=0`", "+0.0 ± 1.4 / -2.5 ± 0.7", "+2.0 / -10.0", "-2.6", "2"]
+    # a seed that the default has not
+    assert found["half"] == ["`view.noise=0`", "", "", "", "1"]
+
+
+def test_trainings_are_compared_by_both_scores(tmp_path):
+    def run(top1: float, auroc: float, declined: float) -> dict:
+        better = {"auroc": auroc + 0.1, "declined_at_95": declined + 10}
+        return {"top1": top1, "cosine": {"auroc": auroc, "declined_at_95": declined}, "cosine and probability": better}
+
+    rows = [{"training": "as shipped", "runs": [run(90, 0.8, 40), run(92, 0.7, 50)]}]
+    (tmp_path / "decline-study.json").write_text(json.dumps({"trainings": {"rows": rows}}))
+    found = cells(block("decline-trained", {}, Results(tmp_path)))
+    assert found["as shipped"] == ["91.0 ± 1.4", "0.750 (45)", "0.850 (55)"]

@@ -5,8 +5,10 @@ import torch
 
 from phases.shipping.declining import (
     KEEP,
+    SURE,
     Declining,
     class_means,
+    cosine_of,
     likeness_of,
     scale_of,
     softmax,
@@ -37,7 +39,13 @@ def test_likeness_is_the_cosine_to_the_nearest_class():
     features, labels = drawn()
     means = class_means(features, labels, 4)
     cosine = torch.cosine_similarity(torch.from_numpy(features)[:, None], torch.from_numpy(means), dim=2)
-    np.testing.assert_allclose(likeness_of(features, means), cosine.max(1).values, atol=1e-6)
+    np.testing.assert_allclose(cosine_of(features, means), cosine.max(1).values, atol=1e-6)
+
+    # a clip between two classes is less like both
+    logits = np.tile([0.0, 0.0, -9.0, -9.0], (len(features), 1))
+    sure = np.tile([9.0, -9.0, -9.0, -9.0], (len(features), 1))
+    less = likeness_of(features, means, sure) - likeness_of(features, means, logits)
+    np.testing.assert_allclose(less, SURE / 2, atol=1e-4)
 
 
 @pytest.mark.parametrize("keep", [0.9, 0.95, 1.0])
@@ -66,9 +74,12 @@ def test_all_of_it_is_measured_together():
     features = features[:, :4]
     damaged = np.concatenate([features + 0.1, features - 0.1])
     found = Declining.of(features, labels, 4, damaged, np.tile(3 * features, (2, 1)))
-    known = likeness_of(damaged * found.scale, found.means)
+    logits = np.tile(3 * features, (2, 1))
+    known = likeness_of(damaged * found.scale, found.means, logits)
+    probabilities = softmax(logits / found.temperature)
+    np.testing.assert_allclose(found.likeness(damaged, probabilities), known, atol=1e-5)
     assert (known >= found.threshold).mean() == pytest.approx(KEEP, abs=0.01)
-    opposite = likeness_of(-features * found.scale, found.means)
+    opposite = likeness_of(-features * found.scale, found.means, 3 * features)
     assert opposite.max() < found.threshold, "the opposite direction is none of them"
 
 

@@ -122,6 +122,11 @@ def test_arrays_of_every_kind_are_read_as_predict_reads_them(tmp_path, capsys):
     holes[5, 7, 1] = np.nan
     arrays["holes"] = (ntu, holes)
 
+    # who stands by is seen with noise, and listed first
+    swinging = body[:1] + 0.4 * np.sin(np.arange(40) / 4)[:, None, None] * (np.arange(25) > 15)[:, None]
+    trembling = body[:1] + [1, 0, 0] + rng.normal(0, 0.05, (40, 25, 3))
+    arrays["crowd"] = (ntu, np.stack([trembling, trembling[::-1], swinging, trembling]))
+
     # as .npy, and two in JSON
     jobs = []
     for name, (model, x) in arrays.items():

@@ -175,6 +175,39 @@ def test_a_stream_shows_the_network_what_a_file_does(model, tmp_path, capsys, fo
     assert all(line in said.err for line in turned)
 
 
+@pytest.mark.parametrize("form", ["table", "numbers", "rows"])
+@pytest.mark.parametrize("name, unit", [("time", 1), ("Time [s]", 1), ("timestamp", 1e-3), ("time_ms", 1e-3),
+                                        ("t", 1e-6), ("timestampNs", 1e-9), ("time", 0)])
+def test_a_table_s_times_are_time_stamps(model, capsys, form, name, unit):
+    """Fifteen frames a second for the stream's thirty; unit 0: the column counts frames, which tell no time."""
+    times = [t if not unit else f"{t / 15 / unit:.{4 if unit == 1 else 0}f}" for t in range(L)]
+    lines = FORMS[form]()[1]
+    if form == "table":
+        lines = [f"{name},{lines[0]}", *(f"{t},{line}" for t, line in zip(times, lines[1:], strict=True))]
+    elif form == "numbers":
+        lines = [f"{t};{line.split(';', 1)[1]}" for t, line in zip(times, lines, strict=True)]
+    else:
+        lines = [lines[0].replace("frame", name)] + [
+            f"{times[int(line.split(',')[0])]},{line.split(',', 1)[1]}" for line in lines[1:]]
+    live.stream(model, lines, 30, HEARING)
+    said = capsys.readouterr()
+    assert "skipped" not in said.err, said.err
+
+    # the movement is in frames 30 to 60
+    start, end = map(float, said.out.splitlines()[-1].split(" s:")[0].split(" to "))
+    rate = 15 if unit else 30
+    assert abs(start - 30 / rate) < 0.45 and abs(end - 60 / rate) < 0.45
+
+
+def test_a_row_without_its_time_is_a_bad_line(model, capsys):
+    names, *frames = table()[1]
+    lines = [f"time,{names}", *(f"{'' if t == 7 else t / 30:.5},{frame}" for t, frame in enumerate(frames))]
+    live.stream(model, lines, 30, HEARING)
+    said = capsys.readouterr().err
+    assert "standard input, line 9: has no time stamp, the lines before it have" in said
+    assert "1 line was skipped" in said
+
+
 def test_joints_that_are_named_and_cannot_be_turned_are_a_bad_line(model, capsys):
     """Not an end of the stream, though they are as many as the network's."""
     names = {"joint_names": [f"j{v}" for v in range(25)], "bone_list": [[f"j{v}", "j0"] for v in range(1, 25)]}

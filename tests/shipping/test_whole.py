@@ -6,7 +6,7 @@ import onnx
 import pytest
 import torch
 
-from phases.shipping.declining import Declining
+from phases.shipping.declining import SURE, Declining
 from phases.shipping.deploy import deploy
 from phases.shipping.onnx_files import network_graph
 from phases.shipping.verify import Answers, RecordedClips, answers_of, network_outputs, parity, session
@@ -87,7 +87,8 @@ def test_a_file_answers_for_any_number_of_frames_and_bodies(gappy):
         np.testing.assert_allclose(probabilities, (logits[0] / 1.7).softmax(0), atol=1e-5)
         np.testing.assert_allclose(features, pooled[0], rtol=1e-4, atol=1e-5)
         scaled = pooled[0] * torch.from_numpy(scale)
-        assert likeness == pytest.approx(float((scaled / scaled.norm())[:3].max()), abs=1e-5)
+        cosine = float((scaled / scaled.norm())[:3].max())
+        assert likeness == pytest.approx(cosine + SURE * float(logits[0].softmax(0).max()), abs=1e-5)
 
         # zeros are missing as NaN is, and a third body changes nothing
         again = run.run(["features"], {"joints": np.nan_to_num(x)[:2]})[0]
@@ -99,7 +100,7 @@ def test_the_constants_that_decline_have_their_names(tmp_path_factory):
     constants = {i.name: list(i.dims) for i in model.graph.initializer}
     about = {p.key: json.loads(p.value) for p in model.metadata_props if p.key in ("threshold", "temperature")}
     assert constants["temperature"] == [] and constants["class_means"][0] == 3
-    assert -1 <= about["threshold"] <= 1 and about["temperature"] > 0
+    assert -1 <= about["threshold"] <= 1 + SURE and about["temperature"] > 0
 
 
 def test_a_file_that_differs_from_its_network_is_a_fault():

@@ -10,6 +10,7 @@ export const AXES = { // axis of y-up coordinates -> [recorded axis, sign]
 };
 export const PLACE = [0, 0, 2];
 const TRUNK = 0.5, HEIGHT = 1.7;
+const CLEARLY = 1.2, RAPID = 0.05; // of clips.py
 
 export const clipOf = (M, L, V) => ({ x: new Float32Array(M * L * V * 3), M, L, V });
 
@@ -132,33 +133,47 @@ export function retargeted(clip, table) {
 /** The main two of several bodies, the main one first, as main_bodies in phases/recordings/clips.py finds them. */
 export function mainTwo(clip) {
   if (clip.M < 2) return clip;
-  const bodies = Array.from({ length: clip.M }, (_, m) => ({ m, ...motionOf(clip, m) }));
+  const bodies = Array.from({ length: clip.M }, (_, m) => ({ m, ...activityOf(clip, m) }));
   const longest = Math.max(...bodies.map((body) => body.seen));
   for (const body of bodies) body.stays = 2 * body.seen >= longest;
-  bodies.sort((a, b) => b.stays - a.stays || b.motion - a.motion || a.m - b.m);
+  bodies.sort((a, b) => b.stays - a.stays || b.active - a.active || a.m - b.m);
 
-  // about as much motion: in the order of the file
+  // about as active: in the order of the file
   const [first, second] = bodies, inOrder = second.m < first.m && second.stays;
-  const two = inOrder && first.motion <= 1.2 * second.motion ? [second.m, first.m] : [first.m, second.m];
+  const two = inOrder && first.active <= CLEARLY * second.active ? [second.m, first.m] : [first.m, second.m];
   const out = clipOf(2, clip.L, clip.V), size = clip.L * clip.V * 3;
   two.forEach((from, m) => out.x.set(clip.x.subarray(from * size, (from + 1) * size), m * size));
   return out;
 }
 
-/** Motion per step of a joint of body m, and the frames in which it is seen. */
-function motionOf(clip, m) {
-  let way = 0, steps = 0, seen = 0;
-  for (let l = 0; l < clip.L; l++) {
-    let any = false;
-    for (let v = 0; v < clip.V; v++) {
-      if (!isSeen(clip, m, l, v)) continue;
-      any = true;
-      if (!l || !isSeen(clip, m, l - 1, v)) continue;
-      const i = at(clip, m, l, v), j = at(clip, m, l - 1, v);
-      way += Math.hypot(...[0, 1, 2].map((a) => clip.x[i + a] - clip.x[j + a]));
-      steps += 1;
+/**
+ * How far the joints of body m get from their mean places, and the frames in which it is seen: `activity` in clips.py.
+ * The variance of a joint's places, less half its mean squared step, which is its noise.
+ */
+function activityOf(clip, m) {
+  let spread = 0, noise = 0, joints = 0;
+  const shown = new Set();
+  for (let v = 0; v < clip.V; v++) {
+    const found = [];
+    for (let l = 0; l < clip.L; l++) if (isSeen(clip, m, l, v)) found.push(l);
+    if (!found.length) continue;
+    joints += 1;
+
+    let squares = 0, steps = 0;
+    for (let a = 0; a < 3; a++) {
+      const place = (l) => clip.x[at(clip, m, l, v) + a];
+      const mean = found.reduce((sum, l) => sum + place(l), 0) / found.length;
+      spread += found.reduce((sum, l) => sum + (place(l) - mean) ** 2, 0) / found.length;
     }
-    seen += any;
+    found.forEach((l, i) => {
+      shown.add(l);
+      if (!i || found[i - 1] !== l - 1) return;
+      const to = at(clip, m, l, v), from = at(clip, m, l - 1, v);
+      for (let a = 0; a < 3; a++) squares += (clip.x[to + a] - clip.x[from + a]) ** 2;
+      steps += 1;
+    });
+    noise += squares / Math.max(1, steps) / 2;
   }
-  return { motion: way / Math.max(1, steps), seen };
+  const active = Math.max(spread - noise, RAPID * spread) / Math.max(1, joints);
+  return { active: Math.sqrt(active), seen: shown.size };
 }
