@@ -7,6 +7,7 @@ The file therefore imports nothing else of tests/, and knows the names of the fl
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -157,6 +158,11 @@ def distilling_step(clips: int, tree: Path) -> Callable[[], None]:
 
 def cost(case: str, tree: Path) -> dict:
     """{ms: per clip, peak_MB, launches} of a step of the code in a tree."""
+    # as a training begins, where the tree has it
+    with contextlib.suppress(ImportError):
+        from phases.common.memory import keep_freed_memory
+        keep_freed_memory()
+
     # one thread; the same weights and clips on both sides
     torch.set_num_threads(1)
     torch.manual_seed(0)
