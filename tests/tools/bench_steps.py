@@ -158,17 +158,17 @@ def distilling_step(clips: int, tree: Path) -> Callable[[], None]:
 
 def cost(case: str, tree: Path) -> dict:
     """{ms: per clip, peak_MB, launches} of a step of the code in a tree."""
-    # as a training begins, where the tree has it
-    with contextlib.suppress(ImportError):
-        from phases.common.memory import keep_freed_memory
-        keep_freed_memory()
-
     # one thread; the same weights and clips on both sides
     torch.set_num_threads(1)
     torch.manual_seed(0)
     clips = CASES[case]
     step = distilling_step(clips, tree) if case == "phase 2" else plain_step(case, clips, tree)
     raise_if_foreign(tree)
+
+    # as a training begins, where the tree has it
+    with contextlib.suppress(ImportError):
+        from phases.common.memory import keep_freed_memory
+        keep_freed_memory()
 
     speed = speed_and_memory(step, clips, 3)
     with Launches() as launches:
