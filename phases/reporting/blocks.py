@@ -39,6 +39,7 @@ BLOCKS = {
     "side-by-side": blocks_speed.jobs_side_by_side,
     "teacher-share": blocks_speed.teacher_share,
     "in-browser": blocks_speed.in_browser,
+    "int8-nodes": blocks_speed.int8_nodes,
     "gpu-steps": blocks_speed.gpu_steps,
     "robust": blocks_robustness.faults_and_survivals,
     "bystanders": blocks_robustness.who_is_meant,

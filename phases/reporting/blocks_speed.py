@@ -169,6 +169,32 @@ def in_browser(results: Results) -> str:
     return f"{table}\n\n`{bench['command']}`: {bench['device']}, no GPU."
 
 
+def int8_nodes(results: Results) -> str:
+    """Kinds of node whose time differs between a network in FP32 and in INT8, of `tests/tools/bench_nodes.py`."""
+    bench = results.file("bench-nodes")
+    sides = [{row["kind"]: row for row in bench[side]} for side in ("fp32", "int8")]
+    none = {"ms": 0.0, "nodes": 0}
+
+    # what differs by a hundredth of a millisecond; all other kinds in one row
+    rows = []
+    rest = [0.0, 0.0]
+    for kind in sorted(set().union(*sides)):
+        fp32, int8 = (side.get(kind, none) for side in sides)
+        if abs(int8["ms"] - fp32["ms"]) < 0.01:
+            rest = [rest[0] + fp32["ms"], rest[1] + int8["ms"]]
+            continue
+        rows.append({"kind of node": kind, "FP32: nodes": str(fp32["nodes"]), "ms": f"{fp32['ms']:.2f}",
+                     "INT8: nodes": str(int8["nodes"]), "INT8: ms": f"{int8['ms']:.2f}",
+                     "more ms": f"{int8['ms'] - fp32['ms']:+.2f}"})
+    rows.append({"kind of node": "all others", "ms": f"{rest[0]:.2f}", "INT8: ms": f"{rest[1]:.2f}",
+                 "more ms": f"{rest[1] - rest[0]:+.2f}"})
+
+    low, high = min(bench["ratios"]), max(bench["ratios"])
+    outcome = f"INT8 takes {bench['ratio']:.2f} of FP32's time ({low:.2f} to {high:.2f} in {bench['turns']} turns)."
+    made_by = f"`{bench['command']}`: {processor(bench)}, one thread, onnxruntime {bench['onnxruntime']}."
+    return f"{markdown_table(list(rows[0]), rows)}\n\n{outcome}\n{made_by}"
+
+
 def gpu_steps(results: Results) -> str:
     """Every case of `just bench device=cuda`, all GPUs; an older state of the code under the name `before`."""
     rows = []

@@ -7,6 +7,7 @@ The file therefore imports nothing else of tests/, and knows the names of the fl
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -163,6 +164,11 @@ def cost(case: str, tree: Path) -> dict:
     clips = CASES[case]
     step = distilling_step(clips, tree) if case == "phase 2" else plain_step(case, clips, tree)
     raise_if_foreign(tree)
+
+    # as a training begins, where the tree has it
+    with contextlib.suppress(ImportError):
+        from phases.common.memory import keep_freed_memory
+        keep_freed_memory()
 
     speed = speed_and_memory(step, clips, 3)
     with Launches() as launches:

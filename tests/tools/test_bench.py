@@ -6,7 +6,7 @@ import pytest
 from phases.common.command import parse
 from phases.training.settings import View
 from tests.helpers.clip_stores import ROOT
-from tests.tools import bench, bench_against, bench_cases
+from tests.tools import bench, bench_against, bench_cases, bench_nodes
 
 
 @pytest.mark.parametrize("word, field", [("against=nope", "against"), ("jobs=1", "jobs"), ("compile=maybe", "compile"),
@@ -72,3 +72,14 @@ def test_the_cost_of_damage_is_a_ratio_of_steps_on_the_same_clips():
     assert min(found.values()) > 0
     off = [name for name in bench_cases.DAMAGE if getattr(View(), name)]
     assert off == ["missing", "noise", "spikes", "idle"], "what a recipe's view does by default"
+
+
+def test_int8_nodes_are_those_of_the_optimised_graph(monkeypatch):
+    monkeypatch.setattr(bench_nodes, "TURNS", 1)
+    files = [ROOT / "results" / "networks" / name for name in ("utd_mhad.onnx", "utd_mhad.int8.onnx")]
+    found = bench_nodes.compared(*files)
+    nodes = {side: {row["kind"]: row["nodes"] for row in found[side]} for side in ("fp32", "int8")}
+    assert nodes["fp32"]["Conv"] == nodes["int8"]["QLinearConv"] + nodes["int8"]["Conv"] and found["ratio"] > 0
+    assert "HardSigmoid" not in nodes["fp32"], "fused into its convolution"
+    with pytest.raises(ValueError, match="nope.onnx: no such file"):
+        bench_nodes.main(bench_nodes.Options(fp32="nope.onnx"))
