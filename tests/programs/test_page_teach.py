@@ -398,7 +398,9 @@ def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):
 
 
 def test_lessons_go_on_with_another_network(taught, data_folder):
-    assert "on lite nano, FP32" in taught.js("return document.getElementById('networks').lastChild.textContent")
+    titles = taught.js("return [...document.querySelectorAll('#networks label')].map((l) => l.textContent)")
+    assert titles[0].startswith("utd-mhad, lite nano, FP32") and titles[1].startswith("nw-ucla, lite nano, FP32")
+    assert "on utd-mhad, lite nano, FP32" in titles[-1]
     taught.click("#network-2")
     taught.wait(f"{LESSON}.includes('cannot be turned into')")
     assert "9 examples cannot be turned into this network's joints" in taught.js(f"return {LESSON}")

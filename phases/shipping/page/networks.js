@@ -10,8 +10,9 @@ ort.env.logLevel = "error";
 
 const FORMS = { fp32: "FP32", int8: "INT8", w8: "8-bit weights" };
 
-/** What a network is called on the page. */
-export const titleOf = ({ about }) => `${about.recipe.replaceAll("_", " ")}, ${FORMS[about.form] ?? about.form}`;
+/** What a network is called on the page: its data set, recipe and form. */
+export const titleOf = ({ about }) =>
+  `${about.dataset.replaceAll("_", "-")}, ${about.recipe.replaceAll("_", " ")}, ${FORMS[about.form] ?? about.form}`;
 
 /** The network of an .onnx file; one that is listed is not opened again. */
 export async function addNetwork(name, bytes) {
@@ -21,9 +22,9 @@ export async function addNetwork(name, bytes) {
   const network = new Network(name, bytes);
   await network.open(ort);
   page.networks.push(network);
-  const { dataset, top1 } = network.about;
+  const { top1 } = network.about;
   list(network, `network-${page.networks.length}`, titleOf(network),
-    `${dataset.replaceAll("_", "-")} · ${network.classes.length} actions · ${kilobytes(bytes.length)}` +
+    `${network.classes.length} actions · ${kilobytes(bytes.length)}` +
     (top1 ? ` · top-1 ${Number(top1).toFixed(1)} %` : ""));
   return network;
 }
