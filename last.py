@@ -52,6 +52,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from phases.common.files import atomic, check_zip, damaged, locked, read_log, write_json
+from phases.common.memory import keep_freed_memory
 from phases.common.progress import progress_bar
 from phases.common.recipes import current_weights, differences
 from skeletons import Skeleton
@@ -144,9 +145,9 @@ def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     """1x1 convolution of (N, C, T, V) with weight (D, C, 1, 1) and bias (D,).
 
     On a GPU a matrix product over channels-last maps: cuDNN plans a convolution anew for each shape, and the number of
-    bodies changes it. Planning was half of LAST-Lite's step (results/speed.md).
+    bodies changes it. Planning was half of LAST-Lite's step (results/speed.md). On a CPU it pays for wide maps.
     """
-    if x.is_cuda:
+    if x.is_cuda or min(weight.shape[:2]) > 96:
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias)
 
@@ -286,7 +287,8 @@ class Head(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def pool(self, x: Tensor) -> Tensor:  # n c t v
-        return torch.lerp(x.amax((2, 3)), x.mean((2, 3)), self.gate.sigmoid().to(x.dtype))  # n c
+        x = x.permute(0, 2, 3, 1)  # the mean's gradient is then channels-last, as are those of all maps
+        return torch.lerp(x.amax((1, 2)), x.mean((1, 2)), self.gate.sigmoid().to(x.dtype))  # n c
 
     def forward(self, pooled: Tensor, present: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m c, b m
         mean = pooled.squeeze(1)  # b c
@@ -335,8 +337,8 @@ def stage_maps(model: nn.Module, bodies: Tensor, *shared: Tensor | None) -> list
 
     `shared` is what all blocks share.
     """
-    # the rearrange leaves channels last in memory, and convolutions keep that layout: LAST-Lite's shift, its 1x1
-    # convolutions and its DCT products then read whole rows; a network of that size spends its time there
+    # the rearrange leaves channels last in memory, and every block keeps that layout, its gradients too: shifts, 1x1
+    # convolutions, DCT products, norms and sums then read whole rows
     streams = derive_streams(bodies, model.parents, model.streams)
     x = model.stem(rearrange(streams, "n t v c -> n c t v"))
     # the end of each stage is kept: students imitate a teacher's, and encoders are judged by them
@@ -556,7 +558,7 @@ class AdaptiveGraph(nn.Module):
             A = A + self.rows(rearrange(hidden, "n i v -> n v i")) / x.shape[3]
         # from what the whole clip looks like
         if self.choose is not None:
-            weights = self.choose(x.mean((2, 3))).float().softmax(1)  # n k
+            weights = self.choose(x.permute(0, 2, 3, 1).mean((1, 2))).float().softmax(1)  # n k
             A = A + torch.tensordot(weights, bank.float(), 1)
         return A  # n v u: joint v reads joint u
 
@@ -564,9 +566,9 @@ class AdaptiveGraph(nn.Module):
 def aggregate(x: Tensor, A: Tensor) -> Tensor:
     """y[n, g, c, t, v] = sum_u A[n, g, v, u] · x[n, g, c, t, u], for x (N, G·C, T, V) and A (N or 1, G, V, V).
 
-    Returns y as (N, G, C·T, V).
+    Returns y as (N, G, V, T·C).
     """
-    return rearrange(x, "n (g c) t u -> n g (c t) u", g=A.shape[1]) @ A.to(x.dtype).transpose(-1, -2)
+    return A.to(x.dtype) @ rearrange(x, "n (g c) t u -> n g u (t c)", g=A.shape[1])
 
 
 class SpatialGCN(nn.Module):
@@ -607,7 +609,7 @@ class SpatialGCN(nn.Module):
             A = A + self.adaptive(x, bank)[:, None]  # n k v u
         if self.weights is not None:
             A = A * rearrange(len(self.weights) * self.weights.softmax(0), "k -> k 1 1")
-        return rearrange(aggregate(self.conv(x), A).sum(1), "n (c t) v -> n c t v", t=x.shape[2])
+        return rearrange(aggregate(self.conv(x), A).sum(1), "n v (t c) -> n c t v", t=x.shape[2])
 
 
 class CrossTemporalPrototypeGCN(nn.Module):
@@ -631,7 +633,8 @@ class CrossTemporalPrototypeGCN(nn.Module):
         A = (self.A + self.learned)[None]  # 1 g v u
         if self.adaptive is not None:
             A = A + self.adaptive(x, bank)[:, None]  # n g v u
-        return rearrange(aggregate(self.conv(x), A), "n g (c t) v -> n (g c) t v", t=x.shape[2])
+        y = rearrange(aggregate(self.conv(x), A), "n g v (t c) -> n t v (g c)", t=x.shape[2])
+        return rearrange(y, "n t v c -> n c t v")
 
 
 class FreqTemporalGate(nn.Module):
@@ -650,9 +653,10 @@ class FreqTemporalGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         # to frequency, weighed, and back
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
-            X = self.D @ x.float()  # n c k v
-            mask = rearrange(self.mlp(X.abs().mean((2, 3))).sigmoid(), "n k -> n 1 k 1")
-            return x + (self.D.T @ (mask * X)).to(x.dtype)
+            X = self.D @ rearrange(x.float(), "n c t v -> n t (v c)")
+            size = rearrange(X, "n k (v c) -> n (k v) c", v=x.shape[3]).abs().mean(1)
+            y = self.D.T @ (self.mlp(size).sigmoid()[..., None] * X)
+        return x + rearrange(y, "n t (v c) -> n c t v", v=x.shape[3]).to(x.dtype)
 
 
 class TemporalMaxPool(nn.Module):
@@ -675,7 +679,6 @@ class MultiScaleTCN(nn.Module):
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
-        # the first convolutions of three branches, as one; the fourth's own
         c = channels // 4
         self.reduce = nn.Sequential(Conv1x1(channels, 3 * c), BatchNorm(3 * c), nn.GELU())
         self.branches = nn.ModuleList([TemporalConv(c, c, 5, stride, groups=c),
@@ -706,7 +709,7 @@ class PartitionedTemporalAttention(nn.Module):
     blocks of one would need seven. Head 2 gathers its near joints; only head 3 multiplies all pairs. At (T, V) =
     (64, 25) that is 38 % of the dense products. A mask is the sum of one over frames and one over joints. d is the last
     axis in memory: only then does PyTorch's scaled_dot_product_attention take a fused kernel, which stores no scores.
-    Axis letters of this class alone: f block of frames, s frame that is read, a one of query, key, value.
+    Axis letters of this class alone: f block of frames, s frame that is read.
     """
     REACH = 3  # frames
     BLOCK = 4
@@ -733,7 +736,6 @@ class PartitionedTemporalAttention(nn.Module):
         always = torch.ones_like(has_far_frame)
         has_key = torch.stack([always, has_far_joint, has_far_frame, has_far_frame & has_far_joint], 2)[..., None]
 
-        # constants, shaped as they are added
         near_and_far = torch.stack([near_joint, ~near_joint])                         # h v u
         neighbour_mask = attention_mask(near_joint.gather(1, neighbour))              # v p
         constants = {
@@ -750,47 +752,45 @@ class PartitionedTemporalAttention(nn.Module):
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=4, bias=False)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def near_frames(self, qkv: Tensor) -> Tensor:  # 3 n 2 t v d
-        """Heads 0 and 1 (N, F, T, V, 2, D): each block of frames reads the window around it."""
-        # keys and values of a block of queries: the window around it, gathered once
-        q, kv = qkv.unflatten(3, self.window_mask.shape[:2]).split((1, 2))  # of q the frames stay f t
-        kv = kv.flatten(3, 4).index_select(3, self.around)  # 2 n 2 (f o) u d
-        k, v = rearrange(kv, "a n h (f o) u d -> a n (h f) (o u) d", f=len(self.window_mask)).unbind()
-        q = rearrange(q, "1 n h f t v d -> n (h f) (t v) d")
-        mask = rearrange(self.window_mask + self.joint_mask[:, None], "h f t v o u -> 1 (h f) (t v) (o u)")
-        y = F.scaled_dot_product_attention(q, k, v, mask)
-        return rearrange(y, "n (h f) (t v) d -> n f t v h d", h=2, v=qkv.shape[4])
+    def near_frames(self, q: Tensor, kv: Tensor, joint_mask: Tensor) -> Tensor:  # n t v d, n t v 2d, 1 v 1 u
+        """Head 0 or 1 (N, F, T, V, D): each block of frames reads the window around it, gathered once."""
+        blocks = len(self.window_mask)
+        q = rearrange(q, "n (f t) v d -> n f (t v) d", f=blocks)
+        kv = rearrange(kv.index_select(1, self.around), "n (f o) u d -> n f (o u) d", f=blocks)
+        mask = rearrange(self.window_mask + joint_mask, "f t v o u -> 1 f (t v) (o u)")
+        y = F.scaled_dot_product_attention(q, *kv.chunk(2, 3), mask)
+        return y.unflatten(2, (-1, self.joint_mask.shape[2]))
 
-    def near_joints(self, qkv: Tensor) -> Tensor:  # 3 n 1 t v d
-        """Head 2 (N, T, V, 1, D): each joint reads the far frames of its neighbours."""
-        # keys and values of a joint: those of its neighbours at all times
-        q, kv = rearrange(qkv, "a n 1 t v d -> a n v t d").split((1, 2))
-        kv = kv.index_select(2, self.neighbour)  # 2 n (v p) s d
-        k, v = rearrange(kv, "a n (v p) s d -> a n v (p s) d", v=qkv.shape[4]).unbind()
+    def near_joints(self, q: Tensor, kv: Tensor) -> Tensor:  # n t v d, n t v 2d
+        """Head 2 (N, T, V, D): each joint reads the far frames of its neighbours."""
+        kv = kv.transpose(1, 2).index_select(1, self.neighbour)
+        kv = rearrange(kv, "n (v p) s d -> n v (p s) d", v=q.shape[2])
         mask = rearrange(self.neighbour_mask + self.far_mask[:, None], "v t p s -> 1 v t (p s)")
-        y = F.scaled_dot_product_attention(q.squeeze(0), k, v, mask)
-        return rearrange(y, "n v t d -> n t v 1 d")
+        return F.scaled_dot_product_attention(q.transpose(1, 2), *kv.chunk(2, 3), mask).transpose(1, 2)
 
-    def far_far(self, qkv: Tensor) -> Tensor:  # 3 n 1 t v d
-        """Head 3 (N, T, V, 1, D): dense, all pairs that are far in both."""
-        q, k, v = rearrange(qkv, "a n 1 t v d -> a n 1 (t v) d").unbind()
+    def far_far(self, q: Tensor, kv: Tensor) -> Tensor:  # n t v d, n t v 2d
+        """Head 3 (N, T, V, D): dense, all pairs that are far in both."""
+        q, kv = (rearrange(x, "n t v d -> n 1 (t v) d") for x in (q, kv))
         mask = rearrange(self.far_mask, "t s -> t 1 s 1") + self.joint_mask[1]
         mask = rearrange(mask, "t v s u -> 1 1 (t v) (s u)")
-        y = F.scaled_dot_product_attention(q, k, v, mask)
-        return rearrange(y, "n 1 (t v) d -> n t v 1 d", t=qkv.shape[3])
+        y = F.scaled_dot_product_attention(q, *kv.chunk(2, 3), mask)
+        return rearrange(y, "n 1 (t v) d -> n t v d", t=len(self.far_mask))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
-        qkv = rearrange(self.qkv(self.norm(x)), "n (h a d) t v -> a n h t v d", h=4, a=3).contiguous()
-        heads01, head2, head3 = qkv.split((2, 1, 1), 2)
+        # a product a head: a convolution of four groups takes longer on a CPU
+        y = rearrange(self.norm(x).permute(0, 2, 3, 1), "n t v (h c) -> h (n t v) c", h=4)
+        qkv = y @ rearrange(self.qkv.weight, "(h d) c 1 1 -> h c d", h=4).to(y.dtype)
+        qkv = rearrange(qkv, "h (n t v) d -> h n t v d", n=x.shape[0], v=x.shape[3])
+        q, kv = (part.unbind() for part in qkv.split((y.shape[2], 2 * y.shape[2]), 4))
 
         # the four heads, frames as f t
         blocks = self.window_mask.shape[:2]
-        heads = [self.near_frames(heads01), self.near_joints(head2).unflatten(1, blocks),
-                 self.far_far(head3).unflatten(1, blocks)]
-        y = torch.cat(heads, 4).flatten(1, 2)  # n t v h d
+        heads = [*map(self.near_frames, q[:2], kv[:2], self.joint_mask),
+                 self.near_joints(q[2], kv[2]).unflatten(1, blocks), self.far_far(q[3], kv[3]).unflatten(1, blocks)]
+        y = torch.cat(heads, 4).flatten(1, 2)  # n t v c
         if self.has_key is not None:
-            y = y * self.has_key.to(y.dtype)
-        return x + self.out(rearrange(y, "n t v h d -> n (h d) t v"))
+            y = (y.unflatten(3, (4, -1)) * self.has_key.to(y.dtype)).flatten(3)
+        return x + pointwise_conv(rearrange(y, "n t v c -> n c t v"), self.out.weight, self.out.bias)
 
 
 class STJointAtt(nn.Module):
@@ -1145,7 +1145,6 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         else:  # as in ClipNorm
             mean = self.running_mean
             var = self.running_var
-        # normalise, scale and shift, as ever
         y = (z - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
         return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 
@@ -1449,7 +1448,6 @@ class Training:
         if not self.scaler.is_enabled():
             self.note_if_not_finite(norm, step)
 
-        # the step
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.cfg.average == "ema":
@@ -1570,6 +1568,8 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
 
     ValueError if a loss or gradient is not finite.
     """
+    keep_freed_memory()  # a step needs what the last one freed; on a CPU, taking it anew is slow
+
     # one training at a time in a folder: rank 0 locks it, no other rank writes
     steps = math.ceil(len(batches) / cfg.accumulate)
     lock = locked(folder) if rank_of()[0] == 0 else contextlib.nullcontext()

@@ -29,7 +29,6 @@ import numpy as np
 from phases.common.command import run
 from phases.common.files import write_json
 from phases.common.progress import progress_bar
-from phases.recordings.metres import Recorded
 from phases.recordings.strangers import is_sitting_down, is_stranger, is_walking, sitting, standing
 from phases.reporting.measured import read_result
 from phases.shipping.exported import Answer, ExportedModel, model_file
@@ -37,6 +36,7 @@ from phases.training.clip_store import ClipStore, clip_joints, open_store, split
 from phases.training.networks import check_leakage
 from phases.training.recipe import Config, load_config
 from phases.training.run_folder import commit
+from skeletons import means, retargeted
 
 KEEP = 5  # percent of the known clips may be declined
 
@@ -123,10 +123,10 @@ def clips_of_others(model: ExportedModel, name: str) -> list[tuple[str, np.ndarr
     """
     cfg = load_config(["recipe=lite_small", f"data={name}"])
     store = open_store(cfg)
-    source = store.skeleton.name
-    is_own = source == model.skeleton["name"]
-    if not is_own and source not in model.retarget:
-        raise ValueError(f"others = {name!r}: joints of {source} cannot be turned into {model.skeleton['name']}")
+    table = means(store.skeleton.joints, model.skeleton["joints"])
+    if not table:
+        raise ValueError(f"others = {name!r}: joints of {store.skeleton.name} cannot be turned into "
+                         f"{model.skeleton['name']}")
 
     # only names can tell whether an action is one that the network knows
     _, _, test = splits(store, cfg)
@@ -135,7 +135,7 @@ def clips_of_others(model: ExportedModel, name: str) -> list[tuple[str, np.ndarr
         action = store.classes[store.clips["label"][i]]
         if is_walking(action) or is_stranger(action, model.classes):
             joints = clip_joints(store, i)
-            found.append((action, joints if is_own else model.from_skeleton(joints, source, Recorded())))
+            found.append((action, retargeted(joints, table)))
     return found
 
 

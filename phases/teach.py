@@ -15,7 +15,7 @@ people are left out, and what is printed holds for people whom the recogniser ha
 What is printed: clips per class; how many clips it names rightly that were left out, and by which kind of last layer
 (means of the classes, ridge or logistic regression; of five clips per class and more, left-out clips choose it); the
 two classes that it takes for each other most; which share of left-out clips it keeps and what it declines. With one
-clip of each class nothing can be left out, and damaged copies of the clips set the threshold.
+clip of each class nothing can be left out: what is kept is told of damaged copies of the clips.
 
 In:  an exported file, recordings.
 Out: a new file. Only an earlier taught file is replaced. One that ends in .w8.onnx is opened as 8-bit weights are best.
@@ -41,7 +41,7 @@ from phases.recordings.examples import find_examples
 from phases.shipping.exported import ExportedModel, model_file
 from phases.shipping.lessons import Lesson, copies_of, standing_of, study
 from phases.shipping.onnx_edit import save_onnx
-from phases.shipping.taught import feature_scale, metadata_of, taught_graph
+from phases.shipping.taught import feature_scale, metadata_of, network_gap, taught_graph
 from phases.shipping.teaching import Taught, teach
 
 NOTHING = ("nothing", "none", "other")
@@ -65,6 +65,7 @@ def main(options: Options) -> int:
     model = ExportedModel(source)
     graph = onnx.load(source)
     scale = feature_scale(graph, source)
+    gap = network_gap(graph, source)
     check_out(options.out, source)
 
     # the clips, and what the network makes of them
@@ -79,12 +80,12 @@ def main(options: Options) -> int:
     print_lesson(lesson, nothing, classes, skips)
 
     # the recogniser, and its file
-    taught = taught_by(model, lesson, nothing, classes, scale)
+    taught = taught_by(model, lesson, nothing, classes, scale, gap)
     print_taught(taught, lesson, classes)
     tested = [example for example in found if example.is_test and example.label in classes]
     if tested:
         print_tested(taught, study(model, tested, fps), classes)
-    write(options, source, graph, model, taught, lesson, nothing, classes)
+    write(options, source, graph, model, taught, gap, lesson, nothing, classes)
     return 3 if skips else 0
 
 
@@ -127,19 +128,20 @@ def check_classes(raw: Path, classes: list[str], lesson: Lesson) -> None:
 # The recogniser
 # ---------------------------------------------------------------------------------------------------------------------
 
-def taught_by(model: ExportedModel, lesson: Lesson, nothing: Lesson, classes: list[str], scale: np.ndarray) -> Taught:
+def taught_by(model: ExportedModel, lesson: Lesson, nothing: Lesson, classes: list[str], scale: np.ndarray,
+              gap: float) -> Taught:
     labels = lesson.labels(classes)
     is_alone = len(labels) == len(classes)
     return teach(
-        np.stack(lesson.features), labels, len(classes), scale,
+        np.stack(lesson.features), labels, len(classes), gap, scale,
         standing=standing_of(model, lesson),
         nothing=np.stack(nothing.features) if nothing.examples else None,
         copies=copies_of(model, lesson) if is_alone else None,
         people=lesson.people())
 
 
-def write(options: Options, source: Path, graph: onnx.ModelProto, model: ExportedModel, taught: Taught, lesson: Lesson,
-          nothing: Lesson, classes: list[str]) -> None:
+def write(options: Options, source: Path, graph: onnx.ModelProto, model: ExportedModel, taught: Taught, gap: float,
+          lesson: Lesson, nothing: Lesson, classes: list[str]) -> None:
     """Write the file, with what it tells of its teaching, and print what to do with it."""
     told = taught.left_out >= 0
     about = model.about
@@ -151,7 +153,7 @@ def write(options: Options, source: Path, graph: onnx.ModelProto, model: Exporte
         "left_out": round(100 * right(taught, lesson, classes), 2) if told.any() else None,
         "by_people": taught.by_people}
     name = options.name or options.out.name.partition(".")[0]
-    metadata = metadata_of(about, graph, taught, classes, name, lesson.length, story)
+    metadata = metadata_of(about, graph, taught, classes, name, lesson.length, gap, story)
     save_onnx(taught_graph(graph, taught), options.out, metadata)
     print(f"wrote    {options.out}: just predict model={options.out} clip=FILE")
 

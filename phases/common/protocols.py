@@ -25,6 +25,11 @@ PROTOCOLS = {
                 "view21": {"field": "camera", "train": [2], "test": [1]}},
 }
 PROTOCOLS["synthetic"] = {**PROTOCOLS["ntu60"], "xset": PROTOCOLS["ntu120"]["xset"]}
+ONE_SHOT = {  # data set: {novel class: the name of its exemplar}; the network is trained on the other classes
+    # Liu et al., TPAMI 2020: every sixth of 120 classes
+    "ntu120": {k: f"S{1 if k < 60 else 18:03}C003P008R001A{k + 1:03}" for k in range(0, 120, 6)},
+    # SL-DML, arXiv:2004.11085, as its author's gimme_signals_action_recognition sorts files: the last 4 of 27
+    "utd_mhad": {k: f"a{k + 1}_s1_t1" for k in range(23, 27)}}
 WITHIN = {  # largest number of each field; NTU-60 is the part of NTU-120 within its limits
     "ntu60": {"setup": 17, "subject": 40, "label": 59},
     "ntu120": {"setup": 32, "subject": 106, "label": 119}}

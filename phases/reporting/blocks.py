@@ -49,7 +49,11 @@ BLOCKS = {
     "wild-study": blocks_wild.study,
     "decline": blocks_wild.declining,
     "decline-study": blocks_wild.scores_that_decline,
+    "decline-trained": blocks_wild.trainings_that_decline,
     "few-shot": blocks_few.few_examples,
+    "declining-rules": blocks_few.declining_rules,
+    "last-layers": blocks_few.last_layers,
+    "one-shot": blocks_few.one_example,
     "bodies": blocks_few.one_network_many_bodies,
     "live": blocks_live.events_at_rates,
 }

@@ -1,7 +1,9 @@
 """The blocks about a general network: what it tells apart by few examples, and on bodies of many sensors."""
 from __future__ import annotations
 
-from phases.reporting.measured import Results
+from statistics import mean
+
+from phases.reporting.measured import Results, published
 from phases.reporting.tables import markdown_table
 
 SETS = ("utd_mhad", "nw_ucla", "jhmdb", "sbu", "irds")
@@ -51,6 +53,51 @@ def counted_set(name: str, rows: list[dict]) -> str:
     most = max(row["examples"] for row in own)
     of = own[0]
     return f"- {LABEL.get(name, name)}: {of['classes']} classes, {of['tested']} clips tested, {most} examples in all"
+
+
+def declining_rules(results: Results) -> str:
+    """A line per candidate: what it keeps in each case, and what it declines on average over these."""
+    found = results.file("taught-rules")
+    kinds = {"unknown": "other actions", "standing": "who stands", "another set": "another set"}
+    rows = []
+    for rule in found["cases"][0]["shares"]:
+        row = {"likeness at least": rule}
+        for case in found["cases"]:
+            name = f"{case['case']} ({LABEL[case['set']]}, {case['actions']} actions)"
+            row[name] = f"{case['shares'][rule]['named']:.1f}"
+        for kind, name in kinds.items():
+            row[f"declined: {name}"] = f"{mean([case['shares'][rule][kind] for case in found['cases']]):.1f}"
+        rows.append(row)
+    command = f"python -m tests.tools.taught_rules model={found['model']} draws={found['draws']}"
+    return f"{markdown_table(list(rows[0]), rows)}\n\n`{command}`: {found['draws']} draws of each."
+
+
+def last_layers(results: Results) -> str:
+    """A line per set and number of examples: top-1 by kind of last layer; at the end the mean over the sets."""
+    found = results.file("taught-rules")["heads"]
+    rows = [{"data set": LABEL[row["set"]], "examples": str(row["shots"]),
+             **{kind: f"{top1:.1f}" for kind, top1 in row["top1"].items()}} for row in found]
+    for n in sorted({row["shots"] for row in found}):
+        of_n = [row["top1"] for row in found if row["shots"] == n]
+        rows.append({"data set": "*mean*", "examples": str(n),
+                     **{kind: f"{mean([top1[kind] for top1 in of_n]):.1f}" for kind in of_n[0]}})
+    return markdown_table(list(rows[0]), rows)
+
+
+def one_example(results: Results) -> str:
+    """What papers published on NTU-120's one-shot protocol, and what was judged here: a cell is empty until it is."""
+    papers = [{"data set": "NTU-120", "network": entry["recipe"], "trained on": "its 100 other classes",
+               "top-1": f"{entry['runs'][0]['top1']:.1f}"}
+              for entry in published().values() if entry["split"] == "oneshot"]
+    path = results.folder / "one-shot.json"
+    done = results.file("one-shot")["rows"] if path.exists() else []
+    ours = []
+    for data, label in (("ntu120", "NTU-120"), ("utd_mhad", "UTD-MHAD")):
+        own = [row for row in done if row["data"] == data]
+        ours += [{"data set": label, "network": row["network"], "trained on": row["trained on"],
+                  "top-1": f"{row['top1']:.1f}"} for row in own]
+        ours += [{"data set": label, "network": "", "trained on": "", "top-1": ""}] if not own else []
+    return markdown_table(["data set", "network", "trained on", "top-1"], [*papers, *ours])
 
 
 def one_network_many_bodies(results: Results) -> str:

@@ -170,6 +170,18 @@ def scores_that_decline(results: Results) -> str:
     return markdown_table(list(lines[0]), lines)
 
 
+def trainings_that_decline(results: Results) -> str:
+    """What other trainings decline of classes that they were not taught, by two scores: the mean over draws."""
+    lines = []
+    for row in results.file("decline-study")["trainings"]["rows"]:
+        line = {"training": row["training"], "top-1 of known classes": mean_sd(row, "top1")}
+        for score in ("cosine", "cosine and probability"):
+            found = {"runs": [run[score] for run in row["runs"]]}
+            line[score] = f"{mean_of(found, 'auroc')} ({statistics.mean(values(found, 'declined_at_95')):.0f})"
+        lines.append(line)
+    return markdown_table(list(lines[0]), lines)
+
+
 def mean_of(entry: dict, key: str) -> str:
     """The mean of a figure between 0 and 1."""
     found = values(entry, key)

@@ -40,6 +40,23 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def numbered(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with numbers for the names of its inner tensors, and none for its nodes: a file holds them many times.
+    """
+    graph = model.graph
+    outer = {value.name for value in [*graph.input, *graph.output]}
+    inner = dict.fromkeys(name for node in graph.node for name in [*node.input, *node.output] if name)
+    names = {name: str(number) for number, name in enumerate(inner) if name not in outer}
+    rename_inputs(graph, names)
+    for node in graph.node:
+        node.name = ""
+        for i, name in enumerate(node.output):
+            node.output[i] = names.get(name, name)
+    for constant in graph.initializer:
+        constant.name = names.get(constant.name, constant.name)
+    return model
+
+
 def rename_inputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     """Nodes that read tensor `old` read `new` instead, for every {old: new}."""
     for node in graph.node:

@@ -10,6 +10,7 @@ The old last layer is computed no more. A taught file can be taught again.
 """
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,22 @@ def feature_scale(model: onnx.ModelProto, path: Path) -> np.ndarray:
         if constant.name == "feature_scale":
             return numpy_helper.to_array(constant)
     raise ValueError(f"model = {path}: has no features to learn from; export it again with `just phase4 recipe=...`")
+
+
+def network_gap(model: onnx.ModelProto, path: Path) -> float:
+    """1 - the mean cosine of the means of two of the classes that a file's network was trained on.
+
+    A taught file, whose class means are of what it was taught, tells that of its network. ValueError without either.
+    """
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    if "gap" in told:
+        return float(json.loads(told["gap"]))
+    means = next((numpy_helper.to_array(c) for c in model.graph.initializer if c.name == "class_means"), None)
+    means = means[means.any(1)] if means is not None else ()    # zeros: a class that was kept from it
+    if len(means) < 2:
+        raise ValueError(f"model = {path}: tells of no two classes how far apart they are; export it again with "
+                         "`just phase4 recipe=...`")
+    return 1 - float((means @ means.T)[np.triu_indices(len(means), 1)].mean())
 
 
 def taught_graph(model: onnx.ModelProto, taught: Taught) -> onnx.ModelProto:
@@ -106,8 +123,9 @@ def last_layer_size(model: onnx.ModelProto) -> int:
 
 
 def metadata_of(about: dict[str, str], model: onnx.ModelProto, taught: Taught, classes: list[str], name: str,
-                length: float, lesson: dict) -> dict:
+                length: float, gap: float, lesson: dict) -> dict:
     """The metadata of a taught file, from those of the old one. length: the median number of frames of the examples.
+    gap: network_gap of the old file.
 
     lesson: what the file tells of its teaching, under the key `taught`.
     """
@@ -121,6 +139,7 @@ def metadata_of(about: dict[str, str], model: onnx.ModelProto, taught: Taught, c
         "params": int(about.get("params", 0)) - last_layer_size(model) + last,
         "length": length,
         "threshold": taught.threshold,
+        "gap": gap,
         "temperature": taught.temperature,
         "top1": "",  # the old network's figures say nothing of these classes
         "declined": "",

@@ -10,6 +10,10 @@ logits = weight @ u + bias:
 The head is the one that is surest of what left-out examples are. They are left out in rounds: one of each class at a
 time, so that the classes keep their balance; or all of a person's, where it is known who moves. A clip is none of the
 classes if it is not alike enough, or more like something else: people who stand, and what was recorded as nothing.
+
+Alike enough are clips as far from the class means as most left-out examples, or as LOOSE of the network's gap:
+examples of one take are near copies and leave no room for the next one, but how far apart the network's own classes are
+does, whatever is taught (results/few-shot.md). page/heads.js and page/teach.js hold the same rules.
 """
 from __future__ import annotations
 
@@ -25,12 +29,11 @@ ROUNDS = 10     # at most
 MANY = 5        # left-out examples per class from which on they choose the head
 TIE = 0.01      # nats: a richer head must be better by more
 BETWEEN = (1e-3, 10.0)  # temperatures: cosines differ by hundredths
-TEMPERATURE = 0.3       # where nothing can be left out
+DOUBT = 0.005   # of what the examples themselves are, where nothing can be left out: new people are as sure as right
 ALIKE = 0.97    # share of new clips of the classes that are alike enough,
 SPARED = 0.95   # and that are less like something else
 TOLD = 0.95     # share of that which is declined, where it costs no more
-SLACK = {"people": 1.0, "left out": 2.0, "copies": 3.0}     # a new person's clips are so many times as far from the
-# class means as those of people who were left out, as left-out clips of the same people, as damaged copies
+LOOSE = 0.3     # of the network's gap: likenesses above 1 - LOOSE gap are those of one take, not of one action
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -198,7 +201,8 @@ def best_head(u: np.ndarray, labels: np.ndarray, K: int, rounds: np.ndarray,
         named[told] = 0
         return HEADS[0], named, 1.0
     if not told.any():
-        return USUAL, named, TEMPERATURE
+        weight, bias = fit(USUAL, u, labels, K)
+        return USUAL, named, temperature_of(u @ weight.T + bias, labels, DOUBT, BETWEEN)
 
     # few examples cannot choose
     best = None
@@ -227,11 +231,13 @@ def new_clips(u: np.ndarray, labels: np.ndarray, means: np.ndarray, rounds: np.n
     return u[told], leave_one_out(u, labels, len(means), HEADS[0], rounds)[told].max(1)
 
 
-def threshold_for(own: np.ndarray, slack: float) -> float:
-    """The least likeness of a clip of the classes, from cosines (Q,) of new clips to the nearest class; -1: unknown."""
-    if not len(own):
-        return -1.0
-    return max(-1.0, 1 - slack * (1 - lowest(own, ALIKE)))
+def threshold_for(own: np.ndarray, gap: float) -> float:
+    """The least likeness of a clip of the classes, from cosines (Q,) of left-out examples to the nearest class.
+
+    gap: of the network, 1 - the mean cosine of the means of two of the classes that it was trained on.
+    """
+    most = 1 - LOOSE * gap
+    return max(-1.0, min(most, lowest(own, ALIKE)) if len(own) else most)
 
 
 def lowest(x: np.ndarray, kept: float) -> float:
@@ -321,14 +327,15 @@ def limited(own: np.ndarray, other: np.ndarray, threshold: float) -> np.ndarray:
     return np.minimum(own, threshold + own - other)
 
 
-def teach(features: np.ndarray, labels: np.ndarray, K: int, scale: np.ndarray | None = None,
+def teach(features: np.ndarray, labels: np.ndarray, K: int, gap: float, scale: np.ndarray | None = None,
           standing: np.ndarray | None = None, nothing: np.ndarray | None = None, copies: np.ndarray | None = None,
           people: np.ndarray | None = None) -> Taught:
     """The recogniser of examples: features (N, C) and labels (N,), at least one of each class.
 
-    scale: of the features (C,), by default from the examples. standing: features (S, C) of people who stand. nothing:
-    features (M, C) of clips that show none of the classes. copies: features (D, C) of the examples, damaged: they stand
-    in for other examples if every class has only one. people: numbers (N,) of who moves, if that is known.
+    gap: of the network (threshold_for). scale: of the features (C,), by default from the examples. standing: features
+    (S, C) of people who stand. nothing: features (M, C) of clips that show none of the classes. copies: features (D, C)
+    of the examples, damaged: they tell what is kept if every class has only one example. people: numbers (N,) of who
+    moves, if that is known.
     """
     scale = scale_of(features) if scale is None else np.asarray(scale, np.float32)
     none = np.zeros((0, len(scale)))
@@ -347,8 +354,7 @@ def teach(features: np.ndarray, labels: np.ndarray, K: int, scale: np.ndarray | 
     means = class_means(u, labels, K)
     new, own = new_clips(u, labels, means, rounds, told, copies)
     by_people = people is not None and np.array_equal(rounds, numbered(people))
-    kind = "copies" if not told.any() else "people" if by_people else "left out"
-    threshold = threshold_for(own, SLACK[kind])
+    threshold = threshold_for(own if told.any() else own[:0], gap)
     others, offsets = something_else(standing, nothing, means, new, own)
 
     # how many that keeps and declines

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from phases.shipping import quantise
 from phases.shipping.declining import SURE, Declining
 from phases.shipping.deploy import Deployed
-from phases.shipping.onnx_edit import rename_inputs
+from phases.shipping.onnx_edit import numbered, rename_inputs
 from phases.shipping.onnx_files import FILES, network_graph, to_onnx
 from phases.training.inference_view import InferenceView
 
@@ -48,7 +48,7 @@ def graphs_of(module: Deployed, view: InferenceView, declining: Declining, clips
 def view_graph(view: InferenceView, opset: int) -> onnx.ModelProto:
     """The graph of a view: recorded joints (bodies, frames, V, 3) -> `clip` (1, M, T, V, 3)."""
     example = torch.randn(2, 50, len(view.parents), 3)  # any two bodies of any length
-    return to_onnx(OneClip(view), example, opset, ("clip",), ("bodies", "frames"), traced=True)
+    return numbered(to_onnx(OneClip(view), example, opset, ("clip",), ("bodies", "frames"), traced=True))
 
 
 class OneClip(nn.Module):

@@ -25,6 +25,12 @@ def test_protocols_give_the_published_counts_on_all_names(data_folder):
     missing = (ROOT / "recipes" / "ntu-missing.txt").read_text().split()
     assert not set(missing) & set(names) and len(names) + len(missing) == 114_480
 
+    # one-shot: 20 novel classes, each exemplar is a usable sample of its class
+    exemplars = protocols.ONE_SHOT["ntu120"]
+    assert len(exemplars) == 20 and set(exemplars.values()) <= set(names)
+    assert [ntu_fields(name)["label"] for name in exemplars.values()] == list(exemplars)
+    assert {name[:16] for name in exemplars.values()} == {"S001C003P008R001", "S018C003P008R001"}
+
 
 def test_the_unusable_samples_are_535_of_which_302_of_ntu60():
     names = (ROOT / "recipes" / "ntu-missing.txt").read_text().split()

@@ -137,6 +137,20 @@ class Browser:
         """Type into an element; into a file input, the path of a file."""
         self.call("POST", f"/element/{self.find(selector)}/value", text=text)
 
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press a key: its name, its number among Windows' key codes, and what it types."""
+        for kind in ("keyDown", "keyUp"):
+            self.devtools("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code,
+                          text=text if kind == "keyDown" else "")
+
+    def tabbed(self, times: int) -> list[str]:
+        """What Tab reaches from where the focus is, by id, label or text."""
+        reached = []
+        for _ in range(times):
+            self.press("Tab", 9)
+            reached.append(self.js("const e = document.activeElement; return e.id || e.ariaLabel || e.textContent;"))
+        return reached
+
     def devtools(self, command: str, **params) -> dict:
         return self.call("POST", "/goog/cdp/execute", cmd=command, params=params)
 

@@ -10,7 +10,7 @@ from tests.helpers.clip_stores import write_store
 from tests.helpers.views import WILD, calm
 from tests.tools.bench_steps import Launches, plain_step
 
-MOST = {"lite_nano": (204, 261), "lite_small": (297, 386), "last_e": (761, 897), "B0": (525, 615), "base": (1865, 2529)}
+MOST = {"lite_nano": (204, 261), "lite_small": (297, 386), "last_e": (761, 897), "B0": (587, 694), "base": (2018, 2729)}
 
 
 @pytest.mark.parametrize("recipe", MOST)

@@ -362,17 +362,11 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(opened):
         assert named.get(role), role
         assert role == "list" or all(name.strip() for name in named[role]), (role, named[role])
     assert any(name.startswith("Open a file") for name in named["button"])
-    reached = []
-    for _ in range(20):
-        for kind in ("keyDown", "keyUp"):
-            opened.devtools("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        reached.append(opened.js("const e = document.activeElement; return e.id || e.textContent;"))
+    reached = opened.tabbed(20)
     assert reached[:5] == ["Teach it your own actions", "camera", "clip", "play", "file"]
     assert {"network-1", "accuracy", "knows", "Licences"} <= set(reached)
     opened.js("document.getElementById('play').focus();")
-    for kind in ("keyDown", "keyUp"):
-        opened.devtools("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13,
-                        text="\r" if kind == "keyDown" else "")
+    opened.press("Enter", 13, "\r")
     opened.wait("document.body.dataset.state === 'playing'")
     opened.wait(ENDED)
 

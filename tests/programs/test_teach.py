@@ -15,7 +15,7 @@ from phases.shipping import quantise
 from phases.shipping.exported import ExportedModel, model_file, open_session
 from phases.shipping.lessons import Lesson
 from phases.shipping.onnx_edit import save_onnx
-from phases.shipping.taught import feature_scale, taught_graph
+from phases.shipping.taught import feature_scale, network_gap, taught_graph
 from phases.shipping.teaching import teach as taught_by
 from tests.helpers.clip_stores import ROOT
 from tests.helpers.own_clips import class_folders
@@ -115,7 +115,8 @@ def test_the_file_answers_as_numpy_does(form, tmp_path, mine):
     features = np.stack([before.run(["features"], {"joints": clip})[0] for clip in clips])
     labels = np.arange(12) % 3
     for nothing in (None, features[:2] + 1):
-        found = taught_by(features, labels, 3, feature_scale(old, Path("x")), standing=nothing, nothing=nothing)
+        found = taught_by(features, labels, 3, network_gap(old, Path("x")), feature_scale(old, Path("x")),
+                          standing=nothing, nothing=nothing)
         after = open_session(taught_graph(old, found).SerializeToString(), form == "w8")
         for i, clip in enumerate(clips):
             p, same, likeness = after.run(None, {"joints": clip})
@@ -167,6 +168,7 @@ def test_it_predicts_clips_segments_and_streams(taught, mine, capsys, monkeypatc
 def test_a_taught_file_teaches_again(taught, mine, tmp_path):
     assert call(teach, f"model={taught}", f"raw={mine}", f"out={tmp_path / 'again.onnx'}") == 0
     first, second = ExportedModel(taught), ExportedModel(tmp_path / "again.onnx")
+    assert first.about["gap"] == second.about["gap"], "that of the network, not of what was taught"
     clip = first.read(mine / "clap" / "0.npy")
     np.testing.assert_allclose(first(clip), second(clip), atol=1e-5)
 

@@ -186,3 +186,14 @@ def test_the_study_compares_each_variant_with_the_default_seed_by_seed(tmp_path)
     assert found["quiet"] == ["`view.noise=0`", "+0.0 ± 1.4 / -2.5 ± 0.7", "+2.0 / -10.0", "-2.6", "2"]
     # a seed that the default has not
     assert found["half"] == ["`view.noise=0`", "", "", "", "1"]
+
+
+def test_trainings_are_compared_by_both_scores(tmp_path):
+    def run(top1: float, auroc: float, declined: float) -> dict:
+        better = {"auroc": auroc + 0.1, "declined_at_95": declined + 10}
+        return {"top1": top1, "cosine": {"auroc": auroc, "declined_at_95": declined}, "cosine and probability": better}
+
+    rows = [{"training": "as shipped", "runs": [run(90, 0.8, 40), run(92, 0.7, 50)]}]
+    (tmp_path / "decline-study.json").write_text(json.dumps({"trainings": {"rows": rows}}))
+    found = cells(block("decline-trained", {}, Results(tmp_path)))
+    assert found["as shipped"] == ["91.0 ± 1.4", "0.750 (45)", "0.850 (55)"]

@@ -7,11 +7,12 @@ import zipfile
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 from phases.recordings.archives import unpacked
-from phases.shipping.declining import class_means, cosine_of, softmax, unit_vectors
 from phases.shipping.exported import ExportedModel, model_file
+from phases.shipping.taught import feature_scale, network_gap
+from phases.shipping.teaching import HEADS as HEADS_OF_TEACH
+from phases.shipping.teaching import Taught, directions, fit, leave_one_out, rounds_of, teach
 from skeletons import SKELETONS
 from tests.helpers.acting import utd_clips
 from tests.helpers.browser import node
@@ -22,81 +23,84 @@ from tests.helpers.shipped import stand_in
 # ---------------------------------------------------------------------------------------------------------------------
 
 LEARN = """
-const { learned, answerOf, checked, direction } = await import(root + "/teach.js");
-return jobs.map(({ features, actions, scale, asked }) => {
-  const examples = features.map((f, i) => ({ action: actions[i], d: direction(f, scale) })), head = learned(examples);
-  return { head, checked: head && checked(examples),
-    answers: head && asked.map((f) => answerOf(head, direction(f, scale))) };
+const { learned, answerOf, direction } = await import(root + "/teach.js");
+return jobs.map(({ features, actions, scale, asked, gap }) => {
+  const examples = features.map((f, i) => ({ action: actions[i], d: direction(f, scale) }));
+  const head = learned(examples, gap);
+  return { head, answers: head && asked.map((f) => answerOf(head, direction(f, scale))) };
 });
 """
+GAP = 0.9   # of a network
 
 
-def in_numpy(features: np.ndarray, actions: list[str], scale: np.ndarray, asked: np.ndarray) -> dict:
-    """{means, threshold, offset, p, known}: the formulas of page/teach.js with the functions of declining.py."""
+def in_numpy(job: dict) -> Taught:
+    """What `just teach` makes of the same features."""
+    actions = job["actions"]
     classes = [a for a in dict.fromkeys(actions) if a != "nothing"]
     labels = np.array([classes.index(a) if a in classes else -1 for a in actions])
-    u = unit_vectors(features * scale)
-    own, nothing, labels = u[labels >= 0], u[labels < 0], labels[labels >= 0]
-    K = len(classes)
-    means = class_means(own, labels, K)
-
-    # how far classes are apart
-    together = np.concatenate([means, class_means(nothing, np.zeros(len(nothing), int), 1)]) if len(nothing) else means
-    gap = 1 - (together @ together.T)[np.triu_indices(len(together), 1)].mean()
-
-    # examples that are left out in rounds, one of each class at a time
-    threshold, offset = 1 - 0.6 * gap, 0.0
-    if np.bincount(labels).min() > 1:
-        turn = np.zeros(len(labels), int)
-        for k in range(K):
-            turn[labels == k] = np.arange((labels == k).sum()) % 10
-        likeness = np.zeros(len(labels))
-        for r in np.unique(turn):
-            likeness[turn == r] = cosine_of(own[turn == r], class_means(own[turn != r], labels[turn != r], K))
-        threshold = min(threshold, 1 - 2 * (1 - np.quantile(likeness, 0.05)))
-        if len(nothing) > 1:
-            among = nothing @ nothing.T - 3 * np.eye(len(nothing))
-            lead = (nothing @ means.T).max(1) - among.max(1)
-            most = np.quantile(likeness - (own @ nothing.T).max(1), 0.015)
-            offset = min(max(0.0, np.quantile(lead, 0.95)), most)
-
-    # the answer
-    v = unit_vectors(asked * scale)
-    cosines = v @ means.T
-    best = cosines.max(1)
-    other = (v @ nothing.T).max(1) + offset if len(nothing) else np.full(len(v), -2.0)
-    logits = np.concatenate([cosines, other[:, None]], 1) if len(nothing) else cosines
-    return {"means": means, "threshold": threshold, "offset": offset, "p": softmax(logits * 12 / gap),
-            "known": (best >= threshold) & (best > other)}
+    nothing = job["features"][labels < 0]
+    return teach(job["features"][labels >= 0], labels[labels >= 0], len(classes), GAP, job["scale"],
+                 nothing=nothing if len(nothing) else None)
 
 
-def test_the_page_learns_what_numpy_learns():
+def lists(job: dict) -> dict:
+    """Arrays as JSON writes them."""
+    return {key: np.asarray(value).tolist() for key, value in job.items()}
+
+
+def test_the_page_learns_what_teach_learns():
     rng = np.random.default_rng(0)
     jobs = []
     for counts in ({"a": 1, "b": 1}, {"a": 1, "nothing": 1}, {"a": 3, "b": 5, "nothing": 4}, {"b": 12, "a": 2, "c": 3},
-                   {"a": 1, "b": 4, "nothing": 2}, {"a": 4, "nothing": 3}):
-        centres = {a: rng.normal(0, 1, 8) + 2 for a in counts}
+                   {"a": 1, "b": 4, "nothing": 2}, {"a": 4, "nothing": 3}, {"a": 7, "b": 6, "c": 8}):
+        centres = {a: rng.normal(0, 1, 8) + 1 for a in counts}
         actions = [a for a, n in counts.items() for _ in range(n)]
-        features = np.array([centres[a] + rng.normal(0, 0.4, 8) for a in actions])
+        features = np.array([centres[a] + rng.normal(0, 0.5, 8) for a in actions])
         asked = rng.normal(0, 0.5, (30, 8)) + np.array([centres[a] for a in rng.choice(actions, 30)])
-        jobs.append({"features": features, "actions": actions, "scale": rng.random(8) + 0.1, "asked": asked})
-    lists = [{key: np.asarray(value).tolist() for key, value in job.items()} for job in jobs]
+        jobs.append({"features": features, "actions": actions, "asked": asked, "scale": rng.random(8) + 0.1,
+                     "gap": GAP})
 
     known = []
-    for job, got in zip(jobs, node(LEARN, lists), strict=True):
-        want = in_numpy(**job)
-        np.testing.assert_allclose(got["head"]["means"], want["means"], atol=1e-6)
-        assert [got["head"][key] for key in ("threshold", "offset")] == pytest.approx(
-            [want["threshold"], want["offset"]], abs=1e-6)
-        np.testing.assert_allclose([answer["p"] for answer in got["answers"]], want["p"], atol=1e-5)
-        assert [answer["known"] for answer in got["answers"]] == want["known"].tolist()
-        known += want["known"].tolist()
+    kinds = set()
+    for job, got in zip(jobs, node(LEARN, [lists(job) for job in jobs]), strict=True):
+        want = in_numpy(job)
+        kinds.add(want.head.kind)
+        np.testing.assert_allclose(got["head"]["means"], want.means, atol=1e-6)
+        assert got["head"]["threshold"] == pytest.approx(want.threshold, abs=1e-6)
+        assert got["head"]["offset"] == pytest.approx(want.offsets[0] if len(want.offsets) else 0, abs=1e-6)
+        p = [answer["p"] for answer in got["answers"]]
+        np.testing.assert_allclose(p, want.probabilities(job["asked"]), atol=1e-4)
+        is_known = want.likeness(job["asked"]) >= want.threshold
+        assert [answer["known"] for answer in got["answers"]] == is_known.tolist()
+        known += is_known.tolist()
     assert 0.2 < np.mean(known) < 0.95, "some are declined, some are not"
+    assert len(kinds) > 1
+
+
+@pytest.mark.parametrize("head", HEADS_OF_TEACH, ids=str)
+def test_every_last_layer_is_that_of_teach(head):
+    """Also of near copies, whose span is not as large as their number."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(18) % 3
+    u = directions(rng.normal(0, 1, (3, 40))[labels] + rng.normal(0, 0.4, (18, 40)), np.ones(40))
+    u = np.concatenate([u, u[:6]])
+    labels = np.concatenate([labels, labels[:6]])
+    weight, bias = fit(head, u, labels, 3)
+    rounds, _ = rounds_of(labels, None)
+    [got] = node("""const { solution, leaveOut, spanOf, roundsOf, dot } = await import(root + "/heads.js");
+        return jobs.map(({ head, u, labels }) => {
+          const basis = spanOf(u), x = u.map((row) => [...basis.map((axis) => dot(row, axis)), 1]);
+          const w = solution(head, x, labels, 3, () => 1);
+          const logits = x.map((row) => [0, 1, 2].map((k) => dot(row, w.map((line) => line[k]))));
+          return [logits, leaveOut(head, x, labels, 3, roundsOf(labels, 3))];
+        });""", [{"head": list(head), "u": u.tolist(), "labels": labels.tolist()}])
+    np.testing.assert_allclose(got[0], u @ weight.T + bias, atol=1e-6)
+    np.testing.assert_allclose(got[1], leave_one_out(u, labels, 3, head, rounds), atol=1e-6)
 
 
 def test_one_action_alone_teaches_nothing():
     ones = np.ones((3, 4)).tolist()
-    job = {"features": ones, "scale": [1, 1, 1, 1], "asked": []}
+    job = {"features": ones, "scale": [1, 1, 1, 1], "asked": [], "gap": GAP}
     alone, idle = node(LEARN, [job | {"actions": ["a"] * 3}, job | {"actions": ["nothing"] * 3}])
     assert alone["head"] is None and idle["head"] is None
 
@@ -104,17 +108,19 @@ def test_one_action_alone_teaches_nothing():
 def test_left_out_examples_that_are_wrong_are_counted():
     near, far = [[1, 0.1 * i, 0] for i in range(3)], [[0.1 * i, 1, 0] for i in range(3)]
     job = {"features": [*near, *far, [0, 1, 0]], "actions": ["a"] * 3 + ["b"] * 3 + ["a"], "scale": [1, 1, 1],
-           "asked": []}
-    assert node(LEARN, [job])[0]["checked"] == {"right": 6, "of": 7}
+           "asked": [], "gap": GAP}
+    assert node(LEARN, [job])[0]["head"]["tried"] == {"right": 6, "of": 7, "confused": ["a", "b"]}
 
 
-def test_the_page_knows_a_networks_scale_of_features():
-    for name in ("utd_mhad_small", "utd_mhad.int8"):
+def test_the_page_knows_a_networks_scale_and_gap():
+    for name in ("any", "utd_mhad.int8"):
         path = model_file(name)
-        want = next(numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer if t.name == "feature_scale")
-        found = node("""const { Network } = await import(root + "/network.js");
-            return Array.from(new Network("m", new Uint8Array(fs.readFileSync(jobs[0]))).featureScale);""", [str(path)])
-        np.testing.assert_array_equal(np.float32(found), want)
+        file = onnx.load(path)
+        scale, gap = node("""const { Network } = await import(root + "/network.js");
+            const network = new Network("m", new Uint8Array(fs.readFileSync(jobs[0])));
+            return [Array.from(network.featureScale), network.gap];""", [str(path)])
+        np.testing.assert_array_equal(np.float32(scale), feature_scale(file, path))
+        assert gap == pytest.approx(network_gap(file, path), abs=1e-5)
 
 
 def test_a_network_without_that_scale_cannot_be_taught(tmp_path):
@@ -128,8 +134,7 @@ def test_a_network_without_that_scale_cannot_be_taught(tmp_path):
 def test_five_examples_of_real_gestures_are_enough(data_folder):
     """Of one person in UTD-MHAD, three recordings teach six actions; those of other people are asked."""
     model = ExportedModel(model_file("utd_mhad"))
-    scale = next(numpy_helper.to_array(t) for t in onnx.load(model_file("utd_mhad")).graph.initializer
-                 if t.name == "feature_scale")
+    file = onnx.load(model_file("utd_mhad"))
     taught, actions, asked, wanted = [], [], [], []
     for action in ("wave", "clap", "squat", "bowling", "draw x", "lunge"):
         features = [model.answer(clip[None]).features for clip in utd_clips(data_folder, action)]
@@ -137,8 +142,10 @@ def test_five_examples_of_real_gestures_are_enough(data_folder):
         actions += [action] * 3
         asked += features[4:16]
         wanted += [action] * 12
-    job = {"features": taught, "actions": actions, "scale": scale, "asked": asked}
-    [got] = node(LEARN, [{key: np.asarray(value).tolist() for key, value in job.items()}])
+    path = model_file("utd_mhad")
+    job = {"features": taught, "actions": actions, "scale": feature_scale(file, path), "asked": asked,
+           "gap": network_gap(file, path)}
+    [got] = node(LEARN, [lists(job)])
     named = [got["head"]["classes"][int(np.argmax(answer["p"]))] for answer in got["answers"]]
     assert np.mean(np.array(named) == wanted) > 0.9
 
@@ -149,10 +156,11 @@ def test_five_examples_of_real_gestures_are_enough(data_folder):
 
 HEADS = """
 const { Network } = await import(root + "/network.js"), teach = await import(root + "/teach.js");
+const { unit } = await import(root + "/heads.js");
 const network = new Network("m.onnx", new Uint8Array(fs.readFileSync(jobs.network))), C = network.featureScale.length;
-const axis = (i) => teach.unit(Array.from({ length: C }, (_, c) => Number(c === i)));
+const axis = (i) => unit(Array.from({ length: C }, (_, c) => Number(c === i)));
 const examples = jobs.actions.map((action, i) => ({ action, d: axis(i) }));
-const head = teach.learned(examples), text = teach.headFile(head, network), found = [];
+const head = teach.learned(examples, network.gap), text = teach.headFile(head, network), found = [];
 for (const change of jobs.changes) {
   const parsed = JSON.parse(text);
   for (const [key, value] of Object.entries(change)) parsed[key] = value;
@@ -170,16 +178,16 @@ return [JSON.parse(text), found];
 def test_what_was_learned_is_a_small_file_that_is_checked():
     changes = [{}, {"format": "LAST taught 9"}, {"network": {"recipe": "r", "form": "fp32", "dataset": "d"}},
                {"network": None}, {"means": [[1]]}, {"classes": ["a", "a"]}, {"threshold": None}, {"classes": "ab"},
-               {"sharpness": 0}, {"nothing": 5}]
+               {"temperature": 0}, {"nothing": 5}, {"weight": [[1]]}]
     job = {"network": str(model_file("utd_mhad")), "actions": ["a", "b", "nothing", "a"], "changes": changes}
     written, said = node(HEADS, job)
-    assert written["format"] == "LAST taught 1" and written["classes"] == ["a", "b", "nothing"]
+    assert written["format"] == "LAST taught 2" and written["classes"] == ["a", "b"]
     assert written["network"]["dataset"] == "utd_mhad" and len(written["network"]["crc32"]) == 8
     assert not said[0], "as it was written"
     assert "has the format LAST taught 9" in said[1]
     assert "was taught on the network r, fp32, of d, which is not on this page" in said[2]
     assert "not on this page" in said[3]
-    assert said[4:] == ["x.json is damaged: save it again on the page where it was taught."] * 6
+    assert said[4:] == ["x.json is damaged: save it again on the page where it was taught."] * 7
 
 
 # ---------------------------------------------------------------------------------------------------------------------

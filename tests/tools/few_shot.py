@@ -199,7 +199,7 @@ def add(done: dict, options: Options, kind: str, held: Held, features: np.ndarra
         for places in draws(labels[:E], n, options.draws):
             own = labels[places]
             order = np.unique(own, return_inverse=True)
-            taught = teach(features[places], order[1], len(order[0]), scale, people=people_of(held, places))
+            taught = teach(features[places], order[1], len(order[0]), 1.0, scale, people=people_of(held, places))
             named = order[0][taught.probabilities(features[E:]).argmax(1)]
             right.append(100 * float((named == labels[E:]).mean()))
         done["rows"].append(row | {

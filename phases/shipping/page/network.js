@@ -185,6 +185,17 @@ export class Network {
     return this.scale;
   }
 
+  /** 1 - the mean cosine of two of the classes that it was trained on: network_gap of taught.py. */
+  get gap() {
+    if (this.about.gap) return JSON.parse(this.about.gap);
+    const C = this.featureScale.length, all = constant(this.bytes, "class_means") ?? [], means = [];
+    for (let i = 0; i < all.length; i += C) means.push(all.slice(i, i + C));
+    const known = means.filter((mean) => mean.some(Boolean)); // zeros: a class that was kept from it
+    if (known.length < 2) throw new Unreadable(`${this.name} cannot be taught: export it again with “just phase4”.`);
+    const cosines = known.flatMap((a, k) => known.slice(0, k).map((b) => a.reduce((sum, v, i) => sum + v * b[i], 0)));
+    return 1 - cosines.reduce((a, b) => a + b, 0) / cosines.length;
+  }
+
   /** The outputs for a clip in metres, and the milliseconds that took; one clip at a time. */
   run(clip) {
     this.last = (this.last ?? Promise.resolve()).catch(() => {}).then(async () => {

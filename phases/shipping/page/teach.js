@@ -1,55 +1,42 @@
-// What a few examples teach, in the browser: the nearest class mean, by the formulas of declining.py and teaching.py in
-// phases/shipping. f: a network's features of a clip; scale: its file's feature_scale; u: a vector at length 1.
+// What a few examples teach, in the browser, by the rules of teaching.py in phases/shipping: what `just teach` makes of
+// the same clips. f: a network's features of a clip; scale: its file's feature_scale; u: a vector at length 1.
 //
 //     direction d     = u(f · scale)
+//     probabilities   of the last layer in heads.js
 //     mean of class k = u(sum of the directions of its examples)
 //     likeness        = largest cosine of d and the mean of an action
 //     other           = largest cosine of d and an example of "nothing", plus an offset
-//     none of these   if likeness < threshold or likeness <= other
+//     none of these   if likeness < threshold or likeness < other
 //
 // Left out in rounds, one example of each action at a time, the examples have a likeness to the means of the rest:
 //
-//     threshold       = 1 - SLACK · (1 - what 95 % of them reach), at most 1 - LOOSE · gap: what is recorded
-//                       within a minute is more alike than what comes later
+//     threshold       = what 97 % of them reach, at most 1 - LOOSE · the network's gap: near copies leave no room
 //     offset          = by how much 95 % of "nothing" is nearer to an action than to the rest of "nothing", at least 0;
-//                       but no more than 98.5 % of the examples lead by
+//                       but no more than 95 % of the examples lead by
 //
-// An action with a single example cannot be left out: then threshold = 1 - LOOSE · gap and offset = 0.
-//
-//     gap             = 1 - mean cosine of the means of two classes; "nothing" is one of them
-//     probabilities   = softmax(cosines · SHARP / gap); "nothing" has `other`
+// Where nothing can be left out, threshold = 1 - LOOSE · gap. `just teach` also learns how people stand; here they show
+// it as "nothing".
 //
 // Pure functions, no browser.
 import { Unreadable } from "./clip.js";
+import { dot, lastLayer, meanOf, probabilities, roundsOf, unit } from "./heads.js";
 import { crc32 } from "./zip.js";
 
 export const NOTHING = "nothing"; // the class whose examples show none of the actions
-export const MARK = "LAST taught 1"; // the format of a file of what was taught
-const ALIKE = 0.95, TOLD = 0.95, SPARED = 0.985, SLACK = 2, ROUNDS = 10; // of teaching.py
-const LOOSE = 0.6, SHARP = 12, LEAST = 1e-6; // measured on IRDS's gestures: one example keeps 98 % of the same person's
+export const MARK = "LAST taught 2"; // the format of a file of what was taught
+const ALIKE = 0.97, TOLD = 0.95, SPARED = 0.95, LOOSE = 0.3; // of teaching.py
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Vectors
 // ---------------------------------------------------------------------------------------------------------------------
-
-const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
-const highest = (values) => values.reduce((best, value, k) => (value > values[best] ? k : best), 0);
-
-/** A vector at length 1; one of zeros stays as it is. */
-export function unit(vector) {
-  const length = Math.max(Math.sqrt(dot(vector, vector)), 1e-12);
-  return Array.from(vector, (value) => value / length);
-}
 
 export const direction = (features, scale) => unit(Array.from(features, (value, i) => value * scale[i]));
 
 /** The cosine of a direction to the nearest of some others; -2 without any. */
 const nearest = (others, d) => Math.max(-2, ...others.map((other) => dot(other, d)));
 
-/** The mean direction of directions. */
-function meanOf(directions) {
-  return unit(directions[0].map((_, i) => directions.reduce((sum, d) => sum + d[i], 0)));
-}
+/** The value that at least this share of values reaches. */
+const lowest = (values, share) => [...values].sort((a, b) => a - b)[Math.floor((1 - share) * (values.length - 1))];
 
 /** The value that the share q of values lies below, on the line between two of them: numpy.quantile. */
 function quantile(values, q) {
@@ -62,52 +49,45 @@ function quantile(values, q) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * What examples [{action, d}] teach: {classes, means, nothing, threshold, sharpness, counts}; null without two classes.
- * classes: the actions in the order of their first example, and last "nothing" if it has examples.
+ * What examples [{action, d}] teach: {classes, weight, bias, temperature, means, nothing, threshold, offset, counts,
+ * tried}; null for none but one action. gap: of the network. classes: the actions in the order of their first example.
+ * tried: {right, of, confused} of examples that are left out; confused: two actions, the most often, or null.
  */
-export function learned(examples) {
-  const groups = new Map();
-  for (const { action, d } of examples) {
-    if (!groups.has(action)) groups.set(action, []);
-    groups.get(action).push(d);
-  }
-  const actions = [...groups.keys()].filter((action) => action !== NOTHING), nothing = groups.get(NOTHING) ?? [];
-  if (!actions.length || actions.length + Boolean(nothing.length) < 2) return null;
+export function learned(examples, gap) {
+  const nothing = examples.filter(({ action }) => action === NOTHING).map(({ d }) => d);
+  const shown = examples.filter(({ action }) => action !== NOTHING), u = shown.map(({ d }) => d);
+  const classes = [...new Set(shown.map(({ action }) => action))], K = classes.length;
+  if (!K || K + Boolean(nothing.length) < 2) return null;
 
-  // one direction per class
-  const means = actions.map((action) => meanOf(groups.get(action)));
-  const gap = 1 - meanCosine(nothing.length ? [...means, meanOf(nothing)] : means);
+  // the last layer
+  const labels = shown.map(({ action }) => classes.indexOf(action)), { named, ...layer } = lastLayer(u, labels, K);
+  const told = named.flatMap((k, n) => (k === null ? [] : [n]));
+  const wrong = told.filter((n) => named[n] !== labels[n]).map((n) => [labels[n], named[n]].sort((a, b) => a - b));
+  const tried = { right: told.length - wrong.length, of: told.length, confused: commonest(wrong, classes) };
 
   // how alike a clip must be
-  const left = leftOut(actions.map((action) => groups.get(action)), nothing);
-  const most = 1 - LOOSE * gap, reached = left ? quantile(left.map(({ own }) => own), 1 - ALIKE) : 1;
-  const threshold = left ? Math.min(most, 1 - SLACK * (1 - reached)) : most;
-  const classes = nothing.length ? [...actions, NOTHING] : actions;
-  return { classes, means, nothing, threshold: Math.max(-1, threshold), offset: offsetOf(left, means, nothing),
-    sharpness: SHARP / Math.max(gap, LEAST), counts: classes.map((action) => groups.get(action).length) };
+  const groups = classes.map((_, k) => u.filter((_, n) => labels[n] === k)), means = groups.map(meanOf);
+  const left = leftOut(u, labels, K, nothing), most = 1 - LOOSE * gap;
+  const threshold = left.length ? Math.min(most, lowest(left.map(({ own }) => own), ALIKE)) : most;
+  return { classes, ...layer, means, nothing, threshold: Math.max(-1, threshold),
+    offset: offsetOf(left, means, nothing), counts: groups.map((group) => group.length), tried };
 }
 
-/** The mean cosine of two of some directions. */
-function meanCosine(directions) {
-  let sum = 0, pairs = 0;
-  directions.forEach((a, i) => directions.slice(0, i).forEach((b) => {
-    sum += dot(a, b);
-    pairs += 1;
-  }));
-  return sum / pairs;
+/** The names of the pair that stands most often among pairs of numbers; null without any. */
+function commonest(pairs, names) {
+  const counts = new Map();
+  for (const pair of pairs) counts.set(String(pair), (counts.get(String(pair)) ?? 0) + 1);
+  const [most] = [...counts].sort(([, a], [, b]) => b - a);
+  return most ? most[0].split(",").map((k) => names[k]) : null;
 }
 
-/**
- * Of each example that is left out of the means in its round: {own: its likeness, lead: over "nothing"}; null if an
- * action has a single one.
- */
-function leftOut(groups, nothing) {
-  if (groups.some((group) => group.length < 2)) return null;
-  const most = Math.max(...groups.map((group) => group.length)), found = [];
-  for (let round = 0; round < Math.min(ROUNDS, most); round++) {
-    const isOut = (_, i) => i % ROUNDS === round;
-    const means = groups.map((group) => meanOf(group.filter((_, i) => !isOut(_, i))));
-    for (const d of groups.flatMap((group) => group.filter(isOut))) {
+/** Of each example that is left out of the means in its round: {own: its likeness, lead: over "nothing"}. */
+function leftOut(u, labels, K, nothing) {
+  const rounds = roundsOf(labels, K), found = [];
+  for (let round = 0; round <= Math.max(...rounds); round++) {
+    const rest = Array.from({ length: K }, (_, k) => u.filter((_, n) => labels[n] === k && rounds[n] !== round));
+    const means = rest.map(meanOf);
+    for (const d of u.filter((_, n) => rounds[n] === round)) {
       const own = nearest(means, d);
       found.push({ own, lead: own - nearest(nothing, d) });
     }
@@ -117,40 +97,20 @@ function leftOut(groups, nothing) {
 
 /** What is added to the cosine to "nothing" before it is compared. */
 function offsetOf(left, means, nothing) {
-  if (!left || nothing.length < 2) return 0;
+  if (!nothing.length) return 0;
   const leads = nothing.map((d) => nearest(means, d) - nearest(nothing.filter((other) => other !== d), d));
-  return Math.min(Math.max(0, quantile(leads, TOLD)), quantile(left.map(({ lead }) => lead), 1 - SPARED));
-}
-
-/** How many examples are named rightly if each is left out of what it teaches: {right, of}; null for single ones. */
-export function checked(examples) {
-  const several = examples.filter(({ action }) => examples.filter((other) => other.action === action).length > 1);
-  if (several.length < examples.length) return null;
-  const right = several.filter((example) => {
-    const head = learned(examples.filter((other) => other !== example));
-    return head.classes[highest(cosinesOf(head, example.d))] === example.action;
-  });
-  return { right: right.length, of: examples.length };
+  const offset = nothing.length > 1 ? Math.max(0, quantile(leads, TOLD)) : 0;
+  return left.length ? Math.min(offset, lowest(left.map(({ lead }) => lead), SPARED)) : offset;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Answers
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The cosine of a direction to each class; to "nothing" that of its nearest example, plus the offset. */
-function cosinesOf({ means, nothing, offset }, d) {
-  const found = means.map((mean) => dot(mean, d));
-  return nothing.length ? [...found, nearest(nothing, d) + offset] : found;
-}
-
 /** The answer to a direction: {p, known, likeness}, as Network.answer gives it. */
 export function answerOf(head, d) {
-  const cosines = cosinesOf(head, d), actions = cosines.slice(0, head.means.length);
-  const likeness = Math.max(...actions), most = Math.max(...cosines);
-  const weights = cosines.map((cosine) => Math.exp((cosine - most) * head.sharpness));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  const isNothing = actions.length < cosines.length && cosines.at(-1) >= likeness;
-  return { p: weights.map((weight) => weight / total), known: !isNothing && likeness >= head.threshold, likeness };
+  const likeness = nearest(head.means, d), other = nearest(head.nothing, d) + head.offset;
+  return { p: probabilities(head, d), known: likeness >= head.threshold && likeness >= other, likeness };
 }
 
 /** A network that names what was taught, from the features of the network `base`; in all else it is like that. */
@@ -202,12 +162,12 @@ export function headFrom(parsed, name, networks) {
 }
 
 /** Whether a file's numbers and names fit each other. C: how many features the network has. */
-function isWhole({ classes, means, nothing, threshold, offset, sharpness, counts }, scale, C) {
+function isWhole({ classes, weight, bias, temperature, means, nothing, threshold, offset, counts }, scale, C) {
   const isVector = (list, length) => Array.isArray(list) && list.length === length && list.every(Number.isFinite);
   const areVectors = (lists) => Array.isArray(lists) && lists.every((list) => isVector(list, C));
-  if (!areVectors(means) || !areVectors(nothing) || !isVector(scale, C) || !Array.isArray(classes)) return false;
-  const count = means.length + Boolean(nothing.length);
-  const names = classes.filter((name) => typeof name === "string" && name);
-  return means.length > 0 && count > 1 && new Set(names).size === count && classes.length === count &&
-    isVector(counts, count) && isVector([threshold, offset, sharpness], 3) && Math.abs(threshold) <= 1 && sharpness > 0;
+  if (![means, nothing, weight].every(areVectors) || !isVector(scale, C) || !Array.isArray(classes)) return false;
+  const K = means.length, names = classes.filter((name) => typeof name === "string" && name);
+  return K > 0 && K + Boolean(nothing.length) > 1 && new Set(names).size === K && classes.length === K &&
+    weight.length === K && isVector(bias, K) && isVector(counts, K) && isVector([threshold, offset, temperature], 3) &&
+    Math.abs(threshold) <= 1 && temperature > 0;
 }

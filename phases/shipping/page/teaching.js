@@ -3,12 +3,12 @@ import { Unreadable } from "./clip.js";
 import { clipFrame } from "./draw.js";
 import { examplesIn, filesOf, plainName, storable } from "./exchange.js";
 import { RATE } from "./network.js";
-import { choose, list, titleOf, unlist } from "./networks.js";
+import { choose, fullTitle, list, unlist } from "./networks.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { $, note } from "./screen.js";
 import { guarded, page } from "./sources.js";
-import { NOTHING, checked, direction, headFile, headFrom, learned, taughtNetwork } from "./teach.js";
+import { NOTHING, direction, headFile, headFrom, learned, taughtNetwork } from "./teach.js";
 import { unzipped, zipped } from "./zip.js";
 
 const recordings = new Recordings(), recorder = new Recorder();
@@ -34,12 +34,11 @@ async function learn(isChosen) {
   if (base !== panel.base) return; // another network was chosen meanwhile
 
   // what was learned is one more network of the page
-  const head = learned(examples), before = panel.mine;
+  const head = learned(examples, base.gap), before = panel.mine;
   if (head) {
     panel.mine = taughtNetwork(base, head);
-    const count = head.classes.filter((action) => action !== NOTHING).length;
     list(panel.mine, "network-mine", "Your actions",
-      `${counted(count, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
+      `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${fullTitle(base)}`);
     if (isChosen || page.network === before) choose(panel.mine);
   } else if (before) {
     panel.mine = null;
@@ -53,10 +52,14 @@ function tell(head, examples) {
   const actions = [...recordings.byAction.keys()], unfit = recordings.list.length - examples.length;
   const said = [];
   if (head) {
-    const result = checked(examples), names = actions.filter((action) => action !== NOTHING).join(", ");
+    const { tried } = head, names = actions.filter((action) => action !== NOTHING).join(", ");
     const single = head.classes.find((action, k) => head.counts[k] < 3);
     said.push(`It knows ${names}${actions.includes(NOTHING) ? "" : "; record “nothing” too, and it errs less"}.`);
-    if (result) said.push(`Each example tried on the others: ${result.right} of ${result.of} named rightly.`);
+    if (tried.of && head.classes.length > 1) {
+      const confused = tried.confused ? `; it confuses ${tried.confused.join(" and ")} most` : "";
+      said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly${confused}.`);
+    }
+    if (!page.shown) said.push("Try it: use the camera, or open a file.");
     if (single) said.push(`More examples of ${single} make it surer: three to five are good.`);
   } else if (actions.length) {
     said.push(actions[0] === NOTHING ? "Now an action." : "One more action, or “nothing”, and it knows them.");
@@ -140,7 +143,8 @@ export async function addFiles(files) {
   for (const example of examples) await recordings.add(example);
   if (!examples.length && !lost.length) throw new Unreadable("There is no clip in it: a clip is a .npy, .skeleton or " +
     ".json file, best in a folder with its action's name.");
-  note([examples.length ? `${counted(examples.length, "example")} added.` : "", ...lost.slice(0, 3),
+  const actions = [...new Set(examples.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
+  note([examples.length ? `${counted(examples.length, "example")}${of} added.` : "", ...lost.slice(0, 3),
     lost.length > 3 ? `${lost.length - 3} more cannot be used.` : ""].filter(Boolean).join(" "), lost.length > 0);
   await refresh();
 }
@@ -282,7 +286,7 @@ function saveTaught() {
     return;
   }
   download("my-actions.json", [headFile(panel.mine.head, panel.base)], "application/json");
-  note(`my-actions.json holds what was learned, without recordings. Open it on a page with ${titleOf(panel.base)}.`);
+  note(`my-actions.json holds what was learned, without recordings. Open it on a page with ${fullTitle(panel.base)}.`);
 }
 
 /** Let what a file of `saveTaught` holds answer. */
@@ -290,10 +294,9 @@ export function openTaught(name, parsed) {
   const { head, base } = headFrom(parsed, name, page.networks.filter((network) => !network.base));
   const network = taughtNetwork(base, head), title = name.replace(/\.json$/i, "");
   panel.loaded += 1;
-  list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
+  list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${fullTitle(base)}`);
   choose(network);
-  const actions = head.classes.filter((action) => action !== NOTHING);
-  note(`${name} is one of the networks now; it knows ${actions.join(", ")}.`);
+  note(`${name} is one of the networks now; it knows ${head.classes.join(", ")}.`);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
