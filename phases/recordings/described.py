@@ -23,6 +23,7 @@ from phases.recordings.known_files import known_body
 from phases.recordings.metres import AXES, Recorded, guess, trunk_vector
 from phases.recordings.poses import frame_files
 from phases.recordings.readers import skeleton_of_format
+from phases.recordings.scores import least_of_clip
 from skeletons import SKELETONS, Skeleton, spelled
 
 LEVELS = 3  # folders in which skeleton.json is looked for: <root>/<side>/<class>/<clip>
@@ -83,6 +84,7 @@ class BodyFrame(NamedTuple):
     has_path: bool = False              # the joints are world landmarks, the places are those in the picture
     found: Described = Described()      # what the format says
     stamp: float | None = None          # seconds
+    scores: np.ndarray | None = None    # m v: of the joints
 
 
 def described(path: Path, own: Sequence[str] = ()) -> Described:
@@ -198,9 +200,10 @@ def has_score(joints: np.ndarray) -> bool:
 
 
 def without_score(joints: np.ndarray, min_score: float = 0.0) -> np.ndarray:
-    """Joints (M, L, V, x y score) as (M, L, V, x y 0); a joint with a low score is missing."""
+    """Joints (M, L, V, x y score) as (M, L, V, x y 0); a joint with a low score is missing: see scores.py."""
     score = joints[..., 2:]
-    return joints * ((score > 0) & (score >= min_score)) * np.float32([1, 1, 0])
+    least = least_of_clip(joints[..., 2], min_score)
+    return joints * ((score > 0) & (score >= least)) * np.float32([1, 1, 0])
 
 
 def guessed_skeleton(path: Path, joints: np.ndarray) -> Skeleton:

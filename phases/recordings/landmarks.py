@@ -44,7 +44,8 @@ def shows_hands(frame: object) -> bool:
     """Whether a frame holds a hand beside the body: MediaPipe Holistic's or OpenPose's."""
     if not isinstance(frame, dict):
         return False
-    of_people = any(person.get(f"hand_{side}_keypoints_2d") for person in people_of(frame) for side in WRISTS)
+    hands = [person.get(f"hand_{side}_keypoints_2d") for person in people_of(frame) for side in WRISTS]
+    of_people = any(isinstance(hand, list) and any(hand) for hand in hands)  # all zeros: not seen
     return of_people or any(frame.get(key) for key in HAND_KEYS)
 
 

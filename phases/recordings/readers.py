@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ import numpy as np
 from phases.common.limits import one_line
 from phases.recordings.clips import Clip, Skip
 from phases.recordings.known_files import known_body
-from phases.recordings.metres import Recorded, as_joints
+from phases.recordings.metres import Recorded, as_joints, real_array
 from phases.recordings.poses import SUFFIXES, load_pose
+from phases.recordings.scores import least_of_clip, scores_in
 from phases.recordings.settings import Data
 
 READABLE = SUFFIXES
@@ -88,10 +90,12 @@ def load_clip(path: Path, joint_names: Sequence[str] = (), ids: list | None = No
 def seen_people(path: Path, numbers: np.ndarray, recorded: Recorded, ids: Sequence = ()) -> tuple[np.ndarray, list]:
     """(joints (M, L, V, 3) of the numbers of a clip, what the file calls each); without bodies that are never seen.
 
-    ids: of all bodies, or none. ValueError names the file.
+    ids: of all bodies, or none. Joints with a low score are missing: see scores.py. ValueError names the file.
     """
     with naming(path):
-        joints = as_joints(numbers, recorded)
+        numbers = real_array(numbers)
+        least = least_of_clip(scores_in(numbers, recorded.channels), recorded.min_score)
+        joints = as_joints(numbers, replace(recorded, min_score=least))
         if not joints.size:
             raise ValueError("no frame")
 

@@ -19,7 +19,8 @@ from phases.recordings.ntu import is_ntu_name, ntu_fields, ntu_paths, number_act
 from phases.recordings.pickle_sides import pickle_sides
 from phases.recordings.poses import SUFFIXES, is_frames, pose_files
 from phases.recordings.readers import READERS
-from phases.recordings.scores import least_score, recorded_scores
+from phases.recordings.recorded_scores import recorded_scores
+from phases.recordings.scores import least_score
 from phases.recordings.sets import is_set
 from phases.recordings.settings import Data
 from phases.recordings.skeleton_guess import guess_skeleton, skeleton_of_first_clip, without_odd

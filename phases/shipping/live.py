@@ -17,6 +17,7 @@ from phases.common.wording import counted
 from phases.recordings.described import BodyFrame, Described
 from phases.recordings.frame_lines import WHOLE, FrameLines, NoFrameError
 from phases.recordings.metres import as_joints, missing_as_zeros
+from phases.recordings.scores import scores_in
 from phases.shipping.answers import as_dict
 from phases.shipping.events import Event, Hearing, Listener
 from phases.shipping.exported import ExportedModel
@@ -60,7 +61,8 @@ def checked(frame: BodyFrame, counts: tuple[int, ...], model: ExportedModel) -> 
     is_own = x.shape[1] == len(model.skeleton["joints"]) and found == Described()
     recorded = model.recorded if is_own else replace(model.recorded, channels="xyz")
     places = None if frame.places is None else missing_as_zeros(frame.places)[..., :3]
-    return frame._replace(joints=as_joints(x[:, None], recorded)[:, 0], places=places)
+    return frame._replace(joints=as_joints(x[:, None], recorded)[:, 0], places=places,
+                          scores=scores_in(x, recorded.channels))
 
 
 class Clock:

@@ -10,6 +10,7 @@ from phases.recordings.described import BodyFrame, Described, has_score, without
 from phases.recordings.json_clips import in_rows
 from phases.recordings.landmarks import with_path
 from phases.recordings.metres import Recorded, trunk_vector
+from phases.recordings.scores import least_of_clip
 from phases.recordings.tracked import rows_by_number
 from phases.shipping.exported import ExportedModel
 from phases.shipping.movements import SLACK
@@ -58,13 +59,19 @@ class Newest:
 
     def _settle(self, found: Described) -> None:
         """Decide whose joints the frames show, and whether the third number is a score."""
-        people = seen_bodies(self.frames)
+        people = seen_bodies(self._counted(self.frames))
         before = self.source, self.is_scored
         self.found = found
         self.source, _ = self.model.source_of(found, people)
         self.is_scored = found.recorded is None and has_score(people)
         if (self.source, self.is_scored) != before:
             self.recorded = None
+
+    def _counted(self, frames: list[BodyFrame]) -> list[BodyFrame]:
+        """Frames without the joints whose scores are low among those of these frames: see scores.py."""
+        scores = [np.ravel(frame.scores) for frame in frames if frame.scores is not None]
+        least = least_of_clip(np.concatenate(scores), self.model.recorded.min_score) if scores else 0
+        return [without_low(frame, least) for frame in frames] if least else frames
 
     def forget(self, time: float) -> None:
         """Drop the frames from before a time."""
@@ -78,7 +85,7 @@ class Newest:
         times = np.array(self.times[low:high])
 
         # as in a store, the next body takes the place of one that is never seen
-        clip = seen_bodies(self.frames[low:high])
+        clip = seen_bodies(self._counted(self.frames[low:high]))
         if self.is_scored:
             clip = without_score(clip, self.model.recorded.min_score)
         if len(clip) > 1:
@@ -108,6 +115,13 @@ class Newest:
         if self.source != self.model.skeleton["name"]:
             print(self.model.turned_words(self.source, recorded, self.found), file=sys.stderr)
         return recorded
+
+
+def without_low(frame: BodyFrame, least: float) -> BodyFrame:
+    """A frame whose joints with a score below `least` are missing."""
+    if frame.scores is None:
+        return frame
+    return frame._replace(joints=frame.joints * (frame.scores >= least)[..., None])
 
 
 def seen_bodies(frames: list[BodyFrame]) -> np.ndarray:

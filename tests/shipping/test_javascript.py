@@ -95,6 +95,8 @@ def test_arrays_of_every_kind_are_read_as_predict_reads_them(tmp_path, capsys):
     ntu = stand_in(tmp_path / "ntu.onnx", ["view.heading=true", "view.bodies=2"], SKELETONS["ntu25"])
     flat = stand_in(tmp_path / "flat.onnx", ["view.extent=true"], SKELETONS["coco17"],
                    {"unit": "px", "up": "-y", "channels": "xys", "min_score": 0.3})
+    unscored = stand_in(tmp_path / "unscored.onnx", ["view.extent=true"], SKELETONS["coco17"],
+                       {"unit": "px", "up": "-y", "channels": "xys"})
     up = stand_in(tmp_path / "up.onnx", [], SKELETONS["ntu25"], {"unit": "mm", "up": "z"})
 
     # every type and order of numbers
@@ -126,6 +128,13 @@ def test_arrays_of_every_kind_are_read_as_predict_reads_them(tmp_path, capsys):
     swinging = body[:1] + 0.4 * np.sin(np.arange(40) / 4)[:, None, None] * (np.arange(25) > 15)[:, None]
     trembling = body[:1] + [1, 0, 0] + rng.normal(0, 0.05, (40, 25, 3))
     arrays["crowd"] = (ntu, np.stack([trembling, trembling[::-1], swinging, trembling]))
+
+    # joints of low scores, in any place; also where the network was not trained on scores
+    seen = rng.random((7, 17, 1)) < 0.7
+    some = rng.uniform(0.6, 1, (7, 17, 1))
+    places = np.where(seen, [100, 100], rng.uniform(0, 600, (7, 17, 2))) + rng.uniform(0, 40, (7, 17, 2))
+    arrays["low"] = (unscored, np.concatenate([places, np.where(seen, some, some / 30)], 2))
+    arrays["low_4"] = (ntu, np.insert(body, 3, np.where(np.arange(25) > 20, 0.02, 0.9), axis=2))
 
     # as .npy, and two in JSON
     jobs = []

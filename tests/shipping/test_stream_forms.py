@@ -75,6 +75,16 @@ def openpose() -> tuple[str, list]:
     return json.dumps(frames), frames
 
 
+def legs_unseen(score: float = 0.02) -> tuple[str, list]:
+    """OpenPose's, of somebody whose legs are anywhere, with a low score."""
+    x = scored("openpose25")
+    legs = [v for v, joint in enumerate(SKELETONS["openpose25"].joints) if "knee" in joint or "ankle" in joint]
+    x[:, legs, :2] = np.random.default_rng(1).uniform(0, 900, (L, len(legs), 2))
+    x[:, legs, 2] = score
+    frames = [{"people": [{"pose_keypoints_2d": frame.ravel().tolist()}]} for frame in x]
+    return json.dumps(frames), frames
+
+
 def coco() -> tuple[str, list]:
     """Two people; the one who stands is listed first in every second frame."""
     bodies = np.stack([scored("coco17"), scored("coco17")[:1].repeat(L, 0) + [900, 0, 0]], 1)
@@ -142,8 +152,8 @@ def rows() -> tuple[str, list]:
 
 
 FORMS = {"mediapipe": mediapipe, "landmarks": plain_landmarks, "openpose": openpose, "coco": coco,
-         "alphapose": alphapose, "yolo": yolo, "kinetics": kinetics, "azure": azure, "table": table,
-         "numbers": numbers, "rows": rows}
+         "legs_unseen": legs_unseen, "alphapose": alphapose, "yolo": yolo, "kinetics": kinetics, "azure": azure,
+         "table": table, "numbers": numbers, "rows": rows}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -173,6 +183,14 @@ def test_a_stream_shows_the_network_what_a_file_does(model, tmp_path, capsys, fo
     assert len(set(lines)) == len(lines)
     turned = [line.split(": ", 1)[1].split(" are turned")[0] for line in from_file.splitlines() if "turned" in line]
     assert all(line in said.err for line in turned)
+
+
+def test_joints_of_low_scores_are_missing_as_those_without_a_score(model, tmp_path):
+    (tmp_path / "low.json").write_text(legs_unseen()[0])
+    (tmp_path / "none.json").write_text(legs_unseen(score=0)[0])
+    low = model.read(tmp_path / "low.json")
+    np.testing.assert_array_equal(low, model.read(tmp_path / "none.json"))
+    assert not low[:, :, 13].any() and low[:, :, 4].any(2).all()  # left knee, left shoulder
 
 
 @pytest.mark.parametrize("form", ["table", "numbers", "rows"])

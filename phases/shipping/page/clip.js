@@ -29,7 +29,7 @@ export function readClip(name, bytes, recorded = {}) {
   return { ...seenBodies(clip), skeleton: clip.skeleton };
 }
 
-/** A clip of an array of shape (L, V, C) or (M, L, V, C), C = 2 to 4; joints of low score are 0. */
+/** A clip of an array of shape (L, V, C) or (M, L, V, C), C = 2 to 4; joints of low score are 0: see leastScore. */
 function asClip(values, shape, recorded) {
   const [M, L, V, C] = shape.length === 3 ? [1, ...shape] : shape;
   if (![3, 4].includes(shape.length) || ![2, 3, 4].includes(C)) {
@@ -37,13 +37,34 @@ function asClip(values, shape, recorded) {
       "(bodies, frames, joints, 3).");
   }
   const clip = clipOf(M, L, V), scored = C === 4 || (C === 3 && recorded.channels === "xys");
+  const least = scored ? recorded.min_score || leastScore(values.filter((_, i) => i % C === C - 1)) : 0;
   for (let i = 0; i < M * L * V; i++) {
     const score = scored ? values[i * C + C - 1] : 1;
-    if (!(score > 0 && score >= (scored ? recorded.min_score ?? 0 : 0))) continue;
+    if (!(score > 0 && score >= least)) continue;
     const joint = values.slice(i * C, i * C + C - (scored ? 1 : 0));
     if (!joint.some(Number.isNaN)) clip.x.set(joint, i * 3); // a joint with a number that is none is missing
   }
   return clip;
+}
+
+const STEP = 0.05, BORDER = 0.5, FEW = 0.01; // as in phases/recordings/scores.py
+
+/** The least score of a joint that counts, by the scores of a clip: the border of a group of low ones; 0 without it. */
+export function leastScore(scores) {
+  const sorted = Float64Array.from(scores.filter((score) => score > 0 && score < Infinity)).sort();
+  if (!sorted.length) return 0;
+  const place = 0.95 * (sorted.length - 1), below = sorted[Math.floor(place)];
+  const high = below + (place % 1) * (sorted[Math.ceil(place)] - below), bins = Math.round(BORDER / STEP);
+  const count = Array(bins).fill(0);
+  for (const score of sorted) {
+    if (score / high <= BORDER) count[Math.min(bins - 1, Math.floor(score / high / STEP))]++;
+  }
+  const first = 1 + count.slice(1).indexOf(Math.min(...count.slice(1)));
+  let last = first;
+  while (last + 1 < bins && count[last + 1] <= count[first]) last++;
+  const sum = count.slice(0, first).reduce((a, b) => a + b, 0), low = sum / sorted.length;
+  if (low < FEW || low > 1 - BORDER || count[first] > sum / first / 2) return 0;
+  return Number(((STEP * (first + last + 1)) / 2 * high).toPrecision(2));
 }
 
 const NUMBERS = { // numpy's type -> [bytes, reader of a DataView]
