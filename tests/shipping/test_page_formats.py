@@ -205,7 +205,6 @@ def test_tables_of_numbers_are_read_as_predict_reads_them(networks, tmp_path):
     numbered = table([f"{axis}{v}" for v in range(33) for axis in "xyz"], rows)
     per_joint = np.concatenate([np.broadcast_to(np.arange(33)[:, None], (9, 33, 1)), body], 2).reshape(9, -1)
     pandas = table(["", *map(str, range(99))], np.c_[np.arange(9), rows])
-    numbers = table(["", *map(str, range(99))], rows)
     files = {
         "plain": plain, "numbered": numbered, "counted": table([], np.c_[np.arange(9), rows]), "pandas": pandas,
         "windows": "\r\n".join(plain.splitlines()) + "\r\n", "per_joint": table([], np.c_[np.arange(9), per_joint]),
@@ -213,7 +212,7 @@ def test_tables_of_numbers_are_read_as_predict_reads_them(networks, tmp_path):
         "pixels": table([], in_picture(body).reshape(9, -1)), "blank": "\n\n" + plain + "\n" + "," * 98 + "\n",
         "scores": table([], np.insert(with_scores(in_picture(body)), 2, 0, axis=2).reshape(9, -1)),
     }
-    paths = [write(tmp_path / f"{name}.csv", text) for name, text in files.items() if numbers]
+    paths = [write(tmp_path / f"{name}.csv", text) for name, text in files.items()]
     wide = tmp_path / "wide.csv"
     wide.write_text(numbered, encoding="utf-16")
     check_clips([(networks[key], path) for key in ("ntu25", "mediapipe33") for path in [*paths, wide]], NEAR)
@@ -277,7 +276,8 @@ def test_openposes_frames_are_read_as_predict_reads_them(networks, tmp_path, nam
     files = [write(tmp_path / "list.json", frames), write(tmp_path / "table.json", {"frames": frames}),
              write(tmp_path / "spaced.json", json.dumps(frames, indent=2)),
              write(tmp_path / "single.json", frames[0])]
-    check_clips([(networks[key], file) for key in ("ntu25", "openpose25", "titled", "coco17") for file in files], NEAR)
+    keys = ("ntu25", "coco17", "openpose25", "titled")[:4 if name == "openpose25" else 2]  # 18 joints have no toes
+    check_clips([(networks[key], file) for key in keys for file in files], NEAR)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_what_is_no_clip_in_these_forms_is_a_sentence(networks, tmp_path):
         "inf.csv": ("a_x,a_y\n1,inf", "“inf” is not finite; an empty cell means"),
         "names.csv": ("speed,angle\n1,2", "no joint has columns for x and y"),
         "axes.csv": ("a_x,a_y,b_x,b_y,b_z\n1,2,3,4,5", "its joints have different axes"),
-        "seven.csv": ("1,2,3,4,5,6,7\n1,2,3,4,5,6,8", "has 7 columns of numbers"),
+        "five.csv": ("1,2,3,4,5\n1,2,3,4,8", "has 5 columns of numbers"),
         "other.csv": (",".join(["ear_x", "ear_y", *xy[2:]]) + "\n" + ",".join(["1"] * 50),
                       "no columns for the joint spine base, but for ear"),
         "twice.csv": ("frame,joint,x,y\n0,head,1,2\n0,head,1,2", "frame 0, joint head is there twice"),
