@@ -7,8 +7,8 @@
 The page reads skeleton, view and class names of a network from the file's metadata, and runs it with the ONNX runtime
 for browsers. MediaPipe finds the body in the camera's picture; its 33 joints become the network's by the table in the
 file. A network whose skeleton has no such table plays recorded clips only. Twelve synthetic clips are written into the
-page, which begins with the one that the first network is surest of; videos, clips (.npy, .skeleton, .json of
-Northwestern-UCLA or of plain lists) and other exported .onnx files can be dropped on it.
+page, which begins with the one that the first network is surest of; videos, clips (.npy, .skeleton; .json of MediaPipe,
+COCO, AlphaPose, OpenPose, Northwestern-UCLA or plain lists; .csv) and other exported .onnx files can be dropped on it.
 
 Any web server can show the folder. The page then needs no network: no picture, joint or answer leaves the browser, and
 the page's own policy forbids it. Browsers give a camera to pages from https or from this machine only.

@@ -1,5 +1,4 @@
 """The page's JavaScript, in Node.js: it reads clips, and is sure of an answer, as predict is."""
-import base64
 import json
 import tarfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from phases.shipping.exported import ExportedModel
 from phases.shipping.web_page import clearest
 from skeletons import SKELETONS, Skeleton, retarget_tables, retargeted
 from tests.helpers.browser import node
+from tests.helpers.page_clips import READ, check_clips
 from tests.helpers.recordings import SAMPLES, sample
 from tests.helpers.shipped import Shipped, ship, stand_in
 
@@ -24,34 +24,6 @@ def shipped(tmp_path_factory) -> Shipped:
 # ---------------------------------------------------------------------------------------------------------------------
 # Clips, as the network reads them
 # ---------------------------------------------------------------------------------------------------------------------
-
-CLIPS = """
-const { Network } = await import(root + "/network.js");
-return jobs.map(({ model, clip }) => {
-  const network = new Network("network", fs.readFileSync(model));
-  try {
-    const { clip: found, said } = network.read(clip.split("/").at(-1), new Uint8Array(fs.readFileSync(clip)));
-    return { x: Buffer.from(found.x.buffer).toString("base64"), shape: [found.M, found.L, found.V, 3], said };
-  } catch (e) {
-    return { error: e.message };
-  }
-});
-"""
-
-
-def check_clips(jobs: list[tuple[Path, Path]]) -> list[str]:
-    """A network gets in JavaScript what predict gives it, for pairs (network, clip); what the page says to each."""
-    found = node(CLIPS, [{"model": str(model), "clip": str(clip)} for model, clip in jobs])
-    models = {model: ExportedModel(model) for model, _ in jobs}
-    for (path, clip), got in zip(jobs, found, strict=True):
-        assert "error" not in got, got
-        want = models[path].read(clip)
-        ours = np.frombuffer(base64.b64decode(got["x"]), np.float32).reshape(got["shape"])
-        ours = ours[ours.any((1, 2, 3))]  # the page leaves out unseen bodies as it asks the network
-        assert np.abs(want).max() > 0.1
-        np.testing.assert_allclose(ours, want, atol=1e-4, err_msg=clip.name)
-    return [got["said"] for got in found]
-
 
 def test_the_page_reads_northwestern_ucla_as_predict_does(data_folder, tmp_path):
     model = stand_in(tmp_path / "net.onnx", ["data=nw_ucla"], SKELETONS["kinect20"])
@@ -179,7 +151,7 @@ def test_what_the_page_cannot_read_is_a_sentence(tmp_path):
                 "flat.npy": "have the shape (5, 25)", "words.npy": "save it as float32", "cut.npy": "ends too early",
                 "no.npy": "not a numpy file", "empty.npy": "not a numpy file", "bad.skeleton": "line 3: a body has 10",
                 "x.json": "not JSON", "x.txt": "is no clip"}
-    found = node(CLIPS, [{"model": str(model), "clip": str(tmp_path / name)} for name in expected])
+    found = node(READ, [{"model": str(model), "clip": str(tmp_path / name)} for name in expected])
     for (name, message), got in zip(expected.items(), found, strict=True):
         assert name in got["error"] and message in got["error"] and got["error"].endswith("."), got
 

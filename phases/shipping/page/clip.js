@@ -1,51 +1,98 @@
-// Files -> clips, as phases/recordings/readers.py reads them: .npy, .skeleton (NTU RGB+D), .json (Northwestern-UCLA).
+// Files -> clips, as phases/recordings/readers.py reads them: .npy, .skeleton (NTU RGB+D), .json and .csv.
 // A file that cannot be read raises an Unreadable with one sentence for the page. Pure functions, no browser.
+import { clipOfTable } from "./csv_clip.js";
 import { at, clipOf, seenBodies } from "./joints.js";
+import { peopleOfJson } from "./people_json.js";
+import { Unreadable } from "./unreadable.js";
 
-export const CLIPS = [".npy", ".skeleton", ".json"];
+export { Unreadable };
 
-export class Unreadable extends Error {}
+export const CLIPS = [".npy", ".skeleton", ".json", ".csv"];
+const NO_CLIPS = ["skeleton.json", "labels.csv"];
+const NW_UCLA = /^a\d+_s\d+_e\d+_v\d+\.json$/i;
 
 export const suffixOf = (name) => name.slice(name.lastIndexOf(".")).toLowerCase();
 
+/** Whether a file is a clip by its name, which may have folders. */
+export const isClip = (name) => CLIPS.includes(suffixOf(name)) && !NO_CLIPS.includes(name.split("/").at(-1));
+
 /**
- * The clip in a file as recorded; `skeleton`, if its format has only one. `recorded`: channels and min_score of the
- * network's training clips.
+ * The numbers of a clip's file, and what its format says of them: {x, shape: [M, L, V, C], skeleton, likely, sensor,
+ * picture, note}. sensor: they are in metres, y up; picture: in pixels, y down; skeleton: whose joints they are,
+ * likely: whose they are if that can be turned. network: {joints: its own; skeleton: another one the file may have}.
  */
-export function readClip(name, bytes, recorded = {}) {
-  const readers = { ".npy": readNpy, ".skeleton": readNtu, ".json": readJson };
+export function readNumbers(name, bytes, network = {}) {
+  const readers = { ".npy": readNpy, ".skeleton": readNtu, ".json": () => readJson(name, bytes),
+    ".csv": () => clipOfTable(bytes, network) };
   const reader = readers[suffixOf(name)];
   if (!reader) throw new Unreadable(`${name} is no clip: a clip ends in ${CLIPS.join(", ")}.`);
-  let clip;
+  let found;
   try {
-    clip = reader(bytes, recorded);
+    found = reader(bytes);
+    if (found.shape.length === 3) found.shape = [1, ...found.shape];
+    const [M, L, V, C] = found.shape;
+    if (found.shape.length !== 4 || ![2, 3, 4].includes(C)) {
+      throw new Unreadable(`its joints have the shape (${found.shape.join(", ")}); it must be (frames, joints, 3) or ` +
+        "(bodies, frames, joints, 3).");
+    }
+    if (M > 100 || L > 1e6 || V > 1000) {
+      throw new Unreadable(`its joints have the shape (${found.shape.join(", ")}): at most 100 bodies, 1000000 ` +
+        "frames and 1000 joints are read.");
+    }
   } catch (e) {
     if (e instanceof Unreadable) throw new Unreadable(`${name} cannot be read: ${e.message}`);
     throw new Unreadable(`${name} cannot be read: it is damaged, or not what its name says.`);
   }
-  if (!clip.x.length) throw new Unreadable(`${name} holds no frame.`);
-  if (!clip.x.every(Number.isFinite)) throw new Unreadable(`${name}: a coordinate is not a finite number.`);
-  if (!clip.x.some((value) => value !== 0)) throw new Unreadable(`${name} shows no body in any frame.`);
-  return { ...seenBodies(clip), skeleton: clip.skeleton };
+  if (!found.x.length) throw new Unreadable(`${name} holds no frame.`);
+  return found;
 }
 
-/** A clip of an array of shape (L, V, C) or (M, L, V, C), C = 2 to 4; joints of low score are 0: see leastScore. */
-function asClip(values, shape, recorded) {
-  const [M, L, V, C] = shape.length === 3 ? [1, ...shape] : shape;
-  if (![3, 4].includes(shape.length) || ![2, 3, 4].includes(C)) {
-    throw new Unreadable(`its joints have the shape (${shape.join(", ")}); it must be (frames, joints, 3) or ` +
-      "(bodies, frames, joints, 3).");
-  }
+/**
+ * The clip of numbers: everybody that is seen, joints as recorded; those of low score are 0: see leastScore. recorded:
+ * channels and min_score of the network's training clips.
+ */
+export function clipOfNumbers(name, { x, shape: [M, L, V, C] }, recorded = {}) {
   const clip = clipOf(M, L, V), scored = C === 4 || (C === 3 && recorded.channels === "xys");
-  const least = scored ? recorded.min_score || leastScore(values.filter((_, i) => i % C === C - 1)) : 0;
+  const least = scored ? leastOfClip(x.filter((_, i) => i % C === C - 1), recorded.min_score) : 0;
   for (let i = 0; i < M * L * V; i++) {
-    const score = scored ? values[i * C + C - 1] : 1;
+    const score = scored ? x[i * C + C - 1] : 1;
     if (!(score > 0 && score >= least)) continue;
-    const joint = values.slice(i * C, i * C + C - (scored ? 1 : 0));
+    const joint = x.slice(i * C, i * C + C - (scored ? 1 : 0));
     if (!joint.some(Number.isNaN)) clip.x.set(joint, i * 3); // a joint with a number that is none is missing
   }
-  return clip;
+  if (!clip.x.every(Number.isFinite)) throw new Unreadable(`${name}: a coordinate is not a finite number.`);
+  if (!clip.x.some((value) => value !== 0)) throw new Unreadable(`${name} shows no body in any frame.`);
+  return seenBodies(clip);
 }
+
+const PIXELS = 20; // of clips.py: a body larger than this is not in metres
+
+/** Whether the third number of joints is a score: within 0 to 1 where bodies are of many pixels. */
+export function hasScore({ x }) {
+  const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
+  let some = false;
+  for (let i = 0; i < x.length; i += 3) {
+    const seen = x[i] !== 0 || x[i + 1] !== 0 || x[i + 2] !== 0;
+    some ||= x[i + 2] !== 0;
+    for (let a = seen ? 0 : 2; a < 3; a++) { // a missing joint has the score 0
+      low[a] = Math.min(low[a], x[i + a]);
+      high[a] = Math.max(high[a], x[i + a]);
+    }
+  }
+  return some && low[2] >= 0 && high[2] <= 1.001 && Math.max(high[0] - low[0], high[1] - low[1]) > PIXELS;
+}
+
+/** A clip of x, y, score as one of x, y, 0; joints of low score are missing. */
+export function withoutScore(clip, minScore) {
+  const least = leastOfClip(clip.x.filter((_, i) => i % 3 === 2), minScore), out = clipOf(clip.M, clip.L, clip.V);
+  for (let i = 0; i < clip.x.length; i += 3) {
+    if (clip.x[i + 2] > 0 && clip.x[i + 2] >= least) out.x.set(clip.x.subarray(i, i + 2), i);
+  }
+  return out;
+}
+
+/** The least score of a joint that counts, as a float32, which scores are; minScore: the network's, or 0. */
+const leastOfClip = (scores, minScore) => Math.fround(minScore || leastScore(scores));
 
 const STEP = 0.05, BORDER = 0.5, FEW = 0.01; // as in phases/recordings/scores.py
 
@@ -72,7 +119,7 @@ const NUMBERS = { // numpy's type -> [bytes, reader of a DataView]
   u2: [2, "getUint16"], i4: [4, "getInt32"], u4: [4, "getUint32"], i8: [8, "getBigInt64"], u8: [8, "getBigUint64"],
 };
 
-function readNpy(bytes, recorded) {
+function readNpy(bytes) {
   if (bytes[0] !== 0x93 || String.fromCharCode(...bytes.subarray(1, 6)) !== "NUMPY") {
     throw new Unreadable("it is not a numpy file, whatever its name says.");
   }
@@ -90,7 +137,7 @@ function readNpy(bytes, recorded) {
   for (let i = 0; i < count; i++) {
     values[fortran ? inOrder(i, sizes) : i] = Number(data[get](end + i * width, little));
   }
-  return asClip(values, sizes, recorded);
+  return { x: values, shape: sizes };
 }
 
 /** Place in C order of the i-th number in Fortran's order, in which the first index runs fastest. */
@@ -104,39 +151,11 @@ function inOrder(i, sizes) {
   return place;
 }
 
-function readJson(bytes, recorded) {
-  let parsed;
-  try {
-    parsed = JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    throw new Unreadable("it is not JSON.");
-  }
-  const plain = Array.isArray(parsed), joints = plain ? parsed : parsed?.skeletons;
-  const shape = shapeOf(joints), values = shape.length ? filled(joints, shape) : [];
-  if (!values.length || !values.every((x) => typeof x === "number")) {
-    throw new Unreadable('it needs lists of frames, joints and x, y, z, or such a table "skeletons", as in ' +
-      "Northwestern-UCLA.");
-  }
-  return plain ? asClip(values, shape, recorded) : { ...asClip(values, shape, {}), skeleton: "kinect20" };
-}
-
-/** How long nested lists are, by the first of each depth that is there. */
-function shapeOf(lists) {
-  const shape = [];
-  for (let level = lists; Array.isArray(level) && level.length; level = level.find((x) => x !== null)) {
-    shape.push(level.length);
-  }
-  return shape;
-}
-
-/** The numbers of nested lists in a row, null there as NaN; null itself in it if a list has another shape. */
-function filled(lists, shape) {
-  const [length, ...rest] = shape, empty = rest.reduce((a, b) => a * b, 1);
-  if (!Array.isArray(lists) || lists.length !== length) return [null];
-  return lists.flatMap((x) => {
-    if (x === null) return Array(empty).fill(NaN);
-    return rest.length ? filled(x, rest) : [x];
-  });
+/** Frames of any kind; of Northwestern-UCLA by its name, or that of the recording in it. */
+function readJson(name, bytes) {
+  const text = new TextDecoder().decode(bytes), start = text.slice(0, 1000);
+  const isSensor = start.includes('"skeletons"') && (start.includes('"file_name"') || NW_UCLA.test(name));
+  return { ...peopleOfJson(text), ...(isSensor ? { sensor: true, skeleton: "kinect20" } : {}) };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -179,7 +198,8 @@ function readNtu(bytes) {
   }
   if (line < lines.length) throw new Unreadable(`line ${line + 1}: text after the last of ${frames} frames.`);
   if (!tracks.size) throw new Unreadable("it shows no body in any frame.");
-  return { ...actors([...tracks.values()]), skeleton: "ntu25" };
+  const { x, M, L, V } = actors([...tracks.values()]);
+  return { x, shape: [M, L, V, 3], sensor: true, skeleton: "ntu25" };
 }
 
 /** One or two actors of the tracks of a clip: ntu.clean_bodies. */

@@ -1,5 +1,5 @@
 // Recordings as files: a folder per action, as `just adopt` and `just teach` read it and as anyone brings it. No page.
-import { CLIPS, Unreadable, suffixOf } from "./clip.js";
+import { Unreadable, isClip } from "./clip.js";
 import { RATE } from "./network.js";
 
 const HIDDEN = /(^|\/)(\.|__MACOSX)/;
@@ -60,9 +60,9 @@ export function examplesIn(files, network, action) {
   const examples = [], lost = [];
   const described = new Map(files.filter(({ name }) => name.split("/").at(-1) === "skeleton.json")
     .map(({ name, bytes }) => [name.slice(0, -"skeleton.json".length), saidBy(bytes)]));
-  const isClip = ({ name }) => CLIPS.includes(suffixOf(name)) && !HIDDEN.test(name) && !name.endsWith("skeleton.json");
+  const clips = files.filter(({ name }) => isClip(name) && !HIDDEN.test(name));
   const inOrder = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
-  for (const { name, bytes } of files.filter(isClip).sort(inOrder)) {
+  for (const { name, bytes } of clips.sort(inOrder)) {
     const folders = name.split("/"), title = folders.pop();
     const own = plainName(folders.at(-1) ?? "") || action || named(title);
     try {

@@ -1,9 +1,10 @@
 // An exported network: its metadata, its reading of a clip, its answer, and when the answer is sure, as in
 // phases/shipping/exported.py and live.py. The caller passes the ONNX runtime, so that all but `open` and `answer`
 // needs no browser.
-import { Unreadable, readClip } from "./clip.js";
+import { Unreadable, clipOfNumbers, hasScore, readNumbers, withoutScore } from "./clip.js";
 import { AXES, METRES, PLACE, at, bodySize, clipOf, guess, inMetres, isSeen, mainTwo, retargeted, seenBodies,
   trunkVector } from "./joints.js";
+import { JOINTS, spelled } from "./skeleton_names.js";
 
 const FORMAT = "LAST 2"; // of a file's metadata
 export const SURE = 0.8, HOLD = 5; // of `just predict stream=true`
@@ -59,6 +60,12 @@ function fields(bytes) {
   return found;
 }
 
+/** The upright axis that the trunk of a clip's first body shows, y if none. */
+function upOf(clip, trunk) {
+  const { up } = guess(trunkVector(clip, trunk));
+  return AXES[up] ? up : "y";
+}
+
 export class Network {
   constructor(name, bytes) {
     let about = {};
@@ -93,23 +100,50 @@ export class Network {
    * `skeleton`: whose joints it has, if its format does not say; isMetric: then they are in metres, y up.
    */
   source(name, bytes, skeleton, isMetric = true) {
-    const V = this.skeleton.joints.length, mine = this.skeleton.name, found = readClip(name, bytes, this.recorded);
-    const theirs = found.skeleton ?? skeleton, isKnown = Boolean(found.skeleton ?? (skeleton && isMetric));
-    const clip = found.skeleton ? found : mainTwo(found); // a sensor's reader has chosen the bodies
+    const V = this.skeleton.joints.length, mine = this.skeleton.name;
+    const numbers = readNumbers(name, bytes, { joints: this.skeleton.joints,
+      skeleton: skeleton === mine ? undefined : skeleton });
+    const theirs = this.known(numbers, skeleton), { sensor, picture, note = "" } = numbers;
+    const isKnown = Boolean(sensor || (skeleton && isMetric && !picture));
+    const { clip, isScored } = this.people(name, numbers, theirs, isKnown);
     const fits = ([other, table]) => table.joints === clip.V && (theirs ? other === theirs : clip.V !== V);
     const [source, how] = Object.entries(this.retarget).find(fits) ?? [];
     if (how && isKnown) {
       return { clip, skeleton: source, said: `Joints of ${source} are turned into the network's ${mine}.` };
     }
-    if (how) return this.measured(clip, source, how);
+    if (how) return this.measured(clip, source, how, picture, note);
     if (theirs && theirs !== mine) {
       throw new Unreadable(`${name} shows the skeleton ${theirs}; this network knows ${mine} (${V} joints).`);
     }
     if (clip.V !== V) {
       throw new Unreadable(`${name} has ${clip.V} joints; this network's skeleton, ${mine}, has ${V}.`);
     }
-    if (isKnown) return { clip, skeleton: mine, said: "" };
-    return { clip: inMetres(clip, this.recorded, this.trunk), skeleton: mine, said: this.doubts(clip) };
+    if (isKnown) return { clip, skeleton: mine, said: note };
+
+    // pixels are not metres, whatever the training clips were
+    const up = isScored ? upOf(clip, this.trunk) : "-y", isPicture = isScored || picture;
+    const pixels = { ...this.recorded, unit: "px", up, reference: [] };
+    const recorded = isPicture && this.recorded.unit in METRES ? pixels : this.recorded;
+    const said = [note, isScored ? `The third number of a joint is a score: read as pixels, ${up} up.` : "",
+      isPicture ? "" : this.doubts(clip)];
+    return { clip: inMetres(clip, recorded, this.trunk), skeleton: mine, said: said.filter(Boolean).join(" ") };
+  }
+
+  /** The skeleton that a file's format or its folder says, as this network calls it; undefined if neither does. */
+  known({ skeleton, likely }, described) {
+    const own = this.skeleton.joints.map(spelled).join();
+    if (skeleton) return JOINTS[skeleton].join() === own ? this.skeleton.name : skeleton;
+    return described ?? (likely in this.retarget ? likely : undefined);
+  }
+
+  /** The main two people of a file's numbers as recorded: {clip, isScored}, isScored: a third number was a score. */
+  people(name, numbers, theirs, isKnown) {
+    const { sensor, picture } = numbers, { channels, min_score } = this.recorded, mine = this.skeleton.name;
+    if (sensor) return { clip: clipOfNumbers(name, numbers), isScored: false }; // its reader has chosen them
+    const isOwn = numbers.shape[2] === this.skeleton.joints.length && (theirs ?? mine) === mine;
+    const clip = clipOfNumbers(name, numbers, { min_score, channels: isOwn && !picture ? channels : "xyz" });
+    const isScored = !isKnown && !picture && hasScore(clip);
+    return { clip: mainTwo(isScored ? withoutScore(clip, min_score) : clip), isScored };
   }
 
   /**
@@ -133,12 +167,13 @@ export class Network {
     return `In it ${odd.join(" and ")}; the network was trained on clips in ${recorded.unit} with ${recorded.up} up.`;
   }
 
-  /** A clip of another skeleton in metres, as `source` gives it; unit and upright axis are measured. */
-  measured(clip, source, how) {
-    const flat = clip.x.every((value, i) => i % 3 !== 2 || value === 0), found = guess(trunkVector(clip, how.trunk));
-    const unit = flat ? "px" : found.unit || "body", up = AXES[found.up] ? found.up : "y";
-    return { clip: inMetres(clip, { unit, up }, how.trunk), skeleton: source,
-      said: `Joints of ${source} (${unit}, ${up} up) are turned into the network's ${this.skeleton.name}.` };
+  /** A clip of another skeleton in metres, as `source` gives it; unit and upright axis are measured, or a picture's. */
+  measured(clip, source, how, isPicture, note) {
+    const flat = clip.x.every((value, i) => i % 3 !== 2 || value === 0);
+    const unit = flat ? "px" : guess(trunkVector(clip, how.trunk)).unit || "body";
+    const up = isPicture ? "-y" : upOf(clip, how.trunk);
+    const said = `Joints of ${source} (${unit}, ${up} up) are turned into the network's ${this.skeleton.name}.`;
+    return { clip: inMetres(clip, { unit, up }, how.trunk), skeleton: source, said: note ? `${said} ${note}` : said };
   }
 
   /** How a camera's pose (mediapipe33) becomes the network's joints: a table of means, or null if it cannot. */

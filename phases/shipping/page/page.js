@@ -28,7 +28,7 @@ async function openFile(file) {
   } else if (file.type.startsWith("image/")) await showPhoto(file);
   else if (file.type.startsWith("video/") || FILMS.includes(suffix)) await playVideo(file);
   else throw new Unreadable(`${file.name} is nothing that this page reads. It takes a video, a picture, a clip ` +
-    "(.npy, .skeleton, .json), clips in a .zip, or a network (.onnx).");
+    `(${CLIPS.join(", ")}), clips in a .zip, or a network (.onnx).`);
 }
 
 /** What a .json file holds, if it was taught on a page; else null. */
@@ -47,8 +47,8 @@ async function take(entries, isLesson) {
   const clips = entries.every((entry) => entry.isDirectory || CLIPS.includes(suffixOf(entry.name)));
   if (clips && (isLesson || entries.length > 1 || first.isDirectory)) await addFiles(await filesIn(entries));
   else if (!isLesson || archive) await openFile(first);
-  else throw new Unreadable(`${first.name} is no clip (.npy, .skeleton, .json, or a .zip of them). A video is opened ` +
-    "first, then “Record” takes two seconds of it.");
+  else throw new Unreadable(`${first.name} is no clip (${CLIPS.join(", ")}, or a .zip of them). A video is ` +
+    "opened first, then “Record” takes two seconds of it.");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

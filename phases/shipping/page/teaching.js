@@ -141,8 +141,8 @@ function busy(isBusy) {
 export async function addFiles(files) {
   const { examples, lost } = examplesIn(files, panel.base, namedAction());
   for (const example of examples) await recordings.add(example);
-  if (!examples.length && !lost.length) throw new Unreadable("There is no clip in it: a clip is a .npy, .skeleton or " +
-    ".json file, best in a folder with its action's name.");
+  if (!examples.length && !lost.length) throw new Unreadable("There is no clip in it: a clip is a .npy, " +
+    ".skeleton, .json or .csv file, best in a folder with its action's name.");
   const actions = [...new Set(examples.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
   note([examples.length ? `${counted(examples.length, "example")}${of} added.` : "", ...lost.slice(0, 3),
     lost.length > 3 ? `${lost.length - 3} more cannot be used.` : ""].filter(Boolean).join(" "), lost.length > 0);
