@@ -48,6 +48,7 @@ BLOCKS = {
     "wild-sure": blocks_wild.confidence,
     "wild-picture": blocks_wild.picture_link,
     "wild-study": blocks_wild.study,
+    "view-study": blocks_wild.view_study,
     "decline": blocks_wild.declining,
     "decline-study": blocks_wild.scores_that_decline,
     "decline-trained": blocks_wild.trainings_that_decline,

@@ -119,6 +119,22 @@ def study(results: Results) -> str:
     return markdown_table(list(lines[0]), lines)
 
 
+def view_study(results: Results) -> str:
+    """How the test view was found: a line per variant, the mean over the sides that it was judged on."""
+    variants: dict[tuple, list[dict]] = {}
+    for run in results.file("view-study")["runs"]:
+        variants.setdefault((run["data"], run["recipe"], run["words"]), []).append(run)
+
+    lines = []
+    for (data, recipe, words), runs in variants.items():
+        clean = statistics.mean(run["top1"][CLEAN] for run in runs)
+        mean = statistics.mean(run["mean"] for run in runs)
+        lines.append({"data": LABEL.get(data, data), "recipe": f"`{recipe}`",
+                      "with": f"`{words}`", "trained on": "; ".join(run["trained"] for run in runs),
+                      "clean": f"{clean:.1f}", "mean of the 20": f"{mean:.1f}"})
+    return markdown_table(list(lines[0]), lines)
+
+
 def figures(runs: list[dict], variant: str, place: str, figure: Callable[[dict], float]) -> list[float]:
     """A figure of each run of the default on a data set, by seed; of another variant, what each gains over it."""
     def of(name: str) -> dict[int, float]:

@@ -9,7 +9,7 @@ ABLATIONS = {"B": 15, "L": 13, "P": 4}  # rows of the plan: B0-B14, L0-L12, P0-P
 SHOW = ("base", "lite", *ABLATIONS, "rest")
 AGAINST = {"B": ("B0", "B7"), "L": ("L0", "L5"), "P": ("P0",)}  # baseline, full
 LABEL = {"ntu60": "NTU-60", "ntu120": "NTU-120", "nw_ucla": "NW-UCLA", "utd_mhad": "UTD-MHAD",
-         "any": "seven data sets"}
+         "sbu": "SBU", "any": "seven data sets"}
 NTU = [("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset")]
 
 # published rows, by their names in results/published.json

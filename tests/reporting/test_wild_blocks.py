@@ -180,7 +180,7 @@ def test_the_study_compares_each_variant_with_the_default_seed_by_seed(tmp_path)
             run("default", "sbu", 0, 70, 60), run("half", "utd_mhad", 2, 50, 50)]
     (tmp_path / "wild-study.json").write_text(json.dumps({"runs": runs}))
     found = cells(block("wild-study", {}, Results(tmp_path)))
-    assert found["variant"] == ["with", "UTD-MHAD, clean / mean", "sbu, clean / mean", "all", "seeds"]
+    assert found["variant"] == ["with", "UTD-MHAD, clean / mean", "SBU, clean / mean", "all", "seeds"]
     assert found["default"] == ["", "92.0 ± 2.8 / 88.5 ± 0.7", "70.0 / 60.0", "", "2"]
     # seed by seed: 91 - 90 and 93 - 94; 85 - 88 and 87 - 89
     assert found["quiet"] == ["`view.noise=0`", "+0.0 ± 1.4 / -2.5 ± 0.7", "+2.0 / -10.0", "-2.6", "2"]
@@ -197,3 +197,13 @@ def test_trainings_are_compared_by_both_scores(tmp_path):
     (tmp_path / "decline-study.json").write_text(json.dumps({"trainings": {"rows": rows}}))
     found = cells(block("decline-trained", {}, Results(tmp_path)))
     assert found["as shipped"] == ["91.0 ± 1.4", "0.750 (45)", "0.850 (55)"]
+
+
+def test_the_study_of_the_view_takes_the_mean_of_both_sides(tmp_path):
+    def run(tested: str, clean: float, mean: float) -> dict:
+        return {"data": "sbu", "recipe": "lite_nano", "words": "view.still=0", "trained": tested, "mean": mean,
+                "top1": {"clean": clean}}
+
+    (tmp_path / "view-study.json").write_text(json.dumps({"runs": [run("a", 80, 70), run("b", 90, 71)]}))
+    found = cells(block("view-study", {}, Results(tmp_path)))
+    assert found["SBU"] == ["`lite_nano`", "`view.still=0`", "a; b", "85.0", "70.5"]
