@@ -264,7 +264,9 @@ def test_folders_are_actions_and_skeleton_json_says_whose_joints():
         return file.getvalue()
 
     about = {"skeleton": "mediapipe33", "unit": "m", "up": "y", "camera": True}
-    files = {"mine/skeleton.json": json.dumps(about).encode(), "mine/wave/2.npy": array(9, 33, 3),
+    table = (",".join(f"{axis}{v}" for v in range(25) for axis in "xy") + "\n" + ",".join(map(str, range(50)))).encode()
+    files = {"mine/skeleton.json": json.dumps(about).encode(), "other/labels.csv": b"name,label\n1,sit",
+             "other/sit/2.csv": table, "mine/wave/2.npy": array(9, 33, 3),
              "mine/wave/10.npy": array(5, 33, 3), "mine/.hidden/1.npy": b"", "mine/point/a.npy": array(2, 4, 33, 3),
              "mine/point/bad.npy": b"no", "mine/notes.txt": b"", "other/sit/1.npy": array(3, 25, 3),
              "lone.npy": array(3, 25, 3), "high_kick-02.npy": array(3, 25, 3)}
@@ -272,7 +274,8 @@ def test_folders_are_actions_and_skeleton_json_says_whose_joints():
            "files": {name: base64.b64encode(data).decode() for name, data in files.items()}}
     (high, *examples), lost = node(READ, job)
     assert examples == [["point", "mediapipe33", True, 2, 4, 33], ["wave", "mediapipe33", True, 1, 9, 33],
-                        ["wave", "mediapipe33", True, 1, 5, 33], ["sit", "ntu25", False, 1, 3, 25]]
+                        ["wave", "mediapipe33", True, 1, 5, 33], ["sit", "ntu25", False, 1, 3, 25],
+                        ["sit", "ntu25", False, 1, 1, 25]]
     assert high == ["high kick", "ntu25", False, 1, 3, 25]
     assert [said.split(":")[0] for said in lost] == ["lone.npy", "bad.npy cannot be read"]
     examples, lost = node(READ, job | {"action": "jump"})

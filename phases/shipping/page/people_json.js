@@ -61,8 +61,9 @@ function clipOfJson(given) {
     const key = [...FRAMES, ...BODIES].find((one) => one in given);
     if (!key && hasAny(value, HANDS)) throw new Unreadable("it shows hands only; this page follows whole bodies.");
     if (!key) {
-      throw new Unreadable(`it has the keys ${Object.keys(value).slice(0, 9).join(", ")}; it must have frames, or a ` +
-        "frame's people or landmarks.");
+      const keys = Object.keys(value).slice(0, 9).join(", ");
+      throw new Unreadable("it needs lists of frames, or a frame's people or landmarks; " +
+        `${keys ? `its keys are ${keys}` : "it is empty"}.`);
     }
     value = value[key];
   }
