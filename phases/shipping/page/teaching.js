@@ -34,7 +34,7 @@ async function learn(isChosen) {
   if (base !== panel.base) return; // another network was chosen meanwhile
 
   // what was learned is one more network of the page
-  const head = learned(examples, base.gap), before = panel.mine;
+  const head = examples.length ? learned(examples, base.gap) : null, before = panel.mine;
   if (head) {
     panel.mine = taughtNetwork(base, head);
     list(panel.mine, "network-mine", "Your actions",
