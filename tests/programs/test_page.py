@@ -270,7 +270,7 @@ def test_another_network_answers_as_predict_does_with_it(opened, written, shippe
     drop(opened, clip.name, clip.read_bytes())
     opened.wait(ENDED)
     p = opened.js("return Number(document.querySelector('#bars li').dataset.p)")
-    assert p == pytest.approx(model.top(model.read(clip), 1)[0][1], abs=0.03)  # the kernels round otherwise
+    assert p == pytest.approx(model.top(model.read(clip), 1)[0][1], abs=0.06)  # 8-bit kernels round otherwise
 
 
 def test_a_photograph_of_a_person_shows_joints(opened, photo):

@@ -400,7 +400,7 @@ def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):
 
 def test_lessons_go_on_with_another_network(taught, data_folder):
     listed = taught.js("return document.getElementById('networks').lastChild.textContent")
-    assert "on lite nano, FP32, of utd-mhad" in listed
+    assert "on utd-mhad: lite nano, FP32" in listed
     taught.click("#network-2")
     taught.wait(f"{LESSON}.includes('cannot be turned into')")
     assert "9 examples cannot be turned into this network's joints" in taught.js(f"return {LESSON}")

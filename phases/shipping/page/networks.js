@@ -10,13 +10,9 @@ ort.env.logLevel = "error";
 
 const FORMS = { fp32: "FP32", int8: "INT8", w8: "8-bit weights" };
 
-/** What a network is called on the page. */
-const titleOf = ({ about }) => `${about.recipe.replaceAll("_", " ")}, ${FORMS[about.form] ?? about.form}`;
-
-const dataOf = ({ about }) => about.dataset.replaceAll("_", "-");
-
-/** The same, and of which data: two networks may have one title. */
-export const fullTitle = (network) => `${titleOf(network)}, of ${dataOf(network)}`;
+/** What a network is called on the page; its data set first: networks of one recipe differ in it. */
+export const titleOf = ({ about }) => `${about.dataset.replaceAll("_", "-")}: ${about.recipe.replaceAll("_", " ")}, ` +
+  (FORMS[about.form] ?? about.form);
 
 /** The network of an .onnx file; one that is listed is not opened again. */
 export async function addNetwork(name, bytes) {
@@ -28,7 +24,7 @@ export async function addNetwork(name, bytes) {
   page.networks.push(network);
   const { top1 } = network.about;
   list(network, `network-${page.networks.length}`, titleOf(network),
-    `${dataOf(network)} · ${network.classes.length} actions · ${kilobytes(bytes.length)}` +
+    `${network.classes.length} actions · ${kilobytes(bytes.length)}` +
     (top1 ? ` · top-1 ${Number(top1).toFixed(1)} %` : ""));
   return network;
 }

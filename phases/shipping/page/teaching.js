@@ -3,7 +3,7 @@ import { Unreadable } from "./clip.js";
 import { clipFrame } from "./draw.js";
 import { examplesIn, filesOf, plainName, storable } from "./exchange.js";
 import { RATE } from "./network.js";
-import { choose, fullTitle, list, unlist } from "./networks.js";
+import { choose, list, titleOf, unlist } from "./networks.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { $, note } from "./screen.js";
@@ -38,7 +38,7 @@ async function learn(isChosen) {
   if (head) {
     panel.mine = taughtNetwork(base, head);
     list(panel.mine, "network-mine", "Your actions",
-      `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${fullTitle(base)}`);
+      `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
     if (isChosen || page.network === before) choose(panel.mine);
   } else if (before) {
     panel.mine = null;
@@ -286,7 +286,7 @@ function saveTaught() {
     return;
   }
   download("my-actions.json", [headFile(panel.mine.head, panel.base)], "application/json");
-  note(`my-actions.json holds what was learned, without recordings. Open it on a page with ${fullTitle(panel.base)}.`);
+  note(`my-actions.json holds what was learned, without recordings. Open it on a page with ${titleOf(panel.base)}.`);
 }
 
 /** Let what a file of `saveTaught` holds answer. */
@@ -294,7 +294,7 @@ export function openTaught(name, parsed) {
   const { head, base } = headFrom(parsed, name, page.networks.filter((network) => !network.base));
   const network = taughtNetwork(base, head), title = name.replace(/\.json$/i, "");
   panel.loaded += 1;
-  list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${fullTitle(base)}`);
+  list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
   choose(network);
   note(`${name} is one of the networks now; it knows ${head.classes.join(", ")}.`);
 }
