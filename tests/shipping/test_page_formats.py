@@ -296,7 +296,8 @@ def test_what_is_no_clip_in_these_forms_is_a_sentence(networks, tmp_path):
     point = {"x": 1, "y": 2}
     xy = columns(list(SKELETONS["ntu25"].joints), ("x", "y"))
     files = {
-        "keys.json": ({"a": 1, "b": 2}, "it needs lists of frames, or a frame's people or landmarks; its keys are a, b."),
+        "keys.json": ({"a": 1, "b": 2},
+                      "it needs lists of frames, or a frame's people or landmarks; its keys are a, b."),
         "row.json": ([1, 2, 3], "is a list of numbers"),
         "word.json": ('"hello"', "must be a list of frames"),
         "differ.json": ([[point] * 33, [point] * 32], "bodies differ: 33 joints of 4 numbers, 32 joints"),
