@@ -11,7 +11,7 @@ def keep_freed_memory() -> None:
     """Let this process keep what it frees, and take it from there.
 
     glibc returns large freed blocks to the system, which hands them out again page by page, each filled with zeros. A
-    training step needs the same memory as the last one; results/speed.md has what the pages cost.
+    training step needs the same memory as the last one; results/speed.md has what that gains.
     """
     # other systems have other allocators; an older glibc takes no threshold above 32 MB
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
