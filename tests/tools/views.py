@@ -22,6 +22,7 @@ from phases import p1_train, wild
 from phases.common.command import run
 from phases.common.files import ROOT, read_json, write_json
 from phases.recordings.wild import CLEAN
+from phases.training.settings import View
 from tests.tools.small_sets import DATA, program, toml
 
 NETWORK = "lite_nano"
@@ -35,8 +36,8 @@ SCHEDULES = {"nw_ucla": ["train.epochs=40"]}  # of its recipe's 160
 
 def damage(share: float) -> list[str]:
     """The words of a recipe whose training clips have a share of the default damage."""
-    return [f"view.{key}={share * value:g}" for key, value in
-            {"missing": 0.5, "noise": 0.03, "spikes": 0.02, "idle": 0.7}.items()]
+    default = View()
+    return [f"view.{key}={share * getattr(default, key):g}" for key in ("missing", "noise", "spikes", "idle")]
 
 
 VARIANTS = {  # name: words that change a recipe
