@@ -299,7 +299,6 @@ class Head(nn.Module):
 
 def bodies_present(joints: Tensor) -> Tensor:
     """(B, M) 1 for a body with any non-zero joint, else 0. The first body always counts: a mean over bodies exists."""
-    # a clip of one body has no other to look at
     first = joints.new_ones(joints.shape[0], 1)
     if joints.shape[1] == 1:
         return first
@@ -376,6 +375,11 @@ class JointShift(nn.Module):
         return rearrange(x, "(n t) (v c) -> n c t v", t=t, v=v)
 
 
+def whole(x: Tensor, like: Tensor) -> Tensor:
+    """x, which blocks share, as large as one map of `like`: a CPU then adds, multiplies and sums gradients by rows."""
+    return x if x.is_cuda else torch.empty_like(like[0], dtype=x.dtype).copy_(x)
+
+
 class DCTGate(nn.Module):
     """y = D^T (sigmoid(m) ⊙ D x) over time: a learned filter per channel, the same for every body.
 
@@ -392,8 +396,8 @@ class DCTGate(nn.Module):
         v = x.shape[3]
         kept = rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
-            y = self.D @ rearrange(x.float(), "n c t v -> n t (v c)")
-            y = rearrange(y, "n k (v c) -> n k v c", v=v) * kept.float()
+            y = rearrange(self.D @ rearrange(x.float(), "n c t v -> n t (v c)"), "n k (v c) -> n k v c", v=v)
+            y = y * whole(kept.float(), y)
             y = self.D.T @ rearrange(y, "n k v c -> n k (v c)")
         return rearrange(y, "n t (v c) -> n c t v", v=v).to(x.dtype)
 
@@ -419,13 +423,13 @@ class ShiftFuseBlock(nn.Module):
         # over joints: read other joints, mix channels, add which joint it is
         y = self.mix(x)  # n c t v
         if embedding is not None:
-            y = y + rearrange(embedding, "c v -> c 1 v")
+            y = y + whole(rearrange(embedding, "c v -> c 1 v"), y)
         # over time: which frequencies, then neighbouring frames, then which frames
         if mask is not None:
             y = self.dct(y, mask)
         y = self.tcn(y)  # n c t/stride v
         if gate is not None:
-            y = y * rearrange(gate, "c t -> c t 1")
+            y = y * whole(rearrange(gate, "c t -> c t 1"), y)
         return y + self.residual(x, y.shape[2])
 
     def residual(self, x: Tensor, frames: int) -> Tensor:  # n c t v
@@ -1208,7 +1212,6 @@ def swa_epoch(cfg: Train) -> int:
 
 def lr_at(step: int, cfg: Train, steps: int) -> float:
     """Learning rate of optimiser step `step`, `steps` per epoch: linear warm-up, then cosine; constant under SWA."""
-    # linear warm-up
     warm = cfg.warmup_epochs * steps
     total = cfg.epochs * steps
     if step < warm:
@@ -1437,8 +1440,7 @@ class Training:
         # gradients; processes exchange them with the last batch of the window
         self.optimizer.zero_grad(set_to_none=True)
         for i, batch in enumerate(window):
-            is_last = i + 1 == len(window)
-            wait = self.net.no_sync() if self.ranks > 1 and not is_last else contextlib.nullcontext()
+            wait = self.net.no_sync() if self.ranks > 1 and i + 1 < len(window) else contextlib.nullcontext()
             with wait:
                 self.add_gradients(batch, step, clips, is_causal)
 
@@ -1493,7 +1495,6 @@ class Training:
 
     def run_epoch(self, batches: Callable, score: Callable | None, bar) -> None:
         """Finish the current epoch, append a line to metrics.jsonl, write last.pt."""
-        # the steps that are left of it
         started = time.monotonic()
         self.model.train()
         self.take_steps(batches(self.progress["epoch"], self.progress["step"] * self.cfg.accumulate), bar)
@@ -1586,7 +1587,6 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
 
 def choose_weights(run: Training, plain: Callable, score: Callable | None) -> None:
     """Load the average (unless the best epoch scores more), else the best epoch's weights, else keep the last."""
-    # which weights
     model = run.model
     if run.mean_model is not None:
         model.load_state_dict(run.mean_model.module.state_dict())

@@ -134,6 +134,55 @@ def steps_before_and_after(results: Results) -> str:
     return f"{markdown_table(list(rows[0]), rows)}\n\n{made_by}"
 
 
+def beside_peer(results: Results) -> str:
+    """LAST-Lite's steps and exported graphs beside EfficientGCN-B0's, `just bench peer=true`, and whether they reach
+    the aims."""
+    bench = results.file("bench-peer")
+    rows = []
+    for case in bench["cases"]:
+        is_step = case["what"] == "step"
+        reached = case["ratio"] >= case["aim"] if is_step else case["ratio"] <= case["aim"]
+        rows.append({
+            "network": f"LAST-Lite {case['network']}",
+            "what": f"training step of {bench['clips']} clips" if is_step else "ONNX, one clip of two bodies",
+            "ms": f"{case['ms']:.1f}",
+            f"{bench['peer']}'s ms": f"{case['peer_ms']:.1f}",
+            "ratio": f"{case['ratio']:.2f} times as fast" if is_step else f"{case['ratio']:.2f} of its time",
+            "from": f"{min(case['ratios']):.2f}",
+            "to": f"{max(case['ratios']):.2f}",
+            "aim": f"≥ {case['aim']:g}" if is_step else f"≤ {case['aim']:g}",
+            "reached": "yes" if reached else "no",
+        })
+    made_by = (f"`{bench['command']}`, {bench['turns']} turns: {processor(bench)}, one thread, torch {bench['torch']}, "
+               f"onnxruntime {bench['onnxruntime']}. {bench['peer']}: {bench['params']:,} parameters.")
+    return f"{markdown_table(list(rows[0]), rows)}\n\n{made_by}"
+
+
+def tried_for_speed(results: Results) -> str:
+    """What `python -m tests.tools.bench_tried` tried, a row a variant; and where the time of an exported network goes.
+    """
+    bench = results.file("tried-speed")
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for case in bench["tried"]:
+        row = rows.setdefault((case["where"], case["what"]), {
+            "where": {"step": "training step", "onnx": "ONNX"}[case["where"]],
+            "what": case["what"],
+            "kept": "yes" if case["kept"] else "no",
+        })
+        low, high = min(case["ratios"]), max(case["ratios"])
+        row[f"{case['network']}: times as fast"] = f"{case['ratio']:.3f} ({low:.2f} to {high:.2f})"
+
+    sentences = []
+    for network, spent in bench["exported"].items():
+        sentences.append(
+            f"Of the {spent['ms']:.1f} ms of *{network}*'s graph, {100 * spent['products']:.0f} % are convolutions and "
+            f"products of matrices, {100 * spent['fusion']:.1f} % stream fusion and first shift; it has "
+            f"{spent['norms']} batch norms.")
+    made_by = f"`{bench['command']}`, {bench['turns']} turns: {processor(bench)}, one thread."
+    head = list(next(iter(rows.values())))
+    return "\n".join([markdown_table(head, list(rows.values())), "", *sentences, made_by])
+
+
 def jobs_side_by_side(results: Results) -> str:
     """Trainings side by side against one by one, `just bench jobs=N`: one sentence."""
     bench = results.file("bench-jobs")

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 
 from phases.common.memory import keep_freed_memory
 from phases.shipping.deploy import deploy
-from phases.shipping.onnx_files import to_onnx
+from phases.shipping.onnx_edit import expanded
+from phases.shipping.onnx_files import network_graph, to_onnx
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
 from skeletons import SKELETONS
@@ -51,17 +52,14 @@ def steps() -> dict[str, Callable[[], None]]:
 def graphs() -> dict[str, Callable[[], None]]:
     """{network: a run of its exported graph}, B0's under `peer`."""
     example = torch.randn(2, 2, FRAMES, NTU.num_joints, 3)
-    modules = {}
+    models = {}
     for name in OURS:
-        modules[name] = deploy(build_model(load_config([f"recipe=lite_{name}"]), NTU, CLASSES))
-    modules["peer"] = deployed(EfficientGCN(NTU, CLASSES))
+        module = deploy(build_model(load_config([f"recipe=lite_{name}"]), NTU, CLASSES))
+        models[name] = network_graph(module, example, 18)
+    models["peer"] = to_onnx(deployed(EfficientGCN(NTU, CLASSES)), example, 18)
 
     clip = {"joints": example[:1].numpy()}
-    runs = {}
-    for name, module in modules.items():
-        outputs = ("logits",) if name == "peer" else ("logits", "features")
-        runs[name] = runner(to_onnx(module, example, 18, outputs).SerializeToString(), clip)
-    return runs
+    return {name: runner(expanded(model).SerializeToString(), clip) for name, model in models.items()}
 
 
 def runner(graph: bytes, feed: dict[str, np.ndarray]) -> Callable[[], None]:
