@@ -375,9 +375,12 @@ class JointShift(nn.Module):
         return rearrange(x, "(n t) (v c) -> n c t v", t=t, v=v)
 
 
-def whole(x: Tensor, like: Tensor) -> Tensor:
-    """x, which blocks share, as large as one map of `like`: a CPU then adds, multiplies and sums gradients by rows."""
-    return x if x.is_cuda else torch.empty_like(like[0], dtype=x.dtype).copy_(x)
+def by_rows(op: Callable, x: Tensor, shared: Tensor) -> Tensor:  # n c t v, what broadcasts to c t v
+    """op(x, shared); all maps share the latter. A CPU sums its gradient much faster if it is as large as one map."""
+    if x.is_cuda:
+        return op(x, shared)
+    x = x.permute(0, 2, 3, 1)
+    return op(x, torch.empty_like(x[0], dtype=shared.dtype).copy_(shared.permute(1, 2, 0))).permute(0, 3, 1, 2)
 
 
 class DCTGate(nn.Module):
@@ -394,11 +397,11 @@ class DCTGate(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # n c t v, c k in 0 to 1
         # to frequency, filtered, and back; D is (frequency, time)
         v = x.shape[3]
-        kept = rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
+        kept = rearrange(mask[:, :len(self.D)], "c k -> c k 1")
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
-            y = rearrange(self.D @ rearrange(x.float(), "n c t v -> n t (v c)"), "n k (v c) -> n k v c", v=v)
-            y = y * whole(kept.float(), y)
-            y = self.D.T @ rearrange(y, "n k v c -> n k (v c)")
+            y = self.D @ rearrange(x.float(), "n c t v -> n t (v c)")
+            y = by_rows(torch.mul, rearrange(y, "n k (v c) -> n c k v", v=v), kept.float())
+            y = self.D.T @ rearrange(y, "n c k v -> n k (v c)")
         return rearrange(y, "n t (v c) -> n c t v", v=v).to(x.dtype)
 
 
@@ -423,13 +426,13 @@ class ShiftFuseBlock(nn.Module):
         # over joints: read other joints, mix channels, add which joint it is
         y = self.mix(x)  # n c t v
         if embedding is not None:
-            y = y + whole(rearrange(embedding, "c v -> c 1 v"), y)
+            y = by_rows(torch.add, y, rearrange(embedding, "c v -> c 1 v"))
         # over time: which frequencies, then neighbouring frames, then which frames
         if mask is not None:
             y = self.dct(y, mask)
         y = self.tcn(y)  # n c t/stride v
         if gate is not None:
-            y = y * whole(rearrange(gate, "c t -> c t 1"), y)
+            y = by_rows(torch.mul, y, rearrange(gate, "c t -> c t 1"))
         return y + self.residual(x, y.shape[2])
 
     def residual(self, x: Tensor, frames: int) -> Tensor:  # n c t v
@@ -829,7 +832,6 @@ class HierarchicalBodyRegion(nn.Module):
 
     def __init__(self, channels: int, skeleton: Skeleton):
         super().__init__()
-        # which region each joint belongs to
         regions = [list(joints) for joints in skeleton.regions.values() if joints]
         region = torch.zeros(skeleton.num_joints, dtype=torch.long)
         for r, joints in enumerate(regions):
@@ -1484,8 +1486,7 @@ class Training:
         if self.ranks > 1:
             dist.all_reduce(values)
         self.note_if_not_finite(values[0], step)
-        # sums stay on the device until the epoch ends
-        sums = self.progress["sums"]
+        sums = self.progress["sums"]  # on the device until the epoch ends
         for key, value in zip(metrics, values.unbind(), strict=True):
             sums[key] = sums.get(key, 0.0) + value
 
@@ -1502,7 +1503,6 @@ class Training:
         if self.cfg.average == "swa" and self.progress["epoch"] >= swa_epoch(self.cfg):
             self.mean_model.update_parameters(self.model)
 
-        # what the epoch reached
         done = (self.progress["epoch"] + 1) * self.steps
         entry = {"epoch": self.progress["epoch"], "step": done, "lr": lr_at(done - 1, self.cfg, self.steps),
                  "seconds": round(time.monotonic() - started, 2)}

@@ -55,15 +55,15 @@ def dct_by_halves(self: last.DCTGate, x: Tensor, mask: Tensor) -> Tensor:
     """DCTGate.forward with half the products: even bins see x(t) + x(T-1-t) only, odd bins the difference."""
     v = x.shape[3]
     half = len(self.D) // 2
-    kept = rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
+    kept = rearrange(mask[:, :len(self.D)], "c k -> c k 1")
     y = rearrange(x, "n c t v -> n t (v c)")
     mirrored = y[:, half:].flip(1)
     sides = []
     for first, part in ((0, y[:, :half] + mirrored), (1, y[:, :half] - mirrored)):
         D = self.D[first::2, :half]
-        spectrum = rearrange(D @ part, "n k (v c) -> n k v c", v=v)
-        spectrum = spectrum * last.whole(kept[first::2], spectrum)
-        sides.append(D.T @ rearrange(spectrum, "n k v c -> n k (v c)"))
+        spectrum = rearrange(D @ part, "n k (v c) -> n c k v", v=v)
+        spectrum = last.by_rows(torch.mul, spectrum, kept[:, first::2])
+        sides.append(D.T @ rearrange(spectrum, "n c k v -> n k (v c)"))
     y = torch.cat([sides[0] + sides[1], (sides[0] - sides[1]).flip(1)], 1)
     return rearrange(y, "n t (v c) -> n c t v", v=v)
 
@@ -71,9 +71,13 @@ def dct_by_halves(self: last.DCTGate, x: Tensor, mask: Tensor) -> Tensor:
 def gate_with_residual(self: last.ShiftFuseBlock, x: Tensor, embedding: Tensor | None, mask: Tensor | None,
                        gate: Tensor | None) -> Tensor:
     """ShiftFuseBlock.forward whose frame gate and residual are one pass."""
-    y = self.mix(x)
-    y = self.tcn(self.dct(y + last.whole(rearrange(embedding, "c v -> c 1 v"), y), mask))
-    return torch.addcmul(self.residual(x, y.shape[2]), y, last.whole(rearrange(gate, "c t -> c t 1"), y))
+    y = last.by_rows(torch.add, self.mix(x), rearrange(embedding, "c v -> c 1 v"))
+    y = self.tcn(self.dct(y, mask))
+    residual = self.residual(x, y.shape[2]).permute(0, 2, 3, 1)
+
+    def scaled(y: Tensor, gate: Tensor) -> Tensor:
+        return torch.addcmul(residual, y, gate)
+    return last.by_rows(scaled, y, rearrange(gate, "c t -> c t 1"))
 
 
 def deployed_by_halves(self: shipping.DeployBlock, x: Tensor, halves: bool = True) -> Tensor:
@@ -101,21 +105,9 @@ def deployed_unpadded(self: shipping.DeployBlock, x: Tensor) -> Tensor:
     return deployed_by_halves(self, x, halves=False)
 
 
-def broadcast(x: Tensor, like: Tensor) -> Tensor:
-    """last.whole as on a GPU."""
-    return x
-
-
-STEPS = {
-    "1x1 convolutions as products of matrices": (last, "pointwise_conv", products),
-    "DCT gate by even and odd halves": (last.DCTGate, "forward", dct_by_halves),
-    "frame gate and residual in one pass": (last.ShiftFuseBlock, "forward", gate_with_residual),
-}
-FORMER = {KEPT: (last, "whole", broadcast)}  # before what was kept
-EXPORTS = {
-    "DCT gate by even and odd halves": (shipping.DeployBlock, "forward", deployed_by_halves),
-    "no padding by no channels": (shipping.DeployBlock, "forward", deployed_unpadded),
-}
+def broadcasting(op: Callable, x: Tensor, shared: Tensor) -> Tensor:
+    """last.by_rows as on a GPU."""
+    return op(x, shared)
 
 
 @contextlib.contextmanager
@@ -127,6 +119,18 @@ def replaced(owner: object, name: str, function: Callable) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
+
+
+STEPS = {
+    "1x1 convolutions as products of matrices": (last, "pointwise_conv", products),
+    "DCT gate by even and odd halves": (last.DCTGate, "forward", dct_by_halves),
+    "frame gate and residual in one pass": (last.ShiftFuseBlock, "forward", gate_with_residual),
+}
+FORMER = {KEPT: (last, "by_rows", broadcasting)}  # before what was kept
+EXPORTS = {
+    "DCT gate by even and odd halves": (shipping.DeployBlock, "forward", deployed_by_halves),
+    "no padding by no channels": (shipping.DeployBlock, "forward", deployed_unpadded),
+}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
