@@ -140,7 +140,7 @@ def beside_peer(results: Results) -> str:
     bench = results.file("bench-peer")
     rows = []
     missed = []
-    for case in bench["cases"]:
+    for case in bench["rows"]:
         is_step = case["what"] == "step"
         reached = case["ratio"] >= case["aim"] if is_step else case["ratio"] <= case["aim"]
         if not reached:
@@ -179,14 +179,14 @@ def tried_for_speed(results: Results) -> str:
 
     # what is left if all but products cost nothing
     peer = results.file("bench-peer")
-    ratios = {case["network"]: case["ratio"] for case in peer["cases"] if case["what"] == "onnx"}
+    ratios = {case["network"]: case["ratio"] for case in peer["rows"] if case["what"] == "onnx"}
     sentences = []
     for network, spent in bench["exported"].items():
         sentences.append(
             f"Of *{network}*'s graph, {100 * spent['products']:.0f} % of the time are convolutions and products of "
-            f"matrices, {100 * spent['fusion']:.1f} % stream fusion and first shift; it has {spent['norms']} batch norms. "
-            f"If all but these products cost nothing, it would take {spent['products'] * ratios[network]:.2f} of "
-            f"{peer['peer']}'s time.")
+            f"matrices, {100 * spent['fusion']:.1f} % stream fusion and first shift; it has {spent['norms']} batch "
+            f"norms. If all but these products cost nothing, it would take {spent['products'] * ratios[network]:.2f} "
+            f"of {peer['peer']}'s time.")
     made_by = f"`{bench['command']}`, {bench['turns']} turns: {processor(bench)}, one thread."
     head = list(next(iter(rows.values())))
     return "\n".join([markdown_table(head, list(rows.values())), "", *sentences, made_by])

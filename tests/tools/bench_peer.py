@@ -112,22 +112,22 @@ def compared(what: str, calls: dict[str, Callable[[], None]], turns: int, least:
 
 
 def table(turns: int = 10, least: float = 1.0) -> dict:
-    """Measure and print: {peer, params, edges, clips, frames, turns, onnxruntime, cases}."""
+    """Measure and print: {peer, params, edges, clips, frames, turns, onnxruntime, rows}."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()  # as a training begins
 
-    cases = []
+    rows = []
     print("| what | network | ms | EfficientGCN-B0's | ratio | from | to | aim |\n" + "|---" * 8 + "|", flush=True)
     for what, made in (("step", steps), ("onnx", graphs)):
         for row in compared(what, made(), turns, least):
             print(f"| {what} | {row['network']} | {row['ms']:.1f} | {row['peer_ms']:.1f} | {row['ratio']:.3f} "
                   f"| {min(row['ratios']):.3f} | {max(row['ratios']):.3f} | {row['aim']:g} |", flush=True)
-            cases.append(row)
+            rows.append(row)
 
     # its edge weights are no parameters of a layer, and the paper does not count them
     peer = EfficientGCN(NTU, CLASSES)
     edges = sum(p.numel() for name, p in peer.named_parameters() if name.endswith("edges"))
     params = sum(p.numel() for p in peer.parameters()) - edges
-    return {"peer": "EfficientGCN-B0", "params": params, "edges": edges, "clips": CLIPS, "frames": FRAMES, "turns": turns,
-            "onnxruntime": onnxruntime.__version__, "cases": cases}
+    return {"peer": "EfficientGCN-B0", "params": params, "edges": edges, "clips": CLIPS, "frames": FRAMES,
+            "turns": turns, "onnxruntime": onnxruntime.__version__, "rows": rows}

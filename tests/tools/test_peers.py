@@ -97,5 +97,5 @@ def test_both_sides_are_measured(monkeypatch):
     monkeypatch.setattr(bench_peer, "OURS", ("nano",))
     monkeypatch.setattr(bench_peer, "CLIPS", 2)
     found = bench_peer.table(turns=1, least=0.01)
-    assert [(row["what"], row["network"]) for row in found["cases"]] == [("step", "nano"), ("onnx", "nano")]
-    assert all(row["ms"] < row["peer_ms"] for row in found["cases"]), "LAST-Lite is the smaller one"
+    assert [(row["what"], row["network"]) for row in found["rows"]] == [("step", "nano"), ("onnx", "nano")]
+    assert all(row["ms"] < row["peer_ms"] for row in found["rows"]), "LAST-Lite is the smaller one"
