@@ -218,7 +218,7 @@ def where_time_goes(graph: onnx.ModelProto) -> dict:
 # All of them
 # ---------------------------------------------------------------------------------------------------------------------
 
-def table(turns: int, least: float = 0.3) -> dict:
+def table(turns: int, least: float = 0.6) -> dict:
     """Measure and print all variants: {tried: rows, exported: {network: where its time goes}}."""
     tried = []
     exported = {}
