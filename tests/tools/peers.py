@@ -8,8 +8,8 @@ here. Three input branches of 6 channels each (joint, velocity, bone) are fused 
 
 B0 scales no width and no depth. The branches' half a temporal layer a block rounds to none, and their 24 channels, to a
 multiple of 16, give 32. Its temporal layers are the paper's SG (sandglass) layers: 0.29M parameters and 2.73 GFLOPs are
-theirs. With the EpSep layers of the paper's first version it is larger, and LAST-Lite's EpSepTCN has no shortcut at
-stride 2, graph and attention here have biases, norms and activations that LAST-E's lack; so no block of last.py serves.
+theirs, and with EpSep layers it is larger. No block of last.py serves: EpSepTCN is another layer, SpatialGCN normalises
+the graph otherwise and has no bias, STJointAtt has no norm and no activation at its end.
 """
 from __future__ import annotations
 
