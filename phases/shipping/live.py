@@ -189,7 +189,9 @@ def stream(model: ExportedModel, lines: Iterable[str], fps: float, hearing: Hear
     try:
         for frame in read_frames(lines, model, fps, skipped):
             started = time.perf_counter()
-            shown = shown or bool(frame.bodies.joints.any())
+            if not shown and frame.bodies.joints.any():
+                model.report_depth("standard input", frame.bodies.joints)
+                shown = True
             if frame.stalled:
                 teller.tell(listener.end())
             teller.tell(listener.add(frame.time, frame.bodies))
