@@ -15,7 +15,7 @@ READ_EVERYWHERE = 1 << 2    # CAP_DAC_READ_SEARCH: Python and the tests' folders
 
 
 def as_other_user(program: str, *words: object, cwd: Path, code: Path = ROOT) -> subprocess.CompletedProcess:
-    """`python -m PROGRAM WORDS` in the folder cwd, by nobody where the tests run as root. code: where the project is."""
+    """`python -m PROGRAM WORDS` in the folder cwd; by nobody where root runs the tests. code: the project's folder."""
     argv = [sys.executable, __file__, str(code), program, *map(str, words)]
     with tempfile.TemporaryDirectory() as home:
         os.chmod(home, 0o777)
