@@ -161,6 +161,10 @@ def in_browser(results: Results) -> str:
             "KB": f"{case['bytes'] / 1000:.0f}",
         })
 
+    view = bench["view_ms"]
+    rows.append({"what": "of nano's: view and answer", "ms a frame": f"{view['browser']:.1f}",
+                 "in Python": f"{view['Python']:.1f}"})
+
     # the pose estimator, which is not ours
     for name, case in bench["pose"].items():
         rows.append({"what": f"MediaPipe's pose, {name}", "ms a frame": f"{case['ms']:.0f}"})
