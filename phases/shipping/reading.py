@@ -84,9 +84,9 @@ class JointReader:
         if not joints.any():
             raise ValueError(f"{clip.where}: no body in any frame")
         self._report_people(clip.where, people, main)
-        self.report_depth(clip.where, joints)
         recorded = self.recorded_of(clip.found, people.source, joints, people.is_scored)
         self._report_source(clip, people, recorded)
+        self.report_depth(clip.where, joints)
 
         # in the network's joints and in metres
         joints = self.turned(joints, people.source, recorded)
