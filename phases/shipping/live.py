@@ -189,9 +189,7 @@ def stream(model: ExportedModel, lines: Iterable[str], fps: float, hearing: Hear
     try:
         for frame in read_frames(lines, model, fps, skipped):
             started = time.perf_counter()
-            if not shown and frame.bodies.joints.any():
-                model.report_depth("standard input", frame.bodies.joints)
-                shown = True
+            shown = shown or bool(frame.bodies.joints.any())
             if frame.stalled:
                 teller.tell(listener.end())
             teller.tell(listener.add(frame.time, frame.bodies))

@@ -64,7 +64,7 @@ def test_each_person_of_a_picture(tmp_path, clips, capsys):
 
 def test_a_stream_is_told_once(tmp_path, capsys):
     model = ExportedModel(stand_in(tmp_path / "m.onnx", [], SKELETONS["ntu25"]))
-    body = swung(SKELETONS["ntu25"], np.random.default_rng(0))
+    body = np.tile(swung(SKELETONS["ntu25"], np.random.default_rng(0)), (3, 1, 1))
     for frames, times in ((body, 0), (body * [1, 1, 0], 1)):
         lines = "\n".join(json.dumps(frame.tolist()) for frame in frames)
         stream(model, io.StringIO(lines), 30, Hearing(2, 0.8, 0.2, 0.5, 0.4))
