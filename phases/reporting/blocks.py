@@ -36,6 +36,8 @@ BLOCKS = {
     "lite-speed": blocks_speed.lite_speed,
     "attention-speed": blocks_speed.attention_speed,
     "against": blocks_speed.steps_before_and_after,
+    "beside-peer": blocks_speed.beside_peer,
+    "tried-speed": blocks_speed.tried_for_speed,
     "side-by-side": blocks_speed.jobs_side_by_side,
     "teacher-share": blocks_speed.teacher_share,
     "in-browser": blocks_speed.in_browser,
