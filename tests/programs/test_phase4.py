@@ -281,7 +281,8 @@ def test_a_folder_that_takes_no_file_is_named_before_the_work(shipped, monkeypat
     # a file is in its place
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(p4_export, "splits", None)  # the work would begin here
-    with pytest.raises(ValueError, match=rf"{tmp_path}/file/tiny/lite_nano/report.json: .*{tmp_path}/file takes no new file"):
+    says = rf"{tmp_path}/file/tiny/lite_nano/report.json: .*{tmp_path}/file takes no new file"
+    with pytest.raises(ValueError, match=says):
         call(p4_export, *shipped.argv, f"exports={tmp_path / 'file'}")
 
     # nobody may write to it
