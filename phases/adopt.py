@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Annotated
 
 from phases.common.command import HELP, run
-from phases.common.files import ROOT, atomic
+from phases.common.files import ROOT, atomic, check_writable
 from phases.common.recipes import recipe_files
 from phases.common.wording import counted
 from phases.recordings.oddities import oddities
@@ -90,6 +90,7 @@ def free_path(name: str) -> Path:
     path = ROOT / "recipes" / f"{name}.toml"
     if path.exists() or name in recipe_files():
         raise ValueError(f"name = {name!r}: {path} exists already; give another name=, or delete it")
+    check_writable(path, "a copy of the project that is yours")
     return path
 
 

@@ -43,6 +43,7 @@ def describe_file(model: ExportedModel) -> dict:
         "frames": model.view["frames"],
         "unit": model.recorded.unit,
         "up": model.recorded.up,
+        "pictures": model.pictures,
         "skeleton": Skeleton.from_dict(model.skeleton).to_dict(),
         "also_takes": sorted(model.retarget),
         "classes": model.classes,
@@ -93,6 +94,7 @@ def file_text(about: dict) -> str:
         f"{about['recipe']} on {about['dataset']}, split {about['split']}, {about['form']}{causal}",
         f"takes {about['bodies']} {bodies} of {skeleton.name}, {skeleton.num_joints} joints, in {about['unit']} with "
         f"{about['up']} up; a clip of any length, of which it sees {about['frames']} frames",
+        f"has learned from {'clips without depth, too' if about['pictures'] else 'clips with depth only'}",
         skeleton_text(skeleton),
         f"also takes clips of: {others}",
         *declining_text(about),

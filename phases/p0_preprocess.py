@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Annotated
 
 from phases.common.command import build, fields_of, nearest, run
-from phases.common.files import locked
+from phases.common.files import check_writable, locked
 from phases.common.protocols import check_rules
 from phases.common.recipes import resolved
 from phases.recordings.archives import named_as_given, unpacked
@@ -202,6 +202,7 @@ def main(argv: list[str]) -> int:
     settings = read_settings(argv)
     data = settings.data
     store = data.folder.resolve()  # the folder that a link leads to
+    check_writable(store, "data.store=FOLDER")
     raw = recordings(settings, store)
     restore_old(store)
     check_place(store)

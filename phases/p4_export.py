@@ -44,12 +44,12 @@ import torch
 from torch import nn
 
 from phases.common import command
-from phases.common.files import atomic, write_json
+from phases.common.files import atomic, check_writable, write_json
 from phases.common.wording import counted
 from phases.shipping import onnx_files, verify
 from phases.shipping.declining import Declining, softmax
 from phases.shipping.deploy import deploy
-from phases.shipping.export_report import check_folder, check_writable, markdown, refused, verdict, write_declining
+from phases.shipping.export_report import check_folder, markdown, refused, verdict, write_declining
 from phases.shipping.onnx_edit import save_onnx
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES, require_tflite, write_tflite
@@ -125,7 +125,7 @@ def prepare(options: Options, recipe: list[str]) -> Job:
     cfg = dataclasses.replace(trained, out=asked.out, data=data)
     folder = options.exports / cfg.data.name / cfg.run_name
     check_folder(folder, cfg)
-    check_writable(folder)
+    check_writable(folder / "report.json", "exports=FOLDER")
 
     # for the report; the device's name tells the number of threads
     torch.set_num_threads(1)
@@ -147,6 +147,7 @@ def prepare(options: Options, recipe: list[str]) -> Job:
     metadata["opset"] = options.opset
     metadata["recorded"] = store.meta.get("recorded", {})  # predict reads clips as phase 0 did
     metadata["retarget"] = retarget_tables(skeleton)
+    metadata["pictures"] = onnx_files.sees_pictures(cfg, store.frames)
     metadata |= {"threshold": declining.threshold, "temperature": declining.temperature}
     print(f"{folder}: {counted(len(test_clips), 'test clip')}, {len(chosen)} for calibration, opset {options.opset}",
           file=sys.stderr)

@@ -22,7 +22,7 @@ from typing import Annotated
 import numpy as np
 
 from phases.common.command import run
-from phases.common.files import ROOT, atomic, locked
+from phases.common.files import ROOT, atomic, check_writable, locked
 from phases.common.progress import progress_bar
 from phases.common.recipes import read_data_set, recipe_files
 from phases.common.wording import counted
@@ -61,6 +61,7 @@ def main(options: Options) -> int:
     classes = pooled_classes(sources)
     data = Data(name=options.name, reader="pool", skeleton=BODY.name, num_classes=len(classes), split=SPLIT)
     store = data.folder.resolve()
+    check_writable(store)
     check_recipe(options.name, len(classes))
     restore_old(store)
     check_place(store)

@@ -62,7 +62,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 
 from phases.common.command import run
-from phases.common.files import atomic
+from phases.common.files import atomic, check_writable
 from phases.common.limits import CLASSES, FPS
 from phases.recordings.poses import is_clip
 from phases.recordings.readers import READABLE
@@ -110,6 +110,8 @@ class Options:
         for key, path in (("out", self.out), ("embeddings", self.embeddings)):
             if path and not path.absolute().parent.is_dir():
                 raise ValueError(f"{key} = {path}: there is no folder {path.absolute().parent}")
+            if path:
+                check_writable(path, f"another {key}=FILE")
 
 
 def main(options: Options) -> int:

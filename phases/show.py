@@ -23,6 +23,7 @@ from typing import Annotated
 import numpy as np
 
 from phases.common.command import run
+from phases.common.files import check_writable
 from phases.recordings.clips import main_two
 from phases.recordings.described import (
     Described,
@@ -159,6 +160,7 @@ def drawn_skeleton(path: Path, found: Described, joints: np.ndarray) -> Skeleton
 def main(options: Options) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError('drawing needs matplotlib: pip install -e ".[figures]"')
+    check_writable(options.out, "another out=FILE")
     model = ExportedModel(model_file(options.model)) if options.model else None
     folder = options.store or Path("stores", options.data)
 

@@ -2,7 +2,8 @@
 
     just table                        Markdown: LAST-Base and LAST-Lite beside published rows and the ablation rows, on
                                       NTU-60; then everything else that was measured
-    just table data=mine              only rows with figures of that data set; split= names another split than its own
+    just table data=mine              the best rows of that data set, with what they cost
+    just table data=mine show=all     all its rows, in these tables; split= names another split than its own
     just table show=L,rest            some of the tables
     just table format=csv             every number (with data= of one data set): a row per (recipe, data set, split),
                                       then the published ones
@@ -33,14 +34,15 @@ from phases.reporting.blocks import render_blocks
 from phases.reporting.cells import streams_of, values
 from phases.reporting.measured import RUN_KEYS, Results, gather, published
 from phases.reporting.strengths import svg
-from phases.reporting.tables import SHOW, nothing_measured, plan_tables
+from phases.reporting.tables import SHOW, best_table, nothing_measured, plan_tables
 
 
 @dataclass(frozen=True)
 class Options:
     data: Annotated[str, "only rows of this data set; empty: NTU-60's plan, and all that was measured besides"] = ""
     split: Annotated[str, "one of its splits; empty: the one that its recipe names"] = ""
-    show: Annotated[tuple[str, ...], SHOW, "which tables"] = SHOW
+    show: Annotated[tuple[str, ...], (*SHOW, "best", "all"), "which tables; best: of data=, the rows with the highest "
+                    "top-1 (without data= all tables)"] = ("best",)
     format: Annotated[Literal["markdown", "csv"], "of what is printed"] = "markdown"
     out: Annotated[Path | None, "a file to write instead of standard output"] = None
     into: Annotated[Path | None, "a page whose blocks are made anew"] = None
@@ -50,7 +52,7 @@ class Options:
 
     def __post_init__(self):
         if not self.show:
-            raise ValueError(f"show = '': give some of {', '.join(SHOW)}")
+            raise ValueError(f"show = '': give best, all, or some of {', '.join(SHOW)}")
         if (self.into or self.picture) and not self.results:
             raise ValueError("results = '': into= and picture= read result files, name their folder")
         if self.picture and (self.into or self.picture.suffix != ".svg" or not self.data):
@@ -160,8 +162,11 @@ def main(options: Options) -> int:
     # the text, to a file or to standard output
     if options.format == "csv":
         text = csv_table(entries, exports, options.data)
+    elif "best" in options.show and options.data:
+        text = best_table(entries, exports, options.data, options.split)
     else:
-        text = plan_tables(entries, exports, options.data, options.split, options.show)
+        whole = {"best", "all"} & set(options.show)
+        text = plan_tables(entries, exports, options.data, options.split, SHOW if whole else options.show)
     if options.out:
         with atomic(options.out) as part:
             part.write_text(text)

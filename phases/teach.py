@@ -33,7 +33,7 @@ import numpy as np
 import onnx
 
 from phases.common.command import run
-from phases.common.files import ROOT, read_json
+from phases.common.files import ROOT, check_writable, read_json
 from phases.common.limits import FPS
 from phases.common.wording import counted
 from phases.recordings.clips import Skip
@@ -103,6 +103,7 @@ def check_out(out: Path, source: Path) -> None:
         raise ValueError(f"out = {out}: there is no folder {out.absolute().parent}")
     if out.exists() and (out.resolve() == source.resolve() or not is_taught(out)):
         raise ValueError(f"out = {out}: exists, and would be lost; give another name")
+    check_writable(out, "another out=FILE")
 
 
 def is_taught(path: Path) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,12 +71,25 @@ def atomic(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def check_writable(path: Path, give: str = "another place") -> None:
+    """ValueError if this process may not write the file or folder `path`. give: what the user can give instead."""
+    place = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as e:
+        raise ValueError(f"{path}: cannot be written, {place} takes no new file ({e.strerror}): give {give}, or change "
+                         "its permissions") from None
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Inside the block no other process may work in this folder: ValueError for the second one.
 
     The operating system frees the lock of a process that was killed.
     """
+    if not folder.is_dir():
+        check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         yield

@@ -1,12 +1,16 @@
-"""The tables of `just table` in Markdown: LAST-Base and LAST-Lite beside published rows, ablation rows, all others."""
+"""The tables of `just table` in Markdown: the best rows of a data set; LAST-Base and LAST-Lite beside published rows,
+ablation rows, all others."""
 from __future__ import annotations
 
+import statistics
+
 from phases.common.files import ROOT
-from phases.reporting.cells import SIZES, change, drop, epochs, mean_sd, overridden, sizes
+from phases.reporting.cells import SIZES, change, drop, epochs, mean_sd, overridden, sizes, values
 from phases.reporting.measured import default_split, entry_of_row, published
 
 ABLATIONS = {"B": 15, "L": 13, "P": 4}  # rows of the plan: B0-B14, L0-L12, P0-P3
 SHOW = ("base", "lite", *ABLATIONS, "rest")
+BEST = 10  # rows that are printed of a data set, unless more are asked for
 AGAINST = {"B": ("B0", "B7"), "L": ("L0", "L5"), "P": ("P0",)}  # baseline, full
 LABEL = {"ntu60": "NTU-60", "ntu120": "NTU-120", "nw_ucla": "NW-UCLA", "utd_mhad": "UTD-MHAD",
          "sbu": "SBU", "any": "seven data sets"}
@@ -215,6 +219,33 @@ def rest_table(entries: dict[str, dict]) -> str:
     return titled_table("Measured besides", head, rows)
 
 
+def best_table(entries: dict[str, dict], exports: dict, data: str, split: str = "") -> str:
+    """The rows of a data set with the highest top-1, or the fewest parameters of equals, and how to see the others."""
+    found = []
+    for entry in entries.values():
+        if entry["dataset"] == data and split in ("", entry["split"]) and values(entry, "top1"):
+            found.append(entry)
+    if not found:
+        raise ValueError(nothing_measured(entries, data, split=split))
+    found.sort(key=lambda entry: (-statistics.mean(values(entry, "top1")), entry.get("params") or 0, entry["recipe"]))
+
+    # what it reaches, what it costs, what its INT8 file loses
+    rows = []
+    for entry in found[:BEST]:
+        int8 = exports.get((entry["recipe"], entry["dataset"], entry["split"]), {}).get("int8", {})
+        rows.append({
+            "recipe": marked(entry["recipe"], data), "split": entry["split"], "top-1": mean_sd(entry, "top1"),
+            "top-1 clean": mean_sd(entry, "top1_clean"), **sizes(entry), "epochs": epochs(entry),
+            "INT8 bytes": str(int8.get("bytes") or ""), "INT8 drop": drop(int8)})
+    head = ["recipe", "split", "top-1", "top-1 clean", "parameters in total", "MACs per clip", "seeds", "epochs",
+            *(column for column in ("INT8 bytes", "INT8 drop") if any(row[column] for row in rows))]
+
+    left = len(found) - len(rows)
+    title = f"{LABEL.get(data, data)}, the best {len(rows)} of {len(found)}" if left else LABEL.get(data, data)
+    more = "show=all prints the others and the ablation tables, format=csv every number"
+    return titled_table(title, head, rows) + (f"\n\n{more}" if left else "") + "\n"
+
+
 def plan_tables(entries: dict, exports: dict, data: str, split: str, show: tuple[str, ...]) -> str:
     """The tables that `just table` prints; `show` names them, each of SHOW.
 
@@ -255,9 +286,12 @@ def plan_tables(entries: dict, exports: dict, data: str, split: str, show: tuple
     return "\n\n".join(texts) + "\n"
 
 
-def nothing_measured(entries: dict, data: str, show: tuple[str, ...] = SHOW) -> str:
+def nothing_measured(entries: dict, data: str, show: tuple[str, ...] = SHOW, split: str = "") -> str:
     """Why there is no row of a data set in these tables, and what there is."""
     measured = sorted({entry["dataset"] for entry in entries.values()})
+    if data in measured and split:
+        splits = sorted({entry["split"] for entry in entries.values() if entry["dataset"] == data})
+        return f"split = {split!r}: nothing was measured on it; there are runs of {', '.join(splits)}"
     if data in measured:
         return f"show = '{','.join(show)}': none of these rows was measured on {data}; leave show= out for all tables"
     return f"data = '{data}': nothing was measured on it; there are runs of {', '.join(measured)}"

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +30,6 @@ def check_folder(folder: Path, cfg: Config) -> None:
     if (old["dataset"], old["split"], old["seed"]) != (cfg.data.name, cfg.data.split, cfg.seed):
         raise ValueError(f"{folder} holds the export for {old['dataset']} {old['split']}, seed {old['seed']}: give "
                          "exports=FOLDER, or move it away")
-
-
-def check_writable(folder: Path) -> None:
-    """ValueError if nobody may write to the folder, or to the one that it will be made in."""
-    place = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as e:
-        raise ValueError(f"{folder}: cannot be written, {place.absolute()} takes no new file ({e.strerror}): give "
-                         "exports=FOLDER, or change its permissions") from None
 
 
 def write_declining(run: Path, origin: dict, names: list[str], declining: Declining,

@@ -11,7 +11,7 @@ import onnxruntime
 
 from phases.common.files import NETWORKS
 from phases.common.limits import FPS, FRAMES, JOINTS, one_line
-from phases.recordings.metres import Recorded
+from phases.recordings.metres import METRES, Recorded
 from phases.shipping.reading import JointReader
 
 FORMAT = "LAST 2"  # of the metadata; files of LAST 1 hold the network alone, without view and answer
@@ -93,6 +93,7 @@ class ExportedModel(JointReader):
         view        frames, bodies and the other fields of the test view, which is part of the graph
         recorded    how the training clips were recorded
         retarget    skeletons whose joints can be turned into the network's: {name: joints, trunk, means}
+        pictures    whether it has learned from clips without depth; one that was taught knows those of its examples
         about       all of it, as text
     """
 
@@ -138,6 +139,10 @@ class ExportedModel(JointReader):
         recorded = json.loads(about.get("recorded", "{}"))
         recorded.pop("fill", None)  # of stores made before the view closed every gap
         self.recorded = Recorded(**recorded | {"reference": tuple(recorded.get("reference", ()))})
+
+        # older files tell it by their skeleton, or by the unit of a picture
+        seldom_deep = self.skeleton["name"] == "body16" or self.recorded.unit not in METRES
+        self.pictures = "taught" in about or bool(json.loads(about.get("pictures", json.dumps(seldom_deep))))
 
         # left and right shoulder, left and right hip
         corners = self.skeleton["trunk"]

@@ -114,6 +114,7 @@ class Newest:
         self.recorded = recorded
         if self.source != self.model.skeleton["name"]:
             print(self.model.turned_words(self.source, recorded, self.found), file=sys.stderr)
+        self.model.report_depth("standard input", clip)
         return recorded
 
 

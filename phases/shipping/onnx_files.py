@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+from phases.recordings.wild import is_flat
 from phases.shipping.exported import FORMAT
 from phases.shipping.onnx_edit import tidied
 from phases.training.recipe import Config
@@ -88,6 +90,12 @@ def quiet() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------------------
 # The metadata
 # ---------------------------------------------------------------------------------------------------------------------
+
+def sees_pictures(cfg: Config, frames: np.ndarray) -> bool:
+    """Whether a network has learned from clips without depth: its recordings (N, V, 3) have none, or the view took it.
+    """
+    return cfg.view.flat > 0 or is_flat(frames)
+
 
 def description(cfg: Config, skeleton: Skeleton, classes: list[str], model: nn.Module, causal: bool,
                 length: float) -> dict:

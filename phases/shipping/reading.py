@@ -24,6 +24,7 @@ from phases.recordings.described import (
 )
 from phases.recordings.metres import METRES, Recorded, complaints, in_metres, trunk_vector
 from phases.recordings.readers import load_clip, seen_people
+from phases.recordings.wild import is_flat
 from phases.shipping.notes import Notes
 from skeletons import RECORDED, SKELETONS, Skeleton, retarget_tables, retargeted, spelled
 
@@ -44,6 +45,7 @@ class JointReader:
     recorded: Recorded
     retarget: dict[str, dict]
     trunk: list[int] | None
+    pictures: bool          # the network has learned from clips without depth
     notes = Notes()         # where notes about clips go
 
     # --- a clip ------------------------------------------------------------------------------------------------------
@@ -84,6 +86,7 @@ class JointReader:
         self._report_people(clip.where, people, main)
         recorded = self.recorded_of(clip.found, people.source, joints, people.is_scored)
         self._report_source(clip, people, recorded)
+        self.report_depth(clip.where, joints)
 
         # in the network's joints and in metres
         joints = self.turned(joints, people.source, recorded)
@@ -98,6 +101,7 @@ class JointReader:
         recorded = self.recorded_of(clip.found, people.source, people.joints[main_bodies(people.joints)],
                                     people.is_scored)
         self._report_source(clip, people, recorded)
+        self.report_depth(clip.where, people.joints)
 
         found = []
         for m, joints in enumerate(people.joints):
@@ -246,6 +250,13 @@ class JointReader:
             self.notes.add(path, f"shows {count} people, the network sees {bodies}: {seen} in the order of the file, "
                            "the most active", f"more people than the network sees ({bodies}): it is given the most "
                            "active; people=each names the action of each")
+
+    def report_depth(self, where: Path | str, joints: np.ndarray) -> None:
+        """Joints (..., 3) as recorded that have no depth, where the network was always given it."""
+        if is_flat(joints) and not self.pictures:
+            words = ("no depth, and the network was trained with depth: its answers and its threshold are not made for "
+                     "that (view.flat=0.25 in phase 1 is)")
+            self.notes.add(where, f"has {words}", f"they have {words}")
 
     def _report_trunk(self, path: Path, joints: np.ndarray) -> None:
         """A trunk whose length or direction speaks against the unit or the axis."""

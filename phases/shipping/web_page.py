@@ -7,16 +7,19 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
-from phases.common.files import locked, replace_folder
+from phases.common.files import check_writable, locked, replace_folder
 from phases.recordings.puppet import SYNTHETIC_ACTIONS, write_synthetic
 from phases.recordings.readers import read_clip
+from phases.recordings.skeleton_guess import SELDOM, SENSORS
 from phases.shipping.exported import ExportedModel
 from phases.shipping.node_packages import copy_packages, fetch_packages
+from skeletons import RECORDED, SKELETONS, spelled
 
 SOURCE = Path(__file__).resolve().parent / "page"
 LICENCES = "licences.html.j2"
@@ -29,6 +32,7 @@ SUBJECT = 6  # of the synthetic clips: one of the test side, unknown to a networ
 def write_page(paths: list[Path], out: Path) -> None:
     """The whole page in a new folder, which then takes the place of `out`."""
     # all that can be missing, before anything is written
+    check_writable(out, "another out=FOLDER")
     models = [(path, ExportedModel(path)) for path in paths]
     packages = fetch_packages(SOURCE)
 
@@ -63,14 +67,29 @@ def fill(folder: Path, models: list[tuple[Path, ExportedModel]], packages: dict[
     start = clearest(models[0][1], folder / "clips", clips)
 
     # the page itself, and the packages
-    for file in sorted(SOURCE.iterdir()):
-        if file.suffix in (".html", ".css", ".js", ".svg"):
-            shutil.copyfile(file, folder / file.name)
+    write_sources(folder)
     copy_packages(packages, folder)
     (folder / "licences.html").write_text(licences(packages), encoding="utf-8")
 
     # last, because it marks a page
     (folder / MARK).write_text(json.dumps({"networks": networks, "clips": clips, "start": start}, indent=1))
+
+
+def write_sources(folder: Path) -> None:
+    """What the page consists of: the files of page/, and skeletons.js."""
+    for file in sorted(SOURCE.iterdir()):
+        if file.suffix in (".html", ".css", ".js", ".svg"):
+            shutil.copyfile(file, folder / file.name)
+    (folder / "skeletons.js").write_text(skeletons_module(), encoding="utf-8")
+
+
+def skeletons_module() -> str:
+    """The known skeletons as a module of JavaScript, with joints as `spelled`, and which of them are guessed when."""
+    bodies = {name: asdict(body) | {"joints": list(map(spelled, body.joints))} for name, body in SKELETONS.items()}
+    constants = {"SKELETONS": bodies, "RECORDED": [body.name for body in RECORDED], "SENSORS": SENSORS,
+                 "SELDOM": SELDOM}
+    lines = [f"export const {name} = {json.dumps(value)};" for name, value in constants.items()]
+    return "\n".join(["// Made by phases/shipping/web_page.py of skeletons.py and skeleton_guess.py.", *lines, ""])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from last import amp_dtype, rank_of
+from phases.common.files import check_writable
 from phases.training.batches import Batches, plain_batches
 from phases.training.clip_store import ClipStore, labelled, open_store, splits
 from phases.training.evaluation import accuracy, predict
@@ -71,6 +72,7 @@ def open_data(cfg: Config, phase: str, argv: list[str], *, judged: bool = True) 
     identity = identity_of(phase, store, *sides)
     if already_done(cfg, phase, identity):
         return None
+    check_writable(cfg.run / "recipe.json", "out=FOLDER")
 
     view = ClipView(store, cfg.view, cfg.torch_device, rest_of(store, train))
     return OpenedData(

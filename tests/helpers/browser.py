@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.error
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from phases.shipping import serve
-from phases.shipping.web_page import SOURCE
+from phases.shipping.web_page import write_sources
 
 # Chromium's own background traffic is off, and no name resolves: the page has this machine alone. WebGL, which the pose
 # estimator needs, is drawn by the CPU.
@@ -46,12 +47,14 @@ def installed() -> str:
 def node(body: str, jobs: object) -> list:
     """What the body of a JavaScript function makes of `jobs`; `root` is the folder of the page's modules."""
     need("" if shutil.which("node") else "no node: install Node.js")
-    program = f"""import fs from "node:fs";
-        const root = {json.dumps(str(SOURCE))};
-        const jobs = JSON.parse(fs.readFileSync(0, "utf8"));
-        console.log(JSON.stringify(await (async () => {{ {body} }})()));"""
-    done = subprocess.run(["node", "--input-type=module", "-e", program], input=json.dumps(jobs), text=True,
-                          capture_output=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write_sources(Path(folder))
+        program = f"""import fs from "node:fs";
+            const root = {json.dumps(folder)};
+            const jobs = JSON.parse(fs.readFileSync(0, "utf8"));
+            console.log(JSON.stringify(await (async () => {{ {body} }})()));"""
+        done = subprocess.run(["node", "--input-type=module", "-e", program], input=json.dumps(jobs), text=True,
+                              capture_output=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

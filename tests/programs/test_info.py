@@ -17,6 +17,7 @@ def test_a_file_lists_its_joints_and_actions_in_its_own_order(data_folder, tmp_p
     model = ExportedModel(path)
     joints = [line[5:21].strip() for line in said.splitlines() if " parent " in line]
     assert joints == model.skeleton["joints"] and "takes 1 body of utd20, 20 joints, in m with y up" in said
+    assert "has learned from clips with depth only" in said
     assert said.rstrip().endswith(", ".join(model.classes)) and "mediapipe33" in said
 
     # the same for programs

@@ -13,7 +13,8 @@ import onnx
 import pytest
 import torch
 
-from phases import p4_export
+from last import load_checkpoint, save_checkpoint
+from phases import p4_export, predict
 from phases.shipping import onnx_files, verify, whole
 from phases.shipping.onnx_files import FILES
 from phases.shipping.tflite import TFLITE_FILES
@@ -185,6 +186,44 @@ def test_weights_in_8_bits_that_lost_points_are_not_advised(shipped, traced, los
     assert f"fewer than {150 / n:.3g} points" in page and "**model.w8.onnx lost" in page
 
 
+def spoil_int8(weights: dict[str, torch.Tensor]) -> None:
+    """A channel of 10,000 that nothing reads: the others share the steps of its range. In float it changes nothing."""
+    weights["stages.1.blocks.0.tcn.body.4.bias"][0] = 1e4
+    weights["stages.1.blocks.0.tcn.body.6.weight"][:, 0] = 0
+
+
+def spoil_w8(weights: dict[str, torch.Tensor]) -> None:
+    """A number of 1,000 on one feature, for all classes alike: the softmax ignores it, the steps of a class do not."""
+    weights["head.classifier.weight"][:, 0] += 1e3
+
+
+@pytest.mark.parametrize("form, spoil", [("int8", spoil_int8), ("w8", spoil_w8)])
+def test_a_network_that_really_loses_in_8_bits(shipped, tmp_path, capsys, form, spoil):
+    # a run whose weights are hard to round
+    shutil.copytree(shipped.folder / "runs", tmp_path / "runs")
+    final = tmp_path / "runs" / shipped.run.relative_to(shipped.folder / "runs") / "final.pt"
+    checkpoint = load_checkpoint(final)
+    spoil(checkpoint["model"])
+    save_checkpoint(final, checkpoint)
+    folder = tmp_path / "tiny" / "lite_nano"
+    assert call(p4_export, *latest(*shipped.argv, f"out={tmp_path / 'runs'}", f"exports={tmp_path}")) == 1
+
+    # the file stays and says so; the other one is advised
+    report = json.loads((folder / "report.json").read_text())
+    assert report[form]["drop"] > report["limit"] > 1 and report["fp32"]["top1"] > 60
+    good = {"int8": "w8", "w8": "int8"}[form]
+    assert accepted(folder) == ({"fp32": True, form: False, good: True},) * 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {folder}: {FILES[form]} lost {report[form]['drop']:.2f} points of top-1; it may ")
+    assert said.endswith(f"; ship {FILES[good]} or model.onnx")
+
+    # predict warns of it, and of no other
+    np.save(tmp_path / "clip.npy", np.random.default_rng(0).normal(size=(20, 25, 3)) + [0, 0, 3])
+    for name in FILES.values():
+        call(predict, f"model={folder / name}", f"clip={tmp_path / 'clip.npy'}")
+        assert ("lost too much accuracy" in capsys.readouterr().err) == (name == FILES[form])
+
+
 def test_files_of_tflite_have_to_pass_too(shipped, traced, losing, monkeypatch, tmp_path, capsys):
     def write_tflite(module, folder, clips):
         for name in TFLITE_FILES.values():
@@ -242,7 +281,8 @@ def test_a_folder_that_takes_no_file_is_named_before_the_work(shipped, monkeypat
     # a file is in its place
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(p4_export, "splits", None)  # the work would begin here
-    with pytest.raises(ValueError, match=rf"{tmp_path}/file/tiny/lite_nano: .*{tmp_path}/file takes no new file"):
+    says = rf"{tmp_path}/file/tiny/lite_nano/report.json: .*{tmp_path}/file takes no new file"
+    with pytest.raises(ValueError, match=says):
         call(p4_export, *shipped.argv, f"exports={tmp_path / 'file'}")
 
     # nobody may write to it

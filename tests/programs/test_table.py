@@ -21,12 +21,14 @@ def here(tmp_path, monkeypatch):
 
 
 def tables(capsys, *words: str) -> dict[str, list[dict[str, str]]]:
-    """The rows, by heading, of every table that is printed, by its title."""
+    """The rows, by heading, of every table that is printed, by its title; of all tables unless `words` name some."""
+    words = words if any(word.startswith("show=") for word in words) else (*words, "show=all")
     assert call(table, *words) == 0
     found: dict[str, list] = {}
     for part in capsys.readouterr().out.split("## ")[1:]:
         title, _, *lines = part.strip().splitlines()
-        head, rule, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+        table_lines = [line for line in lines if line.startswith("|")]
+        head, rule, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in table_lines]
         assert rule == ["---"] * len(head) and all(len(row) == len(head) for row in rows)
         found[title] = [dict(zip(head, row, strict=True)) for row in rows]
     return found
@@ -273,6 +275,28 @@ def test_a_data_set_by_name_lists_only_rows_with_its_figures(mine, capsys):
     assert [(r["recipe"], r["top1"]) for r in rows] == [("lite_nano", "70.0"), ("probe_1", "60.0")]
 
 
+def test_the_best_rows_of_a_data_set_come_first(mine, capsys):
+    for number in range(12):
+        write_result(f"L{number}", 60.0 + number, data="mine", split="xsub", params=1000 * number)
+    write_result("L3", 65.0, data="mine", split="other", params=3000)
+    [(title, rows)] = tables(capsys, "data=mine", "show=best").items()
+    assert title == "mine, the best 10 of 15"
+    assert [r["recipe"] for r in rows] == ["L11", "L10", "lite_nano", "L9", "L8", "L7", "L6", "L3", "L5", "L4"]
+    assert rows[0] | {"top-1": "71.0", "parameters in total": "11K", "split": "xsub"} == rows[0]
+    assert [r["split"] for r in rows if r["recipe"] == "L3"] == ["other"]
+
+    # by default, with what prints the others; of few there are no others
+    assert call(table, "data=mine") == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1].startswith("show=all prints the others") and len(printed.splitlines()) == 16
+    assert call(table, "data=nw_ucla") == 0 and "show=all" not in capsys.readouterr().out
+    [(title, rows)] = tables(capsys, "data=mine", "split=other", "show=best").items()
+    assert title == "mine" and len(rows) == 1
+    with pytest.raises(ValueError, match="split = 'xview': nothing was measured on it; there are runs of all subjects, "
+                                         "other, xsub"):
+        call(table, "data=mine", "split=xview")
+
+
 @pytest.mark.parametrize("words, named", [
     (("data=utd_mhad", "show=L"), "there are runs of mine, nw_ucla"),
     (("data=utd_mhad_2", "format=csv"), "there are runs of mine, nw_ucla"),
@@ -345,11 +369,11 @@ def test_a_run_folder_that_was_moved_aside_is_left_out(here, capsys):
 def test_an_unknown_table_is_one_line_with_the_nearest():
     with pytest.raises(ValueError) as e:
         call(table, "show=bas")
-    assert str(e.value) == "show = 'bas', did you mean 'base'? (known: B, L, P, base, lite, rest)"
+    assert str(e.value) == "show = 'bas', did you mean 'base'? (known: B, L, P, all, base, best, lite, rest)"
 
 
 @pytest.mark.parametrize("word, named", [
-    ("data=nw_ulca", "'nw_ucla'"), ("format=cvs", "'csv'"), ("splt=x", "'split'"), ("show=", "show"),
+    ("data=nw_ulca", "runs of nw_ucla"), ("format=cvs", "'csv'"), ("splt=x", "'split'"), ("show=", "show"),
     ("show=L,show", "'show'")])
 def test_bad_input_is_named_in_one_line(word, named, here):
     write_result("L0", 80.0)

@@ -252,8 +252,9 @@ const { Network } = await import(root + "/network.js"), { examplesIn } = await i
 const network = new Network("m", new Uint8Array(fs.readFileSync(jobs.network)));
 const bytes = (data) => new Uint8Array(Buffer.from(data, "base64"));
 const files = Object.entries(jobs.files).map(([name, data]) => ({ name, bytes: bytes(data) }));
-const { examples, lost } = examplesIn(files, network, jobs.action);
-return [examples.map(({ action, skeleton, camera, clip: { M, L, V } }) => [action, skeleton, camera, M, L, V]), lost];
+const { examples, lost, guesses } = examplesIn(files, network, jobs.action);
+const rows = examples.map(({ action, skeleton, camera, clip: { M, L, V } }) => [action, skeleton, camera, M, L, V]);
+return [rows, lost, guesses];
 """
 
 
@@ -272,11 +273,13 @@ def test_folders_are_actions_and_skeleton_json_says_whose_joints():
              "lone.npy": array(3, 25, 3), "high_kick-02.npy": array(3, 25, 3)}
     job = {"network": str(model_file("utd_mhad")), "action": "",
            "files": {name: base64.b64encode(data).decode() for name, data in files.items()}}
-    (high, *examples), lost = node(READ, job)
+    (high, *examples), lost, guesses = node(READ, job)
     assert examples == [["point", "mediapipe33", True, 2, 4, 33], ["wave", "mediapipe33", True, 1, 9, 33],
                         ["wave", "mediapipe33", True, 1, 5, 33], ["sit", "ntu25", False, 1, 3, 25],
-                        ["sit", "ntu25", False, 1, 1, 25]]
+                        ["sit", "openpose25", False, 1, 1, 25]]  # a picture's
     assert high == ["high kick", "ntu25", False, 1, 3, 25]
     assert [said.split(":")[0] for said in lost] == ["lone.npy", "bad.npy cannot be read"]
-    examples, lost = node(READ, job | {"action": "jump"})
+    assert sorted(guesses) == ["By their bones these are of ntu25, not of openpose25.",
+                               "By their bones these are of openpose25, not of ntu25."]
+    examples, lost, _ = node(READ, job | {"action": "jump"})
     assert [example[0] for example in examples].count("jump") == 2 and len(lost) == 1

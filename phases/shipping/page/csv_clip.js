@@ -1,7 +1,8 @@
 // Clips of tables, as phases/recordings/csv_clips.py, tables.py and tidy_tables.py read them: a row per frame with a
 // column per coordinate (left_elbow_x, or numbers only), or a row per frame and joint. No browser.
 import { median } from "./joints.js";
-import { JOINTS, spelled } from "./skeleton_names.js";
+import { SKELETONS } from "./skeletons.js";
+import { spelled } from "./spelling.js";
 import { Unreadable } from "./unreadable.js";
 
 export const SCORES = ["visibility", "vis", "confidence", "conf", "score", "likelihood", "v", "c", "s"];
@@ -40,7 +41,8 @@ export function clipOfTable(bytes, { joints: own = [], skeleton: named } = {}) {
   const [header, body] = rowsOf(textOf(bytes)), tidy = tidyColumns(header);
   const columns = header.length && !tidy ? namedColumns(header) : new Map();
   const found = (tidy ? jointsOfRows(body, tidy) : [...columns.keys()]).filter((joint) => !NUMBERED.test(joint));
-  const skeleton = skeletonOf(found, own.map(spelled)), names = JOINTS[skeleton ?? named] ?? own.map(spelled);
+  const skeleton = skeletonOf(found, own.map(spelled));
+  const names = SKELETONS[skeleton ?? named]?.joints ?? own.map(spelled);
   if (tidy) return { ...clipOfJointRows(body, tidy, names), skeleton };
 
   const order = columns.size ? inOrderOf(names, [...columns.keys()]).map((joint) => columns.get(joint)) : null;
@@ -51,8 +53,8 @@ export function clipOfTable(bytes, { joints: own = [], skeleton: named } = {}) {
 function skeletonOf(found, own) {
   const has = (joints) => joints.every((joint) => found.includes(joint));
   if (!found.length || (own.length && has(own))) return undefined;
-  const known = Object.entries(JOINTS).filter(([, joints]) => has(joints));
-  return known.sort(([, a], [, b]) => b.length - a.length)[0]?.[0];
+  const known = Object.values(SKELETONS).filter(({ joints }) => has(joints));
+  return known.sort((a, b) => b.joints.length - a.joints.length)[0]?.name;
 }
 
 /** How many numbers a joint has if n numbers are a usual skeleton: 3, 2 or 4; 0 if they are none. */

@@ -53,11 +53,12 @@ export function npy({ x, M, L, V }) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * The examples in files [{name, bytes}], and a sentence about each that cannot be used: {examples, lost}. A clip's
- * action is the folder that it is in; without a folder it is `action`, or else what its name says, as wave-1.npy does.
+ * The examples in files [{name, bytes}], a sentence about each that cannot be used, and about skeletons that were
+ * guessed: {examples, lost, guesses}. A clip's action is the folder that it is in; without a folder it is `action`, or
+ * else what its name says, as wave-1.npy does.
  */
 export function examplesIn(files, network, action) {
-  const examples = [], lost = [];
+  const examples = [], lost = [], guesses = new Set();
   const described = new Map(files.filter(({ name }) => name.split("/").at(-1) === "skeleton.json")
     .map(({ name, bytes }) => [name.slice(0, -"skeleton.json".length), saidBy(bytes)]));
   const clips = files.filter(({ name }) => isClip(name) && !HIDDEN.test(name));
@@ -67,13 +68,15 @@ export function examplesIn(files, network, action) {
     const own = plainName(folders.at(-1) ?? "") || action || named(title);
     try {
       if (!own) throw new Unreadable(`${title}: which action is it? Write its name above, then add it again.`);
-      examples.push({ action: own, ...exampleOf(title, bytes, network, nearest(described, folders)) });
+      const { guess, ...example } = exampleOf(title, bytes, network, nearest(described, folders));
+      examples.push({ action: own, ...example });
+      if (guess) guesses.add(guess);
     } catch (e) {
       if (!(e instanceof Unreadable)) throw e;
       lost.push(e.message);
     }
   }
-  return { examples, lost };
+  return { examples, lost, guesses: [...guesses] };
 }
 
 /** The action in the name of a file, letters before a number; "" if it says none. */
@@ -82,10 +85,11 @@ function named(title) {
   return hit ? plainName(hit[1].replace(/[-_]+/g, " ")) : "";
 }
 
-/** The example in a clip's file. */
+/** The example in a clip's file, and `guess`, which `source` of a network tells. */
 export function exampleOf(name, bytes, network, { skeleton, isMetric = true, camera = false } = {}) {
   const found = network.source(name, bytes, skeleton, isMetric);
-  return storable({ ...found, camera: camera && found.skeleton === "mediapipe33" }, network);
+  const example = storable({ ...found, camera: camera && found.skeleton === "mediapipe33" }, network);
+  return { guess: found.guess, ...example };
 }
 
 /** An example without what is said of it, with the table of a skeleton that only this network knows. */

@@ -22,6 +22,9 @@ export function isSeen(clip, m, l, v) {
   return clip.x[i] !== 0 || clip.x[i + 1] !== 0 || clip.x[i + 2] !== 0;
 }
 
+/** Whether a clip has no depth, as a picture's. */
+export const isFlat = ({ x }) => x.every((value, i) => i % 3 !== 2 || value === 0);
+
 /** The clip without bodies that are never seen; if none is seen, as it was. */
 export function seenBodies(clip) {
   const size = clip.L * clip.V * 3, parts = [];

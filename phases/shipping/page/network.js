@@ -2,9 +2,11 @@
 // phases/shipping/exported.py and live.py. The caller passes the ONNX runtime, so that all but `open` and `answer`
 // needs no browser.
 import { Unreadable, clipOfNumbers, hasScore, readNumbers, withoutScore } from "./clip.js";
-import { AXES, METRES, PLACE, at, bodySize, clipOf, guess, inMetres, isSeen, mainTwo, retargeted, seenBodies,
-  trunkVector } from "./joints.js";
-import { JOINTS, spelled } from "./skeleton_names.js";
+import { AXES, METRES, PLACE, at, bodySize, clipOf, guess, inMetres, isFlat, isSeen, mainTwo, retargeted,
+  seenBodies, trunkVector } from "./joints.js";
+import { alike, guessedSkeleton } from "./skeleton_guess.js";
+import { SKELETONS } from "./skeletons.js";
+import { spelled } from "./spelling.js";
 
 const FORMAT = "LAST 2"; // of a file's metadata
 export const SURE = 0.8, HOLD = 5; // of `just predict stream=true`
@@ -60,6 +62,11 @@ function fields(bytes) {
   return found;
 }
 
+const NO_DEPTH = "It has no depth, and this network was trained with depth: its answers are not made for that.";
+
+/** Sentences, of which some are empty, as one text. */
+const told = (sentences) => sentences.filter(Boolean).join(" ");
+
 /** The upright axis that the trunk of a clip's first body shows, y if none. */
 function upOf(clip, trunk) {
   const { up } = guess(trunkVector(clip, trunk));
@@ -85,6 +92,8 @@ export class Network {
     Object.assign(this, { name, bytes, about, skeleton: parsed("skeleton"), classes: parsed("classes"),
       view: parsed("view"), retarget: parsed("retarget", "{}"), threshold: parsed("threshold") });
     this.recorded = { unit: "m", up: "y", channels: "xyz", min_score: 0, reference: [], ...parsed("recorded", "{}") };
+    this.knowsPictures = "taught" in about ||
+      parsed("pictures", String(this.skeleton.name === "body16" || !(this.recorded.unit in METRES)));
     this.trunk = this.skeleton.trunk?.map((joints) => joints[0]) ?? null;
     this.window = Math.max(this.view.frames, 2 * RATE); // frames
   }
@@ -96,7 +105,8 @@ export class Network {
   }
 
   /**
-   * Clip of a file in metres, y up, in its own joints: {clip, skeleton, said}, said a sentence about what is done.
+   * Clip of a file in metres, y up, in its own joints: {clip, skeleton, said, guess}, said what is done to it, as a
+   * sentence; guess: the part of it that tells which of several skeletons with as many joints it was taken for.
    * `skeleton`: whose joints it has, if its format does not say; isMetric: then they are in metres, y up.
    */
   source(name, bytes, skeleton, isMetric = true) {
@@ -105,45 +115,74 @@ export class Network {
       skeleton: skeleton === mine ? undefined : skeleton });
     const theirs = this.known(numbers, skeleton), { sensor, picture, note = "" } = numbers;
     const isKnown = Boolean(sensor || (skeleton && isMetric && !picture));
-    const { clip, isScored } = this.people(name, numbers, theirs, isKnown);
-    const fits = ([other, table]) => table.joints === clip.V && (theirs ? other === theirs : clip.V !== V);
-    const [source, how] = Object.entries(this.retarget).find(fits) ?? [];
-    if (how && isKnown) {
-      return { clip, skeleton: source, said: `Joints of ${source} are turned into the network's ${mine}.` };
+    const { clip, asRead, isScored } = this.people(name, numbers, theirs, isKnown);
+    const depth = isFlat(clip) && !this.knowsPictures ? NO_DEPTH : "";
+    const { source, others = [] } = this.sourceOf(name, asRead, theirs);
+    if (source && isKnown) {
+      const said = told([`Joints of ${source} are turned into the network's ${mine}.`, depth]);
+      return { clip, skeleton: source, said };
     }
-    if (how) return this.measured(clip, source, how, picture, note);
+    if (source) {
+      const { unit, up } = this.measured(clip, source, picture);
+      const guess = others.length ? `By their bones these are of ${source}, not of ${others.join(" or ")}.` : "";
+      const said = [`Joints of ${source} (${unit}, ${up} up) are turned into the network's ${mine}.`, guess, note,
+        depth];
+      const scaled = inMetres(clip, { unit, up }, this.retarget[source].trunk);
+      return { clip: scaled, skeleton: source, guess, said: told(said) };
+    }
     if (theirs && theirs !== mine) {
       throw new Unreadable(`${name} shows the skeleton ${theirs}; this network knows ${mine} (${V} joints).`);
     }
     if (clip.V !== V) {
       throw new Unreadable(`${name} has ${clip.V} joints; this network's skeleton, ${mine}, has ${V}.`);
     }
-    if (isKnown) return { clip, skeleton: mine, said: note };
+    if (isKnown) return { clip, skeleton: mine, said: told([note, depth]) };
 
     // pixels are not metres, whatever the training clips were
     const up = isScored ? upOf(clip, this.trunk) : "-y", isPicture = isScored || picture;
     const pixels = { ...this.recorded, unit: "px", up, reference: [] };
     const recorded = isPicture && this.recorded.unit in METRES ? pixels : this.recorded;
     const said = [note, isScored ? `The third number of a joint is a score: read as pixels, ${up} up.` : "",
-      isPicture ? "" : this.doubts(clip)];
-    return { clip: inMetres(clip, recorded, this.trunk), skeleton: mine, said: said.filter(Boolean).join(" ") };
+      isPicture ? "" : this.doubts(clip), depth];
+    return { clip: inMetres(clip, recorded, this.trunk), skeleton: mine, said: told(said) };
   }
 
   /** The skeleton that a file's format or its folder says, as this network calls it; undefined if neither does. */
   known({ skeleton, likely }, described) {
     const own = this.skeleton.joints.map(spelled).join();
-    if (skeleton) return JOINTS[skeleton].join() === own ? this.skeleton.name : skeleton;
+    if (skeleton) return SKELETONS[skeleton].joints.join() === own ? this.skeleton.name : skeleton;
     return described ?? (likely in this.retarget ? likely : undefined);
   }
 
-  /** The main two people of a file's numbers as recorded: {clip, isScored}, isScored: a third number was a score. */
+  /**
+   * Which other skeleton a clip has that can be turned into the network's own, by the one that is known or by as many
+   * joints: {source, others}. source: undefined if it has none; others: those that it may have too, if it is a guess.
+   */
+  sourceOf(name, clip, theirs) {
+    const able = Object.keys(this.retarget).filter((other) => this.retarget[other].joints === clip.V);
+    if (theirs) return { source: able.find((other) => other === theirs) };
+    if (clip.V === this.skeleton.joints.length) return {};
+    const usual = alike(clip.V).map((skeleton) => skeleton.name);
+    if (!able.length || usual.length < 2) return { source: able[0] };
+
+    const source = guessedSkeleton(name, clip);
+    if (able.includes(source)) return { source, others: usual.filter((other) => other !== source) };
+    throw new Unreadable(`${name}: its ${clip.V} joints move as those of ${source}, which cannot be turned into the ` +
+      `network's ${this.skeleton.name}.`);
+  }
+
+  /**
+   * The main two people of a file's numbers as recorded: {clip, asRead, isScored}, isScored: a third number was a score,
+   * which asRead still has.
+   */
   people(name, numbers, theirs, isKnown) {
     const { sensor, picture } = numbers, { channels, min_score } = this.recorded, mine = this.skeleton.name;
-    if (sensor) return { clip: clipOfNumbers(name, numbers), isScored: false }; // its reader has chosen them
+    if (sensor) return { clip: clipOfNumbers(name, numbers), isScored: false }; // named, and chosen by their reader
     const isOwn = numbers.shape[2] === this.skeleton.joints.length && (theirs ?? mine) === mine;
     const clip = clipOfNumbers(name, numbers, { min_score, channels: isOwn && !picture ? channels : "xyz" });
     const isScored = !isKnown && !picture && hasScore(clip);
-    return { clip: mainTwo(isScored ? withoutScore(clip, min_score) : clip), isScored };
+    const asRead = mainTwo(clip);
+    return { clip: isScored ? mainTwo(withoutScore(clip, min_score)) : asRead, asRead, isScored };
   }
 
   /**
@@ -167,13 +206,11 @@ export class Network {
     return `In it ${odd.join(" and ")}; the network was trained on clips in ${recorded.unit} with ${recorded.up} up.`;
   }
 
-  /** A clip of another skeleton in metres, as `source` gives it; unit and upright axis are measured, or a picture's. */
-  measured(clip, source, how, isPicture, note) {
-    const flat = clip.x.every((value, i) => i % 3 !== 2 || value === 0);
-    const unit = flat ? "px" : guess(trunkVector(clip, how.trunk)).unit || "body";
-    const up = isPicture ? "-y" : upOf(clip, how.trunk);
-    const said = `Joints of ${source} (${unit}, ${up} up) are turned into the network's ${this.skeleton.name}.`;
-    return { clip: inMetres(clip, { unit, up }, how.trunk), skeleton: source, said: note ? `${said} ${note}` : said };
+  /** Unit and upright axis of another skeleton's clip: its trunk shows them, or it is a picture's. */
+  measured(clip, source, isPicture) {
+    const { trunk } = this.retarget[source];
+    const unit = isFlat(clip) ? "px" : guess(trunkVector(clip, trunk)).unit || "body";
+    return { unit, up: isPicture ? "-y" : upOf(clip, trunk) };
   }
 
   /** How a camera's pose (mediapipe33) becomes the network's joints: a table of means, or null if it cannot. */

@@ -116,7 +116,7 @@ export function answerOf(head, d) {
 /** A network that names what was taught, from the features of the network `base`; in all else it is like that. */
 export function taughtNetwork(base, head) {
   return Object.assign(Object.create(base), {
-    base, head, classes: head.classes,
+    base, head, classes: head.classes, knowsPictures: true, // if its examples are
     async answer(clip) {
       const { features, ms } = await base.run(clip);
       return { ...answerOf(head, direction(features, base.featureScale)), ms };

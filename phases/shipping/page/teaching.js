@@ -139,12 +139,12 @@ function busy(isBusy) {
 
 /** Keep the examples of files: of clips in folders by action, of others those of the named action. */
 export async function addFiles(files) {
-  const { examples, lost } = examplesIn(files, panel.base, namedAction());
+  const { examples, lost, guesses } = examplesIn(files, panel.base, namedAction());
   for (const example of examples) await recordings.add(example);
   if (!examples.length && !lost.length) throw new Unreadable("There is no clip in it: a clip is a .npy, " +
     ".skeleton, .json or .csv file, best in a folder with its action's name.");
   const actions = [...new Set(examples.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
-  note([examples.length ? `${counted(examples.length, "example")}${of} added.` : "", ...lost.slice(0, 3),
+  note([examples.length ? `${counted(examples.length, "example")}${of} added.` : "", ...guesses, ...lost.slice(0, 3),
     lost.length > 3 ? `${lost.length - 3} more cannot be used.` : ""].filter(Boolean).join(" "), lost.length > 0);
   await refresh();
 }
