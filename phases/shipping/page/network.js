@@ -177,7 +177,10 @@ export class Network {
    */
   people(name, numbers, theirs, isKnown) {
     const { sensor, picture } = numbers, { channels, min_score } = this.recorded, mine = this.skeleton.name;
-    if (sensor) return { clip: clipOfNumbers(name, numbers), isScored: false }; // named, and chosen by their reader
+    if (sensor) { // named, and chosen by their reader
+      const clip = clipOfNumbers(name, numbers);
+      return { clip, asRead: clip, isScored: false };
+    }
     const isOwn = numbers.shape[2] === this.skeleton.joints.length && (theirs ?? mine) === mine;
     const clip = clipOfNumbers(name, numbers, { min_score, channels: isOwn && !picture ? channels : "xyz" });
     const isScored = !isKnown && !picture && hasScore(clip);
