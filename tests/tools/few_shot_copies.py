@@ -4,14 +4,14 @@
     python -m tests.tools.few_shot_copies sets=sbu,irds draws=5 out=try.json
 
 An example is changed as another take, person or camera might change it: turned about the vertical, larger, taller,
-tilted, begun or ended later, of another tempo, noisy; never mirrored, which makes another action of some. The features
-of the copies teach beside those of the example; the penalty of the last layer grows with their number, so that an
-example with its copies counts as much as it did alone. A network judges a set that it has not seen: UTD-MHAD a pool's without it
-(results/few-shot.md), the others one that UTD-MHAD alone trained.
+tilted, begun later or ended earlier, of another tempo, noisy; never mirrored, which turns some actions into others. The
+features of the copies teach beside those of the example; the penalty of the last layer grows with their number, so that
+an example with its copies counts as much as it did alone. A network judges a set that it has not seen: UTD-MHAD a
+pool's without it (results/few-shot.md), the others one that UTD-MHAD alone trained.
 
-**Choice.** On training people alone, half of them show the examples and the others are named, in turn. UTD-MHAD: persons
-1 and 3, 5 and 7; Northwestern-UCLA: cameras 1 and 2; SBU: pairs of people; IntelliRehabDS: its two people. By each kind
-of head, in an orthonormal basis of nearly all that the examples span.
+**Choice.** On training people alone: half of them show the examples and the others are named, in turn. UTD-MHAD:
+persons 1 and 3, 5 and 7; Northwestern-UCLA: cameras 1 and 2, of the same people; SBU: pairs of people; IntelliRehabDS:
+its two people. By each kind of head, in an orthonormal basis of nearly all that the examples span.
 
 **Judged.** The copies that are chosen, and those of the first lead (turned and scaled), on the sides of the set's own
 protocol, by the last layer that `just teach` takes; paired by draw.
@@ -189,7 +189,7 @@ def main(options: Options) -> int:
 
 
 def side_of(options: Options, name: str) -> Side:
-    """A set and the network that judges it; ValueError for a set that has no halves here, or a network that knows it."""
+    """A set and the network that judges it; ValueError for an unknown set, or a network that has seen it."""
     if name not in SPLITS:
         raise ValueError(f"sets = {name!r}: is none of {', '.join(SPLITS)}")
     path = model_file(options.without_utd if name == "utd_mhad" else options.other)
@@ -287,7 +287,8 @@ def judgement(name: str, side: Side, candidates: tuple[str, ...], options: Optio
             found.append([100 * float((k == wanted).mean()) for k in named])
         top1 = np.array(found)
         gains = top1[:, 1:] - top1[:, :1]
-        row = {"set": name, "network": side.model.about["dataset"], "shots": n, "top1": round(float(top1[:, 0].mean()), 2),
+        row = {"set": name, "network": side.model.about["dataset"], "shots": n,
+               "top1": round(float(top1[:, 0].mean()), 2),
                "gains": {candidate: {"mean": round(float(gain.mean()), 2), "sd": round(float(gain.std(ddof=1)), 2)}
                          for candidate, gain in zip(candidates, gains.T, strict=True)}}
         print(row, flush=True)
