@@ -42,7 +42,7 @@ from skeletons import means, retargeted
 from tests.tools.few_shot import draws, origin
 
 SHOTS = (1, 3, 5)
-KINDS = (HEADS[0], Head("ridge", 0.1), Head("logistic", 0.03), USUAL, Head("logistic", 0.003))
+KINDS = (HEADS[0], Head("ridge", 0.1), USUAL)
 KEPT = 0.9999   # of the squared length of the examples, by the basis
 SPLITS = {"utd_mhad": "xsub", "nw_ucla": "xview", "sbu": "fold1", "irds": "xsub"}
 HALVES = {"utd_mhad": ("subject", (1, 3)), "nw_ucla": ("camera", (1,)), "sbu": ("setup", (2, 3)),
@@ -53,9 +53,9 @@ HALVES = {"utd_mhad": ("subject", (1, 3)), "nw_ucla": ("camera", (1,)), "sbu": (
 class Options:
     without_utd: Annotated[str, "a general network that has not seen UTD-MHAD, a file of `just phase4`"] = ""
     other: Annotated[str, "the network for all other sets: UTD-MHAD alone trained it"] = "utd_mhad"
-    sets: Annotated[tuple[str, ...], "of utd_mhad, nw_ucla, sbu, irds"] = tuple(SPLITS)
+    sets: Annotated[tuple[str, ...], "of utd_mhad, nw_ucla, sbu, irds"] = ("irds", "sbu", "nw_ucla", "utd_mhad")
     stores: Annotated[Path, "of phase 0"] = Path("stores")
-    draws: Annotated[int, (2, 1000), "of the examples, of the judgement; half as many of each half for the choice"] = 20
+    draws: Annotated[int, (2, 1000), "of the examples, of the judgement; a quarter as many of each half for the choice"] = 20
     out: Annotated[Path, "the results"] = ROOT / "results" / "few-shot-copies.json"
 
 
@@ -124,21 +124,18 @@ CHANGES: dict[str, tuple[Change, ...]] = {
     "of another tempo": tuple(part(hurried, power=p) for p in (0.8, 1.25)),
     "cut by 15 %": (part(cut, first=0.15, last=0), part(cut, first=0, last=0.15)),
     "noise of 2 cm": (part(noisy, sd=0.02),) * 2,
-    "a little of all, 4": (part(mixed, degrees=30),) * 4,
-    "a little of all, 4 more": (part(mixed, degrees=30),) * 4,
+    "a little of all": (part(mixed, degrees=30),) * 4,
 }
 LEAD = "turned by 15 and 30, sizes"
 CANDIDATES: dict[str, tuple[str, ...]] = {
     "none": (),
-    **{name: (name,) for name in list(CHANGES)[:-1]},
+    **{name: (name,) for name in CHANGES},
     "turned by 15 and 30": ("turned by 15", "turned by 30"),
     "turned by 15, 30, 45": ("turned by 15", "turned by 30", "turned by 45"),
     "turned by 30 and 60": ("turned by 30", "turned by 60"),
     LEAD: ("turned by 15", "turned by 30", "of another size"),
     "turned by 30, tempo, cut": ("turned by 30", "of another tempo", "cut by 15 %"),
     "turned by 30, taller, tempo, cut": ("turned by 30", "taller, shorter", "of another tempo", "cut by 15 %"),
-    "a little of all, 8": ("a little of all, 4", "a little of all, 4 more"),
-    "all but noise": tuple(name for name in CHANGES if name[0] != "a" and name[0] != "n"),
 }
 
 
@@ -216,7 +213,7 @@ def choice(name: str, side: Side, options: Options) -> Iterator[dict]:
     for examples, tested in (halves, halves[::-1]):
         others, wanted = side.directions(tested), clips["label"][tested]
         labels = clips["label"][examples]
-        for places in draws(labels, max(SHOTS), options.draws // 2):
+        for places in draws(labels, max(SHOTS), max(1, options.draws // 4)):
             own = examples[places]
             basis = basis_of(side.taught(own, tuple(CHANGES)))
             seen = others @ basis
