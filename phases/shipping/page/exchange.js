@@ -57,7 +57,7 @@ export function npy({ x, M, L, V }) {
  * action is the folder that it is in; without a folder it is `action`, or else what its name says, as wave-1.npy does.
  */
 export function examplesIn(files, network, action) {
-  const examples = [], lost = [];
+  const examples = [], lost = [], unnamed = [];
   const described = new Map(files.filter(({ name }) => name.split("/").at(-1) === "skeleton.json")
     .map(({ name, bytes }) => [name.slice(0, -"skeleton.json".length), saidBy(bytes)]));
   const clips = files.filter(({ name }) => isClip(name) && !HIDDEN.test(name));
@@ -65,13 +65,20 @@ export function examplesIn(files, network, action) {
   for (const { name, bytes } of clips.sort(inOrder)) {
     const folders = name.split("/"), title = folders.pop();
     const own = plainName(folders.at(-1) ?? "") || action || named(title);
+    if (!own) {
+      unnamed.push(title);
+      continue;
+    }
     try {
-      if (!own) throw new Unreadable(`${title}: which action is it? Write its name above, then add it again.`);
       examples.push({ action: own, ...exampleOf(title, bytes, network, nearest(described, folders)) });
     } catch (e) {
       if (!(e instanceof Unreadable)) throw e;
       lost.push(e.message);
     }
+  }
+  if (unnamed.length) {
+    const [first, ...rest] = unnamed, names = rest.length ? `${first} and ${rest.length} more` : first;
+    lost.unshift(`Which action is it? Write its name into the field “Action”, then add ${names} again.`);
   }
   return { examples, lost };
 }
