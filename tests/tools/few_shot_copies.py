@@ -265,7 +265,8 @@ def best_of(rows: list[dict]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 def judgement(name: str, side: Side, chosen: str, options: Options) -> Iterator[dict]:
-    """A row per number of examples: top-1 in percent without copies, and the gain by the chosen ones and the lead's."""
+    """A row per number of examples: mean top-1 in percent without copies, and gains by draw, of the chosen ones and the
+    lead's."""
     clips = side.store.clips
     examples, tested = side.store.split(SPLITS[name])
     others, wanted = side.directions(tested), clips["label"][tested]
@@ -281,12 +282,11 @@ def judgement(name: str, side: Side, chosen: str, options: Options) -> Iterator[
             named = [named_by(head, u @ basis, labels[places], others @ basis) for u in shown.values()]
             found.append([100 * float((k == wanted).mean()) for k in named])
         top1 = np.array(found)
-        gains = top1 - top1[:, :1]
+        gains = np.round(top1 - top1[:, :1], 2)
         row = {"set": name, "network": side.model.about["dataset"], "shots": n, "copies": chosen,
                "top1": round(float(top1[:, 0].mean()), 2),
-               "gains": {candidate: {"mean": round(float(gain.mean()), 2), "sd": round(float(gain.std(ddof=1)), 2)}
-                         for candidate, gain in zip(candidates[1:], gains.T[1:], strict=True)}}
-        print(row, flush=True)
+               "gains": {candidate: gains[:, i].tolist() for i, candidate in enumerate(candidates) if i}}
+        print(name, n, row["top1"], gains.mean(0).round(2), gains.std(0, ddof=1).round(2), flush=True)
         yield row
 
 
