@@ -55,6 +55,7 @@ BLOCKS = {
     "few-shot": blocks_few.few_examples,
     "declining-rules": blocks_few.declining_rules,
     "last-layers": blocks_few.last_layers,
+    "copies": blocks_few.copies,
     "one-shot": blocks_few.one_example,
     "bodies": blocks_few.one_network_many_bodies,
     "live": blocks_live.events_at_rates,

@@ -44,7 +44,7 @@ async function learn(isChosen) {
     list(panel.mine, "network-mine", "Your actions",
       `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
     const answers = isChosen || page.network === before;
-    if (answers && page.shown?.isDemo) stop(); // it shows none of these actions
+    if (answers && page.shown?.isDemo) stop(); // what came along says nothing of these
     if (answers) choose(panel.mine);
   } else if (before) {
     panel.mine = null;
