@@ -60,8 +60,9 @@ def test_copies_that_are_no_others_change_nothing():
         assert np.array_equal(few_shot_copies.named_by(head, np.stack([u] * 5), labels, tested), alone)
 
 
-def test_the_basis_holds_nearly_all():
-    u = unit_vectors(RNG(0).normal(0, 1, (60, 5)) @ RNG(1).normal(0, 1, (5, 40)))[None]
+@pytest.mark.parametrize("rows", [60, 20])
+def test_the_basis_holds_nearly_all(rows):
+    u = unit_vectors(RNG(0).normal(0, 1, (rows, 5)) @ RNG(1).normal(0, 1, (5, 40)))[None]
     basis = few_shot_copies.basis_of(u)
     np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-5)
     assert basis.shape[1] <= 5 and np.square(u @ basis).sum() >= 0.998 * np.square(u).sum()
@@ -100,3 +101,9 @@ def test_a_network_that_has_seen_the_set_is_refused():
         few_shot_copies.side_of(Options(without_utd="any"), "utd_mhad")
     with pytest.raises(ValueError, match="is none of utd_mhad, nw_ucla"):
         few_shot_copies.side_of(Options(), "gait")
+
+
+def test_a_set_without_halves_chooses_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(few_shot_copies, "side_of", lambda *_: made_side())
+    with pytest.raises(ValueError, match="none of them chooses"):
+        call(few_shot_copies, "sets=nw_ucla", f"out={tmp_path / 'x.json'}")
