@@ -14,9 +14,9 @@ from earlier sections.
     9. Trainer            fit(model, batches, loss_fn, ...): resumable, on a CPU in FP32 to the same bits
 
 Bodies as data are in skeletons.py, batches of clips come from phases/training/view.py; the programs in phases/ train,
-distil, pretrain and export. Rows L0, B7 and so on are ablation recipes: each switches one piece.
+distil, pretrain and export. Rows L0, B7 and so on are recipes of the ablation tables: each switches one piece.
 
-Axis letters, capital in docstrings, small in einops patterns:
+Axis letters, capital in docstrings, small in einops patterns and comments (after a def: of its arguments):
 
     b clip · m body of a clip · n body of any clip, at most b·m · c channel · t frame · v joint
     k hop, frequency bin, prototype or class · h attention head · d head width · s stream · r body region
@@ -78,7 +78,7 @@ class Model:
     frame_gate: bool = True
     # LAST-Base; LAST-E reads the last two
     stream: Literal["joint", "bone", "velocity", "bone_velocity"] = "joint"
-    width: Annotated[int, (8, 4096)] = 128                      # of the first stage; then two and three times as wide
+    width: Annotated[int, (8, 4096)] = 128                      # of stage 1, by fours; then two and three times it
     graph: Literal["grouped", "spatial"] = "grouped"            # CrossTemporalPrototypeGCN, SpatialGCN
     temporal_context: bool = True                               # the body's own graph A(x), from nearby frames
     prototypes: bool = True                                     # A(x) from the bank of graphs that blocks share
@@ -107,7 +107,7 @@ class Train:
     grad_clip: Annotated[float, (0, 1e6)] = 1.0                 # gradient norm; 0: off
     label_smoothing: Share = 0.0
     balanced: bool = False                                      # an epoch as long as without, classes equally often
-    ib_weight: Rate = 0.01                                      # of the bottleneck's loss
+    ib_weight: Rate = 0.01                                      # of bottleneck_loss, times its own two weights
     amp: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     average: Literal["none", "swa", "ema"] = "none"
     swa_start: Probability = 0.75                               # share of the epochs after which SWA averages
@@ -145,7 +145,7 @@ def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     """1x1 convolution of (N, C, T, V) with weight (D, C, 1, 1) and bias (D,).
 
     On a GPU a matrix product over channels-last maps: cuDNN plans a convolution anew for each shape, and the number of
-    bodies changes it. Planning was half of LAST-Lite's step (results/speed.md). On a CPU it pays for wide maps.
+    bodies changes it. Planning was half of LAST-Lite's step (results/speed.md). On a CPU it pays if C, D > 96.
     """
     if x.is_cuda or min(weight.shape[:2]) > 96:
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
@@ -202,7 +202,7 @@ class TemporalConv(nn.Module):
 def causal(model: nn.Module, on: bool = True):
     """Inside the block every TemporalConv of the model is causal (or not); on exit each is as before.
 
-    Not covered: DCT gates, the head, attention over time and A(x) see the whole clip, velocities one frame ahead.
+    Not causal: DCT gates, the head, attention and AdaptiveGraph see the whole clip, velocities one frame ahead.
     """
     # blocks may nest, as a teacher's in a student's step: remember what each was
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
@@ -275,7 +275,7 @@ class ClipNorm(nn.BatchNorm1d):
 class Head(nn.Module):
     """g · mean + (1 - g) · max over (T, V), g learned per channel -> mean of the bodies -> norm, dropout, classifier.
 
-    The classifier is linear; LAST-Base and LAST-E may put an InformationBottleneck in its place.
+    `pool` does the first step, `forward` the rest. LAST-Base and LAST-E may put a bottleneck in the classifier's place.
     """
 
     def __init__(self, channels: int, num_classes: int, dropout: float):
@@ -291,15 +291,14 @@ class Head(nn.Module):
         return torch.lerp(x.amax((1, 2)), x.mean((1, 2)), self.gate.sigmoid().to(x.dtype))  # n c
 
     def forward(self, pooled: Tensor, present: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m c, b m
-        mean = pooled.squeeze(1)  # b c
+        mean = pooled.squeeze(1)  # b c if M = 1
         if pooled.shape[1] > 1:
-            mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)
+            mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)  # b c
         return self.classifier(self.dropout(self.norm(mean)))  # b k; in training a bottleneck gives (b k, its z)
 
 
 def bodies_present(joints: Tensor) -> Tensor:
     """(B, M) 1 for a body with any non-zero joint, else 0. The first body always counts: a mean over bodies exists."""
-    # a clip of one body has no other to look at
     first = joints.new_ones(joints.shape[0], 1)
     if joints.shape[1] == 1:
         return first
@@ -307,7 +306,7 @@ def bodies_present(joints: Tensor) -> Tensor:
     return torch.cat([first, others.to(joints.dtype)], 1)
 
 
-def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tensor, list[Tensor]]:
+def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tensor | tuple, list[Tensor]]:
     """(output of the head, stage maps) of a network for joints (B, M, T, V, 3).
 
     drop_absent, for training: absent bodies enter no batch-norm statistics and cost no time. The maps are then those of
@@ -337,7 +336,7 @@ def stage_maps(model: nn.Module, bodies: Tensor, *shared: Tensor | None) -> list
 
     `shared` is what all blocks share.
     """
-    # the rearrange leaves channels last in memory, and every block keeps that layout, its gradients too: shifts, 1x1
+    # the rearrange leaves channels last in memory, and blocks keep that layout on a CPU, gradients too: shifts, 1x1
     # convolutions, DCT products, norms and sums then read whole rows
     streams = derive_streams(bodies, model.parents, model.streams)
     x = model.stem(rearrange(streams, "n t v c -> n c t v"))
@@ -376,6 +375,14 @@ class JointShift(nn.Module):
         return rearrange(x, "(n t) (v c) -> n c t v", t=t, v=v)
 
 
+def by_rows(op: Callable, x: Tensor, shared: Tensor) -> Tensor:  # n c t v, what broadcasts to c t v
+    """op(x, shared); all maps share the latter. A CPU sums its gradient much faster if it is as large as one map."""
+    if x.is_cuda:
+        return op(x, shared)
+    x = x.permute(0, 2, 3, 1)
+    return op(x, torch.empty_like(x[0], dtype=shared.dtype).copy_(shared.permute(1, 2, 0))).permute(0, 3, 1, 2)
+
+
 class DCTGate(nn.Module):
     """y = D^T (sigmoid(m) ⊙ D x) over time: a learned filter per channel, the same for every body.
 
@@ -390,11 +397,11 @@ class DCTGate(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # n c t v, c k in 0 to 1
         # to frequency, filtered, and back; D is (frequency, time)
         v = x.shape[3]
-        kept = rearrange(mask[:, :len(self.D)], "c k -> k 1 c")
+        kept = rearrange(mask[:, :len(self.D)], "c k -> c k 1")
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
             y = self.D @ rearrange(x.float(), "n c t v -> n t (v c)")
-            y = rearrange(y, "n k (v c) -> n k v c", v=v) * kept.float()
-            y = self.D.T @ rearrange(y, "n k v c -> n k (v c)")
+            y = by_rows(torch.mul, rearrange(y, "n k (v c) -> n c k v", v=v), kept.float())
+            y = self.D.T @ rearrange(y, "n c k v -> n k (v c)")
         return rearrange(y, "n t (v c) -> n c t v", v=v).to(x.dtype)
 
 
@@ -402,7 +409,7 @@ class ShiftFuseBlock(nn.Module):
     """Shift -> 1x1, BN, Hardswish -> + joint embedding -> DCT gate -> EpSepTCN (stride) -> frame gate; + residual.
 
     The residual has no parameters: x itself, at stride 2 the mean of frames 2t - 1 and 2t; new channels are zeros. It
-    reads no frame after 2t, so causal mode holds. The stage passes what its blocks share: embedding (C, V), mask (C, K)
+    reads no frame after 2t, as in causal mode. The stage passes what its blocks share: embedding (C, V), mask (C, K)
     and gate (C, T'), both in 0 to 1; K frames enter the stage, T' leave it.
     """
 
@@ -419,13 +426,13 @@ class ShiftFuseBlock(nn.Module):
         # over joints: read other joints, mix channels, add which joint it is
         y = self.mix(x)  # n c t v
         if embedding is not None:
-            y = y + rearrange(embedding, "c v -> c 1 v")
+            y = by_rows(torch.add, y, rearrange(embedding, "c v -> c 1 v"))
         # over time: which frequencies, then neighbouring frames, then which frames
         if mask is not None:
             y = self.dct(y, mask)
         y = self.tcn(y)  # n c t/stride v
         if gate is not None:
-            y = y * rearrange(gate, "c t -> c t 1")
+            y = by_rows(torch.mul, y, rearrange(gate, "c t -> c t 1"))
         return y + self.residual(x, y.shape[2])
 
     def residual(self, x: Tensor, frames: int) -> Tensor:  # n c t v
@@ -435,14 +442,14 @@ class ShiftFuseBlock(nn.Module):
             x = F.avg_pool2d(x, (2, 1), padding=(1, 0), count_include_pad=False)
 
         # pooling an even length gives one frame too many; a negative pad drops it
-        missing = frames - x.shape[2]
-        if missing or self.extra:
-            x = F.pad(x, (0, 0, 0, missing, 0, self.extra))
+        surplus = x.shape[2] - frames
+        if surplus or self.extra:
+            x = F.pad(x, (0, 0, 0, -surplus, 0, self.extra))
         return x
 
 
 class LiteStage(nn.Module):
-    """Blocks of one width. They share a joint embedding (SGN), a DCT mask and a frame gate (SGN's, as a factor)."""
+    """Blocks of one width share a joint embedding (SGN's, added), a DCT mask and a frame gate (SGN's, as a factor)."""
     JOINT_AXES = {"embedding": (1,)}  # parameter -> its axes over joints, to start from another skeleton's network
 
     def __init__(self, cin: int, cout: int, blocks: int, stride: int, frames: int, skeleton: Skeleton, cfg: Model):
@@ -469,7 +476,7 @@ class LiteStage(nn.Module):
 
 
 class LastLite(nn.Module):
-    """Joints (B, M, T, V, 3) -> logits (B, K), for phones and microcontrollers; rows L0 to L8 switch its pieces."""
+    """Joints (B, M, T, V, 3), T = `frames`, -> logits (B, K), for small devices; rows L0 to L8 switch its pieces."""
     drop_absent = False  # true: absent bodies enter no batch-norm statistics, as in training
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
@@ -523,7 +530,7 @@ class AdaptiveGraph(nn.Module):
     """A(x) (N, V, V): the graph that the recorded body adds to the skeleton's own. It starts at zero.
 
     context (HI-GCN): row v = (b2 + W2 · LN(mean_t ReLU(b1 + sum_o W1_o · x[t + o, v]))) / V for o = 0, ±1, ±3; zeros
-    beyond the clip. ReLU before the mean: else all offsets count alike, for a shifted map has nearly the same mean.
+    beyond the clip. ReLU before the mean: without it the mean of x[t + o] is nearly that of x[t], whatever o.
     Without the layer norm A(x) grows with x, A(x) x with its square, and SGD learns nothing.
     prototypes: softmax(P · mean x) mixes the K graphs of a bank that all blocks share.
     """
@@ -576,7 +583,7 @@ class SpatialGCN(nn.Module):
 
     A_k keeps the pairs k = 0, 1, 2 bones apart of D^-1/2 A D^-1/2, where A joins all pairs at most two bones apart.
     directed (LAST-E): k = 1 and 2 split by whether the neighbour is nearer to the root (after ST-GCN), which gives
-    five subsets; each is weighed by 5 · softmax(w)_k, which starts at 1.
+    five subsets, each (with its A(x)) times 5 · softmax(w)_k, which starts at 1. E only rescales the edges of A_k.
     """
     JOINT_AXES = {"edges": (1, 2)}
 
@@ -615,8 +622,8 @@ class SpatialGCN(nn.Module):
 class CrossTemporalPrototypeGCN(nn.Module):
     """y_g = W_g x (A_phys + A_g + A(x))^T for four channel groups g, concatenated; A_g (V, V) starts at 0.
 
-    A_phys is the skeleton's graph, A(x) an AdaptiveGraph. A learned graph for each channel group comes from Decoupling
-    GCN (Cheng et al., ECCV 2020).
+    A_phys is the skeleton's graph, A(x) an AdaptiveGraph: its context and prototypes name this class. A graph for each
+    group of channels comes from Decoupling GCN (Cheng et al., ECCV 2020); CTR-GCN has one for each channel.
     """
     GROUPS = 4
     JOINT_AXES = {"learned": (1, 2)}
@@ -634,7 +641,7 @@ class CrossTemporalPrototypeGCN(nn.Module):
         if self.adaptive is not None:
             A = A + self.adaptive(x, bank)[:, None]  # n g v u
         y = rearrange(aggregate(self.conv(x), A), "n g v (t c) -> n t v (g c)", t=x.shape[2])
-        return rearrange(y, "n t v c -> n c t v")
+        return rearrange(y, "n t v c -> n c t v")  # in two steps: channels stay last in memory
 
 
 class FreqTemporalGate(nn.Module):
@@ -673,8 +680,8 @@ class TemporalMaxPool(nn.Module):
 class MultiScaleTCN(nn.Module):
     """Four branches side by side, C/4 channels each: k = 5, k = 5 dilated by 2, max-pool, 1x1.
 
-    As in MS-G3D and CTR-GCN, but the two convolutions over time are depthwise. The first three branches begin with a
-    1x1 convolution, norm and GELU, done at once; the norm after all four is one as well.
+    As in CTR-GCN (after MS-G3D), but the two convolutions over time are depthwise. The first three branches begin with
+    a 1x1 convolution, norm and GELU, done at once; the norm after all four is one as well.
     """
 
     def __init__(self, channels: int, stride: int):
@@ -699,7 +706,7 @@ def attention_mask(reads: Tensor) -> Tensor:
 
 
 class PartitionedTemporalAttention(nn.Module):
-    """x + W · concat(four heads), each of C/4 channels with keys of its own kind (SkateFormer, arXiv:2403.09508).
+    """x + W · concat(four heads of norm(x)), each with its own C/4 channels and keys (SkateFormer, arXiv:2403.09508).
 
     For a query (t, v), joints at most one bone away (or itself) are near, and frames with |dt| <= 3. Head 0 reads near
     joints in near frames, 1 far joints in near frames, 2 near joints in far frames, 3 far joints in far frames. A query
@@ -709,7 +716,7 @@ class PartitionedTemporalAttention(nn.Module):
     blocks of one would need seven. Head 2 gathers its near joints; only head 3 multiplies all pairs. At (T, V) =
     (64, 25) that is 38 % of the dense products. A mask is the sum of one over frames and one over joints. d is the last
     axis in memory: only then does PyTorch's scaled_dot_product_attention take a fused kernel, which stores no scores.
-    Axis letters of this class alone: f block of frames, s frame that is read.
+    Letters of this class alone: f block, t frame (beside f: in the block), o place in its window, s frame that is read.
     """
     REACH = 3  # frames
     BLOCK = 4
@@ -742,12 +749,12 @@ class PartitionedTemporalAttention(nn.Module):
             "around": around.clamp(0, frames - 1).flatten(), "neighbour": neighbour.flatten(),
             "window_mask": rearrange(attention_mask(in_window), "f t o -> f t 1 o 1"),
             "joint_mask": rearrange(attention_mask(near_and_far), "h v u -> h 1 v 1 u"),
-            "neighbour_mask": rearrange(neighbour_mask, "v p -> v 1 p 1"), "far_mask": attention_mask(far_frame),
-            "has_key": None if has_key.all() else has_key.float()}                    # t s and t v h 1
+            "neighbour_mask": rearrange(neighbour_mask, "v p -> v 1 p 1"), "far_mask": attention_mask(far_frame),  # t s
+            "has_key": None if has_key.all() else has_key.float()}                    # t v h 1
         for name, constant in constants.items():
             self.register_buffer(name, constant, persistent=False)
 
-        # head h sees its own quarter of the channels
+        # head h sees its own quarter of the channels; forward takes the weights alone, for products of matrices
         self.norm = BatchNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=4, bias=False)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
@@ -759,7 +766,7 @@ class PartitionedTemporalAttention(nn.Module):
         kv = rearrange(kv.index_select(1, self.around), "n (f o) u d -> n f (o u) d", f=blocks)
         mask = rearrange(self.window_mask + joint_mask, "f t v o u -> 1 f (t v) (o u)")
         y = F.scaled_dot_product_attention(q, *kv.chunk(2, 3), mask)
-        return y.unflatten(2, (-1, self.joint_mask.shape[2]))
+        return y.unflatten(2, (-1, joint_mask.shape[1]))
 
     def near_joints(self, q: Tensor, kv: Tensor) -> Tensor:  # n t v d, n t v 2d
         """Head 2 (N, T, V, D): each joint reads the far frames of its neighbours."""
@@ -784,9 +791,9 @@ class PartitionedTemporalAttention(nn.Module):
         q, kv = (part.unbind() for part in qkv.split((y.shape[2], 2 * y.shape[2]), 4))
 
         # the four heads, frames as f t
-        blocks = self.window_mask.shape[:2]
+        f_t = self.window_mask.shape[:2]
         heads = [*map(self.near_frames, q[:2], kv[:2], self.joint_mask),
-                 self.near_joints(q[2], kv[2]).unflatten(1, blocks), self.far_far(q[3], kv[3]).unflatten(1, blocks)]
+                 self.near_joints(q[2], kv[2]).unflatten(1, f_t), self.far_far(q[3], kv[3]).unflatten(1, f_t)]
         y = torch.cat(heads, 4).flatten(1, 2)  # n t v c
         if self.has_key is not None:
             y = (y.unflatten(3, (4, -1)) * self.has_key.to(y.dtype)).flatten(3)
@@ -807,7 +814,7 @@ class STJointAtt(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         # what happens in a frame, and what a joint does: one squeeze for both
         t, v = x.shape[2:]
-        pooled = torch.cat([x.mean(3), x.mean(2)], 2)  # n c (t v)
+        pooled = torch.cat([x.mean(3), x.mean(2)], 2)  # n c t+v
         frames, joints = self.squeeze(pooled).split((t, v), 2)
         # a gate each
         s_t = rearrange(self.frame(frames).sigmoid(), "n c t -> n c t 1")
@@ -825,7 +832,6 @@ class HierarchicalBodyRegion(nn.Module):
 
     def __init__(self, channels: int, skeleton: Skeleton):
         super().__init__()
-        # which region each joint belongs to
         regions = [list(joints) for joints in skeleton.regions.values() if joints]
         region = torch.zeros(skeleton.num_joints, dtype=torch.long)
         for r, joints in enumerate(regions):
@@ -1054,13 +1060,13 @@ def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_w
                     gain: float = 3.0) -> Tensor:
     """InfoGCN's: mean_weight · ‖mean z‖ + class_weight · mean over classes k of ‖mean z of k - gain · e_k‖² / L.
 
-    z (B, L) comes from a linear layer, so the choice of axes does not matter. Classes without a clip do not count.
+    z (B, L) comes from a linear layer, so the axes of its mean may be chosen. Classes without a clip do not count.
     """
     # the mean of each class in the batch
     z = z.float()
     member = F.one_hot(label, z.shape[1]).to(z.device, torch.float32)  # b l: axis k for class k
     count = member.sum(0)
-    class_mean = (member.T @ z) / count.clamp(min=1)[:, None]  # k l
+    class_mean = (member.T @ z) / count.clamp(min=1)[:, None]  # l l: from row K on empty
 
     # its distance to the class's prior
     prior = gain * torch.eye(z.shape[1], device=z.device)
@@ -1105,12 +1111,12 @@ def gather_batch(x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
 def mean_correction(count: int | Tensor, batch: dict) -> float | Tensor:
     """Factor on this process's mean over `count` items, such as bodies: the trainer's sum is then the mean over all.
 
-    The trainer weighs processes by their clips; the factor corrects for processes with more items per clip.
+    The trainer weighs a process by its clips, batch["own"] of batch["clips"]; some have more items per clip.
     """
     if rank_of()[1] == 1:
         return 1.0
-    own = count if batch["own"] else 0
-    total = torch.as_tensor(own, dtype=torch.float32, device=batch["label"].device).clone()
+    counted = count if batch["own"] else 0
+    total = torch.as_tensor(counted, dtype=torch.float32, device=batch["label"].device).clone()
     dist.all_reduce(total)
     return count / total.clamp(min=1) * batch["clips"] / max(1, batch["own"])
 
@@ -1136,7 +1142,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = total[:-1] / total[-1]
         n = total[-1].detach()
 
-        # variance, and the running statistics; only a ClipNorm of one clip has to ask the device for n
+        # variance, and the running statistics; `values > 1` comes first, because to read n waits for the device
         if values > 1 or n > 1:
             var = SumOverProcesses.apply(self.counted * (z - mean.view(shape)).square().sum(axes)) / n
             with torch.no_grad():
@@ -1208,7 +1214,6 @@ def swa_epoch(cfg: Train) -> int:
 
 def lr_at(step: int, cfg: Train, steps: int) -> float:
     """Learning rate of optimiser step `step`, `steps` per epoch: linear warm-up, then cosine; constant under SWA."""
-    # linear warm-up
     warm = cfg.warmup_epochs * steps
     total = cfg.epochs * steps
     if step < warm:
@@ -1225,12 +1230,12 @@ def lr_at(step: int, cfg: Train, steps: int) -> float:
 
 def make_optimizer(model: nn.Module, cfg: Train) -> torch.optim.Optimizer:
     """Weight decay on the weights of linear layers and convolutions only: not on norms, biases, gates, adjacencies,
-    embeddings, nor the bare kernels StreamFusion.stem and AdaptiveGraph.context. A trunk of another rate is apart.
+    embeddings, nor the bare kernels StreamFusion.stem and AdaptiveGraph.context. A trunk's own rate makes groups.
     """
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
     decay = cfg.adamw_decay if cfg.optimizer == "adamw" else cfg.weight_decay
 
-    # the trunk: of the network, not of what trains beside it, all but its last layer
+    # the trunk: of the network, not of what trains beside it, all but head.classifier
     trunk = set()
     for net in model.modules():
         if isinstance(net, tuple(MODELS.values())) and (cfg.trunk_lr < 1 or cfg.head_epochs):
@@ -1339,7 +1344,7 @@ class Training:
             ema = torch.optim.swa_utils.get_ema_multi_avg_fn(cfg.ema_decay) if cfg.average == "ema" else None
             self.mean_model = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)
 
-        # where the training is, and the weights of the best-scoring epoch
+        # where the training is (step: within the epoch; best: a score), and the weights of the best-scoring epoch
         self.progress = {"epoch": 0, "step": 0, "sums": {}, "clips": 0, "best": -math.inf}
         self.best: dict | None = None
         # first step that is not finite, -1: none; kept on the device, because reading it waits for the device
@@ -1437,8 +1442,7 @@ class Training:
         # gradients; processes exchange them with the last batch of the window
         self.optimizer.zero_grad(set_to_none=True)
         for i, batch in enumerate(window):
-            is_last = i + 1 == len(window)
-            wait = self.net.no_sync() if self.ranks > 1 and not is_last else contextlib.nullcontext()
+            wait = self.net.no_sync() if self.ranks > 1 and i + 1 < len(window) else contextlib.nullcontext()
             with wait:
                 self.add_gradients(batch, step, clips, is_causal)
 
@@ -1482,8 +1486,7 @@ class Training:
         if self.ranks > 1:
             dist.all_reduce(values)
         self.note_if_not_finite(values[0], step)
-        # sums stay on the device until the epoch ends
-        sums = self.progress["sums"]
+        sums = self.progress["sums"]  # on the device until the epoch ends
         for key, value in zip(metrics, values.unbind(), strict=True):
             sums[key] = sums.get(key, 0.0) + value
 
@@ -1493,7 +1496,6 @@ class Training:
 
     def run_epoch(self, batches: Callable, score: Callable | None, bar) -> None:
         """Finish the current epoch, append a line to metrics.jsonl, write last.pt."""
-        # the steps that are left of it
         started = time.monotonic()
         self.model.train()
         self.take_steps(batches(self.progress["epoch"], self.progress["step"] * self.cfg.accumulate), bar)
@@ -1501,7 +1503,6 @@ class Training:
         if self.cfg.average == "swa" and self.progress["epoch"] >= swa_epoch(self.cfg):
             self.mean_model.update_parameters(self.model)
 
-        # what the epoch reached
         done = (self.progress["epoch"] + 1) * self.steps
         entry = {"epoch": self.progress["epoch"], "step": done, "lr": lr_at(done - 1, self.cfg, self.steps),
                  "seconds": round(time.monotonic() - started, 2)}
@@ -1586,7 +1587,6 @@ def fit(model: nn.Module, batches: Callable, loss_fn: LossFn, cfg: Train, folder
 
 def choose_weights(run: Training, plain: Callable, score: Callable | None) -> None:
     """Load the average (unless the best epoch scores more), else the best epoch's weights, else keep the last."""
-    # which weights
     model = run.model
     if run.mean_model is not None:
         model.load_state_dict(run.mean_model.module.state_dict())

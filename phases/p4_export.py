@@ -183,9 +183,9 @@ def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, verify.Answers]:
 
     # accuracy of each form, and FP32 against the network
     judged = verify.judge(job.cfg, {form: found.probabilities for form, found in answers.items()}, job.label)
-    network = verify.eager_answers(job.model, causal, job.clips, job.declining.temperature, job.parts)
+    network = verify.eager_answers(job.model, causal, job.clips, job.declining, job.parts)
     judged["fp32"]["parity"] = verify.parity(network, answers["fp32"])
-    judged["declined"] = 100 * float((likeness_of_file(job, answers["fp32"]) < job.declining.threshold).mean())
+    judged["declined"] = 100 * float((answers["fp32"].likeness < job.declining.threshold).mean())
     report = {"accepted": judged["int8"]["accepted"], "limit": verify.limit(len(job.label)), **judged}
 
     # times; and where the accuracy of INT8 got lost
@@ -194,11 +194,6 @@ def verify_forms(job: Job, graphs: Graphs) -> tuple[dict, verify.Answers]:
     if not report["accepted"]:
         report["layers"] = verify.sensitivity(graphs.networks, job.clips[:256])
     return report, answers["fp32"]
-
-
-def likeness_of_file(job: Job, answers: verify.Answers) -> np.ndarray:
-    """Likeness (N,) of the clips that a file answers so."""
-    return job.declining.likeness(answers.features, answers.probabilities)
 
 
 def write(job: Job, graphs: Graphs, verified: dict, reference: verify.Answers) -> dict:
@@ -229,7 +224,7 @@ def write(job: Job, graphs: Graphs, verified: dict, reference: verify.Answers) -
     save_weights(job.folder / "model.pt", without_places(job.cfg), skeleton, job.metadata["classes"], job.model)
 
     # what each lost, as data and as a page; what is declined, for the run's page
-    write_declining(job.cfg.run, job.origin, job.names, job.declining, likeness_of_file(job, reference))
+    write_declining(job.cfg.run, job.origin, job.names, job.declining, reference.likeness)
     write_json(job.folder / "report.json", report)
     with atomic(job.folder / "report.md") as part:
         part.write_text(markdown(report))

@@ -116,6 +116,16 @@ def copies(results: Results) -> str:
     return f"{markdown_table(list(table[0]), table)}\n\n{markdown_table(list(tested[0]), tested)}"
 
 
+def doubts(results: Results) -> str:
+    """A line per set: how far confidence and accuracy differ by doubt, taught by one example of each action."""
+    rows = [{"data set": LABEL[row["set"]], "named rightly": f"{row['top1']:.1f}",
+             **{doubt: f"{row['confidence'][doubt]:.0f} ({ece:.1f})" for doubt, ece in row["ece"].items()}}
+            for row in results.file("taught-rules")["doubts"]]
+    errors = {doubt: f"({mean([row['ece'][doubt] for row in results.file('taught-rules')['doubts']]):.1f})"
+              for doubt in results.file("taught-rules")["doubts"][0]["ece"]}
+    return markdown_table(list(rows[0]), [*rows, {"data set": "*mean*", "named rightly": "", **errors}])
+
+
 def one_example(results: Results) -> str:
     """What papers published on NTU-120's one-shot protocol, and what was judged here: a cell is empty until it is."""
     papers = [{"data set": "NTU-120", "network": entry["recipe"], "trained on": "its 100 other classes",

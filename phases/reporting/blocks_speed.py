@@ -134,6 +134,64 @@ def steps_before_and_after(results: Results) -> str:
     return f"{markdown_table(list(rows[0]), rows)}\n\n{made_by}"
 
 
+def beside_peer(results: Results) -> str:
+    """LAST-Lite's steps and exported graphs beside EfficientGCN-B0's, `just bench peer=true`, and whether they reach
+    the aims."""
+    bench = results.file("bench-peer")
+    rows = []
+    missed = []
+    for case in bench["rows"]:
+        is_step = case["what"] == "step"
+        reached = case["ratio"] >= case["aim"] if is_step else case["ratio"] <= case["aim"]
+        if not reached:
+            missed.append(f"the {'step' if is_step else 'ONNX file'} of *{case['network']}*")
+        rows.append({
+            "network": f"LAST-Lite {case['network']}",
+            "what": f"training step of {bench['clips']} clips" if is_step else "ONNX, one clip of two bodies",
+            "ms": f"{case['ms']:.1f}",
+            f"{bench['peer']}'s ms": f"{case['peer_ms']:.1f}",
+            "ratio": f"{case['ratio']:.2f} times as fast" if is_step else f"{case['ratio']:.2f} of its time",
+            "from": f"{min(case['ratios']):.2f}",
+            "to": f"{max(case['ratios']):.2f}",
+            "aim": f"≥ {case['aim']:g}" if is_step else f"≤ {case['aim']:g}",
+            "reached": "yes" if reached else "no",
+        })
+    outcome = f"These aims are not reached: {', '.join(missed)}." if missed else "All aims are reached."
+    made_by = (f"`{bench['command']}`, {bench['turns']} turns: {processor(bench)}, one thread, torch {bench['torch']}, "
+               f"onnxruntime {bench['onnxruntime']}.\n{bench['peer']} has {bench['params']:,} parameters, and "
+               f"{bench['edges']:,} weights of edges, which its paper does not count.")
+    return f"{markdown_table(list(rows[0]), rows)}\n\n{outcome}\n{made_by}"
+
+
+def tried_for_speed(results: Results) -> str:
+    """What `python -m tests.tools.bench_tried` tried, a row a variant; and where the time of an exported network goes.
+    """
+    bench = results.file("tried-speed")
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for case in bench["tried"]:
+        row = rows.setdefault((case["where"], case["what"]), {
+            "where": {"step": "training step", "onnx": "ONNX"}[case["where"]],
+            "what": case["what"],
+            "kept": "yes" if case["kept"] else "no",
+        })
+        low, high = min(case["ratios"]), max(case["ratios"])
+        row[f"{case['network']}: times as fast"] = f"{case['ratio']:.3f} ({low:.2f} to {high:.2f})"
+
+    # what is left if all but products cost nothing
+    peer = results.file("bench-peer")
+    ratios = {case["network"]: case["ratio"] for case in peer["rows"] if case["what"] == "onnx"}
+    sentences = []
+    for network, spent in bench["exported"].items():
+        sentences.append(
+            f"Of *{network}*'s graph, {100 * spent['products']:.0f} % of the time are convolutions and products of "
+            f"matrices, {100 * spent['fusion']:.1f} % stream fusion and first shift; it has {spent['norms']} batch "
+            f"norms. If all but these products cost nothing, it would take {spent['products'] * ratios[network]:.2f} "
+            f"of {peer['peer']}'s time.")
+    made_by = f"`{bench['command']}`, {bench['turns']} turns: {processor(bench)}, one thread."
+    head = list(next(iter(rows.values())))
+    return "\n".join([markdown_table(head, list(rows.values())), "", *sentences, made_by])
+
+
 def jobs_side_by_side(results: Results) -> str:
     """Trainings side by side against one by one, `just bench jobs=N`: one sentence."""
     bench = results.file("bench-jobs")
@@ -160,6 +218,10 @@ def in_browser(results: Results) -> str:
             "in Python": f"{case['python_ms']:.1f}",
             "KB": f"{case['bytes'] / 1000:.0f}",
         })
+
+    view = bench["view_ms"]
+    rows.append({"what": "of nano's: view and answer", "ms a frame": f"{view['browser']:.1f}",
+                 "in Python": f"{view['Python']:.1f}"})
 
     # the pose estimator, which is not ours
     for name, case in bench["pose"].items():

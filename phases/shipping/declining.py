@@ -34,10 +34,8 @@ class Declining:
         alike = likeness_of(damaged * scale, means, logits)
         return cls(scale, means, temperature_of(logits, np.resize(labels, len(damaged))), threshold_of(alike))
 
-    def likeness(self, features: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """Likeness (N,) of clips to the nearest class, from features (N, C) and probabilities (N, K), as a file gives
-        all three."""
-        logits = self.temperature * np.log(np.maximum(probabilities, 1e-30))
+    def likeness(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Likeness (N,) of clips to the nearest class, from features (N, C) and logits (N, K): as a file gives it."""
         return likeness_of(features * self.scale, self.means, logits)
 
 

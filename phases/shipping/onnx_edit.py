@@ -1,10 +1,12 @@
 """ONNX graphs renamed, tidied up, cut down to what an output needs, and saved with their metadata. No torch."""
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
@@ -37,6 +39,36 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             first[key] = constant.name
     rename_inputs(graph, replaced_by)
+    return model
+
+
+def expanded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A network's graph whose constants, where maps are summed or multiplied with them, have the size of one map.
+
+    The file grows by a node each: onnxruntime expands a constant once, as it loads the file. Sums that broadcast along
+    the last axes take longer (results/speed.md).
+    """
+    model = copy.deepcopy(model)
+    graph = model.graph
+    stored = {constant.name: tuple(constant.dims) for constant in graph.initializer}
+    sizes = {}
+    for value in onnx.shape_inference.infer_shapes(model).graph.value_info:
+        sizes[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim[1:])  # without the batch
+
+    # (C, V, 1), (C, 1, T) -> (C, V, T), once for all that read it
+    large = {}
+    for node in graph.node:
+        size = sizes.get(node.output[0], ())
+        if node.op_type not in ("Add", "Mul") or len(size) < 3 or 0 in size:
+            continue
+        for i, name in enumerate(node.input):
+            if name in stored and len(stored[name]) == len(size) and stored[name] != size:
+                node.input[i] = "_".join([name, *map(str, size)])
+                large[node.input[i]] = name, size
+
+    for name, (constant, size) in large.items():
+        graph.initializer.append(numpy_helper.from_array(np.array(size), f"{name}_size"))
+        graph.node.insert(0, helper.make_node("Expand", [constant, f"{name}_size"], [name]))
     return model
 
 

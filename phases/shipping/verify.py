@@ -68,6 +68,7 @@ class Answers(NamedTuple):
     """What a whole graph makes of N clips."""
     probabilities: np.ndarray   # n k
     features: np.ndarray        # n c
+    likeness: np.ndarray        # n
 
 
 def answers_of(run: ort.InferenceSession, clips: Sequence[np.ndarray]) -> Answers:
@@ -80,11 +81,12 @@ def answers_of(run: ort.InferenceSession, clips: Sequence[np.ndarray]) -> Answer
     return Answers(*map(np.stack, zip(*found, strict=True)))
 
 
-def eager_answers(model: nn.Module, causal: bool, clips: np.ndarray, temperature: float,
+def eager_answers(model: nn.Module, causal: bool, clips: np.ndarray, declining: Declining,
                     parts: Parts | None = None) -> Answers:
     """The same of the network itself in PyTorch, for clips (N, M, T, V, 3) under the test view."""
     logits, features = network_outputs(model, causal, torch.from_numpy(clips).split(64), parts)
-    return Answers((logits / temperature).softmax(1).numpy(), features.numpy())
+    probabilities = (logits / declining.temperature).softmax(1)
+    return Answers(probabilities.numpy(), features.numpy(), declining.likeness(features.numpy(), logits.numpy()))
 
 
 def network_outputs(model: nn.Module, causal: bool, batches: Iterable[Tensor],
@@ -129,12 +131,14 @@ def parity(network: Answers, reference: Answers) -> float:
     The network sees the clips of a store through ClipView, the file sees them as recorded: so this compares the views.
     """
     found = float(np.abs(network.probabilities - reference.probabilities).max())
+    of_likeness = float(np.abs(network.likeness - reference.likeness).max())
 
     # probabilities near 0 and 1 hide a difference; rounding grows with the features
     of_features = float(np.abs(network.features - reference.features).max())
-    if max(found, of_features / max(1.0, float(np.abs(network.features).max()))) > 1e-3:
-        raise ValueError(f"the exported file differs from the network by {found:.2g} in a probability and by "
-                         f"{of_features:.2g} in a feature: this is a fault of the export, please report it")
+    if max(found, of_likeness, of_features / max(1.0, float(np.abs(network.features).max()))) > 1e-3:
+        raise ValueError(f"the exported file differs from the network by {found:.2g} in a probability, "
+                         f"{of_likeness:.2g} in a likeness and {of_features:.2g} in a feature: this is a fault of the "
+                         "export, please report it")
     return found
 
 

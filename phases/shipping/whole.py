@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from phases.shipping import quantise
 from phases.shipping.declining import SURE, Declining
 from phases.shipping.deploy import Deployed
-from phases.shipping.onnx_edit import numbered, rename_inputs
+from phases.shipping.onnx_edit import expanded, numbered, rename_inputs
 from phases.shipping.onnx_files import FILES, network_graph, to_onnx
 from phases.training.inference_view import InferenceView
 
@@ -33,7 +33,8 @@ def graphs_of(module: Deployed, view: InferenceView, declining: Declining, clips
     """The graphs of every form; INT8 is calibrated with clips (N, M, T, V, 3) under the view."""
     fp32 = network_graph(module, torch.from_numpy(clips[[0, -1]]), opset)
     int8, plain = quantise.static_int8(fp32, clips)
-    networks = {"fp32": fp32, "int8": int8, "w8": quantise.weight_only(fp32), "plain": plain}
+    networks = {"fp32": expanded(fp32), "int8": expanded(int8), "w8": expanded(quantise.weight_only(fp32)),
+                "plain": plain}
 
     # the same view and answer for all
     before = view_graph(view, opset)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import last
 from phases.training.clip_store import ClipStore
 from phases.training.view import ClipView
 from tests.helpers.clip_stores import write_store
@@ -14,8 +15,9 @@ MOST = {"lite_nano": (202, 259), "lite_small": (294, 383), "last_e": (781, 924),
 
 
 @pytest.mark.parametrize("recipe", MOST)
-def test_forward_and_backward_launch_at_most_so_many_operations(recipe):
-    """In FP32, and in bf16, whose casts are launches too."""
+def test_forward_and_backward_launch_at_most_so_many_operations(recipe, monkeypatch):
+    """In FP32, and in bf16, whose casts are launches too. On a GPU what blocks share broadcasts."""
+    monkeypatch.setattr(last, "by_rows", lambda op, x, shared: op(x, shared))
     step = plain_step(recipe, 2)
     for most, is_bf16 in zip(MOST[recipe], (False, True), strict=True):
         with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):

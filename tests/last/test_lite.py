@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import last
 from last import (
     LITE,
     DCTGate,
@@ -506,3 +507,19 @@ def test_autocast_stays_close_to_fp32():
         half = model(clips()).float()
     whole = model(clips())
     assert (half - whole).abs().max() < 0.05 * whole.abs().max()
+
+
+def test_what_blocks_share_may_be_of_any_size(monkeypatch):
+    """On a CPU it is as large as a map, on a GPU it broadcasts: the same numbers, the same gradients up to rounding."""
+    def run():
+        model = lite(variant="small").train()
+        y = model(clips())
+        y.square().sum().backward()
+        return y, [p.grad for p in model.parameters()]
+
+    y, gradients = run()
+    monkeypatch.setattr(last, "by_rows", lambda op, x, shared: op(x, shared))
+    small_y, small_gradients = run()
+    assert torch.equal(y, small_y)
+    for a, b in zip(gradients, small_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(max(g.abs().max() for g in gradients)))

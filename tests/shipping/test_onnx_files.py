@@ -8,8 +8,9 @@ from torch import nn
 
 from last import Conv1x1, causal
 from phases.shipping.deploy import deploy
-from phases.shipping.onnx_edit import numbered
+from phases.shipping.onnx_edit import expanded, numbered
 from phases.shipping.onnx_files import network_graph, to_onnx
+from phases.shipping.quantise import static_int8
 from phases.shipping.verify import logits_of, session
 from phases.training.networks import build_model
 from phases.training.recipe import load_config
@@ -132,3 +133,23 @@ def test_numbers_for_names_make_a_graph_smaller_and_change_nothing():
     onnx.checker.check_model(short)
     np.testing.assert_array_equal(logits_of(session(short), clips), want)
     assert short.ByteSize() < size - 3_000 and not any(node.name for node in short.graph.node)
+
+
+@pytest.mark.parametrize("form", ["float", "8 bits"])
+def test_constants_of_the_size_of_a_map_change_nothing_and_are_not_stored(form):
+    model = network("kinect20", "view.frames=16")
+    graph = network_graph(deploy(model), torch.randn(2, 1, 16, 20, 3), 18)
+    clips = np.random.default_rng(0).normal(size=(3, 1, 16, 20, 3)).astype("float32")
+    if form == "8 bits":
+        graph = static_int8(graph, clips)[0]
+    size, nodes = graph.ByteSize(), len(graph.graph.node)
+    large = expanded(graph)
+    onnx.checker.check_model(large, full_check=True)
+    np.testing.assert_array_equal(logits_of(session(large), clips), logits_of(session(graph), clips))
+    assert (graph.ByteSize(), len(graph.graph.node)) == (size, nodes), "the given graph stays as it is"
+
+    # embedding, mask and gate of three stages, each a block; no sum or product of maps broadcasts along the last axes
+    assert sum(node.op_type == "Expand" for node in large.graph.node) == 9 + sum(
+        node.op_type == "Expand" for node in graph.graph.node)
+    assert large.ByteSize() < size + 3_000
+    assert expanded(large) == large

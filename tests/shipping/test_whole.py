@@ -104,10 +104,11 @@ def test_the_constants_that_decline_have_their_names(tmp_path_factory):
 
 
 def test_a_file_that_differs_from_its_network_is_a_fault():
-    answers = Answers(np.full((4, 3), 1 / 3, np.float32), np.ones((4, 5), np.float32))
+    answers = Answers(np.full((4, 3), 1 / 3, np.float32), np.ones((4, 5), np.float32), np.ones(4, np.float32))
     assert parity(answers, answers) == 0
     for changed in (answers._replace(probabilities=answers.probabilities + 0.01),
-                    answers._replace(features=answers.features + 0.01)):
+                    answers._replace(features=answers.features + 0.01),
+                    answers._replace(likeness=answers.likeness - 0.01)):
         with pytest.raises(ValueError, match="fault of the export"):
             parity(answers, changed)
 
@@ -116,9 +117,11 @@ def test_recorded_clips_go_through_one_by_one(gappy):
     class Run:
         def run(self, names, feed):
             assert feed["joints"].dtype == np.float32
-            return feed["joints"].mean((0, 1, 2)), feed["joints"].std((0, 1, 2))
+            joints = feed["joints"]
+            return joints.mean((0, 1, 2)), joints.std((0, 1, 2)), joints.max()
 
     found = answers_of(Run(), RecordedClips(gappy, np.array([4, 2])))
     want = RecordedClips(gappy, np.array([2]))[0]
     np.testing.assert_array_equal(found.probabilities[1], want.mean((0, 1, 2)))
-    assert found.features.shape == (2, 3) and want.shape[1] == gappy.clips["length"][2]
+    assert found.likeness[1] == want.max() and found.features.shape == (2, 3)
+    assert want.shape[1] == gappy.clips["length"][2]

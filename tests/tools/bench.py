@@ -6,6 +6,7 @@
     just bench device=cuda          on a GPU: see tests/tools/bench_gpu.py
     just bench against=COMMIT       training steps of this code against an earlier one's: see bench_against.py there
     just bench jobs=2               trainings side by side against one by one: see bench_jobs.py there
+    just bench peer=true            LAST-Lite beside EfficientGCN-B0: see bench_peer.py there
 
 Parsing: real NTU files (../shared/data or LAST_TEST_DATA, else synthetic ones) against the field's line-by-line parser.
 View: a batch of 16 clips, sampled, normalised, augmented; and what damaging clips adds to a training step of nano.
@@ -41,6 +42,7 @@ class Options:
     amp: Annotated[Literal["auto", "fp32", "bf16", "fp16"], "precision on a GPU"] = "auto"
     against: Annotated[str, "a commit to compare with"] = ""
     jobs: Annotated[int | None, (2, 64), "trainings side by side"] = None
+    peer: Annotated[bool, "beside EfficientGCN-B0"] = False
     out: Annotated[str | None, "the report, by default in results/; empty: none"] = None
 
 
@@ -161,7 +163,7 @@ def main(options: Options) -> int:
             print(f"error: {', '.join(failed)} did not run", file=sys.stderr)
         return 1 if failed else 0
 
-    # on this CPU: against another commit, side by side, or everything
+    # on this CPU: against another commit, side by side, beside another network, or everything
     if options.against:
         from tests.tools import bench_against
         name = "bench-against"
@@ -170,6 +172,10 @@ def main(options: Options) -> int:
         from tests.tools import bench_jobs
         name = "bench-jobs"
         report = bench_jobs.ratios(options.jobs)
+    elif options.peer:
+        from tests.tools import bench_peer
+        name = "bench-peer"
+        report = bench_peer.table()
     else:
         name = "bench"
         report = everything(options.compile == "true")

@@ -28,6 +28,14 @@ TURNS, RUNS = 10, 40
 
 def profiled(path: Path, runs: int = RUNS) -> dict[str, tuple[float, int]]:
     """{kind of node: (ms a run, nodes)} of the optimised graph of a file, for random inputs."""
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for kind, ms in node_times(path, runs):
+        kinds[kind].append(ms)
+    return {kind: (sum(times), len(times)) for kind, times in kinds.items()}
+
+
+def node_times(path: Path, runs: int = RUNS) -> list[tuple[str, float]]:
+    """(kind, ms a run) of each node of the optimised graph, in the order in which they run."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -50,11 +58,7 @@ def profiled(path: Path, runs: int = RUNS) -> dict[str, tuple[float, int]]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             node = (event["args"]["op_name"], event["name"])
             fastest[node] = min(event["dur"], fastest.get(node, event["dur"]))
-
-    kinds: dict[str, list[float]] = defaultdict(list)
-    for (kind, _), duration in fastest.items():
-        kinds[kind].append(duration / 1000)
-    return {kind: (sum(times), len(times)) for kind, times in kinds.items()}
+    return [(kind, duration / 1000) for (kind, _), duration in fastest.items()]
 
 
 def compared(fp32: Path, int8: Path) -> dict:

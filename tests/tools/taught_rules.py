@@ -1,6 +1,6 @@
 """What `just teach` and the page decline, and which last layer they need: candidates, on people that `any` never saw.
 
-    python -m tests.tools.taught_rules                       both tables, into results/taught-rules.json
+    python -m tests.tools.taught_rules                       all tables, into results/taught-rules.json
     python -m tests.tools.taught_rules model=any_small draws=5
 
 Clips are those that the network's pool tests on: its training has seen neither these people nor, of Northwestern-UCLA,
@@ -13,6 +13,9 @@ which two were begun or ended a little later: a recording that is repeated at on
 actions of the same people, of people who stand, of another set.
 
 **Heads.** Half of the people show n examples of each action, the others are named. A set without people is halved.
+
+**Doubts.** With one example of each action nothing can be left out, and the examples themselves are all named rightly:
+how sure to be of new people's clips follows from a doubt (temperature_of) that must be set beforehand.
 """
 from __future__ import annotations
 
@@ -31,17 +34,19 @@ from phases.common.files import ROOT, write_json
 from phases.recordings.clips import main_bodies
 from phases.recordings.strangers import standing
 from phases.shipping import teaching
-from phases.shipping.declining import class_means
+from phases.shipping.declining import class_means, softmax, temperature_of
 from phases.shipping.exported import ExportedModel, model_file
 from phases.shipping.lessons import NOISE
 from phases.shipping.taught import feature_scale, network_gap
 from phases.shipping.teaching import HEADS, Head, directions, fit, leave_one_out, lowest, nearest, rounds_of
+from phases.training.changed_clips import judged as judged_answers
 from phases.training.clip_store import ClipStore, clip_joints
 from skeletons import means, retargeted
 from tests.tools.few_shot import origin
 
 SPLITS = {"utd_mhad": "xsub", "nw_ucla": "xview", "sbu": "fold1", "jhmdb": "given", "irds": "xsub"}
 SHOTS = (1, 3, 5, 10)
+DOUBTS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def main(options: Options) -> int:
     sides = {name: side_of(model, scale, options.stores / name, split) for name, split in SPLITS.items()}
     cases = list(thresholds(sides, network_gap(file, path), options))
     write_json(options.out, {"model": options.model, "draws": options.draws, "cases": cases,
-                             "heads": list(heads(sides, options)), **origin()})
+                             "heads": list(heads(sides, options)), "doubts": list(doubts(sides, options)), **origin()})
     return 0
 
 
@@ -227,20 +232,27 @@ def heads(sides: dict[str, Side], options: Options) -> Iterator[dict]:
                 yield {"set": name, "shots": n, "top1": mean}
 
 
-def top1(side: Side, n: int, rng: np.random.Generator) -> dict[str, float]:
-    """{kind of head: share of the other half's clips that it names rightly}; empty where a class has too few."""
+def halved(side: Side, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """(places of n examples of each class by half of the people, their classes by number, who is judged (N,)); None
+    where a class has too few."""
     half = side.people if len(np.unique(side.people)) > 1 else np.arange(len(side.labels))
     everybody = rng.permutation(np.unique(half))
     teaches = np.isin(half, everybody[:len(everybody) // 2])
     order = rng.permutation(np.flatnonzero(teaches))
-    classes = np.unique(side.labels)
-    each = [order[side.labels[order] == k][:n] for k in classes]
+    each = [order[side.labels[order] == k][:n] for k in np.unique(side.labels)]
     if min(map(len, each)) < min(n, 2):
+        return None
+    return np.concatenate(each), np.repeat(np.arange(len(each)), [len(own) for own in each]), ~teaches
+
+
+def top1(side: Side, n: int, rng: np.random.Generator) -> dict[str, float]:
+    """{kind of head: share of the other half's clips that it names rightly}; empty where a class has too few."""
+    if (taught := halved(side, n, rng)) is None:
         return {}
+    places, labels, judged = taught
+    classes = np.unique(side.labels)
 
     # in the span of the examples
-    places = np.concatenate(each)
-    labels = np.repeat(np.arange(len(classes)), [len(own) for own in each])
     basis = teaching.span_of(side.clips[places])
     u = side.clips[places] @ basis
     chosen = teaching.best_head(u, labels, len(classes), *rounds_of(labels, None))[0]
@@ -248,9 +260,42 @@ def top1(side: Side, n: int, rng: np.random.Generator) -> dict[str, float]:
     for kind, head in {"means": HEADS[0], "ridge": Head("ridge", 0.1), "logistic": teaching.USUAL,
                        "chosen": chosen}.items():
         weight, bias = fit(head, u, labels, len(classes))
-        named = classes[(side.clips[~teaches] @ basis @ weight.T + bias).argmax(1)]
-        found[kind] = float((named == side.labels[~teaches]).mean())
+        named = classes[(side.clips[judged] @ basis @ weight.T + bias).argmax(1)]
+        found[kind] = float((named == side.labels[judged]).mean())
     return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Doubts
+# ---------------------------------------------------------------------------------------------------------------------
+
+def doubts(sides: dict[str, Side], options: Options) -> Iterator[dict]:
+    """A row per set: with one example of each action, top-1, and by doubt confidence and calibration error (percent).
+    """
+    for name, side in sides.items():
+        drawn_logits = []
+        labels = []
+        for seed in range(options.draws):
+            if (taught := halved(side, 1, np.random.default_rng(seed))) is not None:
+                places, known, judged = taught
+                weight, bias = fit(teaching.USUAL, side.clips[places], known, len(places))
+                own = side.clips[places] @ weight.T + bias
+                new = side.clips[judged] @ weight.T + bias
+                by_doubt = {d: temperature_of(own, known, d, teaching.BETWEEN) for d in DOUBTS}
+                drawn_logits.append({d: new / T for d, T in by_doubt.items()})
+                labels.append(np.searchsorted(np.unique(side.labels), side.labels[judged]))
+        if not labels:
+            continue
+
+        # the clips of all draws together
+        label = np.concatenate(labels)
+        found = {d: judged_answers(softmax(np.concatenate([logits[d] for logits in drawn_logits])), label)
+                 for d in DOUBTS}
+        row = {"set": name, "draws": len(labels), "top1": round(found[DOUBTS[0]]["top1"], 1)}
+        for key in ("confidence", "ece"):
+            row[key] = {str(d): round(figures[key], 1) for d, figures in found.items()}
+        print(row, flush=True)
+        yield row
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 
 from phases.shipping.declining import unit_vectors
 from tests.tools import taught_rules
-from tests.tools.taught_rules import Case, Side
+from tests.tools.taught_rules import Case, Options, Side
 
 RNG = np.random.default_rng
 
@@ -34,6 +34,13 @@ def test_other_people_are_judged_or_other_clips():
     alone = side(people=1)
     shares = taught_rules.draw(alone, alone, Case("3", "x", 3, 3), 1.0, RNG(1))
     assert shares["gap x 0.6"][0] == pytest.approx(1), "the clip that did not teach"
+
+
+def test_a_larger_doubt_is_less_sure():
+    rows = list(taught_rules.doubts({"x": side(spread=0.3), "few": side(people=1, K=1)}, Options(draws=3)))
+    confidence = list(rows[0]["confidence"].values())
+    assert confidence == sorted(confidence, reverse=True) and confidence[0] > confidence[-1] + 5
+    assert 0 <= min(rows[0]["ece"].values()) and rows[0]["draws"] == 3
 
 
 def test_heads_are_taught_by_half_of_the_people():

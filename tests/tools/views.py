@@ -1,5 +1,8 @@
 """The study behind the view's defaults: which streams, and how much damage in training, hold best on what cameras see.
 
+Variants change the words of a recipe; scaled, smoothed and gated change how velocities enter (stream_forms.py); late
+averages the probabilities of two networks, the default and one of velocities alone.
+
     python -m tests.tools.views                                   every variant, into results/wild-study.json
     python -m tests.tools.views variants=default,half sets=utd    some of them, in this order
     python -m tests.tools.views work=FOLDER                       FOLDER keeps stores and runs
@@ -18,12 +21,18 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+
 from phases import p1_train, wild
 from phases.common.command import run
 from phases.common.files import ROOT, read_json, write_json
 from phases.recordings.wild import CLEAN
+from phases.training.changed_clips import answers_by_row, judge
+from phases.training.recipe import load_config
+from phases.training.run_folder import commit
 from phases.training.settings import View
 from tests.tools.small_sets import DATA, program, toml
+from tests.tools.stream_forms import FORMS, streams_as
 
 NETWORK = "lite_nano"
 FOLDS = {  # data set: field, and its values on either side
@@ -40,13 +49,18 @@ def damage(share: float) -> list[str]:
     return [f"view.{key}={share * getattr(default, key):g}" for key in ("missing", "noise", "spikes", "idle")]
 
 
+FOUR = "model.streams=joint,bone,velocity,bone_velocity"
+VELOCITIES, LATE = "velocities", "late"
 VARIANTS = {  # name: words that change a recipe
     "default": [],
     "undamaged": damage(0),
     "half": damage(0.5),
     "double": damage(2),
     "joint": ["model.streams=joint"],
-    "four_streams": ["model.streams=joint,bone,velocity,bone_velocity"],
+    "four_streams": [FOUR],
+    **dict.fromkeys(FORMS, [FOUR]),
+    VELOCITIES: ["model.streams=velocity,bone_velocity"],
+    LATE: [],
     "without_missing": ["view.missing=0"],
     "without_noise": ["view.noise=0"],
     "without_spikes": ["view.spikes=0"],
@@ -84,18 +98,40 @@ def store_of(name: str, work: Path) -> Path:
 
 
 def judged(name: str, variant: str, seed: int, options: Options, work: Path) -> dict:
-    """The row of one training: the words that changed it, and its figures under each change."""
+    """The row of one training, or of a pair of them: the words that changed it, and its figures under each change."""
+    if variant == LATE:
+        words = [training(name, part, seed, options, work) for part in ("default", VELOCITIES)]
+        figures = together([wild.finished_run(wild.Options(results=None), part) for part in words])
+    else:
+        words = training(name, variant, seed, options, work)
+        run_folder = load_config(words).run
+        if not (run_folder / "wild.json").exists():
+            with streams_as(variant):
+                wild.main(wild.Options(results=None), words)
+        figures = read_json(run_folder / "wild.json")
+    return {"data": name, "variant": variant, "seed": seed, "half": seed % 2, "words": VARIANTS[variant],
+            **{key: figures[key] for key in ("clips", "device", "commit", "mean_of", "mean", "top1")}}
+
+
+def training(name: str, variant: str, seed: int, options: Options, work: Path) -> list[str]:
+    """Train a variant, unless that is done; the words of its run."""
     schedule = [f"train.epochs={options.epochs}"] if options.epochs else SCHEDULES.get(name, [])
     words = [f"recipe={NETWORK}", f"data={name}", f"data.store={store_of(name, work)}", f"data.split=half{seed % 2}",
              *schedule, *VARIANTS[variant], f"seed={seed}", f"out={work / variant}"]
-    p1_train.main(words)
+    with streams_as(variant):
+        p1_train.main(words)
+    return words
 
-    run_folder = work / variant / NETWORK / f"{name}-half{seed % 2}" / f"seed{seed}"
-    if not (run_folder / "wild.json").exists():
-        wild.main(wild.Options(results=None), words)
-    figures = read_json(run_folder / "wild.json")
-    return {"data": name, "variant": variant, "seed": seed, "half": seed % 2, "words": VARIANTS[variant],
-            **{key: figures[key] for key in ("clips", "device", "commit", "mean_of", "mean", "top1")}}
+
+def together(networks: list[wild.Subject]) -> dict:
+    """The figures of the mean probability of networks that were tested on the same clips."""
+    def answers(clips: list[np.ndarray]) -> np.ndarray:
+        return np.mean([network.answers(clips) for network in networks], axis=0)
+
+    one = networks[0]
+    by_row = answers_by_row(answers, one.store, one.test, wild.possible_rows(one))
+    figures = judge(by_row, one.store.clips["label"][one.test], one.cfg.data.leaked)
+    return {"clips": len(one.test), "device": one.device, "commit": commit(), **figures}
 
 
 def main(options: Options) -> None:

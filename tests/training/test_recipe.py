@@ -290,6 +290,7 @@ BAD = {
     "data.skeleton=ntu52": "did you mean 'ntu25'?", "view.sampling=uniforn": "did you mean 'uniform'?",
     "model.name=light": "lite", "train.average=sma": "swa", "model.streams=['bones']": "did you mean 'bone'?",
     "model.streams=[]": "at least one stream", "model.streams=['bone', 'bone']": "each of them once",
+    "model.width=9": "four groups: give 8", "model.width=4095": "give 4096",
     # arguments
     "lite_small": "key=value", "=5": "key=value",
 }
