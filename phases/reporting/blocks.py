@@ -57,6 +57,7 @@ BLOCKS = {
     "few-shot": blocks_few.few_examples,
     "declining-rules": blocks_few.declining_rules,
     "last-layers": blocks_few.last_layers,
+    "copies": blocks_few.copies,
     "doubts": blocks_few.doubts,
     "one-shot": blocks_few.one_example,
     "bodies": blocks_few.one_network_many_bodies,

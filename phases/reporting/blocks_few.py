@@ -1,8 +1,9 @@
 """The blocks about a general network: what it tells apart by few examples, and on bodies of many sensors."""
 from __future__ import annotations
 
-from statistics import mean
+from statistics import mean, stdev
 
+from phases.reporting.cells import verdict
 from phases.reporting.measured import Results, published
 from phases.reporting.tables import markdown_table
 
@@ -84,6 +85,37 @@ def last_layers(results: Results) -> str:
     return markdown_table(list(rows[0]), rows)
 
 
+def copies(results: Results) -> str:
+    """What copies of the examples gain on training people, a line per kind of copies; what the chosen ones gain on the
+    test sides."""
+    found = results.file("few-shot-copies")
+    rows = found["choice"]
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    heads = list(rows[0]["top1"])
+    without = {(row["set"], row["shots"]): row["top1"] for row in rows if not row["number"]}
+    shots = sorted({n for _, n in without})
+
+    # points at each number of examples
+    def gained(name: str, head: str, of: list[str]) -> str:
+        own = [row for row in rows if row["copies"] == name and row["set"] in of]
+        points = [(row["shots"], row["top1"][head] - without[row["set"], row["shots"]][head]) for row in own]
+        return ", ".join(f"{mean(point for n, point in points if n == shot):+.1f}" for shot in shots)
+
+    table = []
+    for name, number in {row["copies"]: row["number"] for row in rows if row["number"]}.items():
+        line = {"copies": name, "of each": str(number)} | {head: gained(name, head, sets) for head in heads}
+        table.append(line | {f"{LABEL[of]}, {heads[-1]}": gained(name, heads[-1], [of]) for of in sets})
+
+    # judged
+    tested = []
+    for row in found["judged"]:
+        line = {"data set": LABEL[row["set"]], "network": row["network"], "examples": str(row["shots"]),
+                "without": f"{row['top1']:.1f}"}
+        tested.append(line | {name: f"{mean(points):+.1f} ± {stdev(points):.1f}, {verdict(points)}"
+                              for name, points in row["gains"].items()})
+    return f"{markdown_table(list(table[0]), table)}\n\n{markdown_table(list(tested[0]), tested)}"
+
+
 def doubts(results: Results) -> str:
     """A line per set: how far confidence and accuracy differ by doubt, taught by one example of each action."""
     rows = [{"data set": LABEL[row["set"]], "named rightly": f"{row['top1']:.1f}",
@@ -114,10 +146,13 @@ def one_network_many_bodies(results: Results) -> str:
     """A line per network and set: top-1 of the same clips as each body."""
     rows = []
     commands = []
+    apart = 0.0
     for name in ("any", "any_small"):
         found = results.file(f"bodies-{name}")
         commands.append(f"`{found['command']}`")
         for row in found["rows"]:
             figures = {body: f"{top1:.1f}" for body, top1 in row["top1"].items()}
             rows.append({"network": name, "data set": row["set"], "clips": str(row["clips"]), **figures})
-    return markdown_table(list(rows[0]), rows) + "\n\n" + ", ".join(commands) + "."
+            apart = max(apart, max(row["top1"].values()) - min(row["top1"].values()))
+    return (f"{markdown_table(list(rows[0]), rows)}\n\nThe bodies are within {apart:.1f} points of each other.\n"
+            f"{', '.join(commands)}.")

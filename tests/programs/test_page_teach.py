@@ -147,7 +147,7 @@ def test_two_recorded_actions_are_known_at_once(opened, data_folder):
             ".getImageData(0, 0, c.width, c.height).data.some((value) => value);"
     opened.wait(f"(() => {{ {drawn} }})()")
     opened.click("#keep")
-    assert opened.wait(LESSON) == "One more action, or “nothing”, and it knows them."
+    assert opened.wait(LESSON) == "Now name a second action, or show it “nothing”: then it tells Hello from that."
     assert not opened.js(f"return {MINE}")
 
     # the second one: from now on both are known
@@ -219,7 +219,7 @@ def test_one_action_and_nothing_are_enough(opened, data_folder):
     opened.click("#idle")
     opened.wait("!document.getElementById('replay').hidden")
     opened.click("#keep")
-    assert opened.wait(LESSON) == "Now an action."
+    assert opened.wait(LESSON) == "Now name an action and show it."
     record(opened, "wave", wave[0])
     opened.click("#keep")
     opened.wait(MINE)
@@ -245,7 +245,7 @@ def taught(opened, data_folder, tmp_path):
         add_clips(opened, action, [clips[i] for i in CLIPS], tmp_path)
         assert opened.js(f"return {NOTE}").startswith(f"3 examples of {action} added.")
     opened.wait(MINE)
-    assert "Try it: use the camera, or open a file." in opened.wait(LESSON)
+    assert "Try it: use the camera, or open a clip that it has not seen." in opened.wait(LESSON)
     return opened
 
 
@@ -261,6 +261,30 @@ def npy(clip: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, clip.astype(np.float32))
     return file.getvalue()
+
+
+def test_each_step_says_what_comes_next(opened, data_folder, tmp_path):
+    """As who has clips and reads nothing but the page."""
+    opened.click("#play")  # a clip that came along, of none of these actions
+    clips = {action: utd_clips(data_folder, action) for action in ("wave", "squat")}
+    for action in clips:
+        for i in CLIPS:
+            np.save(tmp_path / f"{i}.npy", clips[action][i].astype(np.float32))
+        files = "\n".join(str(tmp_path / f"{i}.npy") for i in CLIPS)
+        opened.keys("#examples", files)
+        said = opened.wait(f"{NOTE}.includes('Which action') && {NOTE}")
+        assert said == "Which action is it? Write its name into the field “Action”, then add 0.npy and 2 more again."
+        opened.keys("#action", action)
+        opened.keys("#examples", files)
+        opened.wait(f"{NOTE}.startsWith('3 examples of {action} added')")
+        assert not opened.js("return document.getElementById('action').value"), "the next clips are of another action"
+    opened.wait(MINE)
+    assert "Try it: " in opened.wait(LESSON) and lessons(opened) == {"wave": 3, "squat": 3}
+    assert opened.js(f"return {NOTE}") == "3 examples of squat added." and not opened.js(f"return {ANSWER}")
+    top, bottom = opened.js("const { top, bottom } = document.getElementById('lesson-note').getBoundingClientRect();"
+                            "return [top, innerHeight - bottom];")
+    assert min(top, bottom) > -1, "in view"
+    assert ask(opened, clips["wave"][9]) == "wave"
 
 
 def test_the_page_answers_as_the_file_of_just_teach(taught, data_folder, tmp_path):

@@ -58,7 +58,7 @@ export function npy({ x, M, L, V }) {
  * else what its name says, as wave-1.npy does.
  */
 export function examplesIn(files, network, action) {
-  const examples = [], lost = [], guesses = new Set();
+  const examples = [], lost = [], guesses = new Set(), unnamed = [];
   const described = new Map(files.filter(({ name }) => name.split("/").at(-1) === "skeleton.json")
     .map(({ name, bytes }) => [name.slice(0, -"skeleton.json".length), saidBy(bytes)]));
   const clips = files.filter(({ name }) => isClip(name) && !HIDDEN.test(name));
@@ -66,8 +66,11 @@ export function examplesIn(files, network, action) {
   for (const { name, bytes } of clips.sort(inOrder)) {
     const folders = name.split("/"), title = folders.pop();
     const own = plainName(folders.at(-1) ?? "") || action || named(title);
+    if (!own) {
+      unnamed.push(title);
+      continue;
+    }
     try {
-      if (!own) throw new Unreadable(`${title}: which action is it? Write its name above, then add it again.`);
       const { guess, ...example } = exampleOf(title, bytes, network, nearest(described, folders));
       examples.push({ action: own, ...example });
       if (guess) guesses.add(guess);
@@ -75,6 +78,10 @@ export function examplesIn(files, network, action) {
       if (!(e instanceof Unreadable)) throw e;
       lost.push(e.message);
     }
+  }
+  if (unnamed.length) {
+    const [first, ...rest] = unnamed, names = rest.length ? `${first} and ${rest.length} more` : first;
+    lost.unshift(`Which action is it? Write its name into the field “Action”, then add ${names} again.`);
   }
   return { examples, lost, guesses: [...guesses] };
 }

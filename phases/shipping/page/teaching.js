@@ -7,13 +7,15 @@ import { choose, list, titleOf, unlist } from "./networks.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { $, note } from "./screen.js";
-import { guarded, page } from "./sources.js";
+import { guarded, page, stop } from "./sources.js";
 import { NOTHING, direction, headFile, headFrom, learned, taughtNetwork } from "./teach.js";
 import { unzipped, zipped } from "./zip.js";
 
 const recordings = new Recordings(), recorder = new Recorder();
 const panel = { base: null, mine: null, isBusy: false, pending: null, looked: null, loaded: 0 };
 const directions = new WeakMap(); // network -> example -> its direction; not by its number, which may be given again
+
+const LONG = 10; // new examples from which on the page says that it learns
 
 const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
@@ -25,6 +27,8 @@ const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 async function learn(isChosen) {
   const { base } = panel, known = directions.get(base) ?? new WeakMap(), examples = [];
   directions.set(base, known);
+  const fresh = recordings.list.filter((example) => !known.has(example)).length;
+  if (fresh >= LONG) $("lesson-note").textContent = `Learning from ${fresh} examples …`;
   for (const example of recordings.list) {
     const clip = base.fitted(example);
     if (!clip) continue;
@@ -39,7 +43,9 @@ async function learn(isChosen) {
     panel.mine = taughtNetwork(base, head);
     list(panel.mine, "network-mine", "Your actions",
       `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
-    if (isChosen || page.network === before) choose(panel.mine);
+    const answers = isChosen || page.network === before;
+    if (answers && page.shown?.isDemo) stop(); // what came along says nothing of these
+    if (answers) choose(panel.mine);
   } else if (before) {
     panel.mine = null;
     unlist(before);
@@ -54,15 +60,17 @@ function tell(head, examples) {
   if (head) {
     const { tried } = head, names = actions.filter((action) => action !== NOTHING).join(", ");
     const single = head.classes.find((action, k) => head.counts[k] < 3);
-    said.push(`It knows ${names}${actions.includes(NOTHING) ? "" : "; record “nothing” too, and it errs less"}.`);
+    said.push(`It knows ${names}.`);
+    if (!page.shown) said.push("Try it: use the camera, or open a clip that it has not seen.");
     if (tried.of && head.classes.length > 1) {
       const confused = tried.confused ? `; it confuses ${tried.confused.join(" and ")} most` : "";
       said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly${confused}.`);
     }
-    if (!page.shown) said.push("Try it: use the camera, or open a file.");
     if (single) said.push(`More examples of ${single} make it surer: three to five are good.`);
+    if (!actions.includes(NOTHING)) said.push("Show it “nothing” too, and it errs less.");
   } else if (actions.length) {
-    said.push(actions[0] === NOTHING ? "Now an action." : "One more action, or “nothing”, and it knows them.");
+    said.push(actions[0] === NOTHING ? "Now name an action and show it." :
+      `Now name a second action, or show it “nothing”: then it tells ${actions[0]} from that.`);
   }
   if (unfit) said.push(`${counted(unfit, "example")} cannot be turned into this network's joints, and do not count.`);
   if (!recordings.isKept) said.push("This browser does not keep recordings: save them before you leave the page.");
@@ -144,9 +152,11 @@ export async function addFiles(files) {
   if (!examples.length && !lost.length) throw new Unreadable("There is no clip in it: a clip is a .npy, " +
     ".skeleton, .json or .csv file, best in a folder with its action's name.");
   const actions = [...new Set(examples.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
+  if (examples.length) $("action").value = ""; // the next clips are of another action
   note([examples.length ? `${counted(examples.length, "example")}${of} added.` : "", ...guesses, ...lost.slice(0, 3),
     lost.length > 3 ? `${lost.length - 3} more cannot be used.` : ""].filter(Boolean).join(" "), lost.length > 0);
   await refresh();
+  $(lost.length ? "note" : "lesson-note").scrollIntoView({ block: "nearest" });
 }
 
 /** The same from a .zip archive. */
