@@ -35,7 +35,7 @@ def made_side(K: int = 4, n: int = 24, C: int = 30) -> Side:
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_copy_is_the_same_movement(name):
     joints = RNG(1).normal(0, 0.4, (1, 40, 20, 3)) + [0, 1, 3]
-    joints[0, 5, 7] = 0
+    joints[0, 20, 7] = 0
     for change in CHANGES[name]:
         copy = change(joints, RNG(2))
         assert copy.shape[0] == 1 and 30 <= copy.shape[1] <= 40 and copy.shape[2:] == (20, 3)
@@ -76,7 +76,7 @@ def test_choice_and_judgement(monkeypatch, tmp_path):
     assert len(found["choice"]) == 3 * len(CANDIDATES) and found["chosen"] in CANDIDATES
     assert {row["number"] for row in found["choice"] if row["copies"] == "none"} == {0}
     of_none = [row["top1"]["logistic 0.01"] for row in found["choice"] if row["copies"] == "none"]
-    assert 40 < of_none[0] < of_none[-1] < 100, "chance is 25, and more examples teach more"
+    assert 40 < of_none[0] < of_none[-1] <= 100, "chance is 25, and more examples teach more"
     assert [row["shots"] for row in found["judged"]] == [1, 3, 5]
     assert all(len(points) == 5 for row in found["judged"] for points in row["gains"].values())
 
