@@ -71,7 +71,7 @@ class Model:
     dropout: Share = 0.15                                       # of the head
     streams: Annotated[tuple[str, ...], STREAMS] = ("joint", "bone")    # that LAST-Lite or LAST-E fuses
     # LAST-Lite
-    variant: Literal["nano", "small"] = "small"
+    variant: Literal["nano", "pair", "small"] = "small"         # pair: two nano trunks, places and velocities
     shift: Literal["region", "random"] = "region"
     joint_embedding: bool = True
     dct_gate: bool = True
@@ -278,10 +278,10 @@ class Head(nn.Module):
     `pool` does the first step, `forward` the rest. LAST-Base and LAST-E may put a bottleneck in the classifier's place.
     """
 
-    def __init__(self, channels: int, num_classes: int, dropout: float):
+    def __init__(self, channels: int, num_classes: int, dropout: float, halves: int = 1):
         super().__init__()
-        # starts half mean, half maximum
-        self.gate = nn.Parameter(torch.zeros(channels))
+        self.halves = halves
+        self.gate = nn.Parameter(torch.zeros(channels))  # starts half mean, half maximum
         self.norm = ClipNorm(channels)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
@@ -294,7 +294,12 @@ class Head(nn.Module):
         mean = pooled.squeeze(1)  # b c if M = 1
         if pooled.shape[1] > 1:
             mean = (pooled * present[..., None]).sum(1) / present.sum(1, keepdim=True)  # b c
-        return self.classifier(self.dropout(self.norm(mean)))  # b k; in training a bottleneck gives (b k, its z)
+        z = self.dropout(self.norm(mean))
+        if not self.training or self.halves == 1:
+            return self.classifier(z)  # b k; in training a bottleneck gives (b k, its z)
+        # each half of the channels learns alone; the mean of their logits is what the classifier gives
+        z, weight = (x.unflatten(1, (self.halves, -1)) for x in (z, self.classifier.weight))
+        return (self.halves * torch.einsum("bhc,khc->hbk", z, weight) + self.classifier.bias).flatten(0, 1)
 
 
 def bodies_present(joints: Tensor) -> Tensor:
@@ -331,29 +336,36 @@ def classify(model: nn.Module, joints: Tensor, drop_absent: bool) -> tuple[Tenso
     return model.head(pooled, present), maps
 
 
-def stage_maps(model: nn.Module, bodies: Tensor, *shared: Tensor | None) -> list[Tensor]:
-    """Feature maps (N, C, T, V) at the end of each stage of a network, of bodies (N, T, V, 3): its `features`.
+class Network(nn.Module):
+    """Joints (B, M, T, V, 3) -> logits (B, K). A subclass adds its stem, stages and head."""
+    drop_absent = False  # true: absent bodies enter no batch-norm statistics, as in training
 
-    `shared` is what all blocks share.
-    """
-    # the rearrange leaves channels last in memory, and blocks keep that layout on a CPU, gradients too: shifts, 1x1
-    # convolutions, DCT products, norms and sums then read whole rows
-    streams = derive_streams(bodies, model.parents, model.streams)
-    x = model.stem(rearrange(streams, "n t v c -> n c t v"))
-    # the end of each stage is kept: students imitate a teacher's, and encoders are judged by them
-    maps = []
-    for stage in model.stages:
-        x = stage(x, *shared)
-        maps.append(x)
-    return maps
+    def __init__(self, streams: tuple[str, ...], skeleton: Skeleton):
+        super().__init__()
+        self.streams = tuple(streams)
+        self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
+
+    def features(self, bodies: Tensor, *shared: Tensor | None) -> list[Tensor]:  # n t v 3, what all blocks share
+        """Feature maps (N, C, T', V) at the end of each stage."""
+        # the rearrange leaves channels last in memory, and blocks keep that layout on a CPU, gradients too: shifts, 1x1
+        # convolutions, DCT products, norms and sums then read whole rows
+        streams = derive_streams(bodies, self.parents, self.streams)
+        x = self.stem(rearrange(streams, "n t v c -> n c t v"))
+        # the end of each stage is kept: students imitate a teacher's, and encoders are judged by them
+        maps = []
+        for stage in self.stages:
+            x = stage(x, *shared)
+            maps.append(x)
+        return maps
+
+    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m t v 3
+        return classify(self, joints, self.training or self.drop_absent)[0]
 
 
 # --- 4. LAST-Lite (ShiftFuse-GCN): fixed compute, every body runs the same operations with the same weights ---------
 
-LITE = {  # width of the stem; (width, blocks, stride) of each stage
-    "nano": (24, ((32, 1, 1), (48, 1, 2), (64, 1, 2))),
-    "small": (32, ((48, 1, 1), (72, 2, 2), (96, 2, 2))),
-}
+NANO = 24, ((32, 1, 1), (48, 1, 2), (64, 1, 2))  # width of the stem; (width, blocks, stride) of each stage
+LITE = {"nano": NANO, "pair": NANO, "small": (32, ((48, 1, 1), (72, 2, 2), (96, 2, 2)))}
 
 
 class JointShift(nn.Module):
@@ -475,28 +487,38 @@ class LiteStage(nn.Module):
         return x
 
 
-class LastLite(nn.Module):
-    """Joints (B, M, T, V, 3), T = `frames`, -> logits (B, K), for small devices; rows L0 to L8 switch its pieces."""
-    drop_absent = False  # true: absent bodies enter no batch-norm statistics, as in training
+class LiteTrunk(Network):
+    """The stem and stages of a LAST-Lite, for T = `frames`."""
 
-    def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
-        super().__init__()
-        self.streams = tuple(cfg.streams)
-        self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
-        width, table = LITE[cfg.variant]
-        self.stem = StreamFusion(len(self.streams), width)
+    def __init__(self, streams: tuple[str, ...], cfg: Model, skeleton: Skeleton, frames: int):
+        super().__init__(streams, skeleton)
+        self.width, table = LITE[cfg.variant]
+        self.stem = StreamFusion(len(streams), self.width)
         self.stages = nn.ModuleList()
         for cout, blocks, stride in table:
-            self.stages.append(LiteStage(width, cout, blocks, stride, frames, skeleton, cfg))
-            width = cout
+            self.stages.append(LiteStage(self.width, cout, blocks, stride, frames, skeleton, cfg))
+            self.width = cout
             frames = math.ceil(frames / stride)
-        self.head = Head(width, num_classes, cfg.dropout)
+
+
+class LastLite(LiteTrunk):
+    """LAST-Lite, for phones and microcontrollers; rows L0 to L8 switch its pieces. A pair has a second trunk for the
+    velocities of what the first one sees; their maps meet in the head, where each half learns alone."""
+
+    def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
+        super().__init__(cfg.streams, cfg, skeleton, frames)
+        self.second = None
+        if cfg.variant == "pair":
+            velocities = [STREAMS[STREAMS.index(stream) + 2] for stream in cfg.streams]
+            self.second = LiteTrunk(velocities, cfg, skeleton, frames)
+        halves = 1 if self.second is None else 2
+        self.head = Head(halves * self.width, num_classes, cfg.dropout, halves)
 
     def features(self, bodies: Tensor) -> list[Tensor]:  # n t v 3
-        return stage_maps(self, bodies)  # n c t v of three stages
-
-    def forward(self, joints: Tensor) -> Tensor:  # b m t v 3
-        return classify(self, joints, self.training or self.drop_absent)[0]
+        maps = super().features(bodies)
+        if self.second is None:
+            return maps
+        return [torch.cat(both, 1) for both in zip(maps, self.second.features(bodies), strict=True)]
 
 
 # --- 5. LAST-Base: the teacher, one stream; a switch for every novel piece --------------------------------------------
@@ -521,7 +543,6 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # n c t v
         if not self.training or self.rate == 0:
             return x
-        # what is kept grows, so that the mean stays
         keep = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
         return x * (keep / (1 - self.rate)).to(x.dtype)
 
@@ -557,13 +578,11 @@ class AdaptiveGraph(nn.Module):
         self.choose = nn.Linear(channels, prototypes, bias=False) if prototypes else None
 
     def forward(self, x: Tensor, bank: Tensor | None) -> Tensor:  # n c t v, k v u
-        # from how each joint moves
         A = 0
         if self.context is not None:
             kernel = torch.tensordot(self.context, self.taps, 1)[..., None]  # i c 7 1: the offsets -3 to 3
             hidden = F.relu(F.conv2d(x, kernel, self.bias, padding=(3, 0))).mean(2)  # n i v
             A = A + self.rows(rearrange(hidden, "n i v -> n v i")) / x.shape[3]
-        # from what the whole clip looks like
         if self.choose is not None:
             weights = self.choose(x.permute(0, 2, 3, 1).mean((1, 2))).float().softmax(1)  # n k
             A = A + torch.tensordot(weights, bank.float(), 1)
@@ -658,7 +677,6 @@ class FreqTemporalGate(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), zeroed(nn.Linear(hidden, frames)))
 
     def forward(self, x: Tensor) -> Tensor:  # n c t v
-        # to frequency, weighed, and back
         with torch.autocast(x.device.type, enabled=False):  # DCT products stay in FP32
             X = self.D @ rearrange(x.float(), "n c t v -> n t (v c)")
             size = rearrange(X, "n k (v c) -> n (k v) c", v=x.shape[3]).abs().mean(1)
@@ -816,7 +834,6 @@ class STJointAtt(nn.Module):
         t, v = x.shape[2:]
         pooled = torch.cat([x.mean(3), x.mean(2)], 2)  # n c t+v
         frames, joints = self.squeeze(pooled).split((t, v), 2)
-        # a gate each
         s_t = rearrange(self.frame(frames).sigmoid(), "n c t -> n c t 1")
         s_v = rearrange(self.joint(joints).sigmoid(), "n c v -> n c 1 v")
         return x + self.scale * x * (s_t * s_v)
@@ -899,7 +916,6 @@ class BaseBlock(nn.Module):
             attention = STJointAtt(cout)
         regions = HierarchicalBodyRegion(cout, skeleton) if cfg.regions else nn.Identity()
 
-        # graph convolution and these, beside the shortcut
         self.rest = nn.Sequential(gate, tcn, attention, regions, DropPath(drop))
         self.residual = shortcut(cin, cout, stride)
 
@@ -919,9 +935,7 @@ class BaseStage(nn.ModuleList):
 
 class InformationBottleneck(nn.Module):
     """z = mu + sigma · eps (B, L) classifies, as in InfoGCN (Chi et al., CVPR 2022); L >= K, for orthogonal priors.
-
-    Logits from mu in eval mode, (logits, z) in training.
-    """
+    Logits from mu in eval mode, (logits, z) in training."""
 
     def __init__(self, channels: int, num_classes: int, latent: int = 128):
         super().__init__()
@@ -931,28 +945,23 @@ class InformationBottleneck(nn.Module):
         self.linear = nn.Linear(latent, num_classes)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b c
-        # in use the mean alone classifies
         z = self.mu(x)  # b l
         if not self.training:
             return self.linear(z)
-        # in training a sample around it
         sigma = (0.5 * self.log_var(x).float().clamp(max=10)).exp()
         z = z + torch.randn_like(z) * sigma.to(z.dtype)
         return self.linear(z), z
 
 
-class LastBase(nn.Module):
+class LastBase(Network):
     """Joints (B, M, T, V, 3) -> logits (B, K), in training (logits, z) with a bottleneck, from one stream.
 
     Four such networks, one per stream, make the teacher. Stages of 3, 4, 3 blocks, 1, 2, 3 times `cfg.width` wide.
     """
     JOINT_AXES = {"bank": (1, 2)}
-    drop_absent = False  # as in LastLite
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
-        super().__init__()
-        self.streams = (cfg.stream,)
-        self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
+        super().__init__((cfg.stream,), skeleton)
         V = skeleton.num_joints
         self.bank = nn.Parameter(torch.zeros(PROTOTYPES, V, V)) if cfg.prototypes else None
 
@@ -977,10 +986,7 @@ class LastBase(nn.Module):
             self.head.classifier = InformationBottleneck(cin, num_classes)
 
     def features(self, bodies: Tensor) -> list[Tensor]:  # n t v 3
-        return stage_maps(self, bodies, self.bank)  # n c t v of three stages
-
-    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m t v 3
-        return classify(self, joints, self.training or self.drop_absent)[0]
+        return super().features(bodies, self.bank)
 
 
 # --- 6. LAST-E v3: the fallback teacher, made of blocks from above -----------------------------------------------
@@ -1012,15 +1018,11 @@ class LastEBlock(nn.Module):
         return self.body(x) + self.residual(x)  # n c t/stride v
 
 
-class LastE(nn.Module):
-    """Joints (B, M, T, V, 3) -> logits (B, K): its streams fused early, three stages of two blocks."""
-    drop_absent = False  # as in LastLite
+class LastE(Network):
+    """LAST-E v3: its streams fused early, three stages of two blocks; with a bottleneck as LastBase."""
 
     def __init__(self, cfg: Model, skeleton: Skeleton, num_classes: int, frames: int):
-        super().__init__()
-        self.streams = tuple(cfg.streams)
-        self.register_buffer("parents", torch.tensor(skeleton.parents), persistent=False)
-
+        super().__init__(cfg.streams, skeleton)
         # three stages of two blocks; drop path rises from 0 over the six
         cin = 48
         self.stem = StreamFusion(len(self.streams), cin)
@@ -1034,26 +1036,27 @@ class LastE(nn.Module):
         if cfg.bottleneck:
             self.head.classifier = InformationBottleneck(cin, num_classes)
 
-    def features(self, bodies: Tensor) -> list[Tensor]:  # n t v 3
-        return stage_maps(self, bodies)  # n c t v of three stages
-
-    def forward(self, joints: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # b m t v 3
-        return classify(self, joints, self.training or self.drop_absent)[0]
-
 
 MODELS: dict[str, type[nn.Module]] = {"lite": LastLite, "base": LastBase, "last_e": LastE}
 
 
 # --- 7. Losses of plain training; phases/p2_distill.py and phases/p3_maskclr.py have their own ------------------------
 
+def per_half(x: Tensor, logits: Tensor) -> Tensor:
+    """x (B, ...), once for each half of a pair: in training its head gives logits (2·B, K)."""
+    return x.repeat(len(logits) // len(x), *[1] * (x.ndim - 1))
+
+
 def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
     """Mean over the clips in FP32. A blended clip counts for both of its labels, by their shares."""
     logits = logits.float()
+    label = per_half(batch["label"], logits)
     if "share" not in batch:
-        return F.cross_entropy(logits, batch["label"], label_smoothing=smoothing)
-    own = F.cross_entropy(logits, batch["label"], label_smoothing=smoothing, reduction="none")  # b
-    other = F.cross_entropy(logits, batch["other"], label_smoothing=smoothing, reduction="none")
-    return (batch["share"] * own + (1 - batch["share"]) * other).mean()
+        return F.cross_entropy(logits, label, label_smoothing=smoothing)
+    own = F.cross_entropy(logits, label, label_smoothing=smoothing, reduction="none")  # b
+    other = F.cross_entropy(logits, per_half(batch["other"], logits), label_smoothing=smoothing, reduction="none")
+    share = per_half(batch["share"], logits)
+    return (share * own + (1 - share) * other).mean()
 
 
 def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1,
@@ -1062,13 +1065,11 @@ def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_w
 
     z (B, L) comes from a linear layer, so the axes of its mean may be chosen. Classes without a clip do not count.
     """
-    # the mean of each class in the batch
     z = z.float()
     member = F.one_hot(label, z.shape[1]).to(z.device, torch.float32)  # b l: axis k for class k
     count = member.sum(0)
     class_mean = (member.T @ z) / count.clamp(min=1)[:, None]  # l l: from row K on empty
 
-    # its distance to the class's prior
     prior = gain * torch.eye(z.shape[1], device=z.device)
     distance = (class_mean - prior).square().mean(1)
     present = count > 0
@@ -1178,12 +1179,11 @@ LossFn = Callable[[nn.Module, dict], tuple[Tensor, dict[str, Tensor]]]  # (model
 def classification_loss(cfg: Train) -> LossFn:
     """loss_fn of plain training. top1 (0 to 1) and the bottleneck use `label` alone, also for a blended clip."""
     def loss_fn(model: nn.Module, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        # a bottleneck gives its code z too
         output = model(batch["joints"])
         label = batch["label"]
         logits, z = output if isinstance(output, tuple) else (output, None)
         loss = cross_entropy(logits, batch, cfg.label_smoothing)
-        metrics = {"top1": (logits.argmax(1) == label).mean(dtype=torch.float)}
+        metrics = {"top1": (logits.argmax(1) == per_half(label, logits)).mean(dtype=torch.float)}
 
         # the bottleneck's means are those of the whole batch, also if several processes share it
         if z is not None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from last import InformationBottleneck, LastLite, ShiftFuseBlock, StreamFusion, TemporalConv, bodies_present
+from last import InformationBottleneck, LastLite, LiteTrunk, ShiftFuseBlock, StreamFusion, TemporalConv, bodies_present
 from phases.training.parts import Parts
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -149,10 +149,12 @@ class DeployBlock(nn.Module):
 class DeployLite(nn.Module):
     """Bodies (N, T, V, 3) -> the last map (N, C, V, T) of a LAST-Lite. The graph derives its streams itself."""
 
-    def __init__(self, model: LastLite, causal: bool):
+    def __init__(self, model: LiteTrunk, causal: bool):
         super().__init__()
         self.register_buffer("parents", model.parents.int())
         self.streams = model.streams
+        second = getattr(model, "second", None)  # of a pair
+        self.second = None if second is None else DeployLite(second, causal)
         self.stem = fold_stream_fusion(model.stem)
         self.blocks = nn.Sequential()
         for stage in model.stages:
@@ -160,7 +162,8 @@ class DeployLite(nn.Module):
                 self.blocks.append(DeployBlock(block, stage.embedding, stage.mask, stage.gate, causal))
 
     def forward(self, joints: Tensor) -> Tensor:  # n t v 3
-        return self.blocks(self.stem(self.derived(joints.permute(0, 3, 2, 1))))
+        x = self.blocks(self.stem(self.derived(joints.permute(0, 3, 2, 1))))
+        return x if self.second is None else torch.cat([x, self.second(joints)], 1)
 
     def derived(self, x: Tensor) -> Tensor:  # n 3 v t
         """Streams (N, 3·S, V, T) of joints, in the network's order: see derive_streams."""

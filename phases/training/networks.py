@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from last import MODELS, STREAMS, load_checkpoint, rank_of
+from last import MODELS, STREAMS, Network, load_checkpoint, rank_of
 from phases.common.command import build
 from phases.common.files import NETWORKS, damaged
 from phases.common.recipes import recipe_files, recorded, shipped
@@ -41,8 +41,9 @@ def describe(cfg: Config, skeleton: Skeleton | None = None) -> dict:
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(clip)
 
+    streams = sum(len(trunk.streams) for trunk in model.modules() if isinstance(trunk, Network))  # a pair has two
     return {"recipe": cfg.recipe, "model": cfg.model.name, "params": sum(p.numel() for p in model.parameters()),
-            "macs": counter.get_total_flops() // 2, "streams": len(model.streams), "T": cfg.view.frames,
+            "macs": counter.get_total_flops() // 2, "streams": streams, "T": cfg.view.frames,
             "V": skeleton.num_joints, "classes": cfg.data.num_classes}
 
 

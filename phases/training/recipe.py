@@ -80,6 +80,9 @@ class Config:
         streams = self.model.streams
         if not streams or len(set(streams)) < len(streams):
             raise ValueError(f"model.streams = {list(streams)}: name at least one stream, and each of them once")
+        if self.model.variant == "pair" and not set(streams) <= set(STREAMS[:2]):
+            raise ValueError(f"model.streams = {list(streams)}: a pair makes the velocities itself: give joint, bone "
+                             "or both")
         if self.model.width % 4:
             near = 4 * max(2, round(self.model.width / 4))
             raise ValueError(f"model.width = {self.model.width}: is divided among four groups: give {near}")
