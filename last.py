@@ -1044,7 +1044,7 @@ MODELS: dict[str, type[nn.Module]] = {"lite": LastLite, "base": LastBase, "last_
 
 def per_half(x: Tensor, logits: Tensor) -> Tensor:
     """x (B, ...), once for each half of a pair: in training its head gives logits (2·B, K)."""
-    return x.repeat(len(logits) // len(x), *[1] * (x.ndim - 1))
+    return x if len(x) == len(logits) else torch.cat([x, x])
 
 
 def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:

@@ -103,7 +103,9 @@ def test_head_dropout_is_that_of_the_design(recipe, p):
                                           ("frame_gate", "gate")])
 def test_switch_adds_exactly_its_parameters(variant, switch, name):
     on, off = (dict(lite(variant=variant, frames=31, **{switch: s}).named_parameters()) for s in (True, False))
-    assert on.keys() - off.keys() == {f"stages.{s}.{name}" for s in range(3)} and off.keys() < on.keys()
+    trunks = ("", "second.") if variant == "pair" else ("",)
+    names = {f"{trunk}stages.{s}.{name}" for trunk in trunks for s in range(3)}
+    assert on.keys() - off.keys() == names and off.keys() < on.keys()
     assert all(on[k].shape == off[k].shape for k in off)
     if name != "gate":
         sizes = {"embedding": (25, 25, 25), "mask": (31, 31, 16)}[name]
@@ -207,7 +209,7 @@ def leaks(f, x: torch.Tensor, stride: int) -> bool:
 def test_causal_mode_leaks_nothing_in_any_temporal_convolution(variant):
     model = lite(variant=variant, frames=64)
     convs = [m for m in model.modules() if isinstance(m, TemporalConv)]
-    assert len(convs) == sum(blocks for _, blocks, _ in LITE[variant][1])
+    assert len(convs) == sum(blocks for _, blocks, _ in LITE[variant][1]) * (2 if variant == "pair" else 1)
 
     def conv_leaks(m: TemporalConv) -> bool:
         return leaks(m, torch.randn(1, m.conv.weight.shape[0], 13, 2), m.conv.stride[0])

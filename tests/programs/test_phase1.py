@@ -72,7 +72,7 @@ def test_other_skeletons_train_by_overrides_alone(skeleton, phase1, tmp_path):
     assert phase1("train.epochs=1", f"data.store={odd}", f"data.skeleton={skeleton}") == 0
 
 
-ROWS = [*(f"L{k}" for k in range(10)), *(f"P{k}" for k in range(4)), "lite_small", "lite_nano"]
+ROWS = [*(f"L{k}" for k in range(10)), *(f"P{k}" for k in range(4)), "lite_small", "lite_nano", "lite_pair"]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -61,6 +61,8 @@ VARIANTS = {  # name: words that change a recipe
     **dict.fromkeys(FORMS, [FOUR]),
     VELOCITIES: ["model.streams=velocity,bone_velocity"],
     LATE: [],
+    "pair": ["model.variant=pair"],
+    "small": ["model.variant=small"],
     "without_missing": ["view.missing=0"],
     "without_noise": ["view.noise=0"],
     "without_spikes": ["view.spikes=0"],

@@ -104,7 +104,7 @@ NEAREST = {  # joints that COMMON lacks: what stands for them
 
 
 @pytest.mark.parametrize("name", NEAREST)
-@pytest.mark.parametrize("recipe", ["lite_nano", "lite_small"])
+@pytest.mark.parametrize("recipe", ["lite_nano", "lite_pair", "lite_small"])
 def test_a_joint_that_they_lack_begins_as_the_nearest(recipe, name, tmp_path, capsys):
     cfg = load_config([f"recipe={recipe}", *SMALL])
     skeleton = SKELETONS[name]
