@@ -297,7 +297,7 @@ class Head(nn.Module):
         z = self.dropout(self.norm(mean))
         if not self.training or self.halves == 1:
             return self.classifier(z)  # b k; in training a bottleneck gives (b k, its z)
-        # each half of the channels learns alone; the mean of their logits is what the classifier gives
+        # 2·b k: each half of the channels learns alone; the mean of their logits is what the classifier gives
         z, weight = (x.unflatten(1, (self.halves, -1)) for x in (z, self.classifier.weight))
         return (self.halves * torch.einsum("bhc,khc->hbk", z, weight) + self.classifier.bias).flatten(0, 1)
 
@@ -1042,21 +1042,16 @@ MODELS: dict[str, type[nn.Module]] = {"lite": LastLite, "base": LastBase, "last_
 
 # --- 7. Losses of plain training; phases/p2_distill.py and phases/p3_maskclr.py have their own ------------------------
 
-def per_half(x: Tensor, logits: Tensor) -> Tensor:
-    """x (B, ...), once for each half of a pair: in training its head gives logits (2·B, K)."""
-    return x if len(x) == len(logits) else torch.cat([x, x])
-
-
 def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
     """Mean over the clips in FP32. A blended clip counts for both of its labels, by their shares."""
+    if len(logits) > len(batch["label"]):  # each half of a pair learns as fast as a network of its own
+        return sum(cross_entropy(half, batch, smoothing) for half in logits.chunk(2))
     logits = logits.float()
-    label = per_half(batch["label"], logits)
     if "share" not in batch:
-        return F.cross_entropy(logits, label, label_smoothing=smoothing)
-    own = F.cross_entropy(logits, label, label_smoothing=smoothing, reduction="none")  # b
-    other = F.cross_entropy(logits, per_half(batch["other"], logits), label_smoothing=smoothing, reduction="none")
-    share = per_half(batch["share"], logits)
-    return (share * own + (1 - share) * other).mean()
+        return F.cross_entropy(logits, batch["label"], label_smoothing=smoothing)
+    own = F.cross_entropy(logits, batch["label"], label_smoothing=smoothing, reduction="none")  # b
+    other = F.cross_entropy(logits, batch["other"], label_smoothing=smoothing, reduction="none")
+    return (batch["share"] * own + (1 - batch["share"]) * other).mean()
 
 
 def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1,
@@ -1183,7 +1178,8 @@ def classification_loss(cfg: Train) -> LossFn:
         label = batch["label"]
         logits, z = output if isinstance(output, tuple) else (output, None)
         loss = cross_entropy(logits, batch, cfg.label_smoothing)
-        metrics = {"top1": (logits.argmax(1) == per_half(label, logits)).mean(dtype=torch.float)}
+        named = logits if len(logits) == len(label) else sum(logits.chunk(2))  # by a pair
+        metrics = {"top1": (named.argmax(1) == label).mean(dtype=torch.float)}
 
         # the bottleneck's means are those of the whole batch, also if several processes share it
         if z is not None:

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from last import Conv1x1, TemporalConv, classify, cross_entropy, fit, mean_correction, per_half, rank_of
+from last import Conv1x1, TemporalConv, classify, cross_entropy, fit, mean_correction, rank_of
 from phases.common.command import run
 from phases.training.batches import Batches
 from phases.training.processes import start_processes
@@ -158,8 +158,8 @@ def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callab
         ce = cross_entropy(logits, batch, smoothing)
         kd = soft_loss(logits, target, batch, cfg)
         loss = cfg.alpha * ce + cfg.beta * kd
-        metrics = {"top1": top1(logits, per_half(label, logits)), "teacher_top1": top1(target, label), "ce": ce,
-                   "kd": kd}
+        named = logits if len(logits) == len(label) else sum(logits.chunk(2))  # by a pair
+        metrics = {"top1": top1(named, label), "teacher_top1": top1(target, label), "ce": ce, "kd": kd}
 
         # stage maps: a mean over the bodies present, of which each process has another number
         if projected:
@@ -172,12 +172,12 @@ def distil_loss(teacher: Teacher, cfg: Distil, smoothing: float = 0.0) -> Callab
 
 
 def soft_loss(logits: Tensor, target: Tensor, batch: dict, cfg: Distil) -> Tensor:
-    """KD or DKD of logits (B, K), or (2·B, K) of a pair's halves, to the teacher's probabilities target (B, K).
+    """KD or DKD of logits (B, K) to the teacher's probabilities target (B, K); of a pair's (2·B, K) the sum of both.
 
     DKD needs a label: a blended clip counts for both of its labels, in their shares.
     """
-    target = per_half(target, logits)
-    batch = {key: per_half(batch[key], logits) for key in ("label", "other", "share") if key in batch}
+    if len(logits) > len(target):
+        return sum(soft_loss(half, target, batch, cfg) for half in logits.chunk(2))
 
     def dkd(label: Tensor, share: float | Tensor) -> Tensor:
         return dkd_loss(logits, target, label, cfg.tau, cfg.dkd_alpha * share, cfg.dkd_beta * share)
