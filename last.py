@@ -6,7 +6,7 @@ from earlier sections.
     1. Settings           of the networks (Model) and of a training (Train)
     2. Streams            bone, velocity and bone velocity, derived from joints
     3. Blocks             temporal convolution, causal mode, DCT, stream fusion, head
-    4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small) or 64K (nano) parameters for NTU-60
+    4. LAST-Lite          ShiftFuse-GCN: fixed compute, at most 190K (small), 120K (pair) or 64K (nano) parameters
     5. LAST-Base          the teacher, four networks of 4.1M parameters, one per stream: adaptive graphs, attention
     6. LAST-E v3          the fallback teacher, 740K parameters, for when LAST-Base is too expensive
     7. Losses             cross-entropy of blended clips, the bottleneck's loss

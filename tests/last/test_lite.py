@@ -66,7 +66,8 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("recipe, lo, hi", [("lite_nano", 0, 64_000), ("lite_small", 120_000, 190_000)])
+@pytest.mark.parametrize("recipe, lo, hi", [("lite_nano", 0, 64_000), ("lite_pair", 64_000, 120_000),
+                                             ("lite_small", 120_000, 190_000)])
 def test_budget_is_kept_at_60_classes_25_joints_64_frames(recipe, lo, hi):
     cfg = load_config([f"recipe={recipe}"])
     assert cfg.view.frames == 64
