@@ -136,9 +136,9 @@ fuzz *args:
 torture *args:
     @OMP_NUM_THREADS=1 "{{python}}" -m tests.tools.torture "$@"
 
-# all tests, up to four side by side
+# all tests, three side by side: on two cores, browsers wait
 test *args:
-    @"{{python}}" -m pytest -n auto --maxprocesses 4 --dist worksteal "$@"
+    @"{{python}}" -m pytest -n 3 --dist worksteal "$@"
 
 # networks, view, attention and phases on a GPU against the CPU (LAST_GPU=cpu rehearses them)
 test-gpu *args:
