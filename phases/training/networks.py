@@ -25,7 +25,10 @@ from skeletons import SKELETONS, Skeleton
 # ---------------------------------------------------------------------------------------------------------------------
 
 def build_model(cfg: Config, skeleton: Skeleton, num_classes: int) -> nn.Module:
-    """The network of a recipe; the seed determines its initial weights."""
+    """The network of a recipe; the seed determines its initial weights. ValueError if its width does not divide."""
+    width = cfg.model.width
+    if cfg.model.name == "base" and width % 4:
+        raise ValueError(f"model.width = {width}: is divided among four groups: give {4 * max(2, round(width / 4))}")
     torch.manual_seed(cfg.seed)
     return MODELS[cfg.model.name](cfg.model, skeleton, num_classes, cfg.view.frames)
 

@@ -83,9 +83,6 @@ class Config:
         if self.model.variant == "pair" and not set(streams) <= set(STREAMS[:2]):
             raise ValueError(f"model.streams = {list(streams)}: a pair makes the velocities itself: give joint, bone "
                              "or both")
-        if self.model.width % 4:
-            near = 4 * max(2, round(self.model.width / 4))
-            raise ValueError(f"model.width = {self.model.width}: is divided among four groups: give {near}")
 
     @property
     def store(self) -> Path:

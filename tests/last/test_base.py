@@ -320,6 +320,13 @@ def test_drop_path_leaves_out_whole_samples_and_keeps_the_mean():
     assert torch.equal(drop.eval()(x), x)
 
 
+@pytest.mark.parametrize("width, near", [(9, 8), (4095, 4096)])
+def test_a_width_that_four_groups_cannot_share_is_refused(width, near):
+    cfg = load_config(["recipe=base", f"model.width={width}"])
+    with pytest.raises(ValueError, match=f"model.width = {width}: is divided among four groups: give {near}$"):
+        build_model(cfg, NTU, 3)
+
+
 # --- phase 1 ---
 
 TINY = ["data.num_classes=3", "model.width=16", "view.frames=8", "train.epochs=1", "train.batch=6",

@@ -136,6 +136,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "B14": ("B7", {"streams": "all", "members": "B7"}),
 
     "lite_nano": ("lite_small", {"model.variant": "nano", "model.dropout": 0.10}),
+    "lite_pair": ("lite_nano", {"model.variant": "pair"}),
     "base_narrow": ("base", NARROW), "B0_narrow": ("B0", NARROW),
     "base_unsmoothed": ("base", {"train.label_smoothing": 0.0}), "lite_nano_unsmoothed": ("lite_nano", {}),
     "maskclr_nano": ("maskclr_small", {"model.variant": "nano", "pretrain.after": "lite_nano_base"}),
@@ -290,7 +291,6 @@ BAD = {
     "data.skeleton=ntu52": "did you mean 'ntu25'?", "view.sampling=uniforn": "did you mean 'uniform'?",
     "model.name=light": "lite", "train.average=sma": "swa", "model.streams=['bones']": "did you mean 'bone'?",
     "model.streams=[]": "at least one stream", "model.streams=['bone', 'bone']": "each of them once",
-    "model.width=9": "four groups: give 8", "model.width=4095": "give 4096",
     # arguments
     "lite_small": "key=value", "=5": "key=value",
 }
