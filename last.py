@@ -1048,15 +1048,16 @@ def per_half(x: Tensor, logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, batch: dict, smoothing: float = 0.0) -> Tensor:
-    """Mean over the clips in FP32. A blended clip counts for both of its labels, by their shares."""
+    """Mean over the clips in FP32, of a pair summed over its halves. A blended clip counts for both of its labels."""
     logits = logits.float()
     label = per_half(batch["label"], logits)
+    halves = len(logits) // len(batch["label"])
     if "share" not in batch:
-        return F.cross_entropy(logits, label, label_smoothing=smoothing)
+        return halves * F.cross_entropy(logits, label, label_smoothing=smoothing)
     own = F.cross_entropy(logits, label, label_smoothing=smoothing, reduction="none")  # b
     other = F.cross_entropy(logits, per_half(batch["other"], logits), label_smoothing=smoothing, reduction="none")
     share = per_half(batch["share"], logits)
-    return (share * own + (1 - share) * other).mean()
+    return halves * (share * own + (1 - share) * other).mean()
 
 
 def bottleneck_loss(z: Tensor, label: Tensor, mean_weight: float = 1e-4, class_weight: float = 0.1,
