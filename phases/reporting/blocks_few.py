@@ -118,11 +118,11 @@ def copies(results: Results) -> str:
 
 def doubts(results: Results) -> str:
     """A line per set: how far confidence and accuracy differ by doubt, taught by one example of each action."""
+    found = results.file("taught-rules")["doubts"]
     rows = [{"data set": LABEL[row["set"]], "named rightly": f"{row['top1']:.1f}",
              **{doubt: f"{row['confidence'][doubt]:.0f} ({ece:.1f})" for doubt, ece in row["ece"].items()}}
-            for row in results.file("taught-rules")["doubts"]]
-    errors = {doubt: f"({mean([row['ece'][doubt] for row in results.file('taught-rules')['doubts']]):.1f})"
-              for doubt in results.file("taught-rules")["doubts"][0]["ece"]}
+            for row in found]
+    errors = {doubt: f"({mean(row['ece'][doubt] for row in found):.1f})" for doubt in found[0]["ece"]}
     return markdown_table(list(rows[0]), [*rows, {"data set": "*mean*", "named rightly": "", **errors}])
 
 

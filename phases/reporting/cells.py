@@ -7,7 +7,7 @@ from last import STREAMS
 from phases.reporting.measured import recipe_behind
 from phases.training.recipe import load_config
 
-FUSED = {"lite": len(STREAMS), "last_e": 3}  # streams that one network takes in together
+FUSED = {"lite": len(STREAMS), "last_e": 3}  # streams of one network, in results that do not say
 SIZES = ("streams", "parameters per stream", "parameters in total", "MACs per clip", "seeds")
 
 

@@ -3,13 +3,14 @@
 Entries come from finished runs below runs/, from the committed files results/<recipe>--<dataset>-<split>.json and, in
 the same form, from what papers published (results/published.json). An entry:
 
-    {"recipe", "dataset", "split", "params", "macs", "command",
+    {"recipe", "dataset", "split", "params", "macs", "streams", "command",
      "runs": [{"seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit"}]}
 
 Accuracies are percent. top1_clean is null if no test clip of the data set copies a training clip. A run that also
-trained causally has its accuracy in that mode as "top1_causal", a student its teacher's as "teacher_top1". An ensemble
-adds "streams" and "params_per_stream"; its params and macs are totals. results/<recipe>--<dataset>-export.json gives
-the sizes of exported files, results/wild-<network>--<dataset>-<split>.json accuracies on changed clips,
+trained causally has its accuracy in that mode as "top1_causal", a student its teacher's as "teacher_top1". Without
+"streams" a LAST-Lite took in all four. An ensemble adds "params_per_stream"; its params and macs are totals.
+results/<recipe>--<dataset>-export.json gives the sizes of exported files,
+results/wild-<network>--<dataset>-<split>.json accuracies on changed clips,
 results/decline-<recipe>--<dataset>-<split>.json how often a file declines what it was not taught.
 """
 from __future__ import annotations

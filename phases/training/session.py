@@ -130,7 +130,7 @@ def finish(cfg: Config, data: OpenedData, network: nn.Module, more: dict | None 
     # what the network is, and what it reaches
     size = describe(cfg, data.store.skeleton)
     result = {"seconds": seconds, "device": device_name(data.view.device), "params": size["params"],
-              "macs": size["macs"]}
+              "macs": size["macs"], "streams": size["streams"]}
     logits, labels = predict(network, data.test_batches)
     result |= save_scores(cfg, data.store, data.test, logits, labels)
     if cfg.train.causal:

@@ -45,7 +45,7 @@ def test_collect_writes_what_its_docstring_says(runs):
     files = {p.name for p in (runs / "results").iterdir()}
     assert files == {"lite_nano--tiny-xsub.json", "lite_nano--other-xsub.json"}
     tiny, other = (json.loads((runs / f"results/lite_nano--{d}-xsub.json").read_text()) for d in ("tiny", "other"))
-    assert list(tiny) == ["recipe", "dataset", "split", "params", "macs", "command", "runs"]
+    assert list(tiny) == ["recipe", "dataset", "split", "params", "macs", "streams", "command", "runs"]
     for r in tiny["runs"] + other["runs"]:
         assert list(r) == ["seed", "top1", "top5", "top1_clean", "epochs", "seconds", "device", "commit", "top1_causal"]
         assert all(f'"{k}"' in measured.__doc__ for k in r)

@@ -161,6 +161,7 @@ def test_the_result_describes_the_network_and_the_run(done):
     result = json.loads((done / "result.json").read_text())
     model = build_model(load_config([*QUICK]), SKELETONS["ntu25"], 3)
     assert result["params"] == sum(p.numel() for p in model.parameters()) and result["macs"] > 1e5
+    assert result["streams"] == len(model.streams)
     run_of = [result[key] for key in ("recipe", "dataset", "split", "seed", "epochs")]
     assert run_of == ["lite_nano", "tiny", "xsub", 0, 2]
     assert result["command"].startswith("just phase1 recipe=lite_nano")

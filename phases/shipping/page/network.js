@@ -172,8 +172,8 @@ export class Network {
   }
 
   /**
-   * The main two people of a file's numbers as recorded: {clip, asRead, isScored}, isScored: a third number was a score,
-   * which asRead still has.
+   * The main two people of a file's numbers as recorded: {clip, asRead, isScored}, isScored: a third number was a
+   * score, which asRead still has.
    */
   people(name, numbers, theirs, isKnown) {
     const { sensor, picture } = numbers, { channels, min_score } = this.recorded, mine = this.skeleton.name;

@@ -9,8 +9,8 @@ import { PoseEstimator } from "./pose.js";
 import { $, NONE, TOP, buildBars, hint, note, percent, showBars, showTimes, state, times } from "./screen.js";
 
 // What there is. tap(t, joints): is told each frame of a camera or a video, joints null without a body, t null at its
-// end. shown: what is on the picture; of a clip, `example` is its joints as recorded, and isDemo whether it came with the
-// page; of a video, `film` is its name.
+// end. shown: what is on the picture; of a clip, `example` is its joints as recorded, and isDemo whether it came with
+// the page; of a video, `film` is its name.
 export const page = { networks: [], network: null, clips: [], turn: 0, shown: null, live: null, tap: null };
 
 /** Take the answer off the page: bars, name and strip. */
