@@ -3,12 +3,17 @@
     python -m tests.tools.few_shot                                     every set and network, into results/few-shot.json
     python -m tests.tools.few_shot sets=utd_mhad networks=lite_nano    some of them
     python -m tests.tools.few_shot scratch=5,0                         also networks trained on the same clips alone
+    python -m tests.tools.few_shot side=training out=results/few-shot-choice.json networks=lite_nano,lite_pair
+                                                                       which network is best, without the test sides
 
 Each set in turn is left out of the pool: `just phase1 recipe=NETWORK data=any data.unknown=... out=runs/without_SET`
 trains on the others (a finished training is not repeated, one that was interrupted continues). Examples come from the
 training side of the set's own protocol, other people or cameras are tested. A draw has n examples of each class (0: all
 of them); `just teach` chooses head and strength by these alone. Beside it: the same with the joints themselves under
 the same view, and with the features of networks that one data set trained (results/networks).
+
+`side=training`: half of the people of the training side (SBU: pairs of people) show the examples, the others are
+tested, and back. JHMDB does not tell who moves.
 
 In: stores/any, of `just pool`, and the stores that it was made of. Interrupt it at any moment; figures that are there
 are not made again.
@@ -59,24 +64,25 @@ class Options:
     shots: Annotated[tuple[int, ...], (0, 1000), "examples of each class; 0: all"] = (1, 3, 5, 10, 0)
     draws: Annotated[int, (1, 1000), "of the examples"] = 20
     scratch: Annotated[tuple[int, ...], (0, 1000), "of which shots a lite_nano is trained on the same clips"] = ()
+    side: Annotated[str, ("test", "training"), "whose clips are tested"] = "test"
     epochs: Annotated[int, (0, 100_000), "of the general networks, to try the command; 0: as recipes/any.toml"] = 0
     pool: Annotated[Path, "the store of the pool"] = Path("stores/any")
     work: Annotated[Path, "the runs"] = Path("runs")
     out: Annotated[Path, "the results"] = ROOT / "results" / "few-shot.json"
 
+    def __post_init__(self):
+        if self.side == "training" and self.scratch:
+            raise ValueError("scratch: goes with side=test; leave one out")
+
 
 @dataclass(frozen=True)
 class Held:
-    """A set that is left out: its clips in the pool, and their sides."""
+    """A set that is left out: its clips in the pool, and which of them are tested with examples of which others."""
     name: str
     store: ClipStore
-    unknown: list[int]      # its classes in the pool
-    examples: np.ndarray    # clip numbers
-    tested: np.ndarray
-
-    @property
-    def clips(self) -> np.ndarray:
-        return np.concatenate([self.examples, self.tested])
+    unknown: list[int]                              # its classes in the pool
+    clips: np.ndarray                               # clip numbers in the pool
+    rounds: list[tuple[np.ndarray, np.ndarray]]     # places in `clips` of examples, and of clips that are tested
 
     @property
     def labels(self) -> np.ndarray:
@@ -89,7 +95,7 @@ def main(options: Options) -> int:
     store = ClipStore(options.pool)
     done = read_json(options.out) if options.out.exists() else {"rows": []}
     for name in options.sets:
-        held = held_of(store, name)
+        held = held_of(store, name, options.side)
         for kind, features, scale in kinds(options, held):
             add(done, options, kind, held, features, scale)
             write_json(options.out, done)
@@ -99,14 +105,24 @@ def main(options: Options) -> int:
     return 0
 
 
-def held_of(store: ClipStore, name: str) -> Held:
-    """A set of the pool; ValueError for one that is not in it."""
+def held_of(store: ClipStore, name: str, side: str) -> Held:
+    """A set of the pool; ValueError for one that is not in it, or whose training side does not tell who moves."""
     unknown = [k for k, label in enumerate(store.classes) if label.startswith(f"{name}: ")]
     if not unknown:
         raise ValueError(f"sets = {name!r}: is not in the pool {store.path}")
     own = np.flatnonzero(np.isin(store.clips["label"], unknown))
-    train, test = store.split("pool")
-    return Held(name, store, unknown, np.intersect1d(own, train), np.intersect1d(own, test))
+    train, test = (np.intersect1d(own, part) for part in store.split("pool"))
+    if side == "test":
+        places = np.arange(len(train) + len(test))
+        return Held(name, store, unknown, np.concatenate([train, test]), [tuple(np.split(places, [len(train)]))])
+
+    # every second person against the others, or every second setup
+    for column in ("subject", "setup"):
+        values, which = np.unique(store.clips[column][train], return_inverse=True)
+        if len(values) > 1:
+            one, other = np.flatnonzero(which % 2 == 0), np.flatnonzero(which % 2)
+            return Held(name, store, unknown, train, [(one, other), (other, one)])
+    raise ValueError(f"sets = {name!r}: does not tell who moves in its training clips; leave it out of side=training")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -189,29 +205,30 @@ def add(done: dict, options: Options, kind: str, held: Held, features: np.ndarra
         scale: np.ndarray) -> None:
     """The rows of one kind of features on a set, those that are not there yet."""
     labels = held.labels
-    E = len(held.examples)
     K = len(held.unknown)
     for n in options.shots:
         row = {"set": held.name, "kind": kind, "shots": n}
         if find(done, row):
             continue
         right = []
-        for places in draws(labels[:E], n, options.draws):
-            own = labels[places]
-            order = np.unique(own, return_inverse=True)
-            taught = teach(features[places], order[1], len(order[0]), 1.0, scale, people=people_of(held, places))
-            named = order[0][taught.probabilities(features[E:]).argmax(1)]
-            right.append(100 * float((named == labels[E:]).mean()))
+        for examples, tested in held.rounds:
+            for drawn in draws(labels[examples], n, options.draws):
+                places = examples[drawn]
+                own = labels[places]
+                order = np.unique(own, return_inverse=True)
+                taught = teach(features[places], order[1], len(order[0]), 1.0, scale, people=people_of(held, places))
+                named = order[0][taught.probabilities(features[tested]).argmax(1)]
+                right.append(100 * float((named == labels[tested]).mean()))
         done["rows"].append(row | {
-            "classes": K, "examples": int(len(own)), "tested": len(held.tested), "draws": len(right),
-            "top1": round(float(np.mean(right)), 2), "sd": round(float(np.std(right)), 2), **origin()})
+            "classes": K, "examples": int(len(own)), "tested": sum(len(tested) for _, tested in held.rounds),
+            "draws": len(right), "top1": round(float(np.mean(right)), 2), "sd": round(float(np.std(right)), 2), **origin()})
         print(f"{held.name:10} {kind:40} {n or 'all':>4} {np.mean(right):5.1f} ± {np.std(right):.1f}", flush=True)
 
 
 def people_of(held: Held, places: np.ndarray) -> np.ndarray | None:
     """Who moves in the examples at `places`; None if the data set does not tell."""
-    people = held.store.clips["subject"][held.examples[places]]
-    return people if len(np.unique(held.store.clips["subject"][held.examples])) > 1 else None
+    people = held.store.clips["subject"][held.clips]
+    return people[places] if len(np.unique(people)) > 1 else None
 
 
 def find(done: dict, row: dict) -> dict | None:
@@ -227,8 +244,8 @@ def add_scratch(done: dict, options: Options, held: Held, n: int) -> None:
     row = {"set": held.name, "kind": SCRATCH, "shots": n}
     if find(done, row):
         return
-    places = next(draws(held.labels[:len(held.examples)], n, 1))
-    chosen = held.examples[places]
+    examples, tested = held.rounds[0]
+    chosen = held.clips[examples[next(draws(held.labels[examples], n, 1))]]
 
     # the recipe's training, on these clips
     steps = math.ceil(len(chosen) / BATCH)
@@ -241,11 +258,11 @@ def add_scratch(done: dict, options: Options, held: Held, n: int) -> None:
         fit(model, Batches(view, chosen, BATCH, True), classification_loss(cfg.train), cfg.train, Path(folder),
             asdict(cfg), plain=plain_batches(view, chosen, BATCH))
 
-    logits, labels = predict(model, Batches(view, held.tested, 256))
+    logits, labels = predict(model, Batches(view, held.clips[tested], 256))
     own = logits[:, held.unknown].argmax(1) + held.unknown[0]
     top1 = 100 * float((own == labels).float().mean())
     done["rows"].append(row | {
-        "classes": len(held.unknown), "examples": len(chosen), "tested": len(held.tested), "draws": 1,
+        "classes": len(held.unknown), "examples": len(chosen), "tested": len(tested), "draws": 1,
         "top1": round(top1, 2), "sd": 0.0, **origin()})
     print(f"{held.name:10} {SCRATCH:40} {n or 'all':>4} {top1:5.1f}", flush=True)
 

@@ -52,6 +52,30 @@ def test_a_set_is_left_out_and_taught_by_a_few(pooled, monkeypatch):
     assert "| two | the joints themselves |" in few_examples(Results(pooled))
 
 
+def test_networks_are_chosen_by_people_of_the_training_side(pooled):
+    store = few_shot.ClipStore(pooled / "stores/any")
+    train, test = store.split("pool")
+    held = few_shot.held_of(store, "two", "training")
+    assert set(held.clips) <= set(train) and not set(held.clips) & set(test)
+
+    # everybody is tested once, by examples of others
+    people = store.clips["subject"][held.clips]
+    tested = np.concatenate([places for _, places in held.rounds])
+    assert np.sort(tested).tolist() == list(range(len(held.clips)))
+    for examples, others in held.rounds:
+        assert len(examples) and not set(people[examples]) & set(people[others])
+
+
+def test_a_set_that_does_not_tell_who_moves_chooses_nothing(pooled):
+    store = few_shot.ClipStore(pooled / "stores/any")
+    for column in ("subject", "setup"):
+        store.clips[column][:] = 1
+    with pytest.raises(ValueError, match="sets = 'two': does not tell who moves"):
+        few_shot.held_of(store, "two", "training")
+    with pytest.raises(ValueError, match="scratch: goes with side=test"):
+        call(few_shot, "side=training", "scratch=5")
+
+
 def test_a_set_that_is_not_in_the_pool_is_one_line(pooled):
     with pytest.raises(ValueError, match="sets = 'three': is not in the pool"):
         call(few_shot, "sets=three")
