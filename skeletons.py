@@ -371,6 +371,9 @@ SMPL = SKELETONS["smpl24"]
 SKELETONS["smpl22"] = _skeleton("smpl22", ",".join(SMPL.joints[:22]), SMPL.parents[:22],
                                 **{name: [v for v in region if v < 22] for name, region in SMPL.regions.items()})
 BODY = SKELETONS["body16"]
+KINECT = SKELETONS["kinect20"]  # whose joints UTD-MHAD (Chen et al., ICIP 2015) has from the head down
+SKELETONS["utd20"] = _skeleton("utd20", ",".join(KINECT.joints[3::-1] + KINECT.joints[4:]),
+                               [1, 2, 3, 3, 1, 4, 5, 6, 1, 8, 9, 10, 3, 12, 13, 14, 3, 16, 17, 18], **KINECT.regions)
 SKELETONS["holistic"] = _with_hands("holistic", SKELETONS["mediapipe33"], SKELETONS["hand21"])
 RECORDED = tuple(skeleton for skeleton in SKELETONS.values() if skeleton is not BODY)  # sensors and estimators give
 
@@ -433,7 +436,7 @@ def retarget_tables(target: Skeleton, sources: Iterable[Skeleton] = RECORDED) ->
     """What an exported file carries: for each of `sources` that can be turned into `target`, its name -> how."""
     found = {}
     for source in sources:
-        if source.joints == target.joints:
+        if list(map(spelled, source.joints)) == list(map(spelled, target.joints)):
             continue
         table = means(source.joints, target.joints)
         if table:

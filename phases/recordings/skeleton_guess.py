@@ -4,7 +4,8 @@
     2. the one that a first clip shows: the joints that its table names, or OpenPose's format
     3. the one that skeleton.json names, or NTU's
     4. of those with as many joints, the one whose bones keep their lengths, and whose left bones are as long as its
-       right ones; some only where their bones fit at all
+       right ones; of those that have the same joints in another order, the one whose bones are shortest; some only
+       where their bones fit at all
 """
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from phases.recordings.poses import is_openpose, load_pose
 from phases.recordings.quality import bone_lengths, bones_of
 from skeletons import RECORDED, SKELETONS, Skeleton, spelled
 
-SENSORS = ("ntu25", "kinect20", "h36m17", "nite15")  # three-dimensional by nature
+SENSORS = ("ntu25", "kinect20", "utd20", "h36m17", "nite15")  # three-dimensional by nature
 SELDOM = ("azure32", "smpl24", "smpl22", "nite15", "jhmdb15", "hand21", "shrec22", "holistic")  # guessed if they fit
 LOOKED_AT = 40   # clips whose bones are measured
 LONGER = 1.5     # all bones together, in lengths of the shortest tree: real bodies 1.1 to 1.25, wrong ones from 1.7
@@ -156,7 +157,12 @@ def best_skeleton(bodies: list[np.ndarray], candidates: Sequence[Skeleton]) -> S
     """Of skeletons with as many joints as bodies (L, V, 3) have, the one with the least misfit.
 
     Joints that no bone joins change their distance, and lines between them are longer on one side than on the other.
+    Of the same joints in another order those of the arms and legs may agree; the others' bones are too long.
     """
+    if len({tuple(sorted(s.joints)) for s in candidates}) == 1:
+        d = distances(bodies)
+        return min(candidates, key=lambda s: sum(d[bone] for bone in s.bones))
+
     sides_count = all(mirrored_bones(s) for s in candidates)
     misfit = []
     for skeleton in candidates:

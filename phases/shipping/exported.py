@@ -13,6 +13,7 @@ from phases.common.files import NETWORKS
 from phases.common.limits import FPS, FRAMES, JOINTS, one_line
 from phases.recordings.metres import METRES, Recorded
 from phases.shipping.reading import JointReader
+from skeletons import Skeleton, retarget_tables
 
 FORMAT = "LAST 2"  # of the metadata; files of LAST 1 hold the network alone, without view and answer
 
@@ -133,7 +134,10 @@ class ExportedModel(JointReader):
         self.threshold = float(json.loads(about["threshold"]))
         self.fps = float(json.loads(about["fps"]))
         self.length = float(json.loads(about["length"]))
-        self.retarget = json.loads(about.get("retarget", "{}"))
+
+        # with skeletons that came to be known after the file was written
+        own = Skeleton.from_dict(self.skeleton)
+        self.retarget = retarget_tables(own) | json.loads(about.get("retarget", "{}"))
 
         # a file without `recorded` is from before it was written: metres, y up
         recorded = json.loads(about.get("recorded", "{}"))

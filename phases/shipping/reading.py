@@ -144,7 +144,8 @@ class JointReader:
         # another skeleton may have the network's title, or a known one's
         if theirs:
             usual = own if name == own.name else SKELETONS.get(name, theirs)
-            name = name if usual.joints == theirs.joints else f"{name} of other joints"
+            is_usual = list(map(spelled, usual.joints)) == list(map(spelled, theirs.joints))
+            name = name if is_usual else f"{name} of other joints"
         if theirs and not (name in self.retarget and name in SKELETONS):
             others = {title: how for title, how in self.retarget.items() if title != name}
             self.retarget = others | retarget_tables(own, [replace(theirs, name=name)])

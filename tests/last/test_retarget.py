@@ -29,7 +29,7 @@ def test_a_pose_estimators_joints_become_kinects(source, target):
 
 
 # every body becomes one of these
-FULL = ("ntu25", "kinect20", "h36m17", "smpl24", "smpl22", "nite15", "jhmdb15", "body16")
+FULL = ("ntu25", "kinect20", "utd20", "h36m17", "smpl24", "smpl22", "nite15", "jhmdb15", "body16")
 FACE = ("mediapipe33", "openpose25", "halpe26", "azure32", "holistic")  # these become coco17
 
 

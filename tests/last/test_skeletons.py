@@ -27,7 +27,7 @@ def test_ntu25_has_the_regions_of_the_design():
         "right_leg": {16, 17, 18, 19}, "torso": {0, 1, 2, 3, 20}}
 
 
-COUNTS = {"ntu25": 25, "kinect20": 20, "coco17": 17, "mediapipe33": 33, "openpose25": 25, "openpose18": 18,
+COUNTS = {"ntu25": 25, "kinect20": 20, "utd20": 20, "coco17": 17, "mediapipe33": 33, "openpose25": 25, "openpose18": 18,
           "halpe26": 26, "h36m17": 17, "azure32": 32, "smpl24": 24, "smpl22": 22, "nite15": 15, "jhmdb15": 15,
           "hand21": 21, "shrec22": 22, "holistic": 75, "body16": 16}
 HANDS = ("hand21", "shrec22")
@@ -269,7 +269,7 @@ def test_skeleton_cannot_be_changed():
 
 @each
 def test_centre_and_trunk_are_found_by_name(s):
-    named = {"ntu25": {"spine mid"}, "kinect20": {"spine"}, "h36m17": {"spine"}, "body16": {"spine"},
+    named = {"ntu25": {"spine mid"}, "kinect20": {"spine"}, "utd20": {"spine"}, "h36m17": {"spine"}, "body16": {"spine"},
              "azure32": {"spine navel", "spine chest"}, **dict.fromkeys(("smpl24", "smpl22"), SPINE),
              **dict.fromkeys(HANDS, {"wrist"})}
     hips = {joint for joint in ("left hip", "right hip", "mid hip") if joint in s.joints}

@@ -10,8 +10,8 @@ import pytest
 
 from phases.recordings.described import guessed_skeleton
 from phases.recordings.nw_ucla import parse_nw_ucla
-from phases.shipping.exported import ExportedModel
-from skeletons import SKELETONS, means, retargeted
+from phases.shipping.exported import ExportedModel, model_file
+from skeletons import SKELETONS, Skeleton, means, retarget_tables, retargeted
 from tests.helpers.browser import node
 from tests.helpers.page_clips import READ, check_clips
 from tests.helpers.shipped import stand_in
@@ -104,6 +104,22 @@ def test_real_recordings(data_folder, recordings):
     assert found.count(right) > 0.9 * len(found) and len(found) > 4
 
 
+def test_kinects_joints_in_two_orders(data_folder):
+    """UTD-MHAD's and Northwestern-UCLA's: the head is drawn at the waist if one is taken for the other."""
+    with np.load(data_folder / "utd-mhad.npz") as z:
+        utd = np.split(z["data"], z["offsets"][1:-1])[::40]
+    with tarfile.open(data_folder / "nw-ucla.tar.xz") as tar:
+        members = [m for m in tar if m.name.endswith(".json")][::60]
+        ucla = [parse_nw_ucla(tar.extractfile(m).read(), Path(m.name).stem).joints[0] for m in members]
+    assert both(utd) == ["utd20"] * len(utd) and len(utd) > 20
+    assert both(ucla) == ["kinect20"] * len(ucla) and len(ucla) > 20
+
+    # each in the order of the other
+    names = SKELETONS["utd20"].joints, SKELETONS["kinect20"].joints
+    assert set(both([turned(x, names[0], "kinect20") for x in utd])) == {"kinect20"}
+    assert set(both([turned(x, names[1], "utd20") for x in ucla])) == {"utd20"}
+
+
 def test_real_movements_of_17_joints(data_folder):
     # Kinect's joints of two data sets, as Human3.6M's
     described = json.loads((data_folder / "utd-mhad.json").read_text())
@@ -145,8 +161,31 @@ def test_nameless_kinect_clips_are_read_as_predict_reads_them(data_folder, tmp_p
     of_predict = [line for line in capsys.readouterr().err.splitlines() if "joints of ntu25" in line]
     assert len(of_predict) == len(said) == 12
     for (model, _), words in zip(jobs, said, strict=True):
-        assert words == (f"Joints of ntu25 (mm, z up) are turned into the network's {model.stem}. By their bones these "
-                         "are of ntu25, not of openpose25.")
+        assert words == (f"Joints of ntu25 (mm, z up) are turned into the network's {model.stem}. Read as the 25 "
+                         "joints of ntu25, by the lengths of their bones; openpose25 has as many.")
+
+
+def test_a_nameless_clip_of_utd_mhad_keeps_its_head(data_folder, tmp_path, capsys):
+    """In networks that come along, whose files are from before utd20 was known."""
+    with np.load(data_folder / "utd-mhad.npz") as z:
+        clip = z["data"][:z["offsets"][1]].astype(np.float32)
+    np.save(tmp_path / "x.npy", clip)
+    path = model_file("any")
+    own = ExportedModel(path)
+    [said] = check_clips([(path, tmp_path / "x.npy")])
+    assert said == ("Joints of utd20 (m, y up) are turned into the network's body16. Read as the 20 joints of utd20, by "
+                    "the lengths of their bones; kinect20 has as many.")
+    assert "joints of utd20 (m, y up) are turned" in capsys.readouterr().err
+    head = own.skeleton["joints"].index("head")
+    np.testing.assert_allclose(own.read(tmp_path / "x.npy")[0][:, head], clip[:, 0], atol=1e-5)
+
+    # the tables are those of a file that is written today
+    for name in ("any", "nw_ucla", "utd_mhad"):
+        today = retarget_tables(Skeleton.from_dict(ExportedModel(model_file(name)).skeleton))
+        [tables] = node("""const { Network } = await import(root + "/network.js");
+            return jobs.map((path) => new Network("m", new Uint8Array(fs.readFileSync(path))).retarget);""",
+                        [str(model_file(name))])
+        assert tables == today and ExportedModel(model_file(name)).retarget == today
 
 
 def test_pictures_scores_and_crowds_without_a_name(tmp_path):
@@ -163,7 +202,7 @@ def test_pictures_scores_and_crowds_without_a_name(tmp_path):
             np.save(path, clip)
             jobs += [(model, path) for model in models]
     said = check_clips(jobs)
-    assert all("By their bones these are of" in words for words in said)
+    assert all("by the lengths of their bones; " in words for words in said)
 
 
 def test_kinects_joints_are_not_taken_for_those_that_the_network_can_use(data_folder, tmp_path):

@@ -279,7 +279,7 @@ def test_folders_are_actions_and_skeleton_json_says_whose_joints():
                         ["sit", "openpose25", False, 1, 1, 25]]  # a picture's
     assert high == ["high kick", "ntu25", False, 1, 3, 25]
     assert "add lone.npy again" in lost[0] and [said.split(":")[0] for said in lost[1:]] == ["bad.npy cannot be read"]
-    assert sorted(guesses) == ["By their bones these are of ntu25, not of openpose25.",
-                               "By their bones these are of openpose25, not of ntu25."]
+    assert sorted(guesses) == ["Read as the 25 joints of ntu25, by the lengths of their bones; openpose25 has as many.",
+                               "Read as the 25 joints of openpose25, by the lengths of their bones; ntu25 has as many."]
     examples, lost, _ = node(READ, job | {"action": "jump"})
     assert [example[0] for example in examples].count("jump") == 2 and len(lost) == 1

@@ -4,7 +4,7 @@
 import { Unreadable, clipOfNumbers, hasScore, readNumbers, withoutScore } from "./clip.js";
 import { AXES, METRES, PLACE, at, bodySize, clipOf, guess, inMetres, isFlat, isSeen, mainTwo, retargeted,
   seenBodies, trunkVector } from "./joints.js";
-import { alike, guessedSkeleton } from "./skeleton_guess.js";
+import { alike, guessedSkeleton, withReordered } from "./skeleton_guess.js";
 import { SKELETONS } from "./skeletons.js";
 import { spelled } from "./spelling.js";
 
@@ -67,6 +67,10 @@ const NO_DEPTH = "It has no depth, and this network was trained with depth: its 
 /** Sentences, of which some are empty, as one text. */
 const told = (sentences) => sentences.filter(Boolean).join(" ");
 
+/** That a clip's joints were guessed to be of a skeleton, as a sentence. */
+const guessed = ({ V }, source, others) =>
+  `Read as the ${V} joints of ${source}, by the lengths of their bones; ${others.join(" and ")} has as many.`;
+
 /** The upright axis that the trunk of a clip's first body shows, y if none. */
 function upOf(clip, trunk) {
   const { up } = guess(trunkVector(clip, trunk));
@@ -90,7 +94,8 @@ export class Network {
     }
     const parsed = (key, otherwise) => JSON.parse(about[key] ?? otherwise);
     Object.assign(this, { name, bytes, about, skeleton: parsed("skeleton"), classes: parsed("classes"),
-      view: parsed("view"), retarget: parsed("retarget", "{}"), threshold: parsed("threshold") });
+      view: parsed("view"), threshold: parsed("threshold") });
+    this.retarget = withReordered(parsed("retarget", "{}"), this.skeleton);
     this.recorded = { unit: "m", up: "y", channels: "xyz", min_score: 0, reference: [], ...parsed("recorded", "{}") };
     this.knowsPictures = "taught" in about ||
       parsed("pictures", String(this.skeleton.name === "body16" || !(this.recorded.unit in METRES)));
@@ -124,7 +129,7 @@ export class Network {
     }
     if (source) {
       const { unit, up } = this.measured(clip, source, picture);
-      const guess = others.length ? `By their bones these are of ${source}, not of ${others.join(" or ")}.` : "";
+      const guess = others.length ? guessed(clip, source, others) : "";
       const said = [`Joints of ${source} (${unit}, ${up} up) are turned into the network's ${mine}.`, guess, note,
         depth];
       const scaled = inMetres(clip, { unit, up }, this.retarget[source].trunk);

@@ -1,15 +1,38 @@
 // Which skeleton a clip has while nothing names it, as phases/recordings/skeleton_guess.py guesses: of those with as
-// many joints the one whose bones keep their lengths, and whose left bones are as long as its right ones. No browser.
+// many joints the one whose bones keep their lengths, and whose left bones are as long as its right ones; of the same
+// joints in another order the one whose bones are shortest. No browser.
 import { hasScore } from "./clip.js";
 import { at, bodySize, isFlat, isSeen, median } from "./joints.js";
 import { RECORDED, SELDOM, SENSORS, SKELETONS } from "./skeletons.js";
+import { spelled } from "./spelling.js";
 import { Unreadable } from "./unreadable.js";
 
 const LONGER = 1.5, LEAST = 1e-3, LOOKS = 32; // of skeleton_guess.py
+const TRUNK = ["left shoulder", "right shoulder", "left hip", "right hip"];
 const ROOTS = ["index", "middle", "ring", "pinky"]; // fingers that begin next to each other
 
 /** The skeletons with V joints that sensors and pose estimators give. */
 export const alike = (V) => RECORDED.map((name) => SKELETONS[name]).filter(({ joints }) => joints.length === V);
+
+/**
+ * How skeletons are turned into a network's: the tables of its file, and those of skeletons that were not known when it
+ * was written, where one that is in the file, or the network's own, has the same joints in another order.
+ */
+export function withReordered(tables, { name: mine, joints }) {
+  const own = { joints: joints.length, means: joints.map((_, v) => [v]) }, found = { ...tables };
+  const bodies = [[mine, joints.map(spelled), own],
+    ...Object.entries(tables).map(([name, how]) => [name, SKELETONS[name]?.joints ?? [], how])];
+  const inOrder = (names) => String([...names].sort());
+  for (const { name, joints: names } of RECORDED.map((known) => SKELETONS[known])) {
+    if (name in tables || String(names) === String(bodies[0][1])) continue;
+    const same = bodies.find(([, others]) => inOrder(others) === inOrder(names));
+    if (!same) continue;
+    const place = same[1].map((joint) => names.indexOf(joint)), corners = TRUNK.map((joint) => names.indexOf(joint));
+    found[name] = { joints: names.length, trunk: corners.includes(-1) ? null : corners,
+      means: same[2].means.map((of) => of.map((v) => place[v])) };
+  }
+  return found;
+}
 
 /** The name of the skeleton of a file's clip, by its first body as recorded. An Unreadable if no known one fits. */
 export function guessedSkeleton(name, clip) {
@@ -24,6 +47,10 @@ export function guessedSkeleton(name, clip) {
   const others = fit.filter((skeleton) => !SENSORS.includes(skeleton.name));
   if (others.length && (isFlat(body) || hasScore(body))) fit = others;
 
+  if (new Set(fit.map(({ joints }) => String([...joints].sort()))).size === 1) {
+    const long = fit.map((skeleton) => allBones(skeleton, body));
+    return fit[long.indexOf(Math.min(...long))].name;
+  }
   const sidesCount = fit.every((skeleton) => mirroredBones(skeleton).length);
   const misfits = fit.map((skeleton) =>
     (deviation(body, skeleton) + LEAST) * ((sidesCount ? asymmetry(body, skeleton) : 0) + LEAST));
@@ -42,6 +69,15 @@ function lengths(body, u, v, step = 1) {
     found.push(Math.hypot(...[0, 1, 2].map((a) => body.x[i + a] - body.x[j + a])));
   }
   return found;
+}
+
+/** The mean lengths of a skeleton's bones, all together, by some frames. */
+function allBones(skeleton, body) {
+  const step = Math.max(1, Math.floor(body.L / LOOKS));
+  return sum(bonesOf(skeleton).map(([child, parent]) => {
+    const found = lengths(body, child, parent, step);
+    return sum(found) / Math.max(found.length, 1);
+  }));
 }
 
 /** The standard deviation of bones over time, a mean over the bones, in metres of a person of 1.7 m. */
