@@ -213,7 +213,9 @@ def test_the_page_opens_and_asks_its_own_server_only(window):
     window.devtools("Emulation.setEmulatedMedia", features=[])
     window.log(), window.log("performance")
     window.open(window.address)
+    assert re.match("Loading the network.* …", window.js("return document.getElementById('loading').textContent"))
     window.wait("document.body.dataset.state === 'played'")  # it shows itself with a clip
+    assert window.js("return document.getElementById('loading').hidden")
     assert [entry["message"] for entry in window.log()] == []
     events = [json.loads(entry["message"])["message"] for entry in window.log("performance")]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
@@ -261,6 +263,7 @@ def test_a_clip_of_no_class_is_none_of_these_on_the_page(opened, tmp_path):
         opened.wait(ENDED)
         assert opened.js("return document.getElementById('verdict').textContent") == verdict
         answer = opened.js("return document.getElementById('answer').textContent")
+        assert opened.js("return document.getElementById('bars').matches('.unknown')") == (x < 0.2)
         assert (answer == "none of these") == ("none of these (a 50 %)" in opened.js(f"return {NOTE}")) == (x < 0.2)
 
 

@@ -22,6 +22,7 @@ from tests.programs.test_adopt import here  # noqa: F401, a fixture
 NETWORK = "utd_mhad"
 NOTE = "document.getElementById('note').textContent"
 LESSON = "document.getElementById('lesson-note').textContent"
+SAID = "document.getElementById('teach-note').textContent"  # about teaching
 MINE = "document.getElementById('network-mine')?.checked"
 ANSWER = "document.getElementById('answer').textContent"
 NONE = "none of these"
@@ -98,9 +99,9 @@ def add_clips(b: Browser, action: str, clips: list[np.ndarray], folder: Path) ->
         paths.append(folder / f"{i}.npy")
         np.save(paths[-1], clip.astype(np.float32))
     b.js("document.getElementById('action').value = arguments[0];", action)
-    b.js(f"{NOTE} = '';")
+    b.js(f"{SAID} = '';")
     b.keys("#examples", "\n".join(map(str, paths)))
-    b.wait(f"{NOTE}.includes('added')")
+    b.wait(f"{SAID}.includes('added')")
 
 
 def lessons(b: Browser) -> dict[str, int]:
@@ -154,7 +155,7 @@ def test_two_recorded_actions_are_known_at_once(opened, data_folder):
     record(opened, "squat", landmarks(clips["squat"][0], skeleton))
     opened.click("#keep")
     opened.wait(MINE)
-    assert lessons(opened) == {"Hello": 1, "squat": 1} and "It knows Hello, squat" in opened.js(f"return {LESSON}")
+    assert lessons(opened) == {"Hello": 1, "squat": 1} and "it knows Hello, squat" in opened.js(f"return {LESSON}")
     for action, name in (("wave", "Hello"), ("squat", "squat")):
         act(opened, landmarks(clips[action][1], skeleton), loop=True)
         opened.wait(f"{ANSWER} === '{name}'")
@@ -196,19 +197,19 @@ def test_a_recording_can_be_discarded_or_stopped(opened, data_folder):
     # nobody there
     act(opened, [])
     opened.click("#record")
-    opened.wait(f"{NOTE}.startsWith('No body was seen')")
+    opened.wait(f"{SAID}.startsWith('No body was seen')")
     opened.click("#camera")
 
 
 def test_a_name_comes_first_and_a_camera_error_is_a_line(opened):
     opened.click("#record")
-    assert opened.wait(NOTE).startswith("Name the action first")
+    assert opened.wait(SAID).startswith("Name the action first")
     assert opened.js("return document.activeElement.id") == "action"
     opened.js("""Object.defineProperty(navigator, "mediaDevices", { configurable: true, value:
         { getUserMedia: () => Promise.reject(new DOMException("no", "NotAllowedError")) } });""")
     opened.keys("#action", "wave\n")
     opened.wait("document.body.dataset.state === 'trouble'")
-    assert "not allowed to use the camera" in opened.js(f"return {NOTE}")
+    assert "not allowed to use the camera" in opened.wait(SAID) == opened.js(f"return {NOTE}")
     opened.wait("document.getElementById('record').textContent === 'Record'")
 
 
@@ -243,7 +244,7 @@ def taught(opened, data_folder, tmp_path):
     for action in ("wave", "squat", "clap"):
         clips = utd_clips(data_folder, action)
         add_clips(opened, action, [clips[i] for i in CLIPS], tmp_path)
-        assert opened.js(f"return {NOTE}").startswith(f"3 examples of {action} added.")
+        assert opened.js(f"return {SAID}").startswith(f"3 examples of {action} added.")
     opened.wait(MINE)
     assert "Try it: use the camera, or open a clip that it has not seen." in opened.wait(LESSON)
     return opened
@@ -272,18 +273,21 @@ def test_each_step_says_what_comes_next(opened, data_folder, tmp_path):
             np.save(tmp_path / f"{i}.npy", clips[action][i].astype(np.float32))
         files = "\n".join(str(tmp_path / f"{i}.npy") for i in CLIPS)
         opened.keys("#examples", files)
-        said = opened.wait(f"{NOTE}.includes('Which action') && {NOTE}")
+        said = opened.wait(f"{SAID}.includes('Which action') && {SAID}")
         assert said == "Which action is it? Write its name into the field “Action”, then add 0.npy and 2 more again."
         opened.keys("#action", action)
         opened.keys("#examples", files)
-        opened.wait(f"{NOTE}.startsWith('3 examples of {action} added')")
+        opened.wait(f"{SAID}.startsWith('3 examples of {action} added')")
         assert not opened.js("return document.getElementById('action').value"), "the next clips are of another action"
     opened.wait(MINE)
     assert "Try it: " in opened.wait(LESSON) and lessons(opened) == {"wave": 3, "squat": 3}
-    assert opened.js(f"return {NOTE}") == "3 examples of squat added." and not opened.js(f"return {ANSWER}")
+    assert opened.js(f"return {SAID}") == "3 examples of squat added." and not opened.js(f"return {ANSWER}")
     top, bottom = opened.js("const { top, bottom } = document.getElementById('lesson-note').getBoundingClientRect();"
                             "return [top, innerHeight - bottom];")
     assert min(top, bottom) > -1, "in view"
+    lines = opened.js("return [...document.querySelectorAll('#lesson-note.ready p')].map((p) => p.textContent);")
+    assert lines[:3] == ["Ready: it knows wave, squat.", "Try it: use the camera, or open a clip that it has not seen.",
+                         "Each example tried on the others: 6 of 6 named rightly."]
     assert ask(opened, clips["wave"][9]) == "wave"
 
 
@@ -325,11 +329,28 @@ def test_recordings_outlive_the_page_and_are_deleted(taught):
     assert taught.js("return document.getElementById('discard').textContent") == "Delete it"
     taught.click("#discard")
     taught.wait("document.querySelectorAll('#lessons canvas').length === 8")
+    assert taught.js(f"return {SAID}") == "Deleted wave, 1 example."
+
+    # asked first, where the button was; “Keep” and Escape do not delete
+    place = "const { left, top, width } = document.querySelector('[data-action=squat]').getBoundingClientRect();" \
+            "return [left + scrollX, top + scrollY, width];"
+    taught.wait(f"{LESSON}.includes(' of 8 named rightly')")
+    before = taught.js(place)
+    for leave in (lambda: taught.click("#lessons .keep:not([hidden])"), lambda: taught.press("Escape", 27)):
+        taught.click("[data-action=squat]")
+        assert taught.js("return document.activeElement.textContent") == "Sure?" and taught.js(place) == before
+        assert "3 examples of squat" in taught.js("return document.activeElement.ariaLabel")
+        leave()
+        assert taught.js("return document.activeElement.textContent") == "Delete" and lessons(taught)["squat"] == 3
+
+    # an example of it that is looked at is closed
+    taught.click("#lessons > li:nth-child(2) .thumb")
+    assert "squat" in taught.js("return document.getElementById('replay-title').textContent")
     taught.click("[data-action=squat]")
-    assert taught.js("return document.activeElement.textContent") == "Delete 3 examples?"
-    assert lessons(taught)["squat"] == 3, "asked first"
     taught.click("[data-action=squat]")
     taught.wait("document.querySelectorAll('#lessons > li').length === 2")
+    assert taught.js(f"return {SAID}") == "Deleted squat, 3 examples."
+    assert taught.js("return document.getElementById('replay').hidden")
     reopen(taught)
     assert lessons(taught) == {"wave": 2, "clap": 3}
     taught.click("#forget")
@@ -364,8 +385,14 @@ def test_saved_recordings_are_adopted_and_opened_again(opened, data_folder, here
     opened.click("#forget")
     opened.wait("document.querySelectorAll('#lessons > li').length === 0")
     drop(opened, {"my-actions.zip": path.read_bytes()})
-    opened.wait(f"{NOTE} === '6 examples added.'")
+    opened.wait(f"{SAID} === '6 examples added.'")
     opened.wait(MINE)
+    assert lessons(opened) == {"squat": 3, "wave": 3}
+    assert "Kept in this browser" in opened.js("return document.getElementById('kept').textContent")
+
+    # twice is no more
+    drop(opened, {"my-actions.zip": path.read_bytes()}, "#teach")
+    opened.wait(f"{SAID} === '6 examples were here already.'")
     assert lessons(opened) == {"squat": 3, "wave": 3}
     act(opened, landmarks(utd_clips(data_folder, "wave")[1], skeleton), loop=True)
     opened.click("#camera")
@@ -404,7 +431,13 @@ def test_what_was_learned_is_saved_and_opened_again(taught, data_folder):
         assert said in taught.wait(f"{NOTE}.startsWith('x.json') && {NOTE}")
         taught.js(f"{NOTE} = '';")
     drop(taught, {"x.zip": b"nothing"})
-    assert "x.zip cannot be read" in taught.wait(f"{NOTE}")
+    taught.wait(f"{SAID}.includes('x.zip cannot be read')")
+
+    # through the teaching panel too
+    taught.js("document.getElementById('network-1').click();")
+    taught.keys("#examples", str(path))
+    taught.wait("document.getElementById('network-taught-2')?.checked")
+    assert taught.js(f"return {SAID}").startswith("my-actions.json is one of the networks now")
 
 
 def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):
@@ -420,6 +453,80 @@ def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):
     drop(opened, {"squat.npy": squat}, "#teach")
     opened.wait(MINE)
     assert lessons(opened) == {"wave": 1, "squat": 1}
+
+
+def rows(b: Browser) -> list[list[str]]:
+    """[file, answer] of the clips that the page has named."""
+    return b.js("""return [...document.querySelectorAll("#answers:not([hidden]) li")].map(
+        (row) => [...row.children].map((part) => part.textContent));""")
+
+
+def test_several_clips_are_named_and_teach_nothing(taught, data_folder, tmp_path):
+    asked = {"broken.npy": b"no", "squat-1.npy": npy(utd_clips(data_folder, "squat")[8]),
+             "wave-1.npy": npy(utd_clips(data_folder, "wave")[9])}
+    for way in ("drop", "dialogue"):
+        if way == "drop":
+            drop(taught, asked)
+        else:
+            for name, data in asked.items():
+                (tmp_path / name).write_bytes(data)
+            taught.keys("#file", "\n".join(str(tmp_path / name) for name in asked))
+        taught.wait(f"{NOTE}.startsWith('3 clips are named')")
+        (_, broken), (name, squat), (_, wave) = rows(taught)
+        assert name == "squat-1.npy" and re.fullmatch(r"squat, \d+ %", squat) and re.fullmatch(r"wave, \d+ %", wave)
+        assert broken.startswith("broken.npy cannot be read") and len(lessons(taught)) == 3
+        taught.js(f"{NOTE} = '';")
+
+    # a row plays its clip, another network names them anew
+    taught.click("#answers li:nth-child(2) button")
+    taught.wait(f"document.body.dataset.state === 'played' && {ANSWER} === 'squat'")
+    taught.click("#network-1")
+    taught.wait(f"{NOTE}.startsWith('3 clips are named')")
+    assert len(rows(taught)) == 3
+    taught.click("#play")
+    taught.wait("document.getElementById('answers').hidden")
+
+
+def test_actions_named_after_files_are_told_and_renamed(opened, data_folder, tmp_path):
+    for name, action, i in (("person1", "wave", 0), ("person2", "wave", 1), ("squat_1", "squat", 0)):
+        np.save(tmp_path / f"{name}.npy", utd_clips(data_folder, action)[i].astype(np.float32))
+    opened.keys("#examples", "\n".join(str(tmp_path / f"person{i}.npy") for i in (1, 2)))
+    opened.wait(f"{SAID}.includes('Named “person” after the files: rename it here')")
+
+    # its name is edited in the list
+    opened.click("#lessons .name")
+    opened.js("document.activeElement.value = '';")
+    opened.keys("#lessons .naming input", "hello\n")
+    opened.wait(f"{SAID} === 'person is called hello now.'")
+    assert lessons(opened) == {"hello": 2}
+
+    # another one's name puts them together, after it is asked; kept so
+    opened.keys("#examples", str(tmp_path / "squat_1.npy"))
+    opened.wait(MINE)
+    opened.click("#lessons > li:nth-child(2) .name")
+    opened.js("document.activeElement.value = 'Hello';")
+    opened.click("#lessons > li:nth-child(2) .naming button")
+    question = opened.js("return document.querySelector('#lessons > li:nth-child(2) .naming button').textContent")
+    assert question == "Put it together with hello?" and len(lessons(opened)) == 2
+    opened.click("#lessons > li:nth-child(2) .naming button")
+    opened.wait(f"{SAID} === 'squat is part of hello now.'")
+    reopen(opened)
+    assert lessons(opened) == {"hello": 3}
+
+
+def test_folders_are_chosen_and_files_that_are_no_clips_are_told(opened, data_folder, tmp_path):
+    for action in ("wave", "squat"):
+        (tmp_path / "mine" / action).mkdir(parents=True)
+        for i in CLIPS:
+            np.save(tmp_path / "mine" / action / f"person{i}.npy", utd_clips(data_folder, action)[i])
+    (tmp_path / "mine" / "notes.txt").write_text("of me")
+    opened.keys("#folders", str(tmp_path / "mine"))
+    opened.wait(MINE)
+    assert lessons(opened) == {"squat": 3, "wave": 3} and opened.js(f"return {SAID}") == "6 examples added."
+
+    drop(opened, {"notes.csv": b"who,what\nanna,waves", "film.mp4": b""}, "#teach")
+    said = opened.wait(f"{SAID}.includes('film.mp4 is no clip') && {SAID}")
+    assert said.startswith("notes.csv is no clip: ") and "Which action" not in said
 
 
 def test_lessons_go_on_with_another_network(taught, data_folder):
@@ -456,9 +563,10 @@ def test_a_phone_holds_the_lessons(taught, width):
 
 def test_the_keyboard_reaches_every_lesson(taught):
     taught.js("document.getElementById('file').focus();")
-    reached = taught.tabbed(24)
-    assert reached[:5] == ["action", "record", "times", "idle", "examples"]
-    assert {"wave, example 1: look at it", "Delete wave", "save-clips", "save-taught", "forget"} <= set(reached)
+    reached = taught.tabbed(28)
+    assert reached[:6] == ["action", "record", "times", "idle", "examples", "folders"]
+    assert {"wave, example 1: look at it", "Rename wave", "Delete wave", "save-clips", "save-taught",
+            "forget"} <= set(reached)
     unnamed = taught.js("""return [...document.querySelectorAll("#teach button, #teach input, #teach select")].filter(
         (e) => !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map((e) => e.id);""")
     assert unnamed == []

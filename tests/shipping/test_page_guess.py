@@ -173,8 +173,8 @@ def test_a_nameless_clip_of_utd_mhad_keeps_its_head(data_folder, tmp_path, capsy
     path = model_file("any")
     own = ExportedModel(path)
     [said] = check_clips([(path, tmp_path / "x.npy")])
-    assert said == ("Joints of utd20 (m, y up) are turned into the network's body16. Read as the 20 joints of utd20, by "
-                    "the lengths of their bones; kinect20 has as many.")
+    assert said == ("Joints of utd20 (m, y up) are turned into the network's body16. Read as the 20 joints of utd20, "
+                    "by the lengths of their bones; kinect20 has as many.")
     assert "joints of utd20 (m, y up) are turned" in capsys.readouterr().err
     head = own.skeleton["joints"].index("head")
     np.testing.assert_allclose(own.read(tmp_path / "x.npy")[0][:, head], clip[:, 0], atol=1e-5)

@@ -252,9 +252,9 @@ const { Network } = await import(root + "/network.js"), { examplesIn } = await i
 const network = new Network("m", new Uint8Array(fs.readFileSync(jobs.network)));
 const bytes = (data) => new Uint8Array(Buffer.from(data, "base64"));
 const files = Object.entries(jobs.files).map(([name, data]) => ({ name, bytes: bytes(data) }));
-const { examples, lost, guesses } = examplesIn(files, network, jobs.action);
+const { examples, lost, guesses, named } = examplesIn(files, network, jobs.action);
 const rows = examples.map(({ action, skeleton, camera, clip: { M, L, V } }) => [action, skeleton, camera, M, L, V]);
-return [rows, lost, guesses];
+return [rows, lost, guesses, named];
 """
 
 
@@ -273,13 +273,38 @@ def test_folders_are_actions_and_skeleton_json_says_whose_joints():
              "lone.npy": array(3, 25, 3), "high_kick-02.npy": array(3, 25, 3)}
     job = {"network": str(model_file("utd_mhad")), "action": "",
            "files": {name: base64.b64encode(data).decode() for name, data in files.items()}}
-    (high, *examples), lost, guesses = node(READ, job)
+    (high, *examples), lost, guesses, named = node(READ, job)
     assert examples == [["point", "mediapipe33", True, 2, 4, 33], ["wave", "mediapipe33", True, 1, 9, 33],
                         ["wave", "mediapipe33", True, 1, 5, 33], ["sit", "ntu25", False, 1, 3, 25],
                         ["sit", "openpose25", False, 1, 1, 25]]  # a picture's
-    assert high == ["high kick", "ntu25", False, 1, 3, 25]
+    assert high == ["high kick", "ntu25", False, 1, 3, 25] and named == ["high kick"]
     assert "add lone.npy again" in lost[0] and [said.split(":")[0] for said in lost[1:]] == ["bad.npy cannot be read"]
     assert sorted(guesses) == ["Read as the 25 joints of ntu25, by the lengths of their bones; openpose25 has as many.",
                                "Read as the 25 joints of openpose25, by the lengths of their bones; ntu25 has as many."]
-    examples, lost, _ = node(READ, job | {"action": "jump"})
+    examples, lost, _, named = node(READ, job | {"action": "jump"})
+    assert named == []
     assert [example[0] for example in examples].count("jump") == 2 and len(lost) == 1
+
+
+@pytest.mark.parametrize("files, named", [
+    (["person1", "person2", "wave-01"], ["person", "wave"]), (["high_kick (2)"], ["high kick"]),
+    (["grüßen3"], ["grüßen"]), (["a27_s3_t1", "a27_s3_t2"], []), (["S001C001P001R001A001"], []), (["0", "1"], []), (["x1", "x2"], []),
+    (["anna1", "bert1", "carl1"], []), (["anna1", "bert1", "0"], []), (["wave", "squat"], [])])
+def test_what_names_of_files_say(files, named):
+    """All different names, or codes, name no action."""
+    file = io.BytesIO()
+    np.save(file, np.random.default_rng(0).normal(size=(3, 25, 3)) + 3)
+    data = base64.b64encode(file.getvalue()).decode()
+    job = {"network": str(model_file("utd_mhad")), "action": "", "files": {f"{name}.npy": data for name in files}}
+    examples, lost, _, found = node(READ, job)
+    assert sorted(found) == named == sorted({action for action, *_ in examples})
+    assert bool(lost) == (len(examples) < len(files)) and all("Which action" in said for said in lost)
+
+
+def test_files_of_text_are_no_clips():
+    data = {"notes.csv": b"who,what\nanna,waves", "about.json": b'{"a": 1}', "x.npy": b"no"}
+    job = {"network": str(model_file("utd_mhad")), "action": "",
+           "files": {name: base64.b64encode(text).decode() for name, text in data.items()}}
+    examples, lost, *_ = node(READ, job)
+    assert not examples and [said.split(":")[0] for said in lost] == [
+        "about.json is no clip", "notes.csv is no clip", "x.npy cannot be read"]

@@ -1,9 +1,9 @@
 // Recordings as files: a folder per action, as `just adopt` and `just teach` read it and as anyone brings it. No page.
-import { Unreadable, isClip } from "./clip.js";
+import { Unreadable, isClip, suffixOf } from "./clip.js";
 import { RATE } from "./network.js";
 
 const HIDDEN = /(^|\/)(\.|__MACOSX)/;
-const MOST = 2000; // files of a folder that is dropped
+const MOST = 2000; // clips that are given at once
 
 /** A name that can be a folder on every system; "" if nothing is left of it. */
 export function plainName(text) {
@@ -54,43 +54,59 @@ export function npy({ x, M, L, V }) {
 
 /**
  * The examples in files [{name, bytes}], a sentence about each that cannot be used, and about skeletons that were
- * guessed: {examples, lost, guesses}. A clip's action is the folder that it is in; without a folder it is `action`, or
- * else what its name says, as wave-1.npy does.
+ * guessed, and the actions that are named after files: {examples, lost, guesses, named}. A clip's action is the folder
+ * that it is in; without a folder it is `action`, or else what its name says, as wave-1.npy does.
  */
 export function examplesIn(files, network, action) {
-  const examples = [], lost = [], guesses = new Set(), unnamed = [];
+  const examples = [], lost = [], guesses = new Set(), named = new Set(), unnamed = [];
   const described = new Map(files.filter(({ name }) => name.split("/").at(-1) === "skeleton.json")
     .map(({ name, bytes }) => [name.slice(0, -"skeleton.json".length), saidBy(bytes)]));
   const clips = files.filter(({ name }) => isClip(name) && !HIDDEN.test(name));
   const inOrder = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
+  const byFile = namesOf(clips.map(({ name }) => name).filter((name) => !name.includes("/")));
   for (const { name, bytes } of clips.sort(inOrder)) {
     const folders = name.split("/"), title = folders.pop();
-    const own = plainName(folders.at(-1) ?? "") || action || named(title);
-    if (!own) {
-      unnamed.push(title);
-      continue;
-    }
+    const given = plainName(folders.at(-1) ?? "") || action, own = given || byFile.get(name);
     try {
       const { guess, ...example } = exampleOf(title, bytes, network, nearest(described, folders));
+      if (!own) {
+        unnamed.push(title);
+        continue;
+      }
       examples.push({ action: own, ...example });
       if (guess) guesses.add(guess);
+      if (!given) named.add(own);
     } catch (e) {
       if (!(e instanceof Unreadable)) throw e;
-      lost.push(e.message);
+      lost.push(isText(title) ? e.message.replace(" cannot be read: ", " is no clip: ") : e.message);
     }
   }
   if (unnamed.length) {
     const [first, ...rest] = unnamed, names = rest.length ? `${first} and ${rest.length} more` : first;
     lost.unshift(`Which action is it? Write its name into the field “Action”, then add ${names} again.`);
   }
-  return { examples, lost, guesses: [...guesses] };
+  return { examples, lost, guesses: [...guesses], named: [...named] };
 }
 
-/** The action in the name of a file, letters before a number; "" if it says none. */
-function named(title) {
-  const hit = /^(.*\p{L})[-_. (]*\d+\)?\.\w+$/u.exec(title);
-  return hit ? plainName(hit[1].replace(/[-_]+/g, " ")) : "";
+/** Whether a file may be anything by its name. */
+const isText = (title) => [".csv", ".json"].includes(suffixOf(title));
+
+/**
+ * {file: the action in its name}, of files that say one: words before a number, as in wave-1.npy. A code such as
+ * a27_s3_t1 says none, and neither do several files of which no two have a name in common.
+ */
+function namesOf(files) {
+  const found = new Map();
+  for (const file of files) {
+    const hit = /^([^\d]*\p{L}{2}[^\d]*?)[-_. (]*\d+\)?\.\w+$/u.exec(file);
+    const name = hit ? plainName(hit[1].replace(/[-_]+/g, " ")) : "";
+    if (name) found.set(file, name);
+  }
+  return found.size > 1 && new Set(found.values()).size === found.size ? new Map() : found;
 }
+
+/** Whether two clips have the same joints. */
+export const isSame = (a, b) => a.M === b.M && a.L === b.L && a.V === b.V && a.x.every((value, i) => value === b.x[i]);
 
 /** The example in a clip's file, and `guess`, which `source` of a network tells. */
 export function exampleOf(name, bytes, network, { skeleton, isMetric = true, camera = false } = {}) {
@@ -133,14 +149,20 @@ export function entriesOf(transfer) {
   }).filter(Boolean);
 }
 
-/** The files [{name, bytes}] in files and folders, each name with its folders. */
+/** The files [{name, bytes}] in files and folders, each name with its folders: clips, and what tells of them. */
 export async function filesIn(entries) {
   const found = [];
   for (const entry of entries) {
     if (entry.isDirectory) await walk(entry, "", found);
-    else found.push({ name: entry.name, bytes: new Uint8Array(await entry.arrayBuffer()) });
+    else await take(entry, entry.webkitRelativePath || entry.name, found);
   }
   return found;
+}
+
+async function take(file, name, found) {
+  if (!isClip(name) && !name.endsWith("skeleton.json")) return;
+  if (found.length >= MOST) throw new Unreadable(`There are more than ${MOST} clips in it: give a smaller folder.`);
+  found.push({ name, bytes: new Uint8Array(await file.arrayBuffer()) });
 }
 
 async function walk(folder, path, found) {
@@ -150,15 +172,12 @@ async function walk(folder, path, found) {
     if (!entries.length) return; // a reader gives a hundred at a time
     for (const entry of entries) {
       if (HIDDEN.test(entry.name)) continue;
-      if (found.length >= MOST) {
-        throw new Unreadable(`${folder.name} holds more than ${MOST} files: drop a smaller folder.`);
-      }
       if (entry.isDirectory) {
         await walk(entry, inside, found);
         continue;
       }
       const file = await new Promise((resolve, reject) => { entry.file(resolve, reject); });
-      found.push({ name: inside + entry.name, bytes: new Uint8Array(await file.arrayBuffer()) });
+      await take(file, inside + entry.name, found);
     }
   }
 }

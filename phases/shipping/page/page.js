@@ -1,11 +1,11 @@
 // The page's beginning: what it listens to, which file is what, and what it shows first.
+import { nameClips } from "./answers.js";
 import { CLIPS, Unreadable, suffixOf } from "./clip.js";
-import { entriesOf, filesIn } from "./exchange.js";
+import { entriesOf } from "./exchange.js";
 import { addNetwork, choose } from "./networks.js";
-import { $, note, state } from "./screen.js";
+import { $, kilobytes, note, state } from "./screen.js";
 import { guarded, page, playClip, playVideo, showPhoto, stop, useCamera } from "./sources.js";
-import { isTaught } from "./teach.js";
-import { addArchive, addFiles, openTaught, startTeaching } from "./teaching.js";
+import { openTaught, parsedTaught, startTeaching, teachBy } from "./teaching.js";
 
 const FILMS = [".mp4", ".webm", ".mov", ".mkv", ".avi"];
 
@@ -20,7 +20,7 @@ async function openFile(file) {
   const taught = suffix === ".json" ? parsedTaught(await file.text()) : null;
   if (taught) openTaught(file.name, taught);
   else if (CLIPS.includes(suffix)) await playClip(file.name, await bytesOf(file));
-  else if (suffix === ".zip") await addArchive(file.name, await bytesOf(file));
+  else if (suffix === ".zip") await teachBy([file]);
   else if (suffix === ".onnx") {
     const network = await addNetwork(file.name, await bytesOf(file));
     note(`${file.name} is one of the networks now.`);
@@ -28,52 +28,50 @@ async function openFile(file) {
   } else if (file.type.startsWith("image/")) await showPhoto(file);
   else if (file.type.startsWith("video/") || FILMS.includes(suffix)) await playVideo(file);
   else throw new Unreadable(`${file.name} is nothing that this page reads. It takes a video, a picture, a clip ` +
-    `(${CLIPS.join(", ")}), clips in a .zip, or a network (.onnx).`);
+    `(${CLIPS.join(", ")}), examples in a .zip, or a network (.onnx).`);
 }
 
-/** What a .json file holds, if it was taught on a page; else null. */
-function parsedTaught(text) {
-  try {
-    const parsed = JSON.parse(text);
-    return isTaught(parsed) ? parsed : null;
-  } catch {
-    return null;
+/** Files and folders that the user gives to be shown: folders teach, and several clips are named and listed. */
+async function openAll(entries) {
+  const folders = entries.filter(({ isDirectory }) => isDirectory), files = entries.filter((e) => !e.isDirectory);
+  if (folders.length) await teachBy(folders);
+  if (files.length === 1) {
+    await openFile(files[0]);
+    return;
   }
-}
-
-/** Files and folders that the user gives: several clips, or clips for the lesson, are examples; else one is shown. */
-async function take(entries, isLesson) {
-  const [first] = entries, archive = entries.length === 1 && suffixOf(first.name) === ".zip";
-  const clips = entries.every((entry) => entry.isDirectory || CLIPS.includes(suffixOf(entry.name)));
-  if (clips && (isLesson || entries.length > 1 || first.isDirectory)) await addFiles(await filesIn(entries));
-  else if (!isLesson || archive) await openFile(first);
-  else throw new Unreadable(`${first.name} is no clip (${CLIPS.join(", ")}, or a .zip of them). A video is ` +
-    "opened first, then “Record” takes two seconds of it.");
+  const clips = [];
+  for (const file of files) {
+    const suffix = suffixOf(file.name), isTaught = suffix === ".json" && parsedTaught(await file.text());
+    if (CLIPS.includes(suffix) && !isTaught) clips.push({ name: file.name, bytes: await bytesOf(file) });
+    else await openFile(file);
+  }
+  if (clips.length) await nameClips(clips);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Start
 // ---------------------------------------------------------------------------------------------------------------------
 
-async function fetched(address) {
+async function fetched(address, tell) {
   const answer = await fetch(address);
   if (!answer.ok) throw new Unreadable(`The page is not whole: it lacks ${address}. Write it again with “just page”.`);
+  tell?.(Number(answer.headers.get("Content-Length")));
   return bytesOf(answer);
 }
 
 async function playChosen() {
   const { file, title, skeleton } = page.clips[$("clip").selectedIndex];
-  await playClip(file, await fetched(`clips/${file}`), title, skeleton);
+  await playClip(file, await fetched(`clips/${file}`), { action: title, skeleton });
 }
 
 function listen() {
   $("camera").addEventListener("click", () => guarded(useCamera));
   $("play").addEventListener("click", () => guarded(playChosen));
   $("clip").addEventListener("change", () => guarded(playChosen));
-  for (const id of ["file", "examples"]) {
+  for (const [id, take] of [["file", openAll], ["examples", teachBy], ["folders", teachBy]]) {
     $(id).addEventListener("change", () => {
       const entries = [...$(id).files];
-      if (entries.length) guarded(() => take(entries, id === "examples"));
+      if (entries.length) guarded(() => take(entries));
       $(id).value = "";
     });
   }
@@ -83,17 +81,21 @@ function listen() {
     guarded(useCamera);
   });
   const dragged = (event) => event.dataTransfer?.types.includes("Files");
+  const mark = (isDragged) => {
+    $("drop").hidden = !isDragged;
+    $("teach").classList.toggle("target", isDragged);
+  };
   addEventListener("dragover", (event) => {
     if (!dragged(event)) return;
     event.preventDefault();
-    $("drop").hidden = false;
+    mark(true);
   });
-  addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) mark(false); });
   addEventListener("drop", (event) => {
     event.preventDefault();
-    $("drop").hidden = true;
-    const entries = entriesOf(event.dataTransfer), isLesson = Boolean(event.target.closest?.("#teach"));
-    if (entries.length) guarded(() => take(entries, isLesson));
+    mark(false);
+    const entries = entriesOf(event.dataTransfer), take = event.target.closest?.("#teach") ? teachBy : openAll;
+    if (entries.length) guarded(() => take(entries));
   });
   addEventListener("resize", () => page.shown?.redraw?.());
 }
@@ -103,7 +105,12 @@ async function start() {
   const list = JSON.parse(new TextDecoder().decode(await fetched("page.json")));
   page.clips = list.clips;
   $("clip").replaceChildren(...list.clips.map(({ title }) => new Option(title)));
-  for (const name of list.networks) await addNetwork(name, await fetched(`networks/${name}`));
+  for (const name of list.networks) {
+    await addNetwork(name, await fetched(`networks/${name}`, (size) => {
+      $("loading").textContent = `Loading the network${size ? `, ${kilobytes(size)}` : ""} …`;
+    }));
+  }
+  $("loading").hidden = true;
   if (innerWidth > 700) $("accuracy").value = "full"; // a phone starts with the fast estimator
   choose(page.networks[0]);
   listen();
@@ -113,4 +120,4 @@ async function start() {
   if (list.start !== null && !matchMedia("(prefers-reduced-motion: reduce)").matches) await playChosen();
 }
 
-guarded(start);
+guarded(start).finally(() => { $("loading").hidden = true; });

@@ -50,11 +50,20 @@ export class Recordings {
     return kept;
   }
 
-  /** Delete those examples of which `which` is true. */
+  /** Delete those examples of which `which` is true. Returns them. */
   async remove(which) {
     const gone = this.list.filter(which);
     this.list = this.list.filter((example) => !which(example));
     for (const { id } of gone) await this.write((store) => store.delete(id));
+    return gone;
+  }
+
+  /** Give the examples of an action another name. */
+  async rename(action, name) {
+    for (const example of this.list.filter((other) => other.action === action)) {
+      example.action = name;
+      await this.write((store) => store.put(example));
+    }
   }
 
   /** {action: its examples}, in the order of the first ones. */

@@ -26,6 +26,7 @@ export const percent = (p) => `${Math.round(100 * p)} %`;
 /** The five likeliest actions, and how many percent each; of a clip that is not known, the nearest. */
 export function showBars(ranking, known) {
   $("verdict").textContent = known ? "It looks like" : `It looks like ${NONE}; nearest`;
+  $("bars").classList.toggle("unknown", !known);
   const items = $("bars").children;
   ranking.forEach(({ label, p }, i) => {
     const [name, share, track] = items[i].children;
@@ -48,8 +49,15 @@ export function showEvents(events) {
   }
 }
 
+/** Take the list of files and their answers off the page. */
+export function noAnswers() {
+  $("answers").hidden = true;
+  $("answers").replaceChildren();
+}
+
 export function buildBars(network) {
   $("verdict").textContent = "It looks like";
+  $("bars").classList.remove("unknown");
   $("bars").replaceChildren(...Array.from({ length: Math.min(TOP, network.classes.length) }, () => {
     const item = document.createElement("li"), track = document.createElement("span");
     track.className = "track";

@@ -6,7 +6,8 @@ import { at } from "./joints.js";
 import { Live } from "./live.js";
 import { RATE, SURE } from "./network.js";
 import { PoseEstimator } from "./pose.js";
-import { $, NONE, TOP, buildBars, hint, note, percent, showBars, showTimes, state, times } from "./screen.js";
+import { $, NONE, TOP, buildBars, hint, noAnswers, note, percent, showBars, showTimes, state,
+  times } from "./screen.js";
 
 // What there is. tap(t, joints): is told each frame of a camera or a video, joints null without a body, t null at its
 // end. shown: what is on the picture; of a clip, `example` is its joints as recorded, and isDemo whether it came with
@@ -21,8 +22,12 @@ export function noAnswer() {
   strip($("strip"), null, network.skeleton, [], network.window / RATE);
 }
 
-/** End what is shown. Returns the number of the new turn: a source goes on as long as it is the page's turn. */
-export function stop() {
+/**
+ * End what is shown, with the list of answers unless what follows `isListed`. Returns the number of the new turn: a
+ * source goes on as long as it is the page's turn.
+ */
+export function stop(isListed = false) {
+  if (!isListed) noAnswers();
   const video = $("video");
   video.srcObject?.getTracks().forEach((track) => track.stop());
   if (video.src) URL.revokeObjectURL(video.src);
@@ -47,20 +52,24 @@ export function stop() {
 
 const nextPaint = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
 
-/** A clip of a file at RATE frames a second. Of a synthetic clip `action` is what it shows, `skeleton` whose joints. */
-export async function playClip(name, bytes, action, skeleton) {
+/**
+ * A clip of a file at RATE frames a second; isBrief: its middle and its answer only; isListed: it is on the list of
+ * answers. Of a synthetic clip `action` is what it shows, `skeleton` whose joints. Returns the likeliest
+ * {label, p, known}, nothing if something else is shown meanwhile.
+ */
+export async function playClip(name, bytes, { action, skeleton, isBrief, isListed } = {}) {
   const { network } = page, found = network.source(name, bytes, skeleton), told = found.said;
-  const clip = network.fitted(found), turn = stop(), V = clip.V;
+  const clip = network.fitted(found), turn = stop(isListed), V = clip.V;
   const known = !action || network.classes.includes(action);
   const live = new Live(network, clip.M), started = performance.now(), title = name.replace(/\.npy$/, "");
-  page.shown = { again: () => guarded(() => playClip(name, bytes, action, skeleton)), isDemo: Boolean(action),
+  page.shown = { again: () => guarded(() => playClip(name, bytes, { action, skeleton })), isDemo: Boolean(action),
     example: { ...found, title } };
   page.live = live;
   $("use").hidden = false;
   state("playing");
   note(action ? `A synthetic clip of “${action}”.` : told);
   $("skeleton").setAttribute("aria-label", `The clip ${title}, moving`);
-  for (let l = 0; l < clip.L; l++) {
+  for (let l = 0; l < clip.L && !isBrief; l++) {
     do await nextPaint(); while (performance.now() < started + (1000 * l) / RATE);
     if (turn !== page.turn) return;
     const frame = new Float32Array(clip.M * V * 3);
@@ -73,7 +82,8 @@ export async function playClip(name, bytes, action, skeleton) {
   if (turn !== page.turn) return;
   const ranking = network.top(p, TOP), [{ label, p: most }] = ranking;
   showBars(ranking, isKnown);
-  page.shown.redraw = () => clipFrame($("skeleton"), clip, clip.L - 1, network.skeleton);
+  page.shown.redraw = () => clipFrame($("skeleton"), clip, isBrief ? clip.L >> 1 : clip.L - 1, network.skeleton);
+  if (isBrief) page.shown.redraw();
   $("answer").textContent = isKnown ? label : NONE;
   $("answer").classList.toggle("over", !isKnown || most < SURE);
   const said = isKnown ? `${label}, ${percent(most)}` : `${NONE} (${label} ${percent(most)})`;
@@ -81,6 +91,7 @@ export async function playClip(name, bytes, action, skeleton) {
   const strange = known ? "" : `It shows “${action}”; this network has no action of that name.`;
   note([whole, strange, told].filter(Boolean).join(" "));
   state("played");
+  return { label, p: most, known: isKnown };
 }
 
 async function estimator() {

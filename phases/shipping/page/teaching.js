@@ -1,14 +1,15 @@
-// The panel that teaches: examples of named actions are recorded, replayed, kept or discarded, saved and opened.
-import { Unreadable } from "./clip.js";
+// The panel that teaches: examples of named actions are recorded, added, replayed, kept or discarded, saved and opened.
+import { CLIPS, Unreadable, isClip, suffixOf } from "./clip.js";
 import { clipFrame } from "./draw.js";
-import { examplesIn, filesOf, plainName, storable } from "./exchange.js";
+import { examplesIn, filesIn, filesOf, isSame, plainName, storable } from "./exchange.js";
+import { counted, drawThumbs, element, showLessons, twice } from "./lessons.js";
 import { RATE } from "./network.js";
 import { choose, list, titleOf, unlist } from "./networks.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { $, note } from "./screen.js";
 import { guarded, page, stop } from "./sources.js";
-import { NOTHING, direction, headFile, headFrom, learned, taughtNetwork } from "./teach.js";
+import { NOTHING, direction, headFile, headFrom, isTaught, learned, taughtNetwork } from "./teach.js";
 import { unzipped, zipped } from "./zip.js";
 
 const recordings = new Recordings(), recorder = new Recorder();
@@ -17,7 +18,21 @@ const directions = new WeakMap(); // network -> example -> its direction; not by
 
 const LONG = 10; // new examples from which on the page says that it learns
 
-const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+/** Say something about teaching, under the buttons that teach. */
+function say(text, trouble = false) {
+  $("teach-note").textContent = text;
+  $("teach-note").classList.toggle("trouble", trouble);
+}
+
+/** Run an action that teaches; what goes wrong becomes a sentence in the panel. What is shown goes on. */
+async function lesson(action) {
+  try {
+    await action();
+  } catch (e) {
+    say(e instanceof Unreadable ? e.message : `Something went wrong: ${e.message}`, true);
+    $("teach-note").scrollIntoView({ block: "nearest" });
+  }
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What the examples teach
@@ -28,7 +43,7 @@ async function learn(isChosen) {
   const { base } = panel, known = directions.get(base) ?? new WeakMap(), examples = [];
   directions.set(base, known);
   const fresh = recordings.list.filter((example) => !known.has(example)).length;
-  if (fresh >= LONG) $("lesson-note").textContent = `Learning from ${fresh} examples …`;
+  if (fresh >= LONG) $("lesson-note").textContent = `Learning from ${counted(fresh, "example")} …`;
   for (const example of recordings.list) {
     const clip = base.fitted(example);
     if (!clip) continue;
@@ -53,14 +68,14 @@ async function learn(isChosen) {
   tell(head, examples);
 }
 
-/** How far the lessons are, in a sentence or two. */
+/** How far the lessons are, a sentence a line. */
 function tell(head, examples) {
   const actions = [...recordings.byAction.keys()], unfit = recordings.list.length - examples.length;
   const said = [];
   if (head) {
     const { tried } = head, names = actions.filter((action) => action !== NOTHING).join(", ");
     const single = head.classes.find((action, k) => head.counts[k] < 3);
-    said.push(`It knows ${names}.`);
+    said.push(`Ready: it knows ${names}.`);
     if (!page.shown) said.push("Try it: use the camera, or open a clip that it has not seen.");
     if (tried.of && head.classes.length > 1) {
       const confused = tried.confused ? `; it confuses ${tried.confused.join(" and ")} most` : "";
@@ -73,14 +88,40 @@ function tell(head, examples) {
       `Now name a second action, or show it “nothing”: then it tells ${actions[0]} from that.`);
   }
   if (unfit) said.push(`${counted(unfit, "example")} cannot be turned into this network's joints, and do not count.`);
-  if (!recordings.isKept) said.push("This browser does not keep recordings: save them before you leave the page.");
-  $("lesson-note").textContent = said.join(" ");
+  $("lesson-note").replaceChildren(...said.map((text) => element("p", { textContent: text })));
+  $("lesson-note").classList.toggle("ready", Boolean(head));
+  $("save-taught").disabled = !head;
+  $("kept").textContent = !recordings.list.length ? "" : recordings.isKept ?
+    "Kept in this browser until you delete them." :
+    "This browser does not keep them: save them before you leave the page.";
 }
 
 /** Show what is kept, and learn from it. */
 async function refresh(isChosen = true) {
-  showLessons();
+  const { byAction } = recordings;
+  showLessons(byAction, { look, rename: (action, name) => lesson(() => rename(action, name)),
+    remove: (action) => lesson(() => forget((example) => example.action === action, action)) });
+  drawThumbs(byAction, panel.base);
+  $("saving").hidden = !recordings.list.length;
+  $("known-actions").replaceChildren(...[...byAction.keys()].map((action) => new Option(action)));
   await learn(isChosen);
+}
+
+/** Delete those examples of which `which` is true, all of them of `of`; one of them that is looked at is closed. */
+async function forget(which, of) {
+  if (panel.looked && !panel.pending && which(panel.looked)) look(null);
+  const gone = await recordings.remove(which);
+  say(`Deleted ${of}, ${counted(gone.length, "example")}.`);
+  await refresh();
+}
+
+/** Give an action another name; that of another one puts the two together. */
+async function rename(action, name) {
+  const isThere = recordings.byAction.has(name);
+  look(null);
+  await recordings.rename(action, name);
+  say(isThere ? `${action} is part of ${name} now.` : `${action} is called ${name} now.`);
+  await refresh();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -95,7 +136,7 @@ function namedAction() {
 }
 
 function complain() {
-  note("Name the action first: write what you will do, for example wave.", true);
+  say("Name the action first: write what you will do, for example wave.", true);
   $("action").focus();
 }
 
@@ -117,6 +158,7 @@ async function record(action, times) {
     return;
   }
   look(null);
+  say("");
   busy(true);
   $("picture").scrollIntoView({ block: "nearest" });
   try {
@@ -129,11 +171,11 @@ async function record(action, times) {
         break;
       }
       await recordings.add(example);
+      say(`Recorded ${action}, ${i} of ${times}.`);
       await refresh();
     }
-  } catch (e) {
-    if (!(e instanceof Unreadable)) throw e;
-    note(e.message, true);
+    // a camera that cannot be had
+    if (document.body.dataset.state === "trouble") say($("note").textContent, true);
   } finally {
     busy(false);
   }
@@ -142,26 +184,77 @@ async function record(action, times) {
 function busy(isBusy) {
   panel.isBusy = isBusy;
   $("record").textContent = isBusy ? "Stop" : "Record";
-  for (const id of ["idle", "examples", "action", "times"]) $(id).disabled = isBusy;
+  for (const id of ["idle", "examples", "folders", "action", "times"]) $(id).disabled = isBusy;
 }
 
-/** Keep the examples of files: of clips in folders by action, of others those of the named action. */
-export async function addFiles(files) {
-  const { examples, lost, guesses } = examplesIn(files, panel.base, namedAction());
-  for (const example of examples) await recordings.add(example);
-  if (!examples.length && !lost.length) throw new Unreadable("There is no clip in it: a clip is a .npy, " +
+/** What a .json file holds, if it was taught on a page; else null. */
+export function parsedTaught(text) {
+  try {
+    const parsed = JSON.parse(text);
+    return isTaught(parsed) ? parsed : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Learn from files and folders: of clips in folders by action, of others the named action. Also what was taught. */
+export const teachBy = (entries) => lesson(async () => {
+  const groups = [], clips = [], strangers = [];
+  say("Reading …");
+  for (const entry of entries) {
+    const isFolder = entry.isDirectory || Boolean(entry.webkitRelativePath);
+    const suffix = isFolder ? "" : suffixOf(entry.name);
+    const taught = suffix === ".json" ? parsedTaught(await entry.text()) : null;
+    if (taught) openTaught(entry.name, taught, say);
+    else if (suffix === ".zip") groups.push(await unzipped(new Uint8Array(await entry.arrayBuffer()), entry.name));
+    else if (isFolder || CLIPS.includes(suffix)) clips.push(entry);
+    else strangers.push(`${entry.name} is no clip (${CLIPS.join(", ")}, or a .zip of them). A video is opened first, ` +
+      "then “Record” takes two seconds of it.");
+  }
+  if (clips.length) groups.unshift(await filesIn(clips));
+  if (groups.length || strangers.length) await addGroups(groups, strangers);
+});
+
+/** Keep the examples in groups of files that are not there yet, and say what became of them. */
+async function addGroups(groups, strangers) {
+  const count = groups.flat().filter(({ name }) => isClip(name)).length;
+  if (count) {
+    say(`Reading ${counted(count, "clip")} …`);
+    await new Promise((resolve) => { setTimeout(resolve, 30); }); // it shows
+  }
+  const found = groups.map((files) => examplesIn(files, panel.base, namedAction()));
+  const [examples, lost, guesses, named] = ["examples", "lost", "guesses", "named"].map((key) =>
+    found.flatMap((one) => one[key]));
+  const fresh = await added(examples), known = examples.length - fresh.length, trouble = [...lost, ...strangers];
+  if (!examples.length && !trouble.length) throw new Unreadable("There is no clip in it: a clip is a .npy, " +
     ".skeleton, .json or .csv file, best in a folder with its action's name.");
-  const actions = [...new Set(examples.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
-  if (examples.length) $("action").value = ""; // the next clips are of another action
-  note([examples.length ? `${counted(examples.length, "example")}${of} added.` : "", ...guesses, ...lost.slice(0, 3),
-    lost.length > 3 ? `${lost.length - 3} more cannot be used.` : ""].filter(Boolean).join(" "), lost.length > 0);
+
+  const actions = [...new Set(fresh.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
+  const names = named.map((name) => `“${name}”`).join(" and "), them = named.length > 1 ? "them" : "it";
+  if (fresh.length) $("action").value = ""; // the next clips are of another action
+  else if (trouble.some((words) => words.startsWith("Which action"))) $("action").focus();
+  const said = [fresh.length ? `${counted(fresh.length, "example")}${of} added.` : "",
+    known ? `${counted(known, "example")} ${known === 1 ? "was" : "were"} here already.` : "",
+    named.length ? `Named ${names} after the files: rename ${them} here if that is wrong.` : "",
+    ...new Set(guesses), ...trouble.slice(0, 3),
+    trouble.length > 3 ? `${trouble.length - 3} more cannot be used.` : ""];
+  say(said.filter(Boolean).join(" "), trouble.length > 0);
   await refresh();
-  $(lost.length ? "note" : "lesson-note").scrollIntoView({ block: "nearest" });
+  $(trouble.length ? "teach-note" : "lesson-note").scrollIntoView({ block: "nearest" });
 }
 
-/** The same from a .zip archive. */
-export async function addArchive(name, bytes) {
-  await addFiles(await unzipped(bytes, name));
+/** Keep those of some examples whose joints no example of the same action has; returns them. */
+async function added(examples) {
+  const fitted = new Map(), fresh = [];
+  const joints = (example) => {
+    if (!fitted.has(example)) fitted.set(example, panel.base.fitted(example) ?? example.clip);
+    return fitted.get(example);
+  };
+  for (const example of examples) {
+    const others = recordings.byAction.get(example.action) ?? [];
+    if (!others.some((other) => isSame(joints(other), joints(example)))) fresh.push(await recordings.add(example));
+  }
+  return fresh;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -202,6 +295,7 @@ async function keep() {
   $("record").focus();
   if (!pending) return;
   await recordings.add(pending);
+  say(`1 example of ${pending.action} added.`);
   await refresh();
 }
 
@@ -209,70 +303,7 @@ async function discard() {
   const { pending, looked } = panel;
   look(null);
   $("record").focus();
-  if (pending) return;
-  await recordings.remove((example) => example === looked);
-  await refresh();
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// What is kept
-// ---------------------------------------------------------------------------------------------------------------------
-
-function element(tag, properties, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-/** The actions with their examples, each a small figure. */
-function showLessons() {
-  $("lessons").replaceChildren(...[...recordings.byAction].map(([action, examples]) => {
-    const clips = examples.map((example, i) => {
-      const button = element("button", { type: "button", className: "thumb" }, element("canvas", {}));
-      button.setAttribute("aria-label", `${action}, example ${i + 1}: look at it`);
-      button.addEventListener("click", () => look(example));
-      return element("li", {}, button);
-    });
-    const remove = element("button", { type: "button", className: "remove" });
-    remove.dataset.action = action;
-    twice(remove, "Delete", `Delete ${counted(examples.length, "example")}?`, () =>
-      recordings.remove((example) => example.action === action).then(() => refresh()));
-    remove.setAttribute("aria-label", `Delete ${action}`);
-    const name = element("strong", { textContent: action });
-    const title = element("p", {}, name, ` ${counted(examples.length, "example")}`);
-    return element("li", {}, title, remove, element("ul", { className: "thumbs" }, ...clips));
-  }));
-  drawThumbs();
-  $("saving").hidden = !recordings.list.length;
-  $("known-actions").replaceChildren(...[...recordings.byAction.keys()].map((action) => new Option(action)));
-}
-
-/** Each figure in the middle of its movement. */
-function drawThumbs() {
-  const examples = [...recordings.byAction.values()].flat();
-  document.querySelectorAll("#lessons canvas").forEach((canvas, i) => {
-    const clip = panel.base.fitted(examples[i]);
-    if (clip) clipFrame(canvas, clip, clip.L >> 1, panel.base.skeleton);
-  });
-}
-
-/** A button that asks once before it does something that cannot be undone. */
-function twice(button, first, second, action) {
-  const reset = () => {
-    button.textContent = first;
-    delete button.dataset.asked;
-  };
-  reset();
-  button.addEventListener("blur", reset);
-  button.addEventListener("click", () => {
-    if (button.dataset.asked) {
-      reset();
-      action();
-      return;
-    }
-    button.dataset.asked = "yes";
-    button.textContent = second;
-  });
+  if (!pending) await forget((example) => example === looked, looked.action);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -287,26 +318,22 @@ function download(name, parts, type) {
 
 function saveClips() {
   download("my-actions.zip", [zipped(filesOf(recordings.list, panel.base))], "application/zip");
-  note("my-actions.zip holds a folder per action: “just teach”, “just adopt” and this page take it as it is.");
+  say("my-actions.zip holds a folder per action: “just teach”, “just adopt” and this page take it as it is.");
 }
 
 function saveTaught() {
-  if (!panel.mine) {
-    note("There is nothing to save yet: it takes two actions, or one and “nothing”.", true);
-    return;
-  }
   download("my-actions.json", [headFile(panel.mine.head, panel.base)], "application/json");
-  note(`my-actions.json holds what was learned, without recordings. Open it on a page with ${titleOf(panel.base)}.`);
+  say(`my-actions.json holds what was learned, without recordings. Open it on a page with ${titleOf(panel.base)}.`);
 }
 
-/** Let what a file of `saveTaught` holds answer. */
-export function openTaught(name, parsed) {
+/** Let what a file of `saveTaught` holds answer; `tell` takes the sentence about it. */
+export function openTaught(name, parsed, tell = note) {
   const { head, base } = headFrom(parsed, name, page.networks.filter((network) => !network.base));
   const network = taughtNetwork(base, head), title = name.replace(/\.json$/i, "");
   panel.loaded += 1;
   list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
   choose(network);
-  note(`${name} is one of the networks now; it knows ${head.classes.join(", ")}.`);
+  tell(`${name} is one of the networks now; it knows ${head.classes.join(", ")}.`);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -319,7 +346,7 @@ function onChosen(network) {
   if (base === panel.base) return;
   panel.base = base;
   look(null);
-  drawThumbs();
+  drawThumbs(recordings.byAction, base);
   $("record").disabled = $("idle").disabled = !base.ofCamera;
   guarded(() => learn(false));
 }
@@ -333,22 +360,16 @@ export async function startTeaching() {
 
   $("lesson").addEventListener("submit", (event) => {
     event.preventDefault();
-    guarded(() => record(namedAction(), Number($("times").value)));
+    lesson(() => record(namedAction(), Number($("times").value)));
   });
-  $("idle").addEventListener("click", () => guarded(() => record(NOTHING, Number($("times").value))));
-  $("use").addEventListener("click", () => guarded(useClip));
-  $("keep").addEventListener("click", () => guarded(keep));
-  $("discard").addEventListener("click", () => guarded(discard));
-  $("save-clips").addEventListener("click", () => guarded(saveClips));
-  $("save-taught").addEventListener("click", () => guarded(saveTaught));
-  twice($("forget"), "Delete all", "Delete all for good?", () => guarded(async () => {
-    await recordings.remove(() => true);
-    await refresh();
-  }));
+  $("idle").addEventListener("click", () => lesson(() => record(NOTHING, Number($("times").value))));
+  const buttons = { use: useClip, keep, discard, "save-clips": saveClips, "save-taught": saveTaught };
+  for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", () => lesson(action));
+  twice($("forget"), "Sure? It deletes all examples for good", () => lesson(() => forget(() => true, "all")));
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     if (panel.isBusy) recorder.cancel();
     else if (panel.looked) look(null);
   });
-  addEventListener("resize", drawThumbs);
+  addEventListener("resize", () => drawThumbs(recordings.byAction, panel.base));
 }

@@ -1,0 +1,126 @@
+// The list of what was taught: each action with its examples; it is renamed and deleted here.
+import { clipFrame } from "./draw.js";
+import { plainName } from "./exchange.js";
+import { $ } from "./screen.js";
+
+export const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
+export function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+/** The actions {action: examples}, each example a small figure. on: {look, rename, remove}, what a press does. */
+export function showLessons(byAction, on) {
+  const actions = [...byAction.keys()];
+  $("lessons").replaceChildren(...[...byAction].map(([action, examples]) => {
+    const clips = examples.map((example, i) => {
+      const button = element("button", { type: "button", className: "thumb" }, element("canvas", {}));
+      button.setAttribute("aria-label", `${action}, example ${i + 1}: look at it`);
+      button.addEventListener("click", () => on.look(example));
+      return element("li", {}, button);
+    });
+    const remove = element("button", { type: "button", className: "remove", textContent: "Delete" });
+    remove.dataset.action = action;
+    remove.setAttribute("aria-label", `Delete ${action}`);
+    const asked = twice(remove, `Sure? It deletes ${counted(examples.length, "example")} of ${action}`,
+      () => on.remove(action));
+    const title = element("div", { className: "title" }, nameOf(action, actions, on.rename),
+      ` ${counted(examples.length, "example")}`);
+    return element("li", {}, title, asked, element("ul", { className: "thumbs" }, ...clips));
+  }));
+}
+
+/** Each example in the middle of its movement. */
+export function drawThumbs(byAction, network) {
+  const examples = [...byAction.values()].flat();
+  document.querySelectorAll("#lessons canvas").forEach((canvas, i) => {
+    const clip = network.fitted(examples[i]);
+    if (clip) clipFrame(canvas, clip, clip.L >> 1, network.skeleton);
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Names
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The name of an action: pressed, it can be edited. Enter renames, Escape does not; another action's name asks. */
+function nameOf(action, actions, rename) {
+  const button = element("button", { type: "button", className: "name", title: "Rename" },
+    element("strong", { textContent: action }));
+  button.setAttribute("aria-label", `Rename ${action}`);
+  const form = element("form", { className: "naming", hidden: true });
+  const field = element("input", { type: "text", maxLength: 40, autocomplete: "off" });
+  const done = element("button", { textContent: "Rename" });
+  const leave = element("button", { type: "button", textContent: "Cancel" });
+  field.setAttribute("aria-label", `The new name of ${action}`);
+  form.append(field, done, leave);
+  const edit = (isEdited) => {
+    button.hidden = isEdited;
+    form.hidden = !isEdited;
+    done.textContent = "Rename";
+    if (isEdited) field.value = action;
+    (isEdited ? field : button).focus();
+  };
+  button.addEventListener("click", () => edit(true));
+  leave.addEventListener("click", () => edit(false));
+  field.addEventListener("input", () => { done.textContent = "Rename"; });
+  form.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    edit(false);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = plainName(field.value);
+    const same = actions.find((other) => other !== action && other.toLowerCase() === name.toLowerCase());
+    if (!name || name === action) edit(false);
+    else if (same && !done.textContent.startsWith("Put")) done.textContent = `Put it together with ${same}?`;
+    else rename(action, same ?? name);
+  });
+  return element("div", {}, button, form);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What cannot be undone
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * A button that asks once before it does something that cannot be undone, in its place and width; beside it “Keep”, or
+ * Escape, does not. Returns both. `question`: what it asks, in whole.
+ */
+export function twice(button, question, action) {
+  const first = button.textContent, label = button.getAttribute("aria-label");
+  const keep = element("button", { type: "button", className: "keep", textContent: "Keep", hidden: true });
+  const ask = (isAsked) => {
+    button.style.width = isAsked ? `${button.getBoundingClientRect().width}px` : "";
+    button.textContent = isAsked ? "Sure?" : first;
+    button.classList.toggle("asked", isAsked);
+    if (isAsked) button.setAttribute("aria-label", question);
+    else if (label) button.setAttribute("aria-label", label);
+    else button.removeAttribute("aria-label");
+    keep.hidden = !isAsked;
+  };
+  const both = element("span", { className: "twice" });
+  button.replaceWith(both);
+  both.append(button, keep);
+  keep.addEventListener("pointerdown", (event) => event.preventDefault()); // the focus stays
+  keep.addEventListener("click", () => {
+    ask(false);
+    button.focus();
+  });
+  both.addEventListener("focusout", ({ relatedTarget }) => { if (!both.contains(relatedTarget)) ask(false); });
+  both.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || keep.hidden) return;
+    event.stopPropagation();
+    ask(false);
+    button.focus();
+  });
+  button.addEventListener("click", () => {
+    const isSure = !keep.hidden;
+    ask(!isSure);
+    if (isSure) action();
+  });
+  return both;
+}
