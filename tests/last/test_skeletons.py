@@ -270,8 +270,8 @@ def test_skeleton_cannot_be_changed():
 @each
 def test_centre_and_trunk_are_found_by_name(s):
     named = {"ntu25": {"spine mid"}, "kinect20": {"spine"}, "utd20": {"spine"}, "h36m17": {"spine"},
-             "body16": {"spine"}, "azure32": {"spine navel", "spine chest"}, **dict.fromkeys(("smpl24", "smpl22"), SPINE),
-             **dict.fromkeys(HANDS, {"wrist"})}
+             "body16": {"spine"}, "azure32": {"spine navel", "spine chest"},
+             **dict.fromkeys(("smpl24", "smpl22"), SPINE), **dict.fromkeys(HANDS, {"wrist"})}
     hips = {joint for joint in ("left hip", "right hip", "mid hip") if joint in s.joints}
     assert {s.joints[v] for v in s.centre} == named.get(s.name, hips)
     if s.name in HANDS:

@@ -322,7 +322,7 @@ def test_a_file_of_a_known_format_is_turned_as_an_array_is(model, tmp_path, caps
 
 
 def test_the_word_skeletons_alone_makes_no_nw_ucla_file(model, tmp_path, capsys):
-    x = np.random.default_rng(0).normal(0, 0.1, (5, 20, 3)) + rest_pose(SKELETONS["kinect20"]) + [0, 0, 3]
+    x = np.random.default_rng(0).normal(0, 0.02, (5, 20, 3)) + rest_pose(SKELETONS["kinect20"]) + [0, 0, 3]
     (tmp_path / "mine.json").write_text(json.dumps({"skeletons": (1000 * x[..., [0, 2, 1]] * [1, -1, 1]).tolist()}))
     (tmp_path / "theirs.json").write_text(json.dumps({"file_name": "a01", "skeletons": x.tolist()}))
     ours, theirs = (model.read(tmp_path / name) for name in ("mine.json", "theirs.json"))
