@@ -60,6 +60,8 @@ BLOCKS = {
     "copies": blocks_few.copies,
     "doubts": blocks_few.doubts,
     "one-shot": blocks_few.one_example,
+    "starts-compared": blocks_few.starts_compared,
+    "starts-judged": blocks_few.starts_judged,
     "bodies": blocks_few.one_network_many_bodies,
     "live": blocks_live.events_at_rates,
 }

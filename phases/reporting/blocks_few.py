@@ -1,20 +1,22 @@
-"""The blocks about a general network: what it tells apart by few examples, and on bodies of many sensors."""
+"""The blocks about a general network: what it tells by few examples, gains as a start, and names on many bodies."""
 from __future__ import annotations
 
 from statistics import mean, stdev
 
-from phases.reporting.cells import verdict
+from phases.recordings.starts import GENERAL, SCRATCH, STARTED, Gain, gains, pair_of
+from phases.reporting.cells import mean_and_sd, verdict
 from phases.reporting.measured import Results, published
 from phases.reporting.tables import markdown_table
 
 SETS = ("utd_mhad", "nw_ucla", "jhmdb", "sbu", "irds")
 LABEL = {"utd_mhad": "UTD-MHAD", "nw_ucla": "NW-UCLA", "jhmdb": "JHMDB, 2-D", "sbu": "SBU", "irds": "IntelliRehabDS"}
+TRAINED_ON = {"utd": "utd_mhad", "utd_test": "utd_mhad", "ucla": "nw_ucla", "ucla_test": "nw_ucla"}
 SEEN = {"joints": "the joints themselves"}
 
 
-def few_examples(results: Results) -> str:
-    """A line per set and kind of features, a column per number of examples."""
-    rows = results.file("few-shot")["rows"]
+def few_examples(results: Results, of: str = "few-shot") -> str:
+    """A line per set and kind of features, a column per number of examples; `of` is the file of results."""
+    rows = results.file(of)["rows"]
     shots = sorted({row["shots"] for row in rows if row["shots"]})
     columns = [*(str(n) for n in shots), "all"]
     names = sorted({row["set"] for row in rows}, key=order_of)
@@ -140,6 +142,49 @@ def one_example(results: Results) -> str:
                   "top-1": f"{row['top1']:.1f}"} for row in own]
         ours += [{"data set": label, "network": "", "trained on": "", "top-1": ""}] if not own else []
     return markdown_table(["data set", "network", "trained on", "top-1"], [*papers, *ours])
+
+
+def starts_compared(results: Results) -> str:
+    """What each way to begin with the general network gains over random weights, on training people: a line per way, a
+    column per set and share of the labels."""
+    trainings = results.file("small-sets")["trainings"]
+    ways = {row["variant"]: row["changed"] for row in trainings if row.get("init") == GENERAL}
+    table = []
+    for way, changed in ways.items():
+        line = {"way": way, "changed": " ".join(f"`{word}`" for word in changed)}
+        for gain in gains(trainings, GENERAL, way):
+            if not gain.set.endswith("_test"):
+                line[share_of(gain)] = " ".join(f"{x:+.1f}" for x in gain.points)
+        table.append(line)
+    columns = list(dict.fromkeys(column for line in table for column in line))
+    return markdown_table(columns, [dict.fromkeys(columns, "") | line for line in table if len(line) > 2])
+
+
+def share_of(gain: Gain) -> str:
+    """UTD-MHAD, 10 %"""
+    return f"{LABEL[TRAINED_ON[gain.set]]}, {gain.labels:.0%}".replace("%", " %")
+
+
+def starts_judged(results: Results) -> str:
+    """A line per set and share of its labels: accuracy on the test side from random weights, and begun with the general
+    network, and what that gains seed by seed."""
+    trainings = results.file("small-sets")["trainings"]
+    scratch = {pair_of(row): row["top1"] for row in trainings if row["variant"] == SCRATCH and not row.get("init")}
+    started = {pair_of(row): row["top1"] for row in trainings
+               if row["variant"] == STARTED and row.get("init") == GENERAL}
+    table = []
+    for gain in gains(trainings, GENERAL, STARTED):
+        if not gain.set.endswith("_test"):
+            continue
+        keys = [key for key in sorted(scratch.keys() & started.keys())
+                if key[:3] == ("lite_nano", gain.set, gain.labels)]
+        name, labels = share_of(gain).rsplit(", ", 1)
+        table.append({"data set": name, "labels": labels, "clips": str(gain.clips),
+                      "from scratch": mean_and_sd([scratch[key] for key in keys]),
+                      "started": mean_and_sd([started[key] for key in keys]),
+                      "gained, seed by seed": ", ".join(f"{x:+.1f}" for x in gain.points),
+                      "": verdict(list(gain.points))})
+    return markdown_table(list(table[0]), table)
 
 
 def one_network_many_bodies(results: Results) -> str:

@@ -24,7 +24,11 @@ def values(entry: dict | None, key: str) -> list:
 
 def mean_sd(entry: dict | None, key: str) -> str:
     """`95.2 ± 0.3` over runs, the sample standard deviation; empty if nothing was measured."""
-    found = values(entry, key)
+    return mean_and_sd(values(entry, key))
+
+
+def mean_and_sd(found: list[float]) -> str:
+    """The same of figures."""
     if not found:
         return ""
     spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""

@@ -22,14 +22,16 @@ class Declining:
     threshold: float
 
     @classmethod
-    def of(cls, features: np.ndarray, labels: np.ndarray, K: int, damaged: np.ndarray, logits: np.ndarray) -> Declining:
+    def of(cls, features: np.ndarray, labels: np.ndarray, K: int, damaged: np.ndarray, logits: np.ndarray,
+           scale: np.ndarray | None = None) -> Declining:
         """From the training clips' features (N, C); and from the features (D, C) and logits (D, K) of the same clips,
-        in the same order and perhaps several times over, as a camera may damage them.
+        in the same order and perhaps several times over, as a camera may damage them. scale (C,): of the features, by
+        default one over their spread.
 
         A network knows its training clips too well: as they are, they are much more alike than those of new people, and
         hardly one is wrong. Damaged, they are about as alike as new people's.
         """
-        scale = scale_of(features)
+        scale = scale_of(features) if scale is None else scale
         means = class_means(features * scale, labels, K)
         alike = likeness_of(damaged * scale, means, logits)
         return cls(scale, means, temperature_of(logits, np.resize(labels, len(damaged))), threshold_of(alike))

@@ -29,11 +29,11 @@ ROUNDS = 10     # at most
 MANY = 5        # left-out examples per class from which on they choose the head
 TIE = 0.01      # nats: a richer head must be better by more
 BETWEEN = (1e-3, 10.0)  # temperatures: cosines differ by hundredths
-DOUBT = 0.005   # of what the examples themselves are, where nothing can be left out: new people are as sure as right
+DOUBT = 0.002   # of what the examples themselves are, where nothing can be left out: new people are as sure as right
 ALIKE = 0.97    # share of new clips of the classes that are alike enough,
 SPARED = 0.95   # and that are less like something else
 TOLD = 0.95     # share of that which is declined, where it costs no more
-LOOSE = 0.3     # of the network's gap: likenesses above 1 - LOOSE gap are those of one take, not of one action
+LOOSE = 0.4     # of the network's gap: likenesses above 1 - LOOSE gap are those of one take, not of one action
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -122,7 +122,8 @@ def declining_of(model: nn.Module, causal: bool, view: ClipView, clips: np.ndarr
     damaged = (view(part, True, 0, epoch) for epoch in range(times) for part in index.split(256))
     logits, again = network_outputs(model, causal, damaged, parts)
     label = view.label[index].numpy()
-    return Declining.of(features.numpy(), label, logits.shape[1], again.numpy(), logits.numpy())
+    scale = None if parts is None else np.ones(features.shape[1], np.float32)  # parts have theirs
+    return Declining.of(features.numpy(), label, logits.shape[1], again.numpy(), logits.numpy(), scale)
 
 
 def parity(network: Answers, reference: Answers) -> float:

@@ -23,7 +23,8 @@ class Parts(nn.Module):
 
     The first holds the map by quarter and region, the second what the head pools: gate · mean + (1 - gate) · maximum.
     Before they are scaled to length 1, each feature loses its mean over known clips and is divided by its spread there
-    (`settle`): cosines then compare what differs between clips, not what all of them share.
+    (`settle`): cosines then compare what differs between clips, not what all of them share. Both vectors count alike:
+    feature by feature the first, twenty times as long, would outweigh the second.
     """
 
     def __init__(self, skeleton: Skeleton, frames: int, gate: Tensor):  # of the map; c

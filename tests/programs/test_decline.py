@@ -13,11 +13,12 @@ from phases import decline
 from phases.common.files import ROOT
 from phases.recordings.strangers import sitting, standing
 from phases.shipping import verify
-from phases.shipping.declining import Declining
+from phases.shipping.declining import Declining, class_means
 from phases.shipping.exported import Answer, ExportedModel
 from phases.shipping.verify import declining_of, network_outputs
 from phases.training.clip_store import ClipStore, clip_joints, splits
 from phases.training.networks import load_run
+from phases.training.parts import Parts
 from phases.training.recipe import load_config
 from phases.training.view import ClipView
 from tests.helpers.clip_stores import write_store
@@ -280,6 +281,20 @@ def test_phase_4_measures_declining_on_its_training_clips_alone(shipped, here, m
     view.label = view.label.clone()
     view.label[torch.from_numpy(store.split("xsub")[1])] = 0
     assert np.array_equal(declining_of(model, False, view, train).means, got.means)
+
+
+def test_parts_of_a_map_keep_the_scale_that_they_have(shipped, here):
+    """Feature by feature the parts, twenty times as many, would outweigh what the head pools."""
+    model, cfg, skeleton, _ = load_run(shipped.run)
+    store = ClipStore(shipped.folder / "stores" / "tiny")
+    view = ClipView(store, cfg.view)
+    train = store.split("xsub")[0]
+    parts = Parts.of(model, skeleton, cfg.view.frames)
+    got = declining_of(model, False, view, train, parts)
+
+    assert (got.scale == 1).all()
+    features = network_outputs(model, False, [view(torch.from_numpy(train))], parts)[1]
+    np.testing.assert_allclose(got.means, class_means(features.numpy(), store.clips["label"][train], 3), atol=1e-5)
 
 
 def test_a_class_that_was_kept_from_training_has_no_mean(shipped, here):

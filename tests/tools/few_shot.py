@@ -170,7 +170,7 @@ def general_features(cfg: Config, held: Held) -> tuple[dict[str, tuple[np.ndarra
     found = {}
     for name, pool in (("parts", parts), ("pooled", None)):
         of_known, features = (network_outputs(model, False, clips, pool)[1].numpy() for clips in (known, joints))
-        found[name] = features, scale_of(of_known)
+        found[name] = features, scale_of(of_known) if pool is None else np.ones(features.shape[1], np.float32)
     return found, torch.cat(joints)[:, 0, ::2].flatten(1).numpy()
 
 
@@ -221,7 +221,8 @@ def add(done: dict, options: Options, kind: str, held: Held, features: np.ndarra
                 right.append(100 * float((named == labels[tested]).mean()))
         done["rows"].append(row | {
             "classes": K, "examples": int(len(own)), "tested": sum(len(tested) for _, tested in held.rounds),
-            "draws": len(right), "top1": round(float(np.mean(right)), 2), "sd": round(float(np.std(right)), 2), **origin()})
+            "draws": len(right), "top1": round(float(np.mean(right)), 2), "sd": round(float(np.std(right)), 2),
+            **origin()})
         print(f"{held.name:10} {kind:40} {n or 'all':>4} {np.mean(right):5.1f} ± {np.std(right):.1f}", flush=True)
 
 

@@ -94,7 +94,7 @@ class Options:
     folds: Annotated[tuple[int, ...], (0, 2), "of each set; without it, all"] = ()
     labels: Annotated[tuple[float, ...], (0.001, 1), "shares of each class's training clips"] = (1.0,)
     seeds: Annotated[tuple[int, ...], (0, 1000), "a training each"] = (0,)
-    network: Annotated[str, ("lite_nano", "lite_small"), "which is trained"] = "lite_nano"
+    network: Annotated[str, ("lite_nano", "lite_pair", "lite_small"), "which is trained"] = "lite_nano"
     init: Annotated[str, "a checkpoint, or the name of a network in results/networks; {set}: see above"] = ""
     name: Annotated[str, "of that start in the results; without it, the checkpoint's"] = ""
     epochs: Annotated[int, (0, 100_000), "of every training, to try the command; 0: as adopt has it"] = 0

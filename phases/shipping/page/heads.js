@@ -4,7 +4,7 @@
 //
 // Pure functions, no browser. A matrix is an array of rows.
 
-const STEPS = 30, ROUNDS = 10, MANY = 5, TIE = 0.01, LOWEST = 1e-3, HIGHEST = 10, DOUBT = 0.005; // of teaching.py
+const STEPS = 30, ROUNDS = 10, MANY = 5, TIE = 0.01, LOWEST = 1e-3, HIGHEST = 10, DOUBT = 0.002; // of teaching.py
 const HEADS = [["means", 0], ["ridge", 0.1], ["ridge", 0.03], ["logistic", 0.03], ["logistic", 0.01],
   ["logistic", 0.003]]; // the simplest first
 const USUAL = HEADS[4];
