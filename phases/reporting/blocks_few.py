@@ -166,24 +166,25 @@ def share_of(gain: Gain) -> str:
 
 
 def starts_judged(results: Results) -> str:
-    """A line per set and share of its labels: accuracy on the test side from random weights, and begun with the general
-    network, and what that gains seed by seed."""
+    """A line per network, set and share of its labels: accuracy on the test side from random weights, and begun with
+    the general network, and what that gains seed by seed."""
     trainings = results.file("small-sets")["trainings"]
     scratch = {pair_of(row): row["top1"] for row in trainings if row["variant"] == SCRATCH and not row.get("init")}
     started = {pair_of(row): row["top1"] for row in trainings
                if row["variant"] == STARTED and row.get("init") == GENERAL}
     table = []
-    for gain in gains(trainings, GENERAL, STARTED):
-        if not gain.set.endswith("_test"):
-            continue
-        keys = [key for key in sorted(scratch.keys() & started.keys())
-                if key[:3] == ("lite_nano", gain.set, gain.labels)]
-        name, labels = share_of(gain).rsplit(", ", 1)
-        table.append({"data set": name, "labels": labels, "clips": str(gain.clips),
-                      "from scratch": mean_and_sd([scratch[key] for key in keys]),
-                      "started": mean_and_sd([started[key] for key in keys]),
-                      "gained, seed by seed": ", ".join(f"{x:+.1f}" for x in gain.points),
-                      "": verdict(list(gain.points))})
+    for network in sorted({row.get("network", "lite_nano") for row in trainings}):
+        for gain in gains(trainings, GENERAL, STARTED, network):
+            if not gain.set.endswith("_test"):
+                continue
+            keys = [key for key in sorted(scratch.keys() & started.keys())
+                    if key[:3] == (network, gain.set, gain.labels)]
+            name, labels = share_of(gain).rsplit(", ", 1)
+            table.append({"data set": name, "network": f"`{network}`", "labels": labels, "clips": str(gain.clips),
+                          "from scratch": mean_and_sd([scratch[key] for key in keys]),
+                          "started": mean_and_sd([started[key] for key in keys]),
+                          "gained, seed by seed": ", ".join(f"{x:+.1f}" for x in gain.points),
+                          "": verdict(list(gain.points))})
     return markdown_table(list(table[0]), table)
 
 

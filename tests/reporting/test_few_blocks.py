@@ -18,7 +18,7 @@ def test_starts_are_judged_seed_by_seed(tmp_path):
     (tmp_path / "small-sets.json").write_text(json.dumps({"trainings": rows}))
 
     judged = blocks_few.starts_judged(Results(tmp_path))
-    assert "| UTD-MHAD | 10 % | 54 | 62.0 ± 2.0 | 68.0 ± 1.7 | +6.0, +7.0, +5.0 | helps |" in judged
+    assert "| UTD-MHAD | `lite_nano` | 10 % | 54 | 62.0 ± 2.0 | 68.0 ± 1.7 | +6.0, +7.0, +5.0 | helps |" in judged
     compared = blocks_few.starts_compared(Results(tmp_path))
     assert "| started |  | +2.0 |" in compared and "| trunk_30 | `train.trunk_lr=0.3` | -1.0 |" in compared
     assert "_test" not in compared

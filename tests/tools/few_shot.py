@@ -101,7 +101,7 @@ def main(options: Options) -> int:
             write_json(options.out, done)
         for n in options.scratch:
             add_scratch(done, options, held, n)
-            write_json(options.out, done | training_gains(done))
+            write_json(options.out, done | training_gains(done, options.networks[0]))
     return 0
 
 
@@ -268,11 +268,11 @@ def add_scratch(done: dict, options: Options, held: Held, n: int) -> None:
     print(f"{held.name:10} {SCRATCH:40} {n or 'all':>4} {top1:5.1f}", flush=True)
 
 
-def training_gains(done: dict) -> dict:
+def training_gains(done: dict, network: str) -> dict:
     """{training_gains: points of top-1 that training on all examples gains over teaching with them}, a mean of sets."""
     gains = []
     for row in done["rows"]:
-        taught = find(done, {"set": row["set"], "kind": "lite_nano", "shots": 0})
+        taught = find(done, {"set": row["set"], "kind": network, "shots": 0})
         if row["kind"] == SCRATCH and not row["shots"] and taught:
             gains.append(row["top1"] - taught["top1"])
     return {"training_gains": round(float(np.mean(gains)), 2)} if gains else {}
