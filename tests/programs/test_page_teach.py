@@ -529,16 +529,31 @@ def test_folders_are_chosen_and_files_that_are_no_clips_are_told(opened, data_fo
     assert said.startswith("notes.csv is no clip: ") and "Which action" not in said
 
 
-def test_lessons_go_on_with_another_network(taught, data_folder):
-    listed = taught.js("return document.getElementById('networks').lastChild.textContent")
-    assert "on utd-mhad: lite nano, FP32" in listed
+def test_lessons_go_on_with_another_network(taught):
+    listed = "document.getElementById('networks').lastChild.textContent"
+    before = lessons(taught)
+    assert "9 examples · on utd-mhad: lite nano, FP32" in taught.js(f"return {listed}")
     taught.click("#network-2")
-    taught.wait(f"{LESSON}.includes('cannot be turned into')")
-    assert "9 examples cannot be turned into this network's joints" in taught.js(f"return {LESSON}")
-    assert taught.js("return document.getElementById('network-mine')") is None
+    taught.wait(f"{listed}.includes('9 examples · on nw-ucla: lite nano, FP32')")
+    assert lessons(taught) == before and "it knows" in taught.js(f"return {LESSON}")
     taught.click("#network-1")
-    taught.wait("document.getElementById('network-mine')")
+    taught.wait(f"{listed}.includes('on utd-mhad')")
     assert not taught.js(f"return {MINE}"), "the network that was chosen answers"
+
+
+def test_examples_of_joints_that_a_network_cannot_take_do_not_count(taught):
+    taught.js("""return new Promise((resolve) => {
+        indexedDB.open("last-page").onsuccess = ({ target: { result: database } }) => {
+          const change = database.transaction(database.objectStoreNames, "readwrite");
+          change.objectStore(database.objectStoreNames[0]).openCursor().onsuccess = ({ target: { result: at } }) => {
+            at?.update({ ...at.value, skeleton: "crab", table: null });
+            at?.continue();
+          };
+          change.oncomplete = () => { database.close(); resolve(true); };
+        }; });""")
+    reopen(taught)
+    taught.wait(f"{LESSON}.includes('9 examples cannot be turned into this network')")
+    assert taught.js("return document.getElementById('network-mine')") is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
