@@ -26,7 +26,7 @@ from tests.helpers.browser import Browser, installed, served
 GESTURES = ("clapping", "hand waving", "kicking something")
 ASKED = "hand waving"
 EXAMPLES = 3
-WIDTH, HEIGHT = 1200, 900
+WIDTH, HEIGHT = 1200, 1120
 TEACHER = 1     # the person who shows the gestures
 
 
