@@ -71,10 +71,14 @@ def gains(trainings: list[dict], init: str, variant: str = STARTED, network: str
 
 
 def start_for(clips: int, skeleton: Skeleton, study: Path = STUDY) -> Start | None:
-    """The start that helps a training on so many clips, by the measured set of the nearest size; None if none does."""
+    """The start that helps a training on so many clips, by the measured set of the nearest size; None if none does.
+
+    Sets of the study whose names end in _test are of test sides, and decide nothing.
+    """
     if skeleton.trunk is None or not (NETWORKS / f"{GENERAL}.pt").is_file() or not study.is_file():
         return None
-    measured = gains(read_json(study).get("trainings", []), GENERAL)
+    measured = [gain for gain in gains(read_json(study).get("trainings", []), GENERAL)
+                if not gain.set.endswith("_test")]
     if not measured or clips > BEYOND * measured[-1].clips:
         return None
 

@@ -92,6 +92,11 @@ def test_a_start_is_proposed_where_the_nearest_size_gained(study, tmp_path):
     assert start_for(60, SKELETONS["hand21"], path) is None, "a hand has no joint of a body"
     assert start_for(60, NTU, tmp_path / "gone.json") is None
 
+    # a test side decides nothing
+    judged = [row(50, 300, init="", set="utd_test"), row(70, 300, set="utd_test")]
+    path = study(row(50, 30, init=""), row(49, 30), *judged)
+    assert start_for(300, NTU, path) is None and start_for(30, NTU, path) is None
+
     # beyond twice the largest set nothing is known
     path = study(row(50, 30, init=""), row(60, 30))
     assert start_for(60, NTU, path) and start_for(61, NTU, path) is None
