@@ -161,7 +161,8 @@ def best_skeleton(bodies: list[np.ndarray], candidates: Sequence[Skeleton]) -> S
     """
     if len({tuple(sorted(s.joints)) for s in candidates}) == 1:
         d = distances(bodies)
-        return min(candidates, key=lambda s: sum(d[bone] for bone in s.bones))
+        shown = [[d[bone] for bone in s.bones if d[bone] > 0] for s in candidates]  # a missing joint shortens nothing
+        return candidates[int(np.argmin([np.mean(lengths) if lengths else np.inf for lengths in shown]))]
 
     sides_count = all(mirrored_bones(s) for s in candidates)
     misfit = []

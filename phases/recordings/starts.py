@@ -33,6 +33,11 @@ class Gain:
     def mean(self) -> float:
         return sum(self.points) / len(self.points)
 
+    @property
+    def is_tested(self) -> bool:
+        """Whether it was measured on a test side, which chooses nothing."""
+        return self.set.endswith("_test")
+
 
 class Start(NamedTuple):
     """A network to start from, and why."""
@@ -71,14 +76,10 @@ def gains(trainings: list[dict], init: str, variant: str = STARTED, network: str
 
 
 def start_for(clips: int, skeleton: Skeleton, study: Path = STUDY) -> Start | None:
-    """The start that helps a training on so many clips, by the measured set of the nearest size; None if none does.
-
-    Sets of the study whose names end in _test are of test sides, and decide nothing.
-    """
+    """The start that helps a training on so many clips, by the measured set of the nearest size; None if none does."""
     if skeleton.trunk is None or not (NETWORKS / f"{GENERAL}.pt").is_file() or not study.is_file():
         return None
-    measured = [gain for gain in gains(read_json(study).get("trainings", []), GENERAL)
-                if not gain.set.endswith("_test")]
+    measured = [gain for gain in gains(read_json(study).get("trainings", []), GENERAL) if not gain.is_tested]
     if not measured or clips > BEYOND * measured[-1].clips:
         return None
 

@@ -153,7 +153,7 @@ def starts_compared(results: Results) -> str:
     for way, changed in ways.items():
         line = {"way": way, "changed": " ".join(f"`{word}`" for word in changed)}
         for gain in gains(trainings, GENERAL, way):
-            if not gain.set.endswith("_test"):
+            if not gain.is_tested:
                 line[share_of(gain)] = " ".join(f"{x:+.1f}" for x in gain.points)
         table.append(line)
     columns = list(dict.fromkeys(column for line in table for column in line))
@@ -175,7 +175,7 @@ def starts_judged(results: Results) -> str:
     table = []
     for network in sorted({row.get("network", "lite_nano") for row in trainings}):
         for gain in gains(trainings, GENERAL, STARTED, network):
-            if not gain.set.endswith("_test"):
+            if not gain.is_tested:
                 continue
             keys = [key for key in sorted(scratch.keys() & started.keys())
                     if key[:3] == (network, gain.set, gain.labels)]

@@ -114,6 +114,11 @@ def test_kinects_joints_in_two_orders(data_folder):
     assert both(utd) == ["utd20"] * len(utd) and len(utd) > 20
     assert both(ucla) == ["kinect20"] * len(ucla) and len(ucla) > 20
 
+    # a joint that is never seen makes the bones at it no shorter
+    for clips, name in ((utd[:3], "utd20"), (ucla[:3], "kinect20")):
+        without = [np.where((np.arange(20) == v)[:, None], 0, np.asarray(x)) for x in clips for v in range(20)]
+        assert set(both(without)) == {name}
+
     # each in the order of the other
     names = SKELETONS["utd20"].joints, SKELETONS["kinect20"].joints
     assert set(both([turned(x, names[0], "kinect20") for x in utd])) == {"kinect20"}

@@ -3,8 +3,7 @@
     python -m tests.tools.few_shot                                     every set and network, into results/few-shot.json
     python -m tests.tools.few_shot sets=utd_mhad networks=lite_nano    some of them
     python -m tests.tools.few_shot scratch=5,0                         also networks trained on the same clips alone
-    python -m tests.tools.few_shot side=training out=results/few-shot-choice.json networks=lite_nano,lite_pair
-                                                                       which network is best, without the test sides
+    python -m tests.tools.few_shot side=training draws=10              which network is best, without the test sides
 
 Each set in turn is left out of the pool: `just phase1 recipe=NETWORK data=any data.unknown=... out=runs/without_SET`
 trains on the others (a finished training is not repeated, one that was interrupted continues). Examples come from the
@@ -60,7 +59,7 @@ SCRATCH = "lite_nano from scratch"
 @dataclass(frozen=True)
 class Options:
     sets: Annotated[tuple[str, ...], "each is left out of the pool"] = ("utd_mhad", "nw_ucla", "sbu", "irds", "jhmdb")
-    networks: Annotated[tuple[str, ...], "recipes of general networks"] = ("lite_small", "lite_nano")
+    networks: Annotated[tuple[str, ...], "general recipes, that of `any` first"] = ("lite_pair", "lite_nano")
     shots: Annotated[tuple[int, ...], (0, 1000), "examples of each class; 0: all"] = (1, 3, 5, 10, 0)
     draws: Annotated[int, (1, 1000), "of the examples"] = 20
     scratch: Annotated[tuple[int, ...], (0, 1000), "of which shots a lite_nano is trained on the same clips"] = ()
@@ -68,9 +67,12 @@ class Options:
     epochs: Annotated[int, (0, 100_000), "of the general networks, to try the command; 0: as recipes/any.toml"] = 0
     pool: Annotated[Path, "the store of the pool"] = Path("stores/any")
     work: Annotated[Path, "the runs"] = Path("runs")
-    out: Annotated[Path, "the results"] = ROOT / "results" / "few-shot.json"
+    out: Annotated[Path, "the results; without it, those of its side"] = Path()
 
     def __post_init__(self):
+        if not self.out.name:
+            name = "few-shot.json" if self.side == "test" else "few-shot-choice.json"
+            object.__setattr__(self, "out", ROOT / "results" / name)
         if self.side == "training" and self.scratch:
             raise ValueError("scratch: goes with side=test; leave one out")
 

@@ -72,6 +72,7 @@ def test_a_set_that_does_not_tell_who_moves_chooses_nothing(pooled):
         store.clips[column][:] = 1
     with pytest.raises(ValueError, match="sets = 'two': does not tell who moves"):
         few_shot.held_of(store, "two", "training")
+    assert few_shot.Options(side="training").out.name == "few-shot-choice.json" != few_shot.Options().out.name
     with pytest.raises(ValueError, match="scratch: goes with side=test"):
         call(few_shot, "side=training", "scratch=5")
 

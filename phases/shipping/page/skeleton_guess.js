@@ -48,7 +48,7 @@ export function guessedSkeleton(name, clip) {
   if (others.length && (isFlat(body) || hasScore(body))) fit = others;
 
   if (new Set(fit.map(({ joints }) => String([...joints].sort()))).size === 1) {
-    const long = fit.map((skeleton) => allBones(skeleton, body));
+    const long = fit.map((skeleton) => meanBone(skeleton, body));
     return fit[long.indexOf(Math.min(...long))].name;
   }
   const sidesCount = fit.every((skeleton) => mirroredBones(skeleton).length);
@@ -71,13 +71,12 @@ function lengths(body, u, v, step = 1) {
   return found;
 }
 
-/** The mean lengths of a skeleton's bones, all together, by some frames. */
-function allBones(skeleton, body) {
+/** The mean length of those of a skeleton's bones that are seen, by some frames: a missing joint shortens nothing. */
+function meanBone(skeleton, body) {
   const step = Math.max(1, Math.floor(body.L / LOOKS));
-  return sum(bonesOf(skeleton).map(([child, parent]) => {
-    const found = lengths(body, child, parent, step);
-    return sum(found) / Math.max(found.length, 1);
-  }));
+  const bones = bonesOf(skeleton).map(([child, parent]) => lengths(body, child, parent, step));
+  const means = bones.filter(({ length }) => length).map((found) => sum(found) / found.length);
+  return means.length ? sum(means) / means.length : Infinity;
 }
 
 /** The standard deviation of bones over time, a mean over the bones, in metres of a person of 1.7 m. */
