@@ -126,6 +126,11 @@ demo:
 bench *args:
     @OMP_WAIT_POLICY=PASSIVE "{{python}}" -m tests.tools.bench "$@"
 
+# the fewest core-minutes to 94.0 on Northwestern-UCLA, and what each lever gives: just speedrun [levers=all]
+[no-exit-message]
+speedrun *args:
+    @OMP_NUM_THREADS=1 "{{python}}" -m tests.tools.speedrun "$@"
+
 # mutated inputs against every reader and loader: just fuzz [seconds=60] [seed=0] [targets=ntu,pickle] [out=FILE]
 [no-exit-message]
 fuzz *args:

@@ -171,16 +171,15 @@ def raced(how: Settings, store: ClipStore, split: str, seed: int, title: str) ->
 
 def trained(how: Settings, store: ClipStore, train: np.ndarray, seed: int, bar) -> tuple[nn.Module, ClipView, Config]:
     """A network that has learnt the clips `train`, in evaluation mode, with the view and the recipe of its test."""
-    torch.manual_seed(seed)
     rest = rest_of(store, train)
-    racer = Racer(how, store, rest, how.frames)
+    racer = Racer(how, store, rest, how.frames, seed)
     loss_of = torch.zeros(len(store))       # of each clip when it was last seen
     mean = None
 
     for epoch in range(how.epochs):
         # longer clips in the last third
         if how.last_frames and epoch == math.ceil(how.epochs * 2 / 3):
-            longer = Racer(how, store, rest, how.last_frames)
+            longer = Racer(how, store, rest, how.last_frames, seed)
             lengthen(racer.network, longer.network)
             racer = longer
 
@@ -205,8 +204,8 @@ def trained(how: Settings, store: ClipStore, train: np.ndarray, seed: int, bar) 
 class Racer:
     """A network with its view and its optimisers."""
 
-    def __init__(self, how: Settings, store: ClipStore, rest: Tensor, frames: int):
-        words = [f"recipe={how.recipe}", "data=nw_ucla", f"view.frames={frames}"]
+    def __init__(self, how: Settings, store: ClipStore, rest: Tensor, frames: int, seed: int):
+        words = [f"recipe={how.recipe}", "data=nw_ucla", f"view.frames={frames}", f"seed={seed}"]
         if not how.damaged:
             words += [f"view.{key}=0" for key in ("missing", "noise", "spikes", "idle")]
         self.cfg = load_config(words)
