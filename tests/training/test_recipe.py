@@ -111,6 +111,7 @@ BARE = {"model.graph": "spatial", "model.temporal_context": False, "model.protot
 NARROW = {"model.width": 32, "model.drop_path": 0.05, "train.optimizer": "sgd", "train.lr": 0.1,
           "train.warmup_epochs": 3, "train.epochs": 40, "train.warmup_lr": 0.01, "train.min_lr": 1e-4,
           "train.batch": 16, "train.accumulate": 1, "train.average": "ema"}
+SIXTEEN = {"view.frames": 16}
 LEANING = {"distil.alpha": 0.3, "distil.beta": 0.7}
 TWO, THREE = "lite_small:0,lite_small:1", "lite_small:0,lite_small:1,lite_small:2"
 TENTH = {"train.epochs": 200, "probe.frozen": False, "probe.labels": 0.1}
@@ -167,8 +168,16 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_nano_short_mimic": ("lite_nano_short_kd", {"distil.gamma": 0.1}),
     "lite_nano_short_dkd": ("lite_nano_short_kd", {"distil.kind": "dkd"}),
     "lite_nano_short_pretrained": ("lite_nano", {"train.epochs": 20, "init": "maskclr_nano"}),
-    "lite_small_16": ("lite_small", {"view.frames": 16}), "lite_nano_16": ("lite_nano", {"view.frames": 16}),
+    "lite_small_16": ("lite_small", SIXTEEN), "lite_nano_16": ("lite_nano", SIXTEEN),
     "lite_nano_16_base": ("lite_nano_16", {"distil.teacher": "base_narrow", **LEANING}),
+    "base_16": ("base", SIXTEEN | {"model.bottleneck": False, "train.batch": 16, "train.accumulate": 1,
+                                   "train.epochs": 60, "train.warmup_epochs": 6}),
+    "base_16_nano_alone": ("lite_nano_16", {"train.epochs": 40}),
+    "base_16_nano_logits": ("base_16_nano_maps", {"distil.gamma": 0.0}),
+    "base_16_nano_maps": ("base_16_nano_alone", {"distil.teacher": "base_16", **LEANING}),
+    "base_16_small_alone": ("lite_small_16", {"train.epochs": 40}),
+    "base_16_small_logits": ("base_16_small_maps", {"distil.gamma": 0.0}),
+    "base_16_small_maps": ("base_16_small_alone", {"distil.teacher": "base_16"}),
     "nano_started": ("lite_nano", {}),
     "nano_tenth": ("lite_nano", TENTH),
     "nano_tenth_started": ("lite_nano", TENTH | {"train.lr": 0.01, "train.warmup_lr": 1e-3}),
