@@ -1,7 +1,7 @@
 """What `just teach` and the page decline, and which last layer they need: candidates, on people that `any` never saw.
 
     python -m tests.tools.taught_rules                       all tables, into results/taught-rules.json
-    python -m tests.tools.taught_rules model=any_small draws=5
+    python -m tests.tools.taught_rules draws=5 out=FILE
 
 Clips are those that the network's pool tests on: its training has seen neither these people nor, of Northwestern-UCLA,
 this camera, but other people's clips of the same actions. In: the stores of utd_mhad, nw_ucla, irds, sbu and jhmdb, of
