@@ -90,6 +90,15 @@ def test_the_rate_rises_then_falls_to_zero(store, linear):
     assert rates(quarter)[0] == pytest.approx(0.075 if linear else 0.1 * (0.5 + 0.5 * 2 ** -0.5), rel=1e-3)
 
 
+def test_under_an_average_the_rate_stays(store):
+    own = racer(store, average=True)
+    rates = []
+    for done in (0.69, 0.7, 0.9, 1.0):
+        own.set_rate(Settings(average=True), done)
+        rates.append(own.optimizers[0].param_groups[0]["lr"])
+    assert rates[0] > rates[1] == rates[2] == rates[3] > 0.01
+
+
 def test_in_turns_each_clip_is_mirrored_in_one_of_two_epochs(store):
     view = racer(store, turns=True).view
     clips = torch.arange(40)
