@@ -172,21 +172,27 @@ def gains(entry: dict, others: dict[str, dict | None], is_taught: bool) -> dict[
     return cells
 
 
-NARROW = [  # (recipe, network, its recipe without a teacher)
-    ("base_narrow", "joint", ""),
-    *((f"base_narrow-{stream}", stream, "") for stream in STREAMS[1:]),
-    ("base_narrow-all", "the four, averaged", ""),
-    ("lite_nano_16", "nano", ""),
-    ("lite_nano_16_base", "nano, taught by the average", "lite_nano_16"),
-    ("lite_small_16", "small", ""),
-    ("L11", "small, taught by the average", "lite_small_16"),
-]
+STUDENTS_OF = {  # LAST-Base -> (recipe, network, its recipe without a teacher); its streams come before
+    "base_narrow": [
+        ("lite_nano_16", "nano", ""),
+        ("lite_nano_16_base", "nano, taught by the average", "lite_nano_16"),
+        ("lite_small_16", "small", ""),
+        ("L11", "small, taught by the average", "lite_small_16")],
+    "base_16": [
+        ("base_16_nano_alone", "nano", ""),
+        ("base_16_nano_logits", "nano, taught by the average", "base_16_nano_alone"),
+        ("base_16_nano_maps", "nano, with the joint stream's maps", "base_16_nano_alone"),
+        ("base_16_small_alone", "small", ""),
+        ("base_16_small_logits", "small, taught by the average", "base_16_small_alone"),
+        ("base_16_small_maps", "small, with the joint stream's maps", "base_16_small_alone")]}
 
 
-def narrow_teacher(results: Results, data: str = "utd_mhad") -> str:
-    """The streams of a narrow LAST-Base, their average, and students on as many frames: alone and taught by it."""
+def streams_and_students(results: Results, data: str = "utd_mhad", teacher: str = "base_narrow") -> str:
+    """The streams of a LAST-Base, their average, and students on as many frames: alone and taught by it."""
+    lines = [(teacher, "joint", ""), *((f"{teacher}-{stream}", stream, "") for stream in STREAMS[1:]),
+             (f"{teacher}-all", "the four, averaged", ""), *STUDENTS_OF[teacher]]
     rows = []
-    for recipe, network, recipe_alone in NARROW:
+    for recipe, network, recipe_alone in lines:
         entry = results.entry(recipe, data)
         alone = results.entry(recipe_alone, data)
 
@@ -205,6 +211,15 @@ def narrow_teacher(results: Results, data: str = "utd_mhad") -> str:
     head = ["network", "recipe", "parameters in total", "epochs", "seeds", "top-1", "to the same alone", "top-1 clean",
             "clean: to alone"]
     return markdown_table(head, rows)
+
+
+def teacher_study(results: Results) -> str:
+    """A line per recipe of LAST-Base that was tried on training people: what it changes, and what it reaches."""
+    rows = []
+    for run in results.file("base-study")["runs"]:
+        rows.append({"recipe": run["what"], "changed": " ".join(f"`{word}`" for word in run["changed"]),
+                     "epochs": str(run["epochs"]), "top-1": f"{run['top1']:.1f}", "top-5": f"{run['top5']:.1f}"})
+    return markdown_table(list(rows[0]), rows)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from last import Conv1x1, hashed_uniform, keep_freed_memory, refresh_batchnorm
 from phases import p0_preprocess
-from phases.common.command import run
+from phases.common.command import nearest, run
 from phases.common.files import ROOT, read_json, write_json
 from phases.common.progress import progress_bar
 from phases.training.batches import plain_batches
@@ -100,7 +100,7 @@ class Options:
         for name in self.levers:
             for lever in name.split("+"):
                 if lever not in LEVERS and name != "all":
-                    raise ValueError(f"levers = {lever!r}: give some of {', '.join(LEVERS)}")
+                    raise ValueError(f"levers = {lever!r}{nearest(lever, LEVERS)}")
 
 
 def main(options: Options) -> int:

@@ -185,5 +185,5 @@ def test_a_run_that_is_in_the_file_is_not_repeated(store, tmp_path, monkeypatch,
 
 
 def test_a_lever_that_is_unknown_is_named():
-    with pytest.raises(ValueError, match="'liner'"):
+    with pytest.raises(ValueError, match="'liner', did you mean 'linear'"):
         speedrun.Options(levers=("plain+liner",))
