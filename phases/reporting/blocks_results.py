@@ -53,6 +53,7 @@ OURS = {
     "lite_small_smalls": "LAST-Lite small, distilled",
     "lite_nano": "LAST-Lite nano",
     "lite_nano_smalls": "LAST-Lite nano, distilled",
+    "base_16-all": "LAST-Base, 16 frames",
 }
 
 
@@ -73,14 +74,14 @@ def beside_peers(results: Results) -> str:
 
     # ours
     for recipe, model in OURS.items():
-        ucla = results.entries[f"{recipe}--nw_ucla-xview"]
-        utd = results.entries.get(f"{recipe}--utd_mhad-xsub")
+        ucla = results.entry(recipe, "nw_ucla")
+        utd = results.entry(recipe, "utd_mhad")
         rows.append({
             "model": f"**{model}**",
-            **sizes(ucla),
+            **sizes(ucla or utd),
             "NW-UCLA": mean_sd(ucla, "top1"),
             "clean": mean_sd(ucla, "top1_clean"),
-            "runs": str(len(ucla["runs"])),
+            "runs": str(len(ucla["runs"])) if ucla else "",
             "UTD-MHAD": mean_sd(utd, "top1"),
             "runs there": str(len(utd["runs"])) if utd else "",
         })
