@@ -29,7 +29,7 @@ export function noAnswer() {
 export function stop(isListed = false) {
   if (!isListed) noAnswers();
   const video = $("video");
-  video.srcObject?.getTracks().forEach((track) => track.stop());
+  endStream(video.srcObject);
   if (video.src) URL.revokeObjectURL(video.src);
   video.removeAttribute("src");
   video.srcObject = null;
@@ -115,25 +115,29 @@ export async function useCamera() {
     note("The camera is off.");
     return;
   }
+  const { turn } = page, stream = await cameraStream("Recorded clips and videos play without one.");
+  if (turn === page.turn) await showCamera(stream);
+  else endStream(stream);
+}
+
+/** The stream of a camera; what is shown goes on. `otherwise`: what works without one, as a sentence. */
+export async function cameraStream(otherwise) {
+  if (!navigator.mediaDevices?.getUserMedia) throw new Unreadable(`${CAMERA.None} ${otherwise}`);
+  try {
+    return await navigator.mediaDevices.getUserMedia({ audio: false,
+      video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } });
+  } catch (e) {
+    throw new Unreadable(`${CAMERA[e.name] ?? `The camera could not be used (${e.message}).`} ${otherwise}`);
+  }
+}
+
+export const endStream = (stream) => stream?.getTracks().forEach((track) => track.stop());
+
+/** Show a camera's stream in place of what is shown, until something else is. */
+export async function showCamera(stream) {
   const turn = stop(), video = $("video");
   page.shown = { camera: true };
   state("starting");
-  if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Unreadable("No camera here: browsers give one only to pages from this machine (127.0.0.1) or from " +
-      "https. Recorded clips still play.");
-  }
-  let stream;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio: false,
-      video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } });
-  } catch (e) {
-    if (turn !== page.turn) return;
-    throw new Unreadable(CAMERA[e.name] ?? `The camera could not be used (${e.message}).`);
-  }
-  if (turn !== page.turn) {
-    stream.getTracks().forEach((track) => track.stop());
-    return;
-  }
   video.srcObject = stream;
   stream.getVideoTracks()[0].addEventListener("ended", () => {
     if (turn !== page.turn) return;
@@ -147,9 +151,10 @@ export async function useCamera() {
 }
 
 const CAMERA = {
+  None: "No camera here: browsers give one only to pages from this machine (127.0.0.1) or from https.",
   NotAllowedError: "The browser was not allowed to use the camera: allow it in the address bar, then press the " +
-    "button again. Recorded clips play without one.",
-  NotFoundError: "No camera was found. Recorded clips and videos play without one.",
+    "button again.",
+  NotFoundError: "No camera was found.",
   NotReadableError: "The camera is in use by another program: close that, then press the button again.",
 };
 

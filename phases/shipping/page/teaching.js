@@ -16,6 +16,9 @@ const recordings = new Recordings(), recorder = new Recorder();
 const panel = { base: null, mine: null, isBusy: false, pending: null, looked: null, loaded: 0 };
 const directions = new WeakMap(); // network -> example -> its direction; not by its number, which may be given again
 
+const OTHER_NOTHING = "Without one: play a clip that is none of your actions, and press “Use the clip shown” with the " +
+  "name “nothing”.";
+const OTHER_ACTION = "Without one: add clips of it, or play one and press “Use the clip shown”.";
 const LONG = 10; // new examples from which on the page says that it learns
 
 /** Say something about teaching, under the buttons that teach. */
@@ -82,7 +85,9 @@ function tell(head, examples) {
       said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly${confused}.`);
     }
     if (single) said.push(`More examples of ${single} make it surer: three to five are good.`);
-    if (!actions.includes(NOTHING)) said.push("Show it “nothing” too, and it errs less.");
+    if (!actions.includes(NOTHING)) {
+      said.push("Show it “nothing” too, and it errs less: record it, or use a clip of none of these as “nothing”.");
+    }
   } else if (actions.length) {
     said.push(actions[0] === NOTHING ? "Now name an action and show it." :
       `Now name a second action, or show it “nothing”: then it tells ${actions[0]} from that.`);
@@ -163,7 +168,8 @@ async function record(action, times) {
   $("picture").scrollIntoView({ block: "nearest" });
   try {
     for (let i = 1; i <= times; i++) {
-      const found = await recorder.take(times > 1 ? `${action}, ${i} of ${times}` : action);
+      const title = times > 1 ? `${action}, ${i} of ${times}` : action;
+      const found = await recorder.take(title, action === NOTHING ? OTHER_NOTHING : OTHER_ACTION);
       if (!found) break;
       const example = { action, ...storable(found, panel.base) };
       if (times === 1) {
@@ -174,8 +180,11 @@ async function record(action, times) {
       say(`Recorded ${action}, ${i} of ${times}.`);
       await refresh();
     }
-    // a camera that cannot be had
-    if (document.body.dataset.state === "trouble") say($("note").textContent, true);
+    // a source that could not go on is told here, once
+    if (document.body.dataset.state === "trouble" && !recorder.isCancelled) {
+      say($("note").textContent, true);
+      note("");
+    }
   } finally {
     busy(false);
   }
