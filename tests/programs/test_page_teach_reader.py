@@ -43,3 +43,15 @@ def test_nothing_without_a_camera_says_what_works_once(opened, data_folder, tmp_
     opened.click("#keep")
     opened.wait("document.querySelectorAll('#lessons canvas').length === 3")
     assert lessons(opened) == {"wave": 1, "squat": 1, "nothing": 1}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What it knows
+# ---------------------------------------------------------------------------------------------------------------------
+
+def test_nothing_is_among_what_it_knows(taught, data_folder, tmp_path):  # noqa: F811
+    listed = "document.getElementById('networks').lastChild.textContent"
+    assert "3 actions, 9 examples" in taught.js(f"return {listed}")
+    add_clips(taught, "nothing", utd_clips(data_folder, "lunge")[:4], tmp_path)
+    taught.wait(f"{listed}.includes('3 actions and nothing, 13 examples')")
+    assert taught.wait(LESSON).startswith("Ready: it knows wave, squat, clap, and what is none of them (4 examples).")

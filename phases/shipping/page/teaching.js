@@ -5,6 +5,7 @@ import { examplesIn, filesIn, filesOf, isSame, plainName, storable } from "./exc
 import { counted, drawThumbs, element, showLessons, twice } from "./lessons.js";
 import { RATE } from "./network.js";
 import { choose, list, titleOf, unlist } from "./networks.js";
+import { showProgress } from "./progress.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { $, note } from "./screen.js";
@@ -60,7 +61,8 @@ async function learn(isChosen) {
   if (head) {
     panel.mine = taughtNetwork(base, head);
     list(panel.mine, "network-mine", "Your actions",
-      `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
+      `${counted(head.classes.length, "action")}${head.nothing.length ? " and nothing" : ""}, ` +
+      `${counted(examples.length, "example")} · on ${titleOf(base)}`);
     const answers = isChosen || page.network === before;
     if (answers && page.shown?.isDemo) stop(); // what came along says nothing of these
     if (answers) choose(panel.mine);
@@ -68,37 +70,7 @@ async function learn(isChosen) {
     panel.mine = null;
     unlist(before);
   }
-  tell(head, examples);
-}
-
-/** How far the lessons are, a sentence a line. */
-function tell(head, examples) {
-  const actions = [...recordings.byAction.keys()], unfit = recordings.list.length - examples.length;
-  const said = [];
-  if (head) {
-    const { tried } = head, names = actions.filter((action) => action !== NOTHING).join(", ");
-    const single = head.classes.find((action, k) => head.counts[k] < 3);
-    said.push(`Ready: it knows ${names}.`);
-    if (!page.shown) said.push("Try it: use the camera, or open a clip that it has not seen.");
-    if (tried.of && head.classes.length > 1) {
-      const confused = tried.confused ? `; it confuses ${tried.confused.join(" and ")} most` : "";
-      said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly${confused}.`);
-    }
-    if (single) said.push(`More examples of ${single} make it surer: three to five are good.`);
-    if (!actions.includes(NOTHING)) {
-      said.push("Show it “nothing” too, and it errs less: record it, or use a clip of none of these as “nothing”.");
-    }
-  } else if (actions.length) {
-    said.push(actions[0] === NOTHING ? "Now name an action and show it." :
-      `Now name a second action, or show it “nothing”: then it tells ${actions[0]} from that.`);
-  }
-  if (unfit) said.push(`${counted(unfit, "example")} cannot be turned into this network's joints, and do not count.`);
-  $("lesson-note").replaceChildren(...said.map((text) => element("p", { textContent: text })));
-  $("lesson-note").classList.toggle("ready", Boolean(head));
-  $("save-taught").disabled = !head;
-  $("kept").textContent = !recordings.list.length ? "" : recordings.isKept ?
-    "Kept in this browser until you delete them." :
-    "This browser does not keep them: save them before you leave the page.";
+  showProgress(recordings, head, examples);
 }
 
 /** Show what is kept, and learn from it. */
