@@ -3,7 +3,7 @@ import numpy as np
 
 from tests.helpers.acting import utd_clips
 from tests.programs.test_page_teach import (  # noqa: F401, three fixtures
-    ANSWER, CLIPS, LESSON, MINE, NOTE, SAID, add_clips, drop, lessons, npy, opened, reopen, taught, window)
+    ANSWER, CLIPS, GONE, LESSON, MINE, NOTE, SAID, add_clips, drop, lessons, npy, opened, reopen, taught, window)
 
 NO_CAMERA = """Object.defineProperty(navigator, "mediaDevices", { configurable: true, value:
     { getUserMedia: () => Promise.reject(new DOMException("no", "NotFoundError")) } });"""
@@ -55,3 +55,50 @@ def test_nothing_is_among_what_it_knows(taught, data_folder, tmp_path):  # noqa:
     add_clips(taught, "nothing", utd_clips(data_folder, "lunge")[:4], tmp_path)
     taught.wait(f"{listed}.includes('3 actions and nothing, 13 examples')")
     assert taught.wait(LESSON).startswith("Ready: it knows wave, squat, clap, and what is none of them (4 examples).")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The list of examples
+# ---------------------------------------------------------------------------------------------------------------------
+
+def test_what_is_deleted_can_be_brought_back(taught):  # noqa: F811
+    """One action, one example, all of them; each with what the browser keeps."""
+    tops = "return [...document.querySelectorAll('#lessons > li')].map((row) => row.offsetTop - row.parentElement" \
+           ".offsetTop);"
+    kept = lessons(taught)
+    before = taught.js(tops)
+    taught.click("[data-action=squat]")
+    taught.wait("document.querySelectorAll('#lessons canvas').length === 6")
+    assert taught.js(GONE) == "Deleted squat, 3 examples."
+    assert taught.js(tops) == before, "no other row moves"
+    assert taught.js("return document.activeElement.textContent") == "Undo"
+    taught.press("Enter", 13, "\r")
+    taught.wait("document.querySelectorAll('#lessons canvas').length === 9")
+    assert taught.js("return document.activeElement.ariaLabel") == "Delete squat"
+    assert list(lessons(taught).items()) == list(kept.items()), "in its place"
+    assert taught.js("return document.querySelector('#lessons .gone')") is None
+
+    # an example
+    taught.click("#lessons .thumb")
+    taught.click("#discard")
+    taught.wait("document.querySelectorAll('#lessons canvas').length === 8")
+    assert taught.js(GONE) == "Deleted wave, 1 example."
+    taught.click("#lessons .undo")
+    taught.wait("document.querySelectorAll('#lessons canvas').length === 9")
+
+    # all
+    taught.click("#forget")
+    taught.wait("document.querySelectorAll('#lessons canvas').length === 0")
+    assert taught.js(GONE) == "Deleted all, 9 examples."
+    taught.click("#lessons .undo")
+    taught.wait(MINE)
+    reopen(taught)
+    assert lessons(taught) == kept
+
+
+def test_a_later_change_ends_the_undo(taught, data_folder, tmp_path):  # noqa: F811
+    taught.click("[data-action=squat]")
+    taught.wait("document.querySelector('#lessons .undo')")
+    add_clips(taught, "lunge", utd_clips(data_folder, "lunge")[:1], tmp_path)
+    assert taught.js("return document.querySelector('#lessons .undo')") is None
+    assert lessons(taught) == {"wave": 3, "clap": 3, "lunge": 1}

@@ -2,7 +2,7 @@
 import { CLIPS, Unreadable, isClip, suffixOf } from "./clip.js";
 import { clipFrame } from "./draw.js";
 import { examplesIn, filesIn, filesOf, isSame, plainName, storable } from "./exchange.js";
-import { counted, drawThumbs, element, showLessons, twice } from "./lessons.js";
+import { counted, drawThumbs, element, showLessons } from "./lessons.js";
 import { RATE } from "./network.js";
 import { choose, list, titleOf, unlist } from "./networks.js";
 import { showProgress } from "./progress.js";
@@ -17,8 +17,8 @@ const recordings = new Recordings(), recorder = new Recorder();
 const panel = { base: null, mine: null, isBusy: false, pending: null, looked: null, loaded: 0 };
 const directions = new WeakMap(); // network -> example -> its direction; not by its number, which may be given again
 
-const OTHER_NOTHING = "Without one: play a clip that is none of your actions, and press “Use the clip shown” with the " +
-  "name “nothing”.";
+const OTHER_NOTHING = "Without one: play a clip that is none of your actions, and press “Use the clip shown” with " +
+  "the name “nothing”.";
 const OTHER_ACTION = "Without one: add clips of it, or play one and press “Use the clip shown”.";
 const LONG = 10; // new examples from which on the page says that it learns
 
@@ -73,23 +73,42 @@ async function learn(isChosen) {
   showProgress(recordings, head, examples);
 }
 
-/** Show what is kept, and learn from it. */
-async function refresh(isChosen = true) {
+/** Show what is kept, and learn from it. gone: what was just deleted, as showLessons takes it. */
+async function refresh(isChosen = true, gone = null) {
   const { byAction } = recordings;
   showLessons(byAction, { look, rename: (action, name) => lesson(() => rename(action, name)),
-    remove: (action) => lesson(() => forget((example) => example.action === action, action)) });
+    remove: (action) => lesson(() => forget((example) => example.action === action, action)),
+    undo: () => lesson(() => undo(gone)) }, gone);
   drawThumbs(byAction, panel.base);
   $("saving").hidden = !recordings.list.length;
   $("known-actions").replaceChildren(...[...byAction.keys()].map((action) => new Option(action)));
   await learn(isChosen);
 }
 
-/** Delete those examples of which `which` is true, all of them of `of`; one of them that is looked at is closed. */
+/**
+ * Delete those examples of which `which` is true, all of them of `of`; one of them that is looked at is closed. Until
+ * something else changes, their place brings them back.
+ */
 async function forget(which, of) {
   if (panel.looked && !panel.pending && which(panel.looked)) look(null);
-  const gone = await recordings.remove(which);
-  say(`Deleted ${of}, ${counted(gone.length, "example")}.`);
-  await refresh();
+  const { action } = recordings.list.find(which), at = [...recordings.byAction.keys()].indexOf(action);
+  const height = document.querySelectorAll("#lessons > li:not(.gone)")[at].offsetHeight;
+  const examples = await recordings.remove(which), said = `Deleted ${of}, ${counted(examples.length, "example")}.`;
+  const isLeft = recordings.byAction.has(action); // with other examples: then it stands below them
+  const isAlone = isLeft || !recordings.list.length;
+  say("");
+  const done = refresh(true, { examples, said, at: at + isLeft, height: isAlone ? 0 : height });
+  document.querySelector("#lessons .undo").focus({ preventScroll: true });
+  await done;
+}
+
+/** Bring back what was deleted. */
+async function undo({ examples }) {
+  await recordings.restore(examples);
+  const done = refresh(), [{ action }] = examples;
+  [...document.querySelectorAll("#lessons .remove")].find((button) => button.dataset.action === action)
+    .focus({ preventScroll: true });
+  await done;
 }
 
 /** Give an action another name; that of another one puts the two together. */
@@ -344,9 +363,9 @@ export async function startTeaching() {
     lesson(() => record(namedAction(), Number($("times").value)));
   });
   $("idle").addEventListener("click", () => lesson(() => record(NOTHING, Number($("times").value))));
-  const buttons = { use: useClip, keep, discard, "save-clips": saveClips, "save-taught": saveTaught };
+  const buttons = { use: useClip, keep, discard, "save-clips": saveClips, "save-taught": saveTaught,
+    forget: () => forget(() => true, "all") };
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", () => lesson(action));
-  twice($("forget"), "Sure? It deletes all examples for good", () => lesson(() => forget(() => true, "all")));
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     if (panel.isBusy) recorder.cancel();
