@@ -78,7 +78,7 @@ def record_in_a_row(b: Browser, action: str, frames: list, kept: int) -> None:
     act(b, frames)
     b.js("document.getElementById('action').value = arguments[0];", action)
     b.click("#record")
-    b.wait(f"document.querySelectorAll('#lessons canvas').length === {kept}", 90)
+    b.wait(f"document.querySelectorAll('#lessons .thumb').length === {kept}", 90)
     b.wait("document.getElementById('record').textContent === 'Record'")
 
 
@@ -108,7 +108,7 @@ def add_clips(b: Browser, action: str, clips: list[np.ndarray], folder: Path) ->
 def lessons(b: Browser) -> dict[str, int]:
     """{action: its examples} as the page lists them."""
     return dict(b.js("""return [...document.querySelectorAll("#lessons > li:not(.gone)")].map(
-        (item) => [item.querySelector("strong").textContent, item.querySelectorAll("canvas").length]);"""))
+        (item) => [item.querySelector("strong").textContent, item.querySelectorAll(".thumb").length]);"""))
 
 
 def bars(b: Browser) -> dict[str, float]:
@@ -328,21 +328,21 @@ def test_recordings_outlive_the_page_and_are_deleted(taught):
     taught.click("#lessons .thumb")
     assert taught.js("return document.getElementById('discard').textContent") == "Delete it"
     taught.click("#discard")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 8")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 8")
     assert taught.js(GONE) == "Deleted wave, 1 example."
     taught.wait(f"{LESSON}.includes(' of 8 named rightly')")
 
     # an example of it that is looked at is closed
-    taught.click("#lessons > li:nth-child(2) .thumb")
+    taught.click("#lessons > li:nth-child(3) .thumb")  # below what was deleted
     assert "squat" in taught.js("return document.getElementById('replay-title').textContent")
     taught.click("[data-action=squat]")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 5")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 5")
     assert taught.js(GONE) == "Deleted squat, 3 examples."
     assert taught.js("return document.getElementById('replay').hidden")
     reopen(taught)
     assert lessons(taught) == {"wave": 2, "clap": 3}
     taught.click("#forget")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 0")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 0")
     taught.wait("document.getElementById('network-mine') === null")
     reopen(taught)
     assert lessons(taught) == {}
@@ -369,7 +369,7 @@ def test_saved_recordings_are_adopted_and_opened_again(opened, data_folder, here
 
     # into a page that has nothing
     opened.click("#forget")
-    opened.wait("document.querySelectorAll('#lessons canvas').length === 0")
+    opened.wait("document.querySelectorAll('#lessons .thumb').length === 0")
     drop(opened, {"my-actions.zip": path.read_bytes()})
     opened.wait(f"{SAID} === '6 examples added.'")
     opened.wait(MINE)
@@ -433,7 +433,7 @@ def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):
     opened.keys("#action", "wave")
     opened.click("#use")
     opened.click("#keep")
-    opened.wait("document.querySelectorAll('#lessons canvas').length === 1")
+    opened.wait("document.querySelectorAll('#lessons .thumb').length === 1")
     opened.js("document.getElementById('action').value = 'squat';")
     drop(opened, {"squat.npy": squat}, "#teach")
     opened.wait(MINE)

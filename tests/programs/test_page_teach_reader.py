@@ -41,7 +41,7 @@ def test_nothing_without_a_camera_says_what_works_once(opened, data_folder, tmp_
     opened.js("document.getElementById('action').value = 'Nothing';")
     opened.click("#use")
     opened.click("#keep")
-    opened.wait("document.querySelectorAll('#lessons canvas').length === 3")
+    opened.wait("document.querySelectorAll('#lessons .thumb').length === 3")
     assert lessons(opened) == {"wave": 1, "squat": 1, "nothing": 1}
 
 
@@ -68,12 +68,12 @@ def test_what_is_deleted_can_be_brought_back(taught):  # noqa: F811
     kept = lessons(taught)
     before = taught.js(tops)
     taught.click("[data-action=squat]")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 6")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 6")
     assert taught.js(GONE) == "Deleted squat, 3 examples."
     assert taught.js(tops) == before, "no other row moves"
     assert taught.js("return document.activeElement.textContent") == "Undo"
     taught.press("Enter", 13, "\r")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 9")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 9")
     assert taught.js("return document.activeElement.ariaLabel") == "Delete squat"
     assert list(lessons(taught).items()) == list(kept.items()), "in its place"
     assert taught.js("return document.querySelector('#lessons .gone')") is None
@@ -81,19 +81,44 @@ def test_what_is_deleted_can_be_brought_back(taught):  # noqa: F811
     # an example
     taught.click("#lessons .thumb")
     taught.click("#discard")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 8")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 8")
     assert taught.js(GONE) == "Deleted wave, 1 example."
     taught.click("#lessons .undo")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 9")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 9")
 
     # all
     taught.click("#forget")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 0")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 0")
     assert taught.js(GONE) == "Deleted all, 9 examples."
     taught.click("#lessons .undo")
     taught.wait(MINE)
     reopen(taught)
     assert lessons(taught) == kept
+
+
+def test_an_example_is_looked_at_under_its_row(taught):  # noqa: F811
+    """The thumbnail that was pressed is marked, and stays where the cursor is."""
+    where = "return document.querySelector(arguments[0]).getBoundingClientRect().top"
+    first, last = "#lessons > li:nth-child(1) .thumb", "#lessons > li:nth-child(3) li:nth-child(2) .thumb"
+    for thumb, action in ((first, "wave"), (last, "clap")):
+        taught.js("document.querySelector(arguments[0]).scrollIntoView({ block: 'center' });", thumb)
+        before = taught.js(where, thumb)
+        taught.click(thumb)
+        assert taught.js("return document.getElementById('replay').closest('li').querySelector('strong').textContent"
+                         ) == action
+        assert abs(taught.js(where, thumb) - before) < 2
+        marked = taught.js("return [...document.querySelectorAll('.thumb[aria-current]')].map((e) => e.ariaLabel);")
+        assert len(marked) == 1 and marked[0].startswith(action)
+        assert taught.js("return document.activeElement.ariaLabel") == marked[0]
+
+    # it is closed, or its example deleted
+    taught.press("Escape", 27)
+    assert taught.js("return document.querySelector('.thumb[aria-current]')") is None
+    assert taught.js("return document.activeElement.ariaLabel").startswith("clap")
+    taught.click(last)
+    taught.click("#discard")
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 8")
+    assert taught.js("return document.getElementById('replay').hidden")
 
 
 def test_a_later_change_ends_the_undo(taught, data_folder, tmp_path):  # noqa: F811
@@ -102,3 +127,28 @@ def test_a_later_change_ends_the_undo(taught, data_folder, tmp_path):  # noqa: F
     add_clips(taught, "lunge", utd_clips(data_folder, "lunge")[:1], tmp_path)
     assert taught.js("return document.querySelector('#lessons .undo')") is None
     assert lessons(taught) == {"wave": 3, "clap": 3, "lunge": 1}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The clip shown
+# ---------------------------------------------------------------------------------------------------------------------
+
+def test_a_clip_that_waits_to_be_kept_is_not_replaced(opened, data_folder):  # noqa: F811
+    play(opened, "wave.npy", utd_clips(data_folder, "wave")[0])
+    opened.keys("#action", "wave")
+    opened.click("#use")
+    first = opened.js("return document.getElementById('replay-title').textContent")
+    play(opened, "squat.npy", utd_clips(data_folder, "squat")[0])
+    opened.js("document.getElementById('action').value = 'squat';")
+    for button in ("#use", "#record"):
+        opened.js(f"{SAID} = '';")
+        opened.click(button)
+        opened.wait(f"/^Keep or discard wave, \\d.\\d s, first.$/.test({SAID})")
+        assert opened.js("return document.getElementById('replay-title').textContent") == first
+        assert opened.js("return document.activeElement.id") == "keep"
+    opened.click("#keep")
+    opened.wait(f"{SAID} === '1 example of wave added.'")
+    opened.click("#use")
+    opened.click("#keep")
+    opened.wait(MINE)
+    assert lessons(opened) == {"wave": 1, "squat": 1}

@@ -5,6 +5,11 @@ import { $ } from "./screen.js";
 
 export const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
+const thumbs = new WeakMap(); // example -> its button
+
+/** The small figure of an example that is listed. */
+export const thumbOf = (example) => thumbs.get(example);
+
 export function element(tag, properties, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -22,6 +27,7 @@ export function showLessons(byAction, on, gone) {
       const button = element("button", { type: "button", className: "thumb" }, element("canvas", {}));
       button.setAttribute("aria-label", `${action}, example ${i + 1}: look at it`);
       button.addEventListener("click", () => on.look(example));
+      thumbs.set(example, button);
       return element("li", {}, button);
     });
     const remove = element("button", { type: "button", className: "remove", textContent: "Delete" });
@@ -33,6 +39,7 @@ export function showLessons(byAction, on, gone) {
     return element("li", {}, title, remove, element("ul", { className: "thumbs" }, ...clips));
   });
   if (gone) rows.splice(gone.at, 0, placeOf(gone, on.undo));
+  $("lesson-note").before($("replay")); // out of the row that it may stand in
   $("lessons").replaceChildren(...rows);
 }
 
@@ -49,7 +56,7 @@ function placeOf({ said, height }, undo) {
 /** Each example in the middle of its movement. */
 export function drawThumbs(byAction, network) {
   const examples = [...byAction.values()].flat();
-  document.querySelectorAll("#lessons canvas").forEach((canvas, i) => {
+  document.querySelectorAll(".thumb canvas").forEach((canvas, i) => {
     const clip = network.fitted(examples[i]);
     if (clip) clipFrame(canvas, clip, clip.L >> 1, network.skeleton);
   });

@@ -1,20 +1,19 @@
 // The panel that teaches: examples of named actions are recorded, added, replayed, kept or discarded, saved and opened.
 import { CLIPS, Unreadable, isClip, suffixOf } from "./clip.js";
-import { clipFrame } from "./draw.js";
 import { examplesIn, filesIn, filesOf, isSame, plainName, storable } from "./exchange.js";
-import { counted, drawThumbs, element, showLessons } from "./lessons.js";
-import { RATE } from "./network.js";
+import { counted, drawThumbs, element, showLessons, thumbOf } from "./lessons.js";
 import { choose, list, titleOf, unlist } from "./networks.js";
 import { showProgress } from "./progress.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
+import { look, needNonePending, placeReplay, replayed } from "./replay.js";
 import { $, note } from "./screen.js";
 import { guarded, page, stop } from "./sources.js";
 import { NOTHING, direction, headFile, headFrom, isTaught, learned, taughtNetwork } from "./teach.js";
 import { unzipped, zipped } from "./zip.js";
 
 const recordings = new Recordings(), recorder = new Recorder();
-const panel = { base: null, mine: null, isBusy: false, pending: null, looked: null, loaded: 0 };
+const panel = { base: null, mine: null, isBusy: false, loaded: 0 };
 const directions = new WeakMap(); // network -> example -> its direction; not by its number, which may be given again
 
 const OTHER_NOTHING = "Without one: play a clip that is none of your actions, and press “Use the clip shown” with " +
@@ -76,9 +75,10 @@ async function learn(isChosen) {
 /** Show what is kept, and learn from it. gone: what was just deleted, as showLessons takes it. */
 async function refresh(isChosen = true, gone = null) {
   const { byAction } = recordings;
-  showLessons(byAction, { look, rename: (action, name) => lesson(() => rename(action, name)),
+  showLessons(byAction, { look: lookAt, rename: (action, name) => lesson(() => rename(action, name)),
     remove: (action) => lesson(() => forget((example) => example.action === action, action)),
     undo: () => lesson(() => undo(gone)) }, gone);
+  placeReplay();
   drawThumbs(byAction, panel.base);
   $("saving").hidden = !recordings.list.length;
   $("known-actions").replaceChildren(...[...byAction.keys()].map((action) => new Option(action)));
@@ -90,7 +90,7 @@ async function refresh(isChosen = true, gone = null) {
  * something else changes, their place brings them back.
  */
 async function forget(which, of) {
-  if (panel.looked && !panel.pending && which(panel.looked)) look(null);
+  if (replayed.example && !replayed.isPending && which(replayed.example)) look(null);
   const { action } = recordings.list.find(which), at = [...recordings.byAction.keys()].indexOf(action);
   const height = document.querySelectorAll("#lessons > li:not(.gone)")[at].offsetHeight;
   const examples = await recordings.remove(which), said = `Deleted ${of}, ${counted(examples.length, "example")}.`;
@@ -114,7 +114,8 @@ async function undo({ examples }) {
 /** Give an action another name; that of another one puts the two together. */
 async function rename(action, name) {
   const isThere = recordings.byAction.has(name);
-  look(null);
+  if (!replayed.isPending) look(null);
+  else if (replayed.example.action === action) look({ ...replayed.example, action: name }, panel.base, true);
   await recordings.rename(action, name);
   say(isThere ? `${action} is part of ${name} now.` : `${action} is called ${name} now.`);
   await refresh();
@@ -139,8 +140,9 @@ function complain() {
 /** Take the clip that is shown as an example of the named action. */
 function useClip() {
   const action = namedAction();
+  needNonePending();
   if (!action) complain();
-  else look({ action, ...storable(page.shown.example, panel.base) }, true);
+  else look({ action, ...storable(page.shown.example, panel.base) }, panel.base, true);
 }
 
 /** Record examples of an action. A single one waits to be kept; several are kept as they come. */
@@ -149,6 +151,7 @@ async function record(action, times) {
     recorder.cancel();
     return;
   }
+  needNonePending();
   if (!action) {
     complain();
     return;
@@ -164,7 +167,7 @@ async function record(action, times) {
       if (!found) break;
       const example = { action, ...storable(found, panel.base) };
       if (times === 1) {
-        look(example, true);
+        look(example, panel.base, true);
         break;
       }
       await recordings.add(example);
@@ -261,49 +264,31 @@ async function added(examples) {
 // Replay
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Show an example as a moving figure: one to be kept or discarded, or one that is kept; null: none. */
-function look(example, isPending = false) {
-  panel.pending = isPending ? example : null;
-  panel.looked = example;
-  $("replay").hidden = !example;
-  if (!example) return;
-  $("keep").textContent = isPending ? "Keep" : "Close";
-  $("discard").textContent = isPending ? "Discard" : "Delete it";
-  const seconds = (example.clip.L / RATE).toFixed(1);
-  $("replay-title").textContent = `${example.action}, ${seconds} s${isPending ? ": is it good?" : ""}`;
-  $("figure").setAttribute("aria-label", `A figure that does ${example.action}`);
-  $("replay").scrollIntoView({ block: "nearest" });
-  $("keep").focus();
-  animate(example);
-}
+const lookAt = (example) => lesson(() => {
+  needNonePending();
+  look(example, panel.base);
+});
 
-function animate(example) {
-  const clip = panel.base.fitted(example), { skeleton } = panel.base, started = performance.now();
-  const isOnce = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const paint = (now) => {
-    if (panel.looked !== example || !clip) return;
-    const frame = Math.floor((Math.max(0, now - started) * RATE) / 1000);
-    clipFrame($("figure"), clip, isOnce ? Math.min(frame, clip.L - 1) : frame % clip.L, skeleton);
-    if (!isOnce || frame < clip.L) requestAnimationFrame(paint);
-  };
-  requestAnimationFrame(paint);
+/** Close what is looked at; the focus goes back to where it was opened. */
+function close() {
+  const { example, isPending } = replayed;
+  look(null);
+  (isPending ? $("record") : thumbOf(example)).focus({ preventScroll: true });
 }
 
 async function keep() {
-  const { pending } = panel;
-  look(null);
-  $("record").focus();
-  if (!pending) return;
-  await recordings.add(pending);
-  say(`1 example of ${pending.action} added.`);
+  const { example, isPending } = replayed;
+  close();
+  if (!isPending) return;
+  await recordings.add(example);
+  say(`1 example of ${example.action} added.`);
   await refresh();
 }
 
 async function discard() {
-  const { pending, looked } = panel;
-  look(null);
-  $("record").focus();
-  if (!pending) await forget((example) => example === looked, looked.action);
+  const { example, isPending } = replayed;
+  close();
+  if (!isPending) await forget((other) => other === example, example.action);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -345,7 +330,7 @@ function onChosen(network) {
   const base = network.base ?? network;
   if (base === panel.base) return;
   panel.base = base;
-  look(null);
+  look(replayed.isPending ? replayed.example : null, base, replayed.isPending);
   drawThumbs(recordings.byAction, base);
   $("record").disabled = $("idle").disabled = !base.ofCamera;
   guarded(() => learn(false));
@@ -369,7 +354,7 @@ export async function startTeaching() {
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     if (panel.isBusy) recorder.cancel();
-    else if (panel.looked) look(null);
+    else if (replayed.example) close();
   });
   addEventListener("resize", () => drawThumbs(recordings.byAction, panel.base));
 }
