@@ -281,7 +281,7 @@ def test_each_step_says_what_comes_next(opened, data_folder, tmp_path):
         assert not opened.js("return document.getElementById('action').value"), "the next clips are of another action"
     opened.wait(MINE)
     assert "Try it: " in opened.wait(LESSON) and lessons(opened) == {"wave": 3, "squat": 3}
-    assert opened.js(f"return {SAID}") == "3 examples of squat added." and not opened.js(f"return {ANSWER}")
+    assert opened.js(f"return {SAID}") == "3 examples of squat added."
     top, bottom = opened.js("const { top, bottom } = document.getElementById('lesson-note').getBoundingClientRect();"
                             "return [top, innerHeight - bottom];")
     assert min(top, bottom) > -1, "in view"

@@ -152,3 +152,20 @@ def test_a_clip_that_waits_to_be_kept_is_not_replaced(opened, data_folder):  # n
     opened.click("#keep")
     opened.wait(MINE)
     assert lessons(opened) == {"wave": 1, "squat": 1}
+
+
+def test_a_clip_stays_when_it_was_kept(opened, data_folder, tmp_path):  # noqa: F811
+    """Its network answers, of a clip that came along, too."""
+    opened.js("document.body.dataset.state = '';")
+    opened.click("#play")
+    opened.wait(PLAYED)
+    opened.js("document.getElementById('action').value = 'nothing';")
+    opened.click("#use")
+    opened.click("#keep")
+    opened.wait(f"{SAID} === '1 example of nothing added.'")
+    add_clips(opened, "wave", utd_clips(data_folder, "wave")[:2], tmp_path)
+    opened.wait(f"{MINE} && {PLAYED} && {ANSWER} === 'none of these'")
+    assert opened.js(f"return {DRAWN} && !document.getElementById('use').hidden")
+    assert opened.js(f"return {NOTE}").startswith("The whole clip, ")
+    assert "nearest" in opened.js("return document.getElementById('verdict').textContent")
+    assert "Try it: " in opened.js(f"return {LESSON}"), "what came along is no trial"

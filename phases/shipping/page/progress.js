@@ -26,7 +26,7 @@ function whatItKnows({ classes, counts, nothing, tried }, actions) {
   const names = actions.filter((action) => action !== NOTHING).join(", ");
   const others = nothing.length ? `, and what is none of them (${counted(nothing.length, "example")})` : "";
   const said = [`Ready: it knows ${names}${others}.`];
-  if (!page.shown) said.push("Try it: use the camera, or open a clip that it has not seen.");
+  if (!page.shown || page.shown.isDemo) said.push("Try it: use the camera, or open a clip that it has not seen.");
   if (tried.of && classes.length > 1) {
     const confused = tried.confused ? `; it confuses ${tried.confused.join(" and ")} most` : "";
     said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly${confused}.`);

@@ -8,7 +8,7 @@ import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { look, needNonePending, placeReplay, replayed } from "./replay.js";
 import { $, note } from "./screen.js";
-import { guarded, page, stop } from "./sources.js";
+import { guarded, page } from "./sources.js";
 import { NOTHING, direction, headFile, headFrom, isTaught, learned, taughtNetwork } from "./teach.js";
 import { unzipped, zipped } from "./zip.js";
 
@@ -63,7 +63,6 @@ async function learn(isChosen) {
       `${counted(head.classes.length, "action")}${head.nothing.length ? " and nothing" : ""}, ` +
       `${counted(examples.length, "example")} · on ${titleOf(base)}`);
     const answers = isChosen || page.network === before;
-    if (answers && page.shown?.isDemo) stop(); // what came along says nothing of these
     if (answers) choose(panel.mine);
   } else if (before) {
     panel.mine = null;
