@@ -236,7 +236,8 @@ def test_the_page_may_connect_to_nothing_else(window):
 def test_a_clip_of_every_action_gets_predicts_answer(opened, written, shipped):
     model = ExportedModel(shipped.export / "model.onnx")
     for i, clip in enumerate(json.loads((written / "page.json").read_text())["clips"]):
-        opened.js("document.getElementById('clip').selectedIndex = arguments[0]; document.body.dataset.state = '';", i)
+        opened.js("document.getElementById('clip').selectedIndex = 1 + arguments[0]; document.body.dataset.state = '';",
+                  i)
         opened.click("#play")
         opened.wait(ENDED)
         bars = opened.js("""return [...document.querySelectorAll("#bars li")].map(

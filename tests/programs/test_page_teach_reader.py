@@ -169,3 +169,35 @@ def test_a_clip_stays_when_it_was_kept(opened, data_folder, tmp_path):  # noqa: 
     assert opened.js(f"return {NOTE}").startswith("The whole clip, ")
     assert "nearest" in opened.js("return document.getElementById('verdict').textContent")
     assert "Try it: " in opened.js(f"return {LESSON}"), "what came along is no trial"
+
+
+def test_the_list_of_clips_names_what_is_shown(opened, data_folder):  # noqa: F811
+    """And so does the question about the clip shown."""
+    chosen = "return document.getElementById('clip').selectedOptions[0].text"
+    asked = "return document.getElementById('replay-title').textContent"
+    select = """document.body.dataset.state = ''; const list = document.getElementById("clip");
+        list.selectedIndex = 3; list.dispatchEvent(new Event("change"));"""
+    opened.js(select)
+    opened.wait(PLAYED)
+    title = opened.js(chosen)
+    opened.keys("#action", "nothing")
+    opened.click("#use")
+    assert opened.js(asked).startswith(f"{title} as nothing, ") and opened.js(asked).endswith(" s: is it good?")
+    opened.click("#discard")
+
+    # a file
+    play(opened, "5.npy", utd_clips(data_folder, "squat")[0])
+    assert opened.js(chosen) == "choose …"
+    opened.click("#use")
+    assert opened.js(asked).startswith("5.npy as nothing, ")
+    opened.click("#discard")
+
+    # the same entry again
+    opened.js(select)
+    opened.wait(f"{PLAYED} && {NOTE}.includes('{title}')")
+    assert opened.js(chosen) == title
+    opened.js(NO_CAMERA)
+    opened.click("#camera")
+    opened.wait("document.body.dataset.state === 'trouble'")
+    opened.click("#play")
+    opened.wait(PLAYED)

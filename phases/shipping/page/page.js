@@ -59,15 +59,21 @@ async function fetched(address, tell) {
   return bytesOf(answer);
 }
 
+/** Play the synthetic clip that is chosen; without one what is shown once more, or else the first one. */
 async function playChosen() {
-  const { file, title, skeleton } = page.clips[$("clip").selectedIndex];
+  const chosen = $("clip").selectedIndex - 1; // after “choose …”
+  if (chosen < 0 && page.shown?.again) {
+    await page.shown.again();
+    return;
+  }
+  const { file, title, skeleton } = page.clips[Math.max(0, chosen)];
   await playClip(file, await fetched(`clips/${file}`), { action: title, skeleton });
 }
 
 function listen() {
   $("camera").addEventListener("click", () => guarded(useCamera));
   $("play").addEventListener("click", () => guarded(playChosen));
-  $("clip").addEventListener("change", () => guarded(playChosen));
+  $("clip").addEventListener("change", () => { if ($("clip").selectedIndex) guarded(playChosen); });
   for (const [id, take] of [["file", openAll], ["examples", teachBy], ["folders", teachBy]]) {
     $(id).addEventListener("change", () => {
       const entries = [...$(id).files];
@@ -104,7 +110,7 @@ async function start() {
   state("loading");
   const list = JSON.parse(new TextDecoder().decode(await fetched("page.json")));
   page.clips = list.clips;
-  $("clip").replaceChildren(...list.clips.map(({ title }) => new Option(title)));
+  $("clip").replaceChildren(new Option("choose …"), ...list.clips.map(({ title }) => new Option(title)));
   for (const name of list.networks) {
     await addNetwork(name, await fetched(`networks/${name}`, (size) => {
       $("loading").textContent = `Loading the network${size ? `, ${kilobytes(size)}` : ""} …`;
@@ -116,7 +122,7 @@ async function start() {
   listen();
   await startTeaching();
   state("ready");
-  $("clip").selectedIndex = list.start ?? 0;
+  $("clip").selectedIndex = 1 + (list.start ?? 0);
   if (list.start !== null && !matchMedia("(prefers-reduced-motion: reduce)").matches) await playChosen();
 }
 

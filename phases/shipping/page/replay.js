@@ -6,21 +6,24 @@ import { thumbOf } from "./lessons.js";
 import { RATE } from "./network.js";
 import { $ } from "./screen.js";
 
-export const replayed = { example: null, isPending: false }; // example: null while none is shown
+export const replayed = { example: null, isPending: false, source: "" }; // example: null while none is shown
 
 const titleOf = ({ action, clip }) => `${action}, ${(clip.L / RATE).toFixed(1)} s`;
 
-/** Show an example in a network's joints; isPending: it is to be kept or discarded. null: none. */
-export function look(example, network, isPending = false) {
+/**
+ * Show an example in a network's joints; isPending: it is to be kept or discarded; source: the file or the clip that it
+ * is from, "" for a recording. null: none.
+ */
+export function look(example, network, isPending = false, source = "") {
   const thumb = example && !isPending ? thumbOf(example) : null, before = thumb?.getBoundingClientRect().top;
-  Object.assign(replayed, { example, isPending });
+  Object.assign(replayed, { example, isPending, source });
   $("replay").hidden = !example;
   placeReplay();
   if (thumb) scrollBy(0, thumb.getBoundingClientRect().top - before); // it stays under the cursor
   if (!example) return;
   $("keep").textContent = isPending ? "Keep" : "Close";
   $("discard").textContent = isPending ? "Discard" : "Delete it";
-  $("replay-title").textContent = `${titleOf(example)}${isPending ? ": is it good?" : ""}`;
+  $("replay-title").textContent = `${source && `${source} as `}${titleOf(example)}${isPending ? ": is it good?" : ""}`;
   $("figure").setAttribute("aria-label", `A figure that does ${example.action}`);
   $("replay").scrollIntoView({ block: "nearest" });
   if (isPending) $("keep").focus();

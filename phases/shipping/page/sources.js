@@ -10,8 +10,8 @@ import { $, NONE, TOP, buildBars, hint, noAnswers, note, percent, showBars, show
   times } from "./screen.js";
 
 // What there is. tap(t, joints): is told each frame of a camera or a video, joints null without a body, t null at its
-// end. shown: what is on the picture; of a clip, `example` is its joints as recorded, and isDemo whether it came with
-// the page; of a video, `film` is its name.
+// end. shown: what is on the picture; of a clip, `example` is its joints as recorded and its source, and isDemo whether
+// it came with the page; of a video, `film` is its name.
 export const page = { networks: [], network: null, clips: [], turn: 0, shown: null, live: null, tap: null };
 
 /** Take the answer off the page: bars, name and strip. */
@@ -63,7 +63,8 @@ export async function playClip(name, bytes, { action, skeleton, isBrief, isListe
   const known = !action || network.classes.includes(action);
   const live = new Live(network, clip.M), started = performance.now(), title = name.replace(/\.npy$/, "");
   page.shown = { again: () => guarded(() => playClip(name, bytes, { action, skeleton })), isDemo: Boolean(action),
-    example: { ...found, title } };
+    example: { ...found, source: action ?? name } };
+  $("clip").selectedIndex = action ? 1 + page.clips.findIndex(({ file }) => file === name) : 0;
   page.live = live;
   $("use").hidden = false;
   state("playing");
@@ -139,6 +140,7 @@ export async function showCamera(stream) {
   page.shown = { camera: true };
   state("starting");
   video.srcObject = stream;
+  $("clip").selectedIndex = 0;
   stream.getVideoTracks()[0].addEventListener("ended", () => {
     if (turn !== page.turn) return;
     stop();
@@ -162,6 +164,7 @@ export async function playVideo(file) {
   const turn = stop(), video = $("video");
   page.shown = { again: () => guarded(() => playVideo(file)), film: file.name };
   state("starting");
+  $("clip").selectedIndex = 0;
   $("picture").className = "moving";
   const opened = new Promise((resolve, reject) => {
     video.onloadeddata = resolve;
@@ -232,6 +235,7 @@ function showBody(found, width, height) {
 export async function showPhoto(file) {
   const turn = stop(), photo = $("photo");
   state("starting");
+  $("clip").selectedIndex = 0;
   photo.src = URL.createObjectURL(file);
   try {
     await photo.decode();

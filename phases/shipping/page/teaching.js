@@ -114,7 +114,9 @@ async function undo({ examples }) {
 async function rename(action, name) {
   const isThere = recordings.byAction.has(name);
   if (!replayed.isPending) look(null);
-  else if (replayed.example.action === action) look({ ...replayed.example, action: name }, panel.base, true);
+  else if (replayed.example.action === action) {
+    look({ ...replayed.example, action: name }, panel.base, true, replayed.source);
+  }
   await recordings.rename(action, name);
   say(isThere ? `${action} is part of ${name} now.` : `${action} is called ${name} now.`);
   await refresh();
@@ -141,7 +143,7 @@ function useClip() {
   const action = namedAction();
   needNonePending();
   if (!action) complain();
-  else look({ action, ...storable(page.shown.example, panel.base) }, panel.base, true);
+  else look({ action, ...storable(page.shown.example, panel.base) }, panel.base, true, page.shown.example.source);
 }
 
 /** Record examples of an action. A single one waits to be kept; several are kept as they come. */
@@ -329,7 +331,7 @@ function onChosen(network) {
   const base = network.base ?? network;
   if (base === panel.base) return;
   panel.base = base;
-  look(replayed.isPending ? replayed.example : null, base, replayed.isPending);
+  look(replayed.isPending ? replayed.example : null, base, replayed.isPending, replayed.source);
   drawThumbs(recordings.byAction, base);
   $("record").disabled = $("idle").disabled = !base.ofCamera;
   guarded(() => learn(false));
