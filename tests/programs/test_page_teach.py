@@ -204,7 +204,7 @@ def test_a_recording_can_be_discarded_or_stopped(opened, data_folder):
 
 def test_a_name_comes_first_and_a_camera_error_is_a_line(opened):
     opened.click("#record")
-    assert opened.wait(SAID).startswith("Name the action first")
+    assert opened.wait(SAID) == "Write the action's name first, for example wave."
     assert opened.js("return document.activeElement.id") == "action"
     opened.js("""Object.defineProperty(navigator, "mediaDevices", { configurable: true, value:
         { getUserMedia: () => Promise.reject(new DOMException("no", "NotAllowedError")) } });""")
@@ -272,13 +272,14 @@ def test_each_step_says_what_comes_next(opened, data_folder, tmp_path):
         for i in CLIPS:
             np.save(tmp_path / f"{i}.npy", clips[action][i].astype(np.float32))
         files = "\n".join(str(tmp_path / f"{i}.npy") for i in CLIPS)
-        opened.keys("#examples", files)
-        said = opened.wait(f"{SAID}.includes('Which action') && {SAID}")
-        assert said == "Which action is it? Write its name into the field “Action”, then add 0.npy and 2 more again."
-        opened.keys("#action", action)
+        if action == "wave":
+            opened.keys("#examples", files)
+            said = opened.wait(f"{SAID}.includes('Which action') && {SAID}")
+            assert said.startswith("Which action is it? Write its name into the field “Action”, then add 0.npy and 2 ")
+        opened.keys("#action", action)  # in place of the name that was there
         opened.keys("#examples", files)
         opened.wait(f"{SAID}.startsWith('3 examples of {action} added')")
-        assert not opened.js("return document.getElementById('action').value"), "the next clips are of another action"
+        assert opened.js("return document.getElementById('action').value") == action
     opened.wait(MINE)
     assert "Try it: " in opened.wait(LESSON) and lessons(opened) == {"wave": 3, "squat": 3}
     assert opened.js(f"return {SAID}") == "3 examples of squat added."

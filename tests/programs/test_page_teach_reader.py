@@ -201,3 +201,15 @@ def test_the_list_of_clips_names_what_is_shown(opened, data_folder):  # noqa: F8
     opened.wait("document.body.dataset.state === 'trouble'")
     opened.click("#play")
     opened.wait(PLAYED)
+
+
+def test_the_name_stays_selected_after_both_ways(opened, data_folder, tmp_path):  # noqa: F811
+    field = "const e = document.activeElement; return [e.id, e.value.slice(e.selectionStart, e.selectionEnd)];"
+    add_clips(opened, "squat", utd_clips(data_folder, "squat")[:1], tmp_path)
+    assert opened.js(field) == ["action", "squat"]
+    play(opened, "wave.npy", utd_clips(data_folder, "wave")[0])
+    opened.keys("#action", "wave")
+    opened.click("#use")
+    opened.click("#keep")
+    opened.wait(MINE)
+    assert opened.js(field) == ["action", "wave"] and lessons(opened) == {"squat": 1, "wave": 1}

@@ -133,30 +133,35 @@ function namedAction() {
   return same ?? name;
 }
 
-function complain() {
-  say("Name the action first: write what you will do, for example wave.", true);
+/** The action that the user has named. An Unreadable without one. */
+function neededAction() {
+  const action = namedAction();
+  if (action) return action;
   $("action").focus();
+  throw new Unreadable("Write the action's name first, for example wave.");
+}
+
+/** After examples were added: the name stays, and what is written next takes its place. */
+function selectName() {
+  $("action").focus({ preventScroll: true });
+  $("action").select();
 }
 
 /** Take the clip that is shown as an example of the named action. */
 function useClip() {
-  const action = namedAction();
   needNonePending();
-  if (!action) complain();
-  else look({ action, ...storable(page.shown.example, panel.base) }, panel.base, true, page.shown.example.source);
+  const action = neededAction(), { example } = page.shown;
+  look({ action, ...storable(example, panel.base) }, panel.base, true, example.source);
 }
 
-/** Record examples of an action. A single one waits to be kept; several are kept as they come. */
-async function record(action, times) {
+/** Record examples of an action, or of the named one. A single one waits to be kept; several are kept as they come. */
+async function record(given = null) {
   if (panel.isBusy) {
     recorder.cancel();
     return;
   }
   needNonePending();
-  if (!action) {
-    complain();
-    return;
-  }
+  const action = given ?? neededAction(), times = Number($("times").value);
   look(null);
   say("");
   busy(true);
@@ -235,7 +240,7 @@ async function addGroups(groups, strangers) {
 
   const actions = [...new Set(fresh.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
   const names = named.map((name) => `“${name}”`).join(" and "), them = named.length > 1 ? "them" : "it";
-  if (fresh.length) $("action").value = ""; // the next clips are of another action
+  if (fresh.length) selectName();
   else if (trouble.some((words) => words.startsWith("Which action"))) $("action").focus();
   const said = [fresh.length ? `${counted(fresh.length, "example")}${of} added.` : "",
     known ? `${counted(known, "example")} ${known === 1 ? "was" : "were"} here already.` : "",
@@ -278,9 +283,10 @@ function close() {
 }
 
 async function keep() {
-  const { example, isPending } = replayed;
+  const { example, isPending, source } = replayed;
   close();
   if (!isPending) return;
+  if (source) selectName();
   await recordings.add(example);
   say(`1 example of ${example.action} added.`);
   await refresh();
@@ -346,9 +352,9 @@ export async function startTeaching() {
 
   $("lesson").addEventListener("submit", (event) => {
     event.preventDefault();
-    lesson(() => record(namedAction(), Number($("times").value)));
+    lesson(() => record());
   });
-  $("idle").addEventListener("click", () => lesson(() => record(NOTHING, Number($("times").value))));
+  $("idle").addEventListener("click", () => lesson(() => record(NOTHING)));
   const buttons = { use: useClip, keep, discard, "save-clips": saveClips, "save-taught": saveTaught,
     forget: () => forget(() => true, "all") };
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", () => lesson(action));
