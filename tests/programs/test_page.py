@@ -337,9 +337,9 @@ def test_a_camera_that_cannot_be_had_is_a_sentence(opened, name, sentence):
     ("x.json", b"{}", "x.json cannot be read: it needs lists of frames"),
     ("x.onnx", b"\xff" * 99, "x.onnx is not an ONNX file"),
     ("old.onnx", b"\x72\x10\x0a\x06format\x12\x06LAST 1", "has the format LAST 1, this page reads LAST 2"),
-    ("x.txt", b"hi", "x.txt is nothing that this page reads"),
+    ("x.txt", b"hi", "This page cannot read x.txt."), ("empty.npy", b"", "empty.npy cannot be read: it is empty."),
     ("x.mp4", b"\x00" * 99, "x.mp4 cannot be played")],
-    ids=["npy", "skeleton", "json", "onnx", "old", "other", "video"])
+    ids=["npy", "skeleton", "json", "onnx", "old", "other", "empty", "video"])
 def test_a_dropped_file_that_cannot_be_used_is_a_sentence(opened, name, data, sentence):
     drop(opened, name, data)
     opened.wait("document.body.dataset.state === 'trouble'")

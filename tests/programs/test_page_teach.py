@@ -423,7 +423,8 @@ def test_what_was_learned_is_saved_and_opened_again(taught, data_folder):
     taught.js("document.getElementById('network-1').click();")
     taught.keys("#examples", str(path))
     taught.wait("document.getElementById('network-taught-2')?.checked")
-    assert taught.js(f"return {SAID}").startswith("my-actions.json is one of the networks now")
+    assert taught.js(f"return {SAID}").startswith(
+        "my-actions.json is one of the networks now, until you reload the page; it knows wave, squat, clap.")
 
 
 def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):

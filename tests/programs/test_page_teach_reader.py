@@ -3,7 +3,8 @@ import numpy as np
 
 from tests.helpers.acting import utd_clips
 from tests.programs.test_page_teach import (  # noqa: F401, three fixtures
-    ANSWER, CLIPS, GONE, LESSON, MINE, NOTE, SAID, add_clips, drop, lessons, npy, opened, reopen, taught, window)
+    ANSWER, CLIPS, GONE, LESSON, MINE, NOTE, SAID, add_clips, drop, lessons, npy, opened, reopen, saved, taught,
+    window)
 
 NO_CAMERA = """Object.defineProperty(navigator, "mediaDevices", { configurable: true, value:
     { getUserMedia: () => Promise.reject(new DOMException("no", "NotFoundError")) } });"""
@@ -224,3 +225,22 @@ def test_joints_that_cannot_be_read_are_told_with_those_that_can(opened):  # noq
     said = opened.wait(f"{NOTE}.startsWith('x.npy has 19 joints; ') && {NOTE}")
     able = [int(word.strip(",")) for word in said.split("clips of ")[1].split() if word.strip(",").isdigit()]
     assert able == sorted(set(able)) and {15, 17, 20, 25, 33} <= set(able) and 19 not in able
+
+
+def test_a_recogniser_is_there_until_the_page_is_loaded_again(taught):  # noqa: F811
+    files = taught.js("return document.querySelector('#controls .files').textContent")
+    assert "saved recognisers (.json)" in " ".join(files.split())
+    drop(taught, {"mine.json": saved(taught, "#save-taught", "my-actions.json").read_bytes()})
+    said = "mine.json is one of the networks now, until you reload the page; it knows wave, squat, clap."
+    taught.wait(f"{NOTE} === '{said}'")
+    reopen(taught)
+    assert taught.js("return document.getElementById('network-taught-1')") is None
+
+
+def test_a_file_of_no_use_is_told_in_plain_words(opened):  # noqa: F811
+    for name, data, words in (("note.txt", b"hi", "This page cannot read note.txt. It takes a video, "),
+                              ("none.npy", b"", "none.npy cannot be read: it is empty.")):
+        drop(opened, {name: data})
+        opened.wait(f"{NOTE}.startsWith('{words}')")
+    drop(opened, {"none.npy": b""}, "#teach")
+    opened.wait(f"{SAID} === 'none.npy cannot be read: it is empty.'")

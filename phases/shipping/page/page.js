@@ -17,18 +17,19 @@ const bytesOf = async (file) => new Uint8Array(await file.arrayBuffer());
 
 async function openFile(file) {
   const suffix = suffixOf(file.name);
+  if (!file.size) throw new Unreadable(`${file.name} cannot be read: it is empty.`);
   const taught = suffix === ".json" ? parsedTaught(await file.text()) : null;
   if (taught) openTaught(file.name, taught);
   else if (CLIPS.includes(suffix)) await playClip(file.name, await bytesOf(file));
   else if (suffix === ".zip") await teachBy([file]);
   else if (suffix === ".onnx") {
     const network = await addNetwork(file.name, await bytesOf(file));
-    note(`${file.name} is one of the networks now.`);
+    note(`${file.name} is one of the networks now, until you reload the page.`);
     choose(network);
   } else if (file.type.startsWith("image/")) await showPhoto(file);
   else if (file.type.startsWith("video/") || FILMS.includes(suffix)) await playVideo(file);
-  else throw new Unreadable(`${file.name} is nothing that this page reads. It takes a video, a picture, a clip ` +
-    `(${CLIPS.join(", ")}), examples in a .zip, or a network (.onnx).`);
+  else throw new Unreadable(`This page cannot read ${file.name}. It takes a video, a picture, a clip ` +
+    `(${CLIPS.join(", ")}), examples in a .zip, a recogniser (.json) that it saved, or a network (.onnx).`);
 }
 
 /** Files and folders that the user gives to be shown: folders teach, and several clips are named and listed. */

@@ -325,7 +325,7 @@ export function openTaught(name, parsed, tell = note) {
   panel.loaded += 1;
   list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
   choose(network);
-  tell(`${name} is one of the networks now; it knows ${head.classes.join(", ")}.`);
+  tell(`${name} is one of the networks now, until you reload the page; it knows ${head.classes.join(", ")}.`);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
