@@ -244,3 +244,13 @@ def test_a_file_of_no_use_is_told_in_plain_words(opened):  # noqa: F811
         opened.wait(f"{NOTE}.startsWith('{words}')")
     drop(opened, {"none.npy": b""}, "#teach")
     opened.wait(f"{SAID} === 'none.npy cannot be read: it is empty.'")
+
+
+def test_an_empty_picture_says_what_fills_it(opened, data_folder):  # noqa: F811
+    seen = "(document.getElementById('empty')?.getClientRects().length ?? 0)"
+    assert opened.js(f"return {seen} && document.getElementById('empty').innerText"
+                     ) == "Use the camera, play a clip, or drop a file here."
+    play(opened, "wave.npy", utd_clips(data_folder, "wave")[0])
+    assert not opened.js(f"return {seen}")
+    drop(opened, {"note.txt": b"hi"})
+    opened.wait(f"{seen} && !{DRAWN}")
