@@ -254,3 +254,27 @@ def test_an_empty_picture_says_what_fills_it(opened, data_folder):  # noqa: F811
     assert not opened.js(f"return {seen}")
     drop(opened, {"note.txt": b"hi"})
     opened.wait(f"{seen} && !{DRAWN}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is said of examples
+# ---------------------------------------------------------------------------------------------------------------------
+
+def test_the_same_clip_of_two_actions_is_told(opened, data_folder, tmp_path):  # noqa: F811
+    clips = utd_clips(data_folder, "wave")
+    add_clips(opened, "wave", clips[:2], tmp_path)
+    assert opened.js(f"return {SAID}") == "2 examples of wave added."
+    add_clips(opened, "hello", clips[:1], tmp_path)
+    assert opened.js(f"return {SAID}") == "1 example of hello added. 0.npy is also an example of wave."
+    add_clips(opened, "greet", clips[1:3], tmp_path)
+    assert opened.js(f"return {SAID}") == "2 examples of greet added. 0.npy is also an example of wave."
+
+    # the clip shown
+    play(opened, "again.npy", clips[2])
+    for action, said in (("wave", "1 example of wave added. again.npy is also an example of greet."),
+                         ("greet", "1 example was here already.")):
+        opened.js("document.getElementById('action').value = arguments[0];", action)
+        opened.click("#use")
+        opened.click("#keep")
+        opened.wait(f"{SAID} === '{said}'")
+    assert lessons(opened) == {"wave": 3, "hello": 1, "greet": 2}

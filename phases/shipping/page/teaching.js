@@ -234,7 +234,8 @@ async function addGroups(groups, strangers) {
   const found = groups.map((files) => examplesIn(files, panel.base, namedAction()));
   const [examples, lost, guesses, named] = ["examples", "lost", "guesses", "named"].map((key) =>
     found.flatMap((one) => one[key]));
-  const fresh = await added(examples), known = examples.length - fresh.length, trouble = [...lost, ...strangers];
+  const { fresh, doubles } = await added(examples), known = examples.length - fresh.length;
+  const trouble = [...lost, ...strangers];
   if (!examples.length && !trouble.length) throw new Unreadable("There is no clip in it: a clip is a .npy, " +
     ".skeleton, .json or .csv file, best in a folder with its action's name.");
 
@@ -243,7 +244,7 @@ async function addGroups(groups, strangers) {
   if (fresh.length) selectName();
   else if (trouble.some((words) => words.startsWith("Which action"))) $("action").focus();
   const said = [fresh.length ? `${counted(fresh.length, "example")}${of} added.` : "",
-    known ? `${counted(known, "example")} ${known === 1 ? "was" : "were"} here already.` : "",
+    known ? `${counted(known, "example")} ${known === 1 ? "was" : "were"} here already.` : "", ...doubles,
     named.length ? `Named ${names} after the files: rename ${them} here if that is wrong.` : "",
     ...new Set(guesses), ...trouble.slice(0, 3),
     trouble.length > 3 ? `${trouble.length - 3} more cannot be used.` : ""];
@@ -252,18 +253,26 @@ async function addGroups(groups, strangers) {
   $(trouble.length ? "teach-note" : "lesson-note").scrollIntoView({ block: "nearest" });
 }
 
-/** Keep those of some examples whose joints no example of the same action has; returns them. */
+/**
+ * Keep those of some examples whose joints no example of the same action has: {fresh: these, doubles: a sentence about
+ * those whose joints another action has, an action}.
+ */
 async function added(examples) {
-  const fitted = new Map(), fresh = [];
+  const fitted = new Map(), fresh = [], twice = new Map(); // twice: another action -> the sources of its examples
   const joints = (example) => {
     if (!fitted.has(example)) fitted.set(example, panel.base.fitted(example) ?? example.clip);
     return fitted.get(example);
   };
-  for (const example of examples) {
-    const others = recordings.byAction.get(example.action) ?? [];
-    if (!others.some((other) => isSame(joints(other), joints(example)))) fresh.push(await recordings.add(example));
+  for (const { source, ...example } of examples) {
+    const same = new Set(recordings.list.filter((other) => isSame(joints(other), joints(example)))
+      .map(({ action }) => action));
+    if (same.has(example.action)) continue;
+    fresh.push(await recordings.add(example));
+    for (const action of same) twice.set(action, [...twice.get(action) ?? [], source]);
   }
-  return fresh;
+  const doubles = [...twice].map(([action, [first, ...rest]]) => (rest.length ?
+    `${first} and ${rest.length} more are also examples of ${action}.` : `${first} is also an example of ${action}.`));
+  return { fresh, doubles };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -287,8 +296,8 @@ async function keep() {
   close();
   if (!isPending) return;
   if (source) selectName();
-  await recordings.add(example);
-  say(`1 example of ${example.action} added.`);
+  const { fresh, doubles } = await added([{ ...example, source }]);
+  say([fresh.length ? `1 example of ${example.action} added.` : "1 example was here already.", ...doubles].join(" "));
   await refresh();
 }
 
