@@ -278,3 +278,34 @@ def test_the_same_clip_of_two_actions_is_told(opened, data_folder, tmp_path):  #
         opened.click("#keep")
         opened.wait(f"{SAID} === '{said}'")
     assert lessons(opened) == {"wave": 3, "hello": 1, "greet": 2}
+
+
+def test_red_lines_end_with_the_next_success(opened, data_folder, tmp_path):  # noqa: F811
+    red = "return [...document.querySelectorAll('.trouble')].map((e) => e.id);"
+    wave, squat = utd_clips(data_folder, "wave")[0], utd_clips(data_folder, "squat")[0]
+
+    # a lesson's, by a clip that is shown
+    for _ in range(2):  # and not by another failure
+        opened.click("#record")
+        opened.wait("document.getElementById('teach-note').matches('.trouble')")
+        assert opened.js(red) == ["teach-note"]
+    play(opened, "wave.npy", wave)
+    assert opened.js(red) == [] and opened.js(f"return {SAID}") == ""
+
+    # a file's, by a lesson
+    drop(opened, {"note.txt": b"hi"})
+    opened.wait(f"{NOTE}.includes('note.txt')")
+    drop(opened, {"none.npy": b""}, "#teach")
+    opened.wait(f"{SAID}.includes('none.npy')")
+    assert opened.js(red) == ["note", "teach-note"], "another failure ends nothing"
+    add_clips(opened, "wave", [wave], tmp_path)
+    opened.wait("document.querySelectorAll('.trouble').length === 0")
+    assert opened.js(f"return {NOTE}") == "" and opened.js(f"return {SAID}") == "1 example of wave added."
+
+    # what a success tells of trouble stays
+    np.save(tmp_path / "squat.npy", squat.astype(np.float32))
+    (tmp_path / "none.npy").write_bytes(b"")
+    opened.js("document.getElementById('action').value = 'squat';")
+    opened.keys("#examples", f"{tmp_path / 'none.npy'}\n{tmp_path / 'squat.npy'}")
+    opened.wait(MINE)
+    assert opened.js(red) == ["teach-note"] and "none.npy" in opened.js(f"return {SAID}")

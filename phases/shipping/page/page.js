@@ -4,7 +4,7 @@ import { CLIPS, Unreadable, suffixOf } from "./clip.js";
 import { entriesOf } from "./exchange.js";
 import { addNetwork, choose } from "./networks.js";
 import { $, kilobytes, note, state } from "./screen.js";
-import { guarded, page, playClip, playVideo, showPhoto, stop, useCamera } from "./sources.js";
+import { asked, guarded, page, playClip, playVideo, showPhoto, stop, useCamera } from "./sources.js";
 import { openTaught, parsedTaught, startTeaching, teachBy } from "./teaching.js";
 
 const FILMS = [".mp4", ".webm", ".mov", ".mkv", ".avi"];
@@ -72,20 +72,20 @@ async function playChosen() {
 }
 
 function listen() {
-  $("camera").addEventListener("click", () => guarded(useCamera));
-  $("play").addEventListener("click", () => guarded(playChosen));
-  $("clip").addEventListener("change", () => { if ($("clip").selectedIndex) guarded(playChosen); });
+  $("camera").addEventListener("click", () => asked(useCamera));
+  $("play").addEventListener("click", () => asked(playChosen));
+  $("clip").addEventListener("change", () => { if ($("clip").selectedIndex) asked(playChosen); });
   for (const [id, take] of [["file", openAll], ["examples", teachBy], ["folders", teachBy]]) {
     $(id).addEventListener("change", () => {
       const entries = [...$(id).files];
-      if (entries.length) guarded(() => take(entries));
+      if (entries.length) asked(() => take(entries));
       $(id).value = "";
     });
   }
   $("accuracy").addEventListener("change", () => {
     if (!page.shown?.camera) return;
     stop();
-    guarded(useCamera);
+    asked(useCamera);
   });
   const dragged = (event) => event.dataTransfer?.types.includes("Files");
   const mark = (isDragged) => {
@@ -102,7 +102,7 @@ function listen() {
     event.preventDefault();
     mark(false);
     const entries = entriesOf(event.dataTransfer), take = event.target.closest?.("#teach") ? teachBy : openAll;
-    if (entries.length) guarded(() => take(entries));
+    if (entries.length) asked(() => take(entries));
   });
   addEventListener("resize", () => page.shown?.redraw?.());
 }

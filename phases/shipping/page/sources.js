@@ -6,7 +6,7 @@ import { at } from "./joints.js";
 import { Live } from "./live.js";
 import { RATE, SURE } from "./network.js";
 import { PoseEstimator } from "./pose.js";
-import { $, NONE, TOP, buildBars, hint, noAnswers, note, percent, showBars, showTimes, state,
+import { $, NONE, TOP, begins, buildBars, fails, hint, noAnswers, note, percent, showBars, showTimes, state, succeeds,
   times } from "./screen.js";
 
 // What there is. tap(t, joints): is told each frame of a camera or a video, joints null without a body, t null at its
@@ -256,13 +256,23 @@ export async function showPhoto(file) {
   state("photo");
 }
 
-/** Run an action of the user; what goes wrong becomes a sentence on the page. */
+/** Run something; what goes wrong becomes a sentence on the page. */
 export async function guarded(action) {
   try {
     await action();
   } catch (e) {
+    fails();
     stop();
     note(e instanceof Unreadable ? e.message : `Something went wrong: ${e.message}`, true);
     state("trouble");
   }
+}
+
+/** Run what the user asks for. */
+export function asked(action) {
+  begins();
+  return guarded(async () => {
+    await action();
+    succeeds();
+  });
 }

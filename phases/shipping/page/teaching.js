@@ -7,7 +7,7 @@ import { showProgress } from "./progress.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
 import { look, needNonePending, placeReplay, replayed } from "./replay.js";
-import { $, note } from "./screen.js";
+import { $, begins, fails, note, succeeds, tell } from "./screen.js";
 import { guarded, page } from "./sources.js";
 import { NOTHING, direction, headFile, headFrom, isTaught, learned, taughtNetwork } from "./teach.js";
 import { unzipped, zipped } from "./zip.js";
@@ -22,16 +22,16 @@ const OTHER_ACTION = "Without one: add clips of it, or play one and press “Use
 const LONG = 10; // new examples from which on the page says that it learns
 
 /** Say something about teaching, under the buttons that teach. */
-function say(text, trouble = false) {
-  $("teach-note").textContent = text;
-  $("teach-note").classList.toggle("trouble", trouble);
-}
+const say = (text, trouble = false) => tell("teach-note", text, trouble);
 
 /** Run an action that teaches; what goes wrong becomes a sentence in the panel. What is shown goes on. */
 async function lesson(action) {
+  begins();
   try {
     await action();
+    succeeds();
   } catch (e) {
+    fails();
     say(e instanceof Unreadable ? e.message : `Something went wrong: ${e.message}`, true);
     $("teach-note").scrollIntoView({ block: "nearest" });
   }
@@ -248,6 +248,7 @@ async function addGroups(groups, strangers) {
     named.length ? `Named ${names} after the files: rename ${them} here if that is wrong.` : "",
     ...new Set(guesses), ...trouble.slice(0, 3),
     trouble.length > 3 ? `${trouble.length - 3} more cannot be used.` : ""];
+  if (!examples.length) fails();
   say(said.filter(Boolean).join(" "), trouble.length > 0);
   await refresh();
   $(trouble.length ? "teach-note" : "lesson-note").scrollIntoView({ block: "nearest" });
@@ -327,14 +328,14 @@ function saveTaught() {
   say(`my-actions.json holds what was learned, without recordings. Open it on a page with ${titleOf(panel.base)}.`);
 }
 
-/** Let what a file of `saveTaught` holds answer; `tell` takes the sentence about it. */
-export function openTaught(name, parsed, tell = note) {
+/** Let what a file of `saveTaught` holds answer; `inform` takes the sentence about it. */
+export function openTaught(name, parsed, inform = note) {
   const { head, base } = headFrom(parsed, name, page.networks.filter((network) => !network.base));
   const network = taughtNetwork(base, head), title = name.replace(/\.json$/i, "");
   panel.loaded += 1;
   list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
   choose(network);
-  tell(`${name} is one of the networks now, until you reload the page; it knows ${head.classes.join(", ")}.`);
+  inform(`${name} is one of the networks now, until you reload the page; it knows ${head.classes.join(", ")}.`);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
