@@ -309,3 +309,20 @@ def test_red_lines_end_with_the_next_success(opened, data_folder, tmp_path):  # 
     opened.keys("#examples", f"{tmp_path / 'none.npy'}\n{tmp_path / 'squat.npy'}")
     opened.wait(MINE)
     assert opened.js(red) == ["teach-note"] and "none.npy" in opened.js(f"return {SAID}")
+
+
+def test_words_for_specialists_are_folded_away(opened, tmp_path):  # noqa: F811
+    clip = np.random.default_rng(0).normal(0, 0.3, (40, 25, 3)) + [0, 0, 3]
+    add_clips(opened, "shake", [clip, clip + 0.1], tmp_path)
+    assert opened.js("return document.getElementById('teach-note').innerText").split("\n") == [
+        "2 examples of shake added.", "Details"]
+    opened.click("#teach-note summary")
+    assert "Read as the 25 joints of " in opened.js("return document.querySelector('#teach-note details p').innerText")
+
+
+def test_what_was_saved_says_where_it_goes(taught):  # noqa: F811
+    saved(taught, "#save-clips", "my-actions.zip")
+    assert taught.js(f"return {SAID}") == (
+        "Saved my-actions.zip, a folder per action. Add it here another time, or give it to “just teach”.")
+    saved(taught, "#save-taught", "my-actions.json")
+    assert taught.js(f"return {SAID}") == "Saved my-actions.json. Open it with “Open a file”."

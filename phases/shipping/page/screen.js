@@ -15,9 +15,16 @@ const SHOWN = ["playing", "camera", "video", "photo"]; // states in which someth
 const red = new Map(); // the id of a line that tells of trouble -> what marks that trouble
 let before = []; // [id, mark] of the lines that were red before what the user does now
 
-/** Say something in a line of the page; of trouble in red, until something else succeeds. */
-export function tell(id, text, trouble = false) {
+/** Say something in a line of the page; of trouble in red, until something else succeeds; details folded away. */
+export function tell(id, text, trouble = false, details = "") {
   $(id).textContent = text;
+  if (details) {
+    const [folded, title, more] = ["details", "summary", "p"].map((tag) => document.createElement(tag));
+    title.textContent = "Details";
+    more.textContent = details;
+    folded.append(title, more);
+    $(id).append(folded);
+  }
   $(id).classList.toggle("trouble", trouble);
   if (trouble) red.set(id, {});
   else red.delete(id);

@@ -22,7 +22,7 @@ const OTHER_ACTION = "Without one: add clips of it, or play one and press “Use
 const LONG = 10; // new examples from which on the page says that it learns
 
 /** Say something about teaching, under the buttons that teach. */
-const say = (text, trouble = false) => tell("teach-note", text, trouble);
+const say = (text, trouble = false, details = "") => tell("teach-note", text, trouble, details);
 
 /** Run an action that teaches; what goes wrong becomes a sentence in the panel. What is shown goes on. */
 async function lesson(action) {
@@ -246,10 +246,10 @@ async function addGroups(groups, strangers) {
   const said = [fresh.length ? `${counted(fresh.length, "example")}${of} added.` : "",
     known ? `${counted(known, "example")} ${known === 1 ? "was" : "were"} here already.` : "", ...doubles,
     named.length ? `Named ${names} after the files: rename ${them} here if that is wrong.` : "",
-    ...new Set(guesses), ...trouble.slice(0, 3),
+    ...trouble.slice(0, 3),
     trouble.length > 3 ? `${trouble.length - 3} more cannot be used.` : ""];
   if (!examples.length) fails();
-  say(said.filter(Boolean).join(" "), trouble.length > 0);
+  say(said.filter(Boolean).join(" "), trouble.length > 0, [...new Set(guesses)].join(" "));
   await refresh();
   $(trouble.length ? "teach-note" : "lesson-note").scrollIntoView({ block: "nearest" });
 }
@@ -320,12 +320,12 @@ function download(name, parts, type) {
 
 function saveClips() {
   download("my-actions.zip", [zipped(filesOf(recordings.list, panel.base))], "application/zip");
-  say("my-actions.zip holds a folder per action: “just teach”, “just adopt” and this page take it as it is.");
+  say("Saved my-actions.zip, a folder per action. Add it here another time, or give it to “just teach”.");
 }
 
 function saveTaught() {
   download("my-actions.json", [headFile(panel.mine.head, panel.base)], "application/json");
-  say(`my-actions.json holds what was learned, without recordings. Open it on a page with ${titleOf(panel.base)}.`);
+  say("Saved my-actions.json. Open it with “Open a file”.");
 }
 
 /** Let what a file of `saveTaught` holds answer; `inform` takes the sentence about it. */
