@@ -1,10 +1,24 @@
-"""What a first reader of the page that teaches stumbled over, in a real browser."""
+"""The page that teaches, for who reads it for the first time: in a real browser."""
 import numpy as np
 
 from tests.helpers.acting import utd_clips
 from tests.programs.test_page_teach import (  # noqa: F401, three fixtures
-    ANSWER, CLIPS, GONE, LESSON, MINE, NOTE, SAID, add_clips, drop, lessons, npy, opened, reopen, saved, taught,
-    window)
+    ANSWER,
+    GONE,
+    LESSON,
+    MINE,
+    NOTE,
+    SAID,
+    add_clips,
+    drop,
+    lessons,
+    npy,
+    opened,
+    reopen,
+    saved,
+    taught,
+    window,
+)
 
 NO_CAMERA = """Object.defineProperty(navigator, "mediaDevices", { configurable: true, value:
     { getUserMedia: () => Promise.reject(new DOMException("no", "NotFoundError")) } });"""

@@ -116,7 +116,14 @@ export async function useCamera() {
     note("The camera is off.");
     return;
   }
-  const { turn } = page, stream = await cameraStream("Recorded clips and videos play without one.");
+  const { turn } = page;
+  let stream;
+  try {
+    stream = await cameraStream("Recorded clips and videos play without one.");
+  } catch (e) {
+    if (turn !== page.turn) return; // something else was shown meanwhile
+    throw e;
+  }
   if (turn === page.turn) await showCamera(stream);
   else endStream(stream);
 }

@@ -255,8 +255,8 @@ async function addGroups(groups, strangers) {
 }
 
 /**
- * Keep those of some examples whose joints no example of the same action has: {fresh: these, doubles: a sentence about
- * those whose joints another action has, an action}.
+ * Keep those of some examples whose joints no example of the same action has: {fresh: these, doubles: for each other
+ * action that has the joints of some of these, a sentence}.
  */
 async function added(examples) {
   const fitted = new Map(), fresh = [], twice = new Map(); // twice: another action -> the sources of its examples
