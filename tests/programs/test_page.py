@@ -236,7 +236,8 @@ def test_the_page_may_connect_to_nothing_else(window):
 def test_a_clip_of_every_action_gets_predicts_answer(opened, written, shipped):
     model = ExportedModel(shipped.export / "model.onnx")
     for i, clip in enumerate(json.loads((written / "page.json").read_text())["clips"]):
-        opened.js("document.getElementById('clip').selectedIndex = arguments[0]; document.body.dataset.state = '';", i)
+        opened.js("document.getElementById('clip').selectedIndex = 1 + arguments[0]; document.body.dataset.state = '';",
+                  i)
         opened.click("#play")
         opened.wait(ENDED)
         bars = opened.js("""return [...document.querySelectorAll("#bars li")].map(
@@ -336,9 +337,9 @@ def test_a_camera_that_cannot_be_had_is_a_sentence(opened, name, sentence):
     ("x.json", b"{}", "x.json cannot be read: it needs lists of frames"),
     ("x.onnx", b"\xff" * 99, "x.onnx is not an ONNX file"),
     ("old.onnx", b"\x72\x10\x0a\x06format\x12\x06LAST 1", "has the format LAST 1, this page reads LAST 2"),
-    ("x.txt", b"hi", "x.txt is nothing that this page reads"),
+    ("x.txt", b"hi", "This page cannot read x.txt."), ("empty.npy", b"", "empty.npy cannot be read: it is empty."),
     ("x.mp4", b"\x00" * 99, "x.mp4 cannot be played")],
-    ids=["npy", "skeleton", "json", "onnx", "old", "other", "video"])
+    ids=["npy", "skeleton", "json", "onnx", "old", "other", "empty", "video"])
 def test_a_dropped_file_that_cannot_be_used_is_a_sentence(opened, name, data, sentence):
     drop(opened, name, data)
     opened.wait("document.body.dataset.state === 'trouble'")

@@ -25,6 +25,7 @@ LESSON = "document.getElementById('lesson-note').textContent"
 SAID = "document.getElementById('teach-note').textContent"  # about teaching
 MINE = "document.getElementById('network-mine')?.checked"
 ANSWER = "document.getElementById('answer').textContent"
+GONE = "return document.querySelector('#lessons .gone span').textContent"  # what was just deleted
 NONE = "none of these"
 CLIPS = (0, 1, 3)  # recordings of one person that teach; another's are asked
 
@@ -77,7 +78,7 @@ def record_in_a_row(b: Browser, action: str, frames: list, kept: int) -> None:
     act(b, frames)
     b.js("document.getElementById('action').value = arguments[0];", action)
     b.click("#record")
-    b.wait(f"document.querySelectorAll('#lessons canvas').length === {kept}", 90)
+    b.wait(f"document.querySelectorAll('#lessons .thumb').length === {kept}", 90)
     b.wait("document.getElementById('record').textContent === 'Record'")
 
 
@@ -106,8 +107,8 @@ def add_clips(b: Browser, action: str, clips: list[np.ndarray], folder: Path) ->
 
 def lessons(b: Browser) -> dict[str, int]:
     """{action: its examples} as the page lists them."""
-    return dict(b.js("""return [...document.querySelectorAll("#lessons > li")].map(
-        (item) => [item.querySelector("strong").textContent, item.querySelectorAll("canvas").length]);"""))
+    return dict(b.js("""return [...document.querySelectorAll("#lessons > li:not(.gone)")].map(
+        (item) => [item.querySelector("strong").textContent, item.querySelectorAll(".thumb").length]);"""))
 
 
 def bars(b: Browser) -> dict[str, float]:
@@ -203,13 +204,12 @@ def test_a_recording_can_be_discarded_or_stopped(opened, data_folder):
 
 def test_a_name_comes_first_and_a_camera_error_is_a_line(opened):
     opened.click("#record")
-    assert opened.wait(SAID).startswith("Name the action first")
+    assert opened.wait(SAID) == "Write the action's name first, for example wave."
     assert opened.js("return document.activeElement.id") == "action"
     opened.js("""Object.defineProperty(navigator, "mediaDevices", { configurable: true, value:
         { getUserMedia: () => Promise.reject(new DOMException("no", "NotAllowedError")) } });""")
     opened.keys("#action", "wave\n")
-    opened.wait("document.body.dataset.state === 'trouble'")
-    assert "not allowed to use the camera" in opened.wait(SAID) == opened.js(f"return {NOTE}")
+    opened.wait(f"{SAID}.includes('not allowed to use the camera')")
     opened.wait("document.getElementById('record').textContent === 'Record'")
 
 
@@ -272,16 +272,17 @@ def test_each_step_says_what_comes_next(opened, data_folder, tmp_path):
         for i in CLIPS:
             np.save(tmp_path / f"{i}.npy", clips[action][i].astype(np.float32))
         files = "\n".join(str(tmp_path / f"{i}.npy") for i in CLIPS)
-        opened.keys("#examples", files)
-        said = opened.wait(f"{SAID}.includes('Which action') && {SAID}")
-        assert said == "Which action is it? Write its name into the field “Action”, then add 0.npy and 2 more again."
-        opened.keys("#action", action)
+        if action == "wave":
+            opened.keys("#examples", files)
+            said = opened.wait(f"{SAID}.includes('Which action') && {SAID}")
+            assert said.startswith("Which action is it? Write its name into the field “Action”, then add 0.npy and 2 ")
+        opened.keys("#action", action)  # in place of the name that was there
         opened.keys("#examples", files)
         opened.wait(f"{SAID}.startsWith('3 examples of {action} added')")
-        assert not opened.js("return document.getElementById('action').value"), "the next clips are of another action"
+        assert opened.js("return document.getElementById('action').value") == action
     opened.wait(MINE)
     assert "Try it: " in opened.wait(LESSON) and lessons(opened) == {"wave": 3, "squat": 3}
-    assert opened.js(f"return {SAID}") == "3 examples of squat added." and not opened.js(f"return {ANSWER}")
+    assert opened.js(f"return {SAID}") == "3 examples of squat added."
     top, bottom = opened.js("const { top, bottom } = document.getElementById('lesson-note').getBoundingClientRect();"
                             "return [top, innerHeight - bottom];")
     assert min(top, bottom) > -1, "in view"
@@ -328,35 +329,22 @@ def test_recordings_outlive_the_page_and_are_deleted(taught):
     taught.click("#lessons .thumb")
     assert taught.js("return document.getElementById('discard').textContent") == "Delete it"
     taught.click("#discard")
-    taught.wait("document.querySelectorAll('#lessons canvas').length === 8")
-    assert taught.js(f"return {SAID}") == "Deleted wave, 1 example."
-
-    # asked first, where the button was; “Keep” and Escape do not delete
-    place = "const { left, top, width } = document.querySelector('[data-action=squat]').getBoundingClientRect();" \
-            "return [left + scrollX, top + scrollY, width];"
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 8")
+    assert taught.js(GONE) == "Deleted wave, 1 example."
     taught.wait(f"{LESSON}.includes(' of 8 named rightly')")
-    before = taught.js(place)
-    for leave in (lambda: taught.click("#lessons .keep:not([hidden])"), lambda: taught.press("Escape", 27)):
-        taught.click("[data-action=squat]")
-        assert taught.js("return document.activeElement.textContent") == "Sure?" and taught.js(place) == before
-        assert "3 examples of squat" in taught.js("return document.activeElement.ariaLabel")
-        leave()
-        assert taught.js("return document.activeElement.textContent") == "Delete" and lessons(taught)["squat"] == 3
 
     # an example of it that is looked at is closed
-    taught.click("#lessons > li:nth-child(2) .thumb")
+    taught.click("#lessons > li:nth-child(3) .thumb")  # below what was deleted
     assert "squat" in taught.js("return document.getElementById('replay-title').textContent")
     taught.click("[data-action=squat]")
-    taught.click("[data-action=squat]")
-    taught.wait("document.querySelectorAll('#lessons > li').length === 2")
-    assert taught.js(f"return {SAID}") == "Deleted squat, 3 examples."
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 5")
+    assert taught.js(GONE) == "Deleted squat, 3 examples."
     assert taught.js("return document.getElementById('replay').hidden")
     reopen(taught)
     assert lessons(taught) == {"wave": 2, "clap": 3}
     taught.click("#forget")
-    taught.click("#forget")
-    taught.wait("document.querySelectorAll('#lessons > li').length === 0")
-    assert taught.js("return document.getElementById('network-mine')") is None
+    taught.wait("document.querySelectorAll('#lessons .thumb').length === 0")
+    taught.wait("document.getElementById('network-mine') === null")
     reopen(taught)
     assert lessons(taught) == {}
 
@@ -382,8 +370,7 @@ def test_saved_recordings_are_adopted_and_opened_again(opened, data_folder, here
 
     # into a page that has nothing
     opened.click("#forget")
-    opened.click("#forget")
-    opened.wait("document.querySelectorAll('#lessons > li').length === 0")
+    opened.wait("document.querySelectorAll('#lessons .thumb').length === 0")
     drop(opened, {"my-actions.zip": path.read_bytes()})
     opened.wait(f"{SAID} === '6 examples added.'")
     opened.wait(MINE)
@@ -415,7 +402,6 @@ def test_what_was_learned_is_saved_and_opened_again(taught, data_folder):
     path = saved(taught, "#save-taught", "my-actions.json")
     assert path.stat().st_size < 20_000
     taught.click("#forget")
-    taught.click("#forget")
     taught.wait("document.getElementById('network-mine') === null")
 
     drop(taught, {"my-actions.json": path.read_bytes()})
@@ -437,7 +423,8 @@ def test_what_was_learned_is_saved_and_opened_again(taught, data_folder):
     taught.js("document.getElementById('network-1').click();")
     taught.keys("#examples", str(path))
     taught.wait("document.getElementById('network-taught-2')?.checked")
-    assert taught.js(f"return {SAID}").startswith("my-actions.json is one of the networks now")
+    assert taught.js(f"return {SAID}").startswith(
+        "my-actions.json is one of the networks now, until you reload the page; it knows wave, squat, clap.")
 
 
 def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):
@@ -448,7 +435,7 @@ def test_a_dropped_clip_is_shown_or_taken_as_an_example(opened, data_folder):
     opened.keys("#action", "wave")
     opened.click("#use")
     opened.click("#keep")
-    opened.wait("document.querySelectorAll('#lessons canvas').length === 1")
+    opened.wait("document.querySelectorAll('#lessons .thumb').length === 1")
     opened.js("document.getElementById('action').value = 'squat';")
     drop(opened, {"squat.npy": squat}, "#teach")
     opened.wait(MINE)
@@ -483,6 +470,7 @@ def test_several_clips_are_named_and_teach_nothing(taught, data_folder, tmp_path
     taught.click("#network-1")
     taught.wait(f"{NOTE}.startsWith('3 clips are named')")
     assert len(rows(taught)) == 3
+    taught.js("document.getElementById('clip').selectedIndex = 1;")
     taught.click("#play")
     taught.wait("document.getElementById('answers').hidden")
 

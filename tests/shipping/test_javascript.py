@@ -149,7 +149,7 @@ def test_what_the_page_cannot_read_is_a_sentence(tmp_path):
     expected = {"nineteen.npy": "has 19 joints", "nobody.npy": "no body in any frame", "inf.npy": "not a finite number",
                 "nan.npy": "no body in any frame",
                 "flat.npy": "have the shape (5, 25)", "words.npy": "save it as float32", "cut.npy": "ends too early",
-                "no.npy": "not a numpy file", "empty.npy": "not a numpy file", "bad.skeleton": "line 3: a body has 10",
+                "no.npy": "not a numpy file", "empty.npy": "it is empty", "bad.skeleton": "line 3: a body has 10",
                 "x.json": "not JSON", "x.txt": "is no clip"}
     found = node(READ, [{"model": str(model), "clip": str(tmp_path / name)} for name in expected])
     for (name, message), got in zip(expected.items(), found, strict=True):

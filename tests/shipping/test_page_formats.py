@@ -300,7 +300,7 @@ def test_what_is_no_clip_in_these_forms_is_a_sentence(networks, tmp_path):
         "unseen.json": ([{"people": []}], "shows no body in any frame"),
         "hands.json": ([{"leftHandLandmarks": [point] * 21}], "shows hands only"),
         "far.json": ("[[[1, 2, Infinity], [1, 2, 3]]]", "not a finite number"),
-        "count.json": ([[point] * 19], "has 19 joints; this network's skeleton, ntu25, has 25"),
+        "count.json": ([[point] * 19], "has 19 joints; this network can read clips of "),
         "ragged.csv": ("1,2,3\n1,2", "rows differ in length"),
         "empty.csv": ("a_x,a_y\n", "holds no frame"),
         "words.csv": ("a_x,a_y\n1,hello", "frame 0, a_y: “hello” is not a number"),

@@ -1,7 +1,7 @@
 // Several clips that are opened at once: each is named, and listed beside the answer.
 import { Unreadable } from "./clip.js";
 import { $, NONE, note, percent } from "./screen.js";
-import { guarded, page, playClip, stop } from "./sources.js";
+import { asked, guarded, page, playClip, stop } from "./sources.js";
 
 /** Name the clips of files [{name, bytes}], one after the other. Another network names them anew. */
 export async function nameClips(files) {
@@ -31,7 +31,7 @@ function rowOf({ name, bytes }, again) {
   const [row, button, said] = ["li", "button", "span"].map((tag) => document.createElement(tag));
   button.type = "button";
   button.textContent = name;
-  button.addEventListener("click", () => guarded(async () => {
+  button.addEventListener("click", () => asked(async () => {
     const playing = playClip(name, bytes, { isListed: true });
     page.shown.again = again;
     await playing;

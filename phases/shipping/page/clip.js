@@ -26,6 +26,7 @@ export function readNumbers(name, bytes, network = {}) {
     ".csv": () => clipOfTable(bytes, network) };
   const reader = readers[suffixOf(name)];
   if (!reader) throw new Unreadable(`${name} is no clip: a clip ends in ${CLIPS.join(", ")}.`);
+  if (!bytes.length) throw new Unreadable(`${name} cannot be read: it is empty.`);
   let found;
   try {
     found = reader(bytes);

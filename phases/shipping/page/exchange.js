@@ -53,9 +53,10 @@ export function npy({ x, M, L, V }) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * The examples in files [{name, bytes}], a sentence about each that cannot be used, and about skeletons that were
- * guessed, and the actions that are named after files: {examples, lost, guesses, named}. A clip's action is the folder
- * that it is in; without a folder it is `action`, or else what its name says, as wave-1.npy does.
+ * The examples in files [{name, bytes}], each with its file as `source`; a sentence about each that cannot be used, and
+ * about skeletons that were guessed; and the actions that are named after files: {examples, lost, guesses, named}. A
+ * clip's action is the folder that it is in; without a folder it is `action`, or else what its name says, as wave-1.npy
+ * does.
  */
 export function examplesIn(files, network, action) {
   const examples = [], lost = [], guesses = new Set(), named = new Set(), unnamed = [];
@@ -73,7 +74,7 @@ export function examplesIn(files, network, action) {
         unnamed.push(title);
         continue;
       }
-      examples.push({ action: own, ...example });
+      examples.push({ action: own, ...example, source: title });
       if (guess) guesses.add(guess);
       if (!given) named.add(own);
     } catch (e) {

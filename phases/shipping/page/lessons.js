@@ -1,9 +1,14 @@
-// The list of what was taught: each action with its examples; it is renamed and deleted here.
+// The list of what was taught: each action with its examples; it is renamed, deleted and brought back here.
 import { clipFrame } from "./draw.js";
 import { plainName } from "./exchange.js";
 import { $ } from "./screen.js";
 
 export const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
+const thumbs = new WeakMap(); // example -> its button
+
+/** The small figure of an example that is listed. */
+export const thumbOf = (example) => thumbs.get(example);
 
 export function element(tag, properties, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -11,31 +16,47 @@ export function element(tag, properties, ...children) {
   return made;
 }
 
-/** The actions {action: examples}, each example a small figure. on: {look, rename, remove}, what a press does. */
-export function showLessons(byAction, on) {
+/**
+ * The actions {action: examples}, each example a small figure. on: {look, rename, remove, undo}, what a press does.
+ * gone: what was just deleted, {said, at: its row, height: of that row}, or null.
+ */
+export function showLessons(byAction, on, gone) {
   const actions = [...byAction.keys()];
-  $("lessons").replaceChildren(...[...byAction].map(([action, examples]) => {
+  const rows = [...byAction].map(([action, examples]) => {
     const clips = examples.map((example, i) => {
       const button = element("button", { type: "button", className: "thumb" }, element("canvas", {}));
       button.setAttribute("aria-label", `${action}, example ${i + 1}: look at it`);
       button.addEventListener("click", () => on.look(example));
+      thumbs.set(example, button);
       return element("li", {}, button);
     });
     const remove = element("button", { type: "button", className: "remove", textContent: "Delete" });
     remove.dataset.action = action;
     remove.setAttribute("aria-label", `Delete ${action}`);
-    const asked = twice(remove, `Sure? It deletes ${counted(examples.length, "example")} of ${action}`,
-      () => on.remove(action));
+    remove.addEventListener("click", () => on.remove(action));
     const title = element("div", { className: "title" }, nameOf(action, actions, on.rename),
       ` ${counted(examples.length, "example")}`);
-    return element("li", {}, title, asked, element("ul", { className: "thumbs" }, ...clips));
-  }));
+    return element("li", {}, title, remove, element("ul", { className: "thumbs" }, ...clips));
+  });
+  if (gone) rows.splice(gone.at, 0, placeOf(gone, on.undo));
+  $("lesson-note").before($("replay")); // out of the row that it may stand in
+  $("lessons").replaceChildren(...rows);
+}
+
+/** What stands where something was deleted, and brings it back; as high, so that no other row moves. */
+function placeOf({ said, height }, undo) {
+  const button = element("button", { type: "button", className: "undo", textContent: "Undo" });
+  button.setAttribute("aria-label", `Undo: ${said}`);
+  button.addEventListener("click", undo);
+  const row = element("li", { className: "gone" }, element("span", { textContent: said }), button);
+  row.style.minHeight = `${height}px`;
+  return row;
 }
 
 /** Each example in the middle of its movement. */
 export function drawThumbs(byAction, network) {
   const examples = [...byAction.values()].flat();
-  document.querySelectorAll("#lessons canvas").forEach((canvas, i) => {
+  document.querySelectorAll(".thumb canvas").forEach((canvas, i) => {
     const clip = network.fitted(examples[i]);
     if (clip) clipFrame(canvas, clip, clip.L >> 1, network.skeleton);
   });
@@ -80,47 +101,4 @@ function nameOf(action, actions, rename) {
     else rename(action, same ?? name);
   });
   return element("div", {}, button, form);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// What cannot be undone
-// ---------------------------------------------------------------------------------------------------------------------
-
-/**
- * A button that asks once before it does something that cannot be undone, in its place and width; beside it “Keep”, or
- * Escape, does not. Returns both. `question`: what it asks, in whole.
- */
-export function twice(button, question, action) {
-  const first = button.textContent, label = button.getAttribute("aria-label");
-  const keep = element("button", { type: "button", className: "keep", textContent: "Keep", hidden: true });
-  const ask = (isAsked) => {
-    button.style.width = isAsked ? `${button.getBoundingClientRect().width}px` : "";
-    button.textContent = isAsked ? "Sure?" : first;
-    button.classList.toggle("asked", isAsked);
-    if (isAsked) button.setAttribute("aria-label", question);
-    else if (label) button.setAttribute("aria-label", label);
-    else button.removeAttribute("aria-label");
-    keep.hidden = !isAsked;
-  };
-  const both = element("span", { className: "twice" });
-  button.replaceWith(both);
-  both.append(button, keep);
-  keep.addEventListener("pointerdown", (event) => event.preventDefault()); // the focus stays
-  keep.addEventListener("click", () => {
-    ask(false);
-    button.focus();
-  });
-  both.addEventListener("focusout", ({ relatedTarget }) => { if (!both.contains(relatedTarget)) ask(false); });
-  both.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || keep.hidden) return;
-    event.stopPropagation();
-    ask(false);
-    button.focus();
-  });
-  button.addEventListener("click", () => {
-    const isSure = !keep.hidden;
-    ask(!isSure);
-    if (isSure) action();
-  });
-  return both;
 }

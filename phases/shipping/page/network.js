@@ -139,7 +139,10 @@ export class Network {
       throw new Unreadable(`${name} shows the skeleton ${theirs}; this network knows ${mine} (${V} joints).`);
     }
     if (clip.V !== V) {
-      throw new Unreadable(`${name} has ${clip.V} joints; this network's skeleton, ${mine}, has ${V}.`);
+      const counts = new Set([V, ...Object.values(this.retarget).map(({ joints }) => joints)]);
+      const last = [...counts].sort((a, b) => a - b), most = last.pop();
+      const able = last.length ? `${last.join(", ")} or ${most}` : most;
+      throw new Unreadable(`${name} has ${clip.V} joints; this network can read clips of ${able} joints.`);
     }
     if (isKnown) return { clip, skeleton: mine, said: told([note, depth]) };
 

@@ -4,7 +4,7 @@ import { CLIPS, Unreadable, suffixOf } from "./clip.js";
 import { entriesOf } from "./exchange.js";
 import { addNetwork, choose } from "./networks.js";
 import { $, kilobytes, note, state } from "./screen.js";
-import { guarded, page, playClip, playVideo, showPhoto, stop, useCamera } from "./sources.js";
+import { asked, guarded, page, playClip, playVideo, showPhoto, stop, useCamera } from "./sources.js";
 import { openTaught, parsedTaught, startTeaching, teachBy } from "./teaching.js";
 
 const FILMS = [".mp4", ".webm", ".mov", ".mkv", ".avi"];
@@ -17,18 +17,19 @@ const bytesOf = async (file) => new Uint8Array(await file.arrayBuffer());
 
 async function openFile(file) {
   const suffix = suffixOf(file.name);
+  if (!file.size) throw new Unreadable(`${file.name} cannot be read: it is empty.`);
   const taught = suffix === ".json" ? parsedTaught(await file.text()) : null;
   if (taught) openTaught(file.name, taught);
   else if (CLIPS.includes(suffix)) await playClip(file.name, await bytesOf(file));
   else if (suffix === ".zip") await teachBy([file]);
   else if (suffix === ".onnx") {
     const network = await addNetwork(file.name, await bytesOf(file));
-    note(`${file.name} is one of the networks now.`);
+    note(`${file.name} is one of the networks now, until you reload the page.`);
     choose(network);
   } else if (file.type.startsWith("image/")) await showPhoto(file);
   else if (file.type.startsWith("video/") || FILMS.includes(suffix)) await playVideo(file);
-  else throw new Unreadable(`${file.name} is nothing that this page reads. It takes a video, a picture, a clip ` +
-    `(${CLIPS.join(", ")}), examples in a .zip, or a network (.onnx).`);
+  else throw new Unreadable(`This page cannot read ${file.name}. It takes a video, a picture, a clip ` +
+    `(${CLIPS.join(", ")}), examples in a .zip, a recogniser (.json) that it saved, or a network (.onnx).`);
 }
 
 /** Files and folders that the user gives to be shown: folders teach, and several clips are named and listed. */
@@ -59,26 +60,32 @@ async function fetched(address, tell) {
   return bytesOf(answer);
 }
 
+/** Play the synthetic clip that is chosen; without one what is shown once more, or else the first one. */
 async function playChosen() {
-  const { file, title, skeleton } = page.clips[$("clip").selectedIndex];
+  const chosen = $("clip").selectedIndex - 1; // after “choose …”
+  if (chosen < 0 && page.shown?.again) {
+    await page.shown.again();
+    return;
+  }
+  const { file, title, skeleton } = page.clips[Math.max(0, chosen)];
   await playClip(file, await fetched(`clips/${file}`), { action: title, skeleton });
 }
 
 function listen() {
-  $("camera").addEventListener("click", () => guarded(useCamera));
-  $("play").addEventListener("click", () => guarded(playChosen));
-  $("clip").addEventListener("change", () => guarded(playChosen));
+  $("camera").addEventListener("click", () => asked(useCamera));
+  $("play").addEventListener("click", () => asked(playChosen));
+  $("clip").addEventListener("change", () => { if ($("clip").selectedIndex) asked(playChosen); });
   for (const [id, take] of [["file", openAll], ["examples", teachBy], ["folders", teachBy]]) {
     $(id).addEventListener("change", () => {
       const entries = [...$(id).files];
-      if (entries.length) guarded(() => take(entries));
+      if (entries.length) asked(() => take(entries));
       $(id).value = "";
     });
   }
   $("accuracy").addEventListener("change", () => {
     if (!page.shown?.camera) return;
     stop();
-    guarded(useCamera);
+    asked(useCamera);
   });
   const dragged = (event) => event.dataTransfer?.types.includes("Files");
   const mark = (isDragged) => {
@@ -95,7 +102,7 @@ function listen() {
     event.preventDefault();
     mark(false);
     const entries = entriesOf(event.dataTransfer), take = event.target.closest?.("#teach") ? teachBy : openAll;
-    if (entries.length) guarded(() => take(entries));
+    if (entries.length) asked(() => take(entries));
   });
   addEventListener("resize", () => page.shown?.redraw?.());
 }
@@ -104,7 +111,7 @@ async function start() {
   state("loading");
   const list = JSON.parse(new TextDecoder().decode(await fetched("page.json")));
   page.clips = list.clips;
-  $("clip").replaceChildren(...list.clips.map(({ title }) => new Option(title)));
+  $("clip").replaceChildren(new Option("choose …"), ...list.clips.map(({ title }) => new Option(title)));
   for (const name of list.networks) {
     await addNetwork(name, await fetched(`networks/${name}`, (size) => {
       $("loading").textContent = `Loading the network${size ? `, ${kilobytes(size)}` : ""} …`;
@@ -116,7 +123,7 @@ async function start() {
   listen();
   await startTeaching();
   state("ready");
-  $("clip").selectedIndex = list.start ?? 0;
+  $("clip").selectedIndex = 1 + (list.start ?? 0);
   if (list.start !== null && !matchMedia("(prefers-reduced-motion: reduce)").matches) await playChosen();
 }
 

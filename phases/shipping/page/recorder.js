@@ -2,7 +2,7 @@
 import { Unreadable } from "./clip.js";
 import { RATE, Window } from "./network.js";
 import { $ } from "./screen.js";
-import { guarded, page, useCamera } from "./sources.js";
+import { cameraStream, endStream, guarded, page, showCamera } from "./sources.js";
 
 export const SECONDS = 2; // of a recording
 const LONGEST = 10, COUNT = 3; // seconds of a whole video at most, and of the countdown
@@ -11,13 +11,18 @@ const JOINTS = 33, FEWEST = 8, SLOW = 3; // pictures of an example, and how much
 export class Recorder {
   /**
    * The next example {clip, skeleton, camera}, null if the user or the source has ended it. An Unreadable, if no
-   * body was seen. `title`: what is recorded, as the picture tells.
+   * body was seen or there is no camera: then what is shown goes on. `title`: what is recorded, as the picture tells;
+   * `otherwise`: what works without a camera.
    */
-  async take(title) {
+  async take(title, otherwise) {
     this.isCancelled = false;
     const { shown } = page, isWhole = shown?.film && document.body.dataset.state === "played";
     if (isWhole) shown.again(); // a video that has ended plays once more, all of it an example
-    else if (!shown?.film && !shown?.camera) guarded(useCamera);
+    else if (!shown?.film && !shown?.camera) {
+      const stream = await this.camera(otherwise);
+      if (!stream) return null;
+      guarded(() => showCamera(stream));
+    }
     try {
       const isReady = shown?.film || await this.countdown(title);
       const frames = isReady ? await this.frames(title, isWhole ? LONGEST : SECONDS) : [];
@@ -30,7 +35,16 @@ export class Recorder {
   /** End what goes on, without an example. */
   cancel() {
     this.isCancelled = true;
+    this.leave?.();
     page.tap?.(null);
+  }
+
+  /** A camera's stream; null if the user ends the wait for it. */
+  async camera(otherwise) {
+    const asked = cameraStream(otherwise), left = new Promise((resolve) => { this.leave = () => resolve(null); });
+    const stream = await Promise.race([asked, left]);
+    if (!stream) asked.then(endStream, () => {}); // it may come all the same
+    return stream;
   }
 
   /** The next frame {t, joints} of the source, null at its end. */

@@ -58,6 +58,12 @@ export class Recordings {
     return gone;
   }
 
+  /** Keep examples again that `remove` has given, each in its place. */
+  async restore(gone) {
+    this.list = [...this.list, ...gone].sort((a, b) => a.id - b.id);
+    for (const example of gone) await this.write((store) => store.put(example));
+  }
+
   /** Give the examples of an action another name. */
   async rename(action, name) {
     for (const example of this.list.filter((other) => other.action === action)) {

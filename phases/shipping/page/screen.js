@@ -7,13 +7,50 @@ const EVENTS = 4; // that are listed
 export const NONE = "none of these"; // a clip that shows no class of the network
 export const times = { pose: [], network: [], frames: [] };
 
-export function note(text, trouble = false) {
-  $("note").textContent = text;
-  $("note").classList.toggle("trouble", trouble);
+// ---------------------------------------------------------------------------------------------------------------------
+// Lines that tell
+// ---------------------------------------------------------------------------------------------------------------------
+
+const SHOWN = ["playing", "camera", "video", "photo"]; // states in which something is shown
+const red = new Map(); // the id of a line that tells of trouble -> what marks that trouble
+let before = []; // [id, mark] of the lines that were red before what the user does now
+
+/** Say something in a line of the page; of trouble in red, until something else succeeds; details folded away. */
+export function tell(id, text, trouble = false, details = "") {
+  $(id).textContent = text;
+  if (details) {
+    const [folded, title, more] = ["details", "summary", "p"].map((tag) => document.createElement(tag));
+    title.textContent = "Details";
+    more.textContent = details;
+    folded.append(title, more);
+    $(id).append(folded);
+  }
+  $(id).classList.toggle("trouble", trouble);
+  if (trouble) red.set(id, {});
+  else red.delete(id);
+}
+
+export const note = (text, trouble = false) => tell("note", text, trouble);
+
+/** The user does something. */
+export function begins() {
+  before = [...red];
+}
+
+/** It went well: what was red before is over. */
+export function succeeds() {
+  for (const [id, mark] of before) if (red.get(id) === mark) tell(id, "");
+  before = [];
+}
+
+/** It did not. */
+export function fails() {
+  before = [];
 }
 
 export function state(name) {
   document.body.dataset.state = name;
+  if (SHOWN.includes(name)) succeeds();
 }
 
 export function hint(text) {

@@ -6,12 +6,12 @@ import { at } from "./joints.js";
 import { Live } from "./live.js";
 import { RATE, SURE } from "./network.js";
 import { PoseEstimator } from "./pose.js";
-import { $, NONE, TOP, buildBars, hint, noAnswers, note, percent, showBars, showTimes, state,
+import { $, NONE, TOP, begins, buildBars, fails, hint, noAnswers, note, percent, showBars, showTimes, state, succeeds,
   times } from "./screen.js";
 
 // What there is. tap(t, joints): is told each frame of a camera or a video, joints null without a body, t null at its
-// end. shown: what is on the picture; of a clip, `example` is its joints as recorded, and isDemo whether it came with
-// the page; of a video, `film` is its name.
+// end. shown: what is on the picture; of a clip, `example` is its joints as recorded and its source, and isDemo whether
+// it came with the page; of a video, `film` is its name.
 export const page = { networks: [], network: null, clips: [], turn: 0, shown: null, live: null, tap: null };
 
 /** Take the answer off the page: bars, name and strip. */
@@ -29,7 +29,7 @@ export function noAnswer() {
 export function stop(isListed = false) {
   if (!isListed) noAnswers();
   const video = $("video");
-  video.srcObject?.getTracks().forEach((track) => track.stop());
+  endStream(video.srcObject);
   if (video.src) URL.revokeObjectURL(video.src);
   video.removeAttribute("src");
   video.srcObject = null;
@@ -63,7 +63,8 @@ export async function playClip(name, bytes, { action, skeleton, isBrief, isListe
   const known = !action || network.classes.includes(action);
   const live = new Live(network, clip.M), started = performance.now(), title = name.replace(/\.npy$/, "");
   page.shown = { again: () => guarded(() => playClip(name, bytes, { action, skeleton })), isDemo: Boolean(action),
-    example: { ...found, title } };
+    example: { ...found, source: action ?? name } };
+  $("clip").selectedIndex = action ? 1 + page.clips.findIndex(({ file }) => file === name) : 0;
   page.live = live;
   $("use").hidden = false;
   state("playing");
@@ -115,26 +116,38 @@ export async function useCamera() {
     note("The camera is off.");
     return;
   }
+  const { turn } = page;
+  let stream;
+  try {
+    stream = await cameraStream("Recorded clips and videos play without one.");
+  } catch (e) {
+    if (turn !== page.turn) return; // something else was shown meanwhile
+    throw e;
+  }
+  if (turn === page.turn) await showCamera(stream);
+  else endStream(stream);
+}
+
+/** The stream of a camera; what is shown goes on. `otherwise`: what works without one, as a sentence. */
+export async function cameraStream(otherwise) {
+  if (!navigator.mediaDevices?.getUserMedia) throw new Unreadable(`${CAMERA.None} ${otherwise}`);
+  try {
+    return await navigator.mediaDevices.getUserMedia({ audio: false,
+      video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } });
+  } catch (e) {
+    throw new Unreadable(`${CAMERA[e.name] ?? `The camera could not be used (${e.message}).`} ${otherwise}`);
+  }
+}
+
+export const endStream = (stream) => stream?.getTracks().forEach((track) => track.stop());
+
+/** Show a camera's stream in place of what is shown, until something else is. */
+export async function showCamera(stream) {
   const turn = stop(), video = $("video");
   page.shown = { camera: true };
   state("starting");
-  if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Unreadable("No camera here: browsers give one only to pages from this machine (127.0.0.1) or from " +
-      "https. Recorded clips still play.");
-  }
-  let stream;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio: false,
-      video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } });
-  } catch (e) {
-    if (turn !== page.turn) return;
-    throw new Unreadable(CAMERA[e.name] ?? `The camera could not be used (${e.message}).`);
-  }
-  if (turn !== page.turn) {
-    stream.getTracks().forEach((track) => track.stop());
-    return;
-  }
   video.srcObject = stream;
+  $("clip").selectedIndex = 0;
   stream.getVideoTracks()[0].addEventListener("ended", () => {
     if (turn !== page.turn) return;
     stop();
@@ -147,9 +160,10 @@ export async function useCamera() {
 }
 
 const CAMERA = {
+  None: "No camera here: browsers give one only to pages from this machine (127.0.0.1) or from https.",
   NotAllowedError: "The browser was not allowed to use the camera: allow it in the address bar, then press the " +
-    "button again. Recorded clips play without one.",
-  NotFoundError: "No camera was found. Recorded clips and videos play without one.",
+    "button again.",
+  NotFoundError: "No camera was found.",
   NotReadableError: "The camera is in use by another program: close that, then press the button again.",
 };
 
@@ -157,6 +171,7 @@ export async function playVideo(file) {
   const turn = stop(), video = $("video");
   page.shown = { again: () => guarded(() => playVideo(file)), film: file.name };
   state("starting");
+  $("clip").selectedIndex = 0;
   $("picture").className = "moving";
   const opened = new Promise((resolve, reject) => {
     video.onloadeddata = resolve;
@@ -227,6 +242,7 @@ function showBody(found, width, height) {
 export async function showPhoto(file) {
   const turn = stop(), photo = $("photo");
   state("starting");
+  $("clip").selectedIndex = 0;
   photo.src = URL.createObjectURL(file);
   try {
     await photo.decode();
@@ -247,13 +263,23 @@ export async function showPhoto(file) {
   state("photo");
 }
 
-/** Run an action of the user; what goes wrong becomes a sentence on the page. */
+/** Run something; what goes wrong becomes a sentence on the page. */
 export async function guarded(action) {
   try {
     await action();
   } catch (e) {
+    fails();
     stop();
     note(e instanceof Unreadable ? e.message : `Something went wrong: ${e.message}`, true);
     state("trouble");
   }
+}
+
+/** Run what the user asks for. */
+export function asked(action) {
+  begins();
+  return guarded(async () => {
+    await action();
+    succeeds();
+  });
 }

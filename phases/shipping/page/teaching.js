@@ -1,34 +1,37 @@
 // The panel that teaches: examples of named actions are recorded, added, replayed, kept or discarded, saved and opened.
 import { CLIPS, Unreadable, isClip, suffixOf } from "./clip.js";
-import { clipFrame } from "./draw.js";
 import { examplesIn, filesIn, filesOf, isSame, plainName, storable } from "./exchange.js";
-import { counted, drawThumbs, element, showLessons, twice } from "./lessons.js";
-import { RATE } from "./network.js";
+import { counted, drawThumbs, element, showLessons, thumbOf } from "./lessons.js";
 import { choose, list, titleOf, unlist } from "./networks.js";
+import { showProgress } from "./progress.js";
 import { Recorder } from "./recorder.js";
 import { Recordings } from "./recordings.js";
-import { $, note } from "./screen.js";
-import { guarded, page, stop } from "./sources.js";
+import { look, needNonePending, placeReplay, replayed } from "./replay.js";
+import { $, begins, fails, note, succeeds, tell } from "./screen.js";
+import { guarded, page } from "./sources.js";
 import { NOTHING, direction, headFile, headFrom, isTaught, learned, taughtNetwork } from "./teach.js";
 import { unzipped, zipped } from "./zip.js";
 
 const recordings = new Recordings(), recorder = new Recorder();
-const panel = { base: null, mine: null, isBusy: false, pending: null, looked: null, loaded: 0 };
+const panel = { base: null, mine: null, isBusy: false, loaded: 0 };
 const directions = new WeakMap(); // network -> example -> its direction; not by its number, which may be given again
 
+const OTHER_NOTHING = "Without one: play a clip that is none of your actions, and press “Use the clip shown” with " +
+  "the name “nothing”.";
+const OTHER_ACTION = "Without one: add clips of it, or play one and press “Use the clip shown”.";
 const LONG = 10; // new examples from which on the page says that it learns
 
 /** Say something about teaching, under the buttons that teach. */
-function say(text, trouble = false) {
-  $("teach-note").textContent = text;
-  $("teach-note").classList.toggle("trouble", trouble);
-}
+const say = (text, trouble = false, details = "") => tell("teach-note", text, trouble, details);
 
 /** Run an action that teaches; what goes wrong becomes a sentence in the panel. What is shown goes on. */
 async function lesson(action) {
+  begins();
   try {
     await action();
+    succeeds();
   } catch (e) {
+    fails();
     say(e instanceof Unreadable ? e.message : `Something went wrong: ${e.message}`, true);
     $("teach-note").scrollIntoView({ block: "nearest" });
   }
@@ -57,68 +60,63 @@ async function learn(isChosen) {
   if (head) {
     panel.mine = taughtNetwork(base, head);
     list(panel.mine, "network-mine", "Your actions",
-      `${counted(head.classes.length, "action")}, ${counted(examples.length, "example")} · on ${titleOf(base)}`);
+      `${counted(head.classes.length, "action")}${head.nothing.length ? " and nothing" : ""}, ` +
+      `${counted(examples.length, "example")} · on ${titleOf(base)}`);
     const answers = isChosen || page.network === before;
-    if (answers && page.shown?.isDemo) stop(); // what came along says nothing of these
     if (answers) choose(panel.mine);
   } else if (before) {
     panel.mine = null;
     unlist(before);
   }
-  tell(head, examples);
+  showProgress(recordings, head, examples);
 }
 
-/** How far the lessons are, a sentence a line. */
-function tell(head, examples) {
-  const actions = [...recordings.byAction.keys()], unfit = recordings.list.length - examples.length;
-  const said = [];
-  if (head) {
-    const { tried } = head, names = actions.filter((action) => action !== NOTHING).join(", ");
-    const single = head.classes.find((action, k) => head.counts[k] < 3);
-    said.push(`Ready: it knows ${names}.`);
-    if (!page.shown) said.push("Try it: use the camera, or open a clip that it has not seen.");
-    if (tried.of && head.classes.length > 1) {
-      const confused = tried.confused ? `; it confuses ${tried.confused.join(" and ")} most` : "";
-      said.push(`Each example tried on the others: ${tried.right} of ${tried.of} named rightly${confused}.`);
-    }
-    if (single) said.push(`More examples of ${single} make it surer: three to five are good.`);
-    if (!actions.includes(NOTHING)) said.push("Show it “nothing” too, and it errs less.");
-  } else if (actions.length) {
-    said.push(actions[0] === NOTHING ? "Now name an action and show it." :
-      `Now name a second action, or show it “nothing”: then it tells ${actions[0]} from that.`);
-  }
-  if (unfit) said.push(`${counted(unfit, "example")} cannot be turned into this network's joints, and do not count.`);
-  $("lesson-note").replaceChildren(...said.map((text) => element("p", { textContent: text })));
-  $("lesson-note").classList.toggle("ready", Boolean(head));
-  $("save-taught").disabled = !head;
-  $("kept").textContent = !recordings.list.length ? "" : recordings.isKept ?
-    "Kept in this browser until you delete them." :
-    "This browser does not keep them: save them before you leave the page.";
-}
-
-/** Show what is kept, and learn from it. */
-async function refresh(isChosen = true) {
+/** Show what is kept, and learn from it. gone: what was just deleted, as showLessons takes it. */
+async function refresh(isChosen = true, gone = null) {
   const { byAction } = recordings;
-  showLessons(byAction, { look, rename: (action, name) => lesson(() => rename(action, name)),
-    remove: (action) => lesson(() => forget((example) => example.action === action, action)) });
+  showLessons(byAction, { look: lookAt, rename: (action, name) => lesson(() => rename(action, name)),
+    remove: (action) => lesson(() => forget((example) => example.action === action, action)),
+    undo: () => lesson(() => undo(gone)) }, gone);
+  placeReplay();
   drawThumbs(byAction, panel.base);
   $("saving").hidden = !recordings.list.length;
   $("known-actions").replaceChildren(...[...byAction.keys()].map((action) => new Option(action)));
   await learn(isChosen);
 }
 
-/** Delete those examples of which `which` is true, all of them of `of`; one of them that is looked at is closed. */
+/**
+ * Delete those examples of which `which` is true, all of them of `of`; one of them that is looked at is closed. Until
+ * something else changes, their place brings them back.
+ */
 async function forget(which, of) {
-  if (panel.looked && !panel.pending && which(panel.looked)) look(null);
-  const gone = await recordings.remove(which);
-  say(`Deleted ${of}, ${counted(gone.length, "example")}.`);
-  await refresh();
+  if (replayed.example && !replayed.isPending && which(replayed.example)) look(null);
+  const { action } = recordings.list.find(which), at = [...recordings.byAction.keys()].indexOf(action);
+  const height = document.querySelectorAll("#lessons > li:not(.gone)")[at].offsetHeight;
+  const examples = await recordings.remove(which), said = `Deleted ${of}, ${counted(examples.length, "example")}.`;
+  const isLeft = recordings.byAction.has(action); // with other examples: then it stands below them
+  const isAlone = isLeft || !recordings.list.length;
+  say("");
+  const done = refresh(true, { examples, said, at: at + isLeft, height: isAlone ? 0 : height });
+  document.querySelector("#lessons .undo").focus({ preventScroll: true });
+  await done;
+}
+
+/** Bring back what was deleted. */
+async function undo({ examples }) {
+  await recordings.restore(examples);
+  const done = refresh(), [{ action }] = examples;
+  [...document.querySelectorAll("#lessons .remove")].find((button) => button.dataset.action === action)
+    .focus({ preventScroll: true });
+  await done;
 }
 
 /** Give an action another name; that of another one puts the two together. */
 async function rename(action, name) {
   const isThere = recordings.byAction.has(name);
-  look(null);
+  if (!replayed.isPending) look(null);
+  else if (replayed.example.action === action) {
+    look({ ...replayed.example, action: name }, panel.base, true, replayed.source);
+  }
   await recordings.rename(action, name);
   say(isThere ? `${action} is part of ${name} now.` : `${action} is called ${name} now.`);
   await refresh();
@@ -135,47 +133,58 @@ function namedAction() {
   return same ?? name;
 }
 
-function complain() {
-  say("Name the action first: write what you will do, for example wave.", true);
+/** The action that the user has named. An Unreadable without one. */
+function neededAction() {
+  const action = namedAction();
+  if (action) return action;
   $("action").focus();
+  throw new Unreadable("Write the action's name first, for example wave.");
+}
+
+/** After examples were added: the name stays, and what is written next takes its place. */
+function selectName() {
+  $("action").focus({ preventScroll: true });
+  $("action").select();
 }
 
 /** Take the clip that is shown as an example of the named action. */
 function useClip() {
-  const action = namedAction();
-  if (!action) complain();
-  else look({ action, ...storable(page.shown.example, panel.base) }, true);
+  needNonePending();
+  const action = neededAction(), { example } = page.shown;
+  look({ action, ...storable(example, panel.base) }, panel.base, true, example.source);
 }
 
-/** Record examples of an action. A single one waits to be kept; several are kept as they come. */
-async function record(action, times) {
+/** Record examples of an action, or of the named one. A single one waits to be kept; several are kept as they come. */
+async function record(given = null) {
   if (panel.isBusy) {
     recorder.cancel();
     return;
   }
-  if (!action) {
-    complain();
-    return;
-  }
+  needNonePending();
+  const action = given ?? neededAction(), times = Number($("times").value);
   look(null);
   say("");
   busy(true);
   $("picture").scrollIntoView({ block: "nearest" });
   try {
     for (let i = 1; i <= times; i++) {
-      const found = await recorder.take(times > 1 ? `${action}, ${i} of ${times}` : action);
+      const title = times > 1 ? `${action}, ${i} of ${times}` : action;
+      const found = await recorder.take(title, action === NOTHING ? OTHER_NOTHING : OTHER_ACTION);
       if (!found) break;
       const example = { action, ...storable(found, panel.base) };
       if (times === 1) {
-        look(example, true);
+        look(example, panel.base, true);
         break;
       }
       await recordings.add(example);
       say(`Recorded ${action}, ${i} of ${times}.`);
       await refresh();
     }
-    // a camera that cannot be had
-    if (document.body.dataset.state === "trouble") say($("note").textContent, true);
+    // a source that could not go on is told here, once
+    if (document.body.dataset.state === "trouble" && !recorder.isCancelled) {
+      say($("note").textContent, true);
+      note("");
+    }
   } finally {
     busy(false);
   }
@@ -225,85 +234,78 @@ async function addGroups(groups, strangers) {
   const found = groups.map((files) => examplesIn(files, panel.base, namedAction()));
   const [examples, lost, guesses, named] = ["examples", "lost", "guesses", "named"].map((key) =>
     found.flatMap((one) => one[key]));
-  const fresh = await added(examples), known = examples.length - fresh.length, trouble = [...lost, ...strangers];
+  const { fresh, doubles } = await added(examples), known = examples.length - fresh.length;
+  const trouble = [...lost, ...strangers];
   if (!examples.length && !trouble.length) throw new Unreadable("There is no clip in it: a clip is a .npy, " +
     ".skeleton, .json or .csv file, best in a folder with its action's name.");
 
   const actions = [...new Set(fresh.map(({ action }) => action))], of = actions.length === 1 ? ` of ${actions}` : "";
   const names = named.map((name) => `“${name}”`).join(" and "), them = named.length > 1 ? "them" : "it";
-  if (fresh.length) $("action").value = ""; // the next clips are of another action
+  if (fresh.length) selectName();
   else if (trouble.some((words) => words.startsWith("Which action"))) $("action").focus();
   const said = [fresh.length ? `${counted(fresh.length, "example")}${of} added.` : "",
-    known ? `${counted(known, "example")} ${known === 1 ? "was" : "were"} here already.` : "",
+    known ? `${counted(known, "example")} ${known === 1 ? "was" : "were"} here already.` : "", ...doubles,
     named.length ? `Named ${names} after the files: rename ${them} here if that is wrong.` : "",
-    ...new Set(guesses), ...trouble.slice(0, 3),
+    ...trouble.slice(0, 3),
     trouble.length > 3 ? `${trouble.length - 3} more cannot be used.` : ""];
-  say(said.filter(Boolean).join(" "), trouble.length > 0);
+  if (!examples.length) fails();
+  say(said.filter(Boolean).join(" "), trouble.length > 0, [...new Set(guesses)].join(" "));
   await refresh();
   $(trouble.length ? "teach-note" : "lesson-note").scrollIntoView({ block: "nearest" });
 }
 
-/** Keep those of some examples whose joints no example of the same action has; returns them. */
+/**
+ * Keep those of some examples whose joints no example of the same action has: {fresh: these, doubles: for each other
+ * action that has the joints of some of these, a sentence}.
+ */
 async function added(examples) {
-  const fitted = new Map(), fresh = [];
+  const fitted = new Map(), fresh = [], twice = new Map(); // twice: another action -> the sources of its examples
   const joints = (example) => {
     if (!fitted.has(example)) fitted.set(example, panel.base.fitted(example) ?? example.clip);
     return fitted.get(example);
   };
-  for (const example of examples) {
-    const others = recordings.byAction.get(example.action) ?? [];
-    if (!others.some((other) => isSame(joints(other), joints(example)))) fresh.push(await recordings.add(example));
+  for (const { source, ...example } of examples) {
+    const same = new Set(recordings.list.filter((other) => isSame(joints(other), joints(example)))
+      .map(({ action }) => action));
+    if (same.has(example.action)) continue;
+    fresh.push(await recordings.add(example));
+    for (const action of same) twice.set(action, [...twice.get(action) ?? [], source]);
   }
-  return fresh;
+  const doubles = [...twice].map(([action, [first, ...rest]]) => (rest.length ?
+    `${first} and ${rest.length} more are also examples of ${action}.` : `${first} is also an example of ${action}.`));
+  return { fresh, doubles };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Replay
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Show an example as a moving figure: one to be kept or discarded, or one that is kept; null: none. */
-function look(example, isPending = false) {
-  panel.pending = isPending ? example : null;
-  panel.looked = example;
-  $("replay").hidden = !example;
-  if (!example) return;
-  $("keep").textContent = isPending ? "Keep" : "Close";
-  $("discard").textContent = isPending ? "Discard" : "Delete it";
-  const seconds = (example.clip.L / RATE).toFixed(1);
-  $("replay-title").textContent = `${example.action}, ${seconds} s${isPending ? ": is it good?" : ""}`;
-  $("figure").setAttribute("aria-label", `A figure that does ${example.action}`);
-  $("replay").scrollIntoView({ block: "nearest" });
-  $("keep").focus();
-  animate(example);
-}
+const lookAt = (example) => lesson(() => {
+  needNonePending();
+  look(example, panel.base);
+});
 
-function animate(example) {
-  const clip = panel.base.fitted(example), { skeleton } = panel.base, started = performance.now();
-  const isOnce = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const paint = (now) => {
-    if (panel.looked !== example || !clip) return;
-    const frame = Math.floor((Math.max(0, now - started) * RATE) / 1000);
-    clipFrame($("figure"), clip, isOnce ? Math.min(frame, clip.L - 1) : frame % clip.L, skeleton);
-    if (!isOnce || frame < clip.L) requestAnimationFrame(paint);
-  };
-  requestAnimationFrame(paint);
+/** Close what is looked at; the focus goes back to where it was opened. */
+function close() {
+  const { example, isPending } = replayed;
+  look(null);
+  (isPending ? $("record") : thumbOf(example)).focus({ preventScroll: true });
 }
 
 async function keep() {
-  const { pending } = panel;
-  look(null);
-  $("record").focus();
-  if (!pending) return;
-  await recordings.add(pending);
-  say(`1 example of ${pending.action} added.`);
+  const { example, isPending, source } = replayed;
+  close();
+  if (!isPending) return;
+  if (source) selectName();
+  const { fresh, doubles } = await added([{ ...example, source }]);
+  say([fresh.length ? `1 example of ${example.action} added.` : "1 example was here already.", ...doubles].join(" "));
   await refresh();
 }
 
 async function discard() {
-  const { pending, looked } = panel;
-  look(null);
-  $("record").focus();
-  if (!pending) await forget((example) => example === looked, looked.action);
+  const { example, isPending } = replayed;
+  close();
+  if (!isPending) await forget((other) => other === example, example.action);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -318,22 +320,22 @@ function download(name, parts, type) {
 
 function saveClips() {
   download("my-actions.zip", [zipped(filesOf(recordings.list, panel.base))], "application/zip");
-  say("my-actions.zip holds a folder per action: “just teach”, “just adopt” and this page take it as it is.");
+  say("Saved my-actions.zip, a folder per action. Add it here another time, or give it to “just teach”.");
 }
 
 function saveTaught() {
   download("my-actions.json", [headFile(panel.mine.head, panel.base)], "application/json");
-  say(`my-actions.json holds what was learned, without recordings. Open it on a page with ${titleOf(panel.base)}.`);
+  say("Saved my-actions.json. Open it with “Open a file”.");
 }
 
-/** Let what a file of `saveTaught` holds answer; `tell` takes the sentence about it. */
-export function openTaught(name, parsed, tell = note) {
+/** Let what a file of `saveTaught` holds answer; `inform` takes the sentence about it. */
+export function openTaught(name, parsed, inform = note) {
   const { head, base } = headFrom(parsed, name, page.networks.filter((network) => !network.base));
   const network = taughtNetwork(base, head), title = name.replace(/\.json$/i, "");
   panel.loaded += 1;
   list(network, `network-taught-${panel.loaded}`, title, `${head.classes.join(", ")} · on ${titleOf(base)}`);
   choose(network);
-  tell(`${name} is one of the networks now; it knows ${head.classes.join(", ")}.`);
+  inform(`${name} is one of the networks now, until you reload the page; it knows ${head.classes.join(", ")}.`);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -345,7 +347,7 @@ function onChosen(network) {
   const base = network.base ?? network;
   if (base === panel.base) return;
   panel.base = base;
-  look(null);
+  look(replayed.isPending ? replayed.example : null, base, replayed.isPending, replayed.source);
   drawThumbs(recordings.byAction, base);
   $("record").disabled = $("idle").disabled = !base.ofCamera;
   guarded(() => learn(false));
@@ -360,16 +362,16 @@ export async function startTeaching() {
 
   $("lesson").addEventListener("submit", (event) => {
     event.preventDefault();
-    lesson(() => record(namedAction(), Number($("times").value)));
+    lesson(() => record());
   });
-  $("idle").addEventListener("click", () => lesson(() => record(NOTHING, Number($("times").value))));
-  const buttons = { use: useClip, keep, discard, "save-clips": saveClips, "save-taught": saveTaught };
+  $("idle").addEventListener("click", () => lesson(() => record(NOTHING)));
+  const buttons = { use: useClip, keep, discard, "save-clips": saveClips, "save-taught": saveTaught,
+    forget: () => forget(() => true, "all") };
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", () => lesson(action));
-  twice($("forget"), "Sure? It deletes all examples for good", () => lesson(() => forget(() => true, "all")));
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     if (panel.isBusy) recorder.cancel();
-    else if (panel.looked) look(null);
+    else if (replayed.example) close();
   });
   addEventListener("resize", () => drawThumbs(recordings.byAction, panel.base));
 }
