@@ -5,6 +5,7 @@ import re
 import statistics
 
 from last import STREAMS
+from phases.common.command import nearest
 from phases.common.recipes import recipe_files
 from phases.recordings.wild import CLEAN
 from phases.reporting.cells import change, count, drop, epochs, mean_sd, overridden, sizes, values
@@ -190,6 +191,8 @@ STUDENTS_OF = {  # LAST-Base -> (recipe, network, its recipe without a teacher);
 
 def streams_and_students(results: Results, data: str = "utd_mhad", teacher: str = "base_narrow") -> str:
     """The streams of a LAST-Base, their average, and students on as many frames: alone and taught by it."""
+    if teacher not in STUDENTS_OF:
+        raise ValueError(f"teacher = {teacher!r}{nearest(teacher, STUDENTS_OF)}")
     lines = [(teacher, "joint", ""), *((f"{teacher}-{stream}", stream, "") for stream in STREAMS[1:]),
              (f"{teacher}-all", "the four, averaged", ""), *STUDENTS_OF[teacher]]
     rows = []

@@ -113,6 +113,7 @@ def test_a_page_without_blocks_needs_no_result_files(here):
 
 @pytest.mark.parametrize("text, named", [
     ("<!-- table: export -->\n<!-- end -->\n", "'exports'"),
+    ("<!-- table: taught teacher=base_17 -->\n<!-- end -->\n", "'base_16'"),
     ("<!-- table: measured rows=L -->\n<!-- end -->\n", "'rows'"),
     ("<!-- table: teacher-share -->\nMy prose\n<!-- table: exports -->\nold\n<!-- end -->\n", "teacher-share"),
     ("<!-- table: exports data -->\nold\n<!-- end -->\n", "exports data"),
