@@ -126,7 +126,7 @@ demo:
 bench *args:
     @OMP_WAIT_POLICY=PASSIVE "{{python}}" -m tests.tools.bench "$@"
 
-# the fewest core-minutes to 94.0 on Northwestern-UCLA, and what each lever gives: just speedrun [levers=all]
+# races for the fewest core-minutes on Northwestern-UCLA: just speedrun levers=all (each alone) | levers=nano+muon
 [no-exit-message]
 speedrun *args:
     @OMP_NUM_THREADS=1 "{{python}}" -m tests.tools.speedrun "$@"

@@ -34,8 +34,8 @@ function whatItKnows({ classes, counts, nothing, tried }, actions) {
   const single = classes.find((action, k) => counts[k] < 3);
   if (single) said.push(`More examples of ${single} make it surer: three to five are good.`);
   if (!actions.includes(NOTHING)) {
-    said.push("Show it “nothing” too, of several kinds, and it errs less: record it, or use a clip of none of these as " +
-      "“nothing”.");
+    said.push("Show it “nothing” too, of several kinds, and it errs less: record it, " +
+      "or use a clip of none of these as “nothing”.");
   }
   return said;
 }
