@@ -186,7 +186,8 @@ STUDENTS_OF = {  # LAST-Base -> (recipe, network, its recipe without a teacher);
         ("base_16_nano_maps", "nano, with the joint stream's maps", "base_16_nano_alone"),
         ("base_16_small_alone", "small", ""),
         ("base_16_small_logits", "small, taught by the average", "base_16_small_alone"),
-        ("base_16_small_maps", "small, with the joint stream's maps", "base_16_small_alone")]}
+        ("base_16_small_maps", "small, with the joint stream's maps", "base_16_small_alone"),
+        ("base_16_small_started", "the same from MaskCLR's encoder", "base_16_small_alone")]}
 
 
 def streams_and_students(results: Results, data: str = "utd_mhad", teacher: str = "base_narrow") -> str:

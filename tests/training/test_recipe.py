@@ -181,6 +181,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "base_16_small_alone": ("lite_small_16", {"train.epochs": 25}),
     "base_16_small_logits": ("base_16_small_maps", {"distil.gamma": 0.0}),
     "base_16_small_maps": ("base_16_small_alone", {"distil.teacher": "base_16"}),
+    "base_16_small_started": ("base_16_small_maps", {"init": "maskclr_small"}),
     "nano_started": ("lite_nano", {}),
     "nano_tenth": ("lite_nano", TENTH),
     "nano_tenth_started": ("lite_nano", TENTH | {"train.lr": 0.01, "train.warmup_lr": 1e-3}),
