@@ -1,8 +1,8 @@
 """Blocks of Markdown pages: the text between `<!-- table: NAME -->` and `<!-- end -->` is made from files in results/.
 
 A block may have options: `<!-- table: measured data=nw_ucla -->`. blocks_results.py, blocks_ablations.py,
-blocks_speed.py, blocks_robustness.py, blocks_wild.py, blocks_live.py and blocks_few.py hold the functions that make the
-texts, each from a folder of results.
+blocks_speed.py, blocks_speedrun.py, blocks_robustness.py, blocks_wild.py, blocks_live.py and blocks_few.py hold the
+functions that make the texts, each from a folder of results.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from phases.reporting import (
     blocks_results,
     blocks_robustness,
     blocks_speed,
+    blocks_speedrun,
     blocks_wild,
 )
 from phases.reporting.measured import Results
@@ -32,6 +33,7 @@ BLOCKS = {
     "small-sets": blocks_results.small_set_variants,
     "networks": blocks_results.shipped_networks,
     "ablation": blocks_ablations.short_ablation,
+    "full-width": blocks_ablations.full_width,
     "verdicts": blocks_ablations.verdicts,
     "speed": blocks_speed.short_speed,
     "lite-speed": blocks_speed.lite_speed,
@@ -44,6 +46,8 @@ BLOCKS = {
     "in-browser": blocks_speed.in_browser,
     "int8-nodes": blocks_speed.int8_nodes,
     "gpu-steps": blocks_speed.gpu_steps,
+    "levers": blocks_speedrun.levers,
+    "record": blocks_speedrun.record,
     "robust": blocks_robustness.faults_and_survivals,
     "bystanders": blocks_robustness.who_is_meant,
     "wild": blocks_wild.rows_that_count,

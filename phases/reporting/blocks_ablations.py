@@ -1,4 +1,4 @@
-"""Blocks about ablation rows: the short table of a letter, and the verdicts of all rows in a few lines."""
+"""Blocks about ablation rows: the table of a letter, rows at full width, the verdicts of all rows in a few lines."""
 from __future__ import annotations
 
 import re
@@ -51,6 +51,30 @@ def short_ablation(results: Results, rows: str = "L", data: str = "utd_mhad") ->
             "with"]
     below = f"\n\nAll rows with `{' '.join(shared)}`." if shared else ""
     return markdown_table(head, lines) + below
+
+
+WIDE = ("B0", "B2", "B4", "B6", "B7")  # rows that were trained at full width too, by recipes of 16 frames
+
+
+def full_width(results: Results) -> str:
+    """Rows B of UTD-MHAD at a quarter of the width and at full width: top-1, and the difference to B0 of that width."""
+    narrow = entries_of_rows(results, "B", "utd_mhad")
+    wide = {row: results.entry(f"{row}_16", "utd_mhad") for row in WIDE}
+    lines = []
+    for row in WIDE:
+        lines.append({
+            "row": row,
+            "purpose": purpose(row),
+            "narrow": mean_sd(narrow[row], "top1"),
+            "narrow: to B0": change(narrow[row], narrow["B0"]),
+            **sizes(wide[row]),
+            "epochs": epochs(wide[row]),
+            "full width": mean_sd(wide[row], "top1"),
+            "to B0": change(wide[row], wide["B0"]),
+        })
+    head = ["row", "purpose", "narrow", "narrow: to B0", "parameters in total", "epochs", "seeds", "full width",
+            "to B0"]
+    return markdown_table(head, lines)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -147,6 +147,15 @@ def test_verdicts_are_of_clean_clips_if_some_are_copies(tmp_path):
         "**NW-UCLA**: helps: body-region shift instead of the random shift (L3, +3.0 ± 0.0).")
 
 
+def test_rows_at_full_width_stand_beside_the_narrow_ones(tmp_path):
+    for row, top1 in {"B0": (90, 90), "B2": (93, 94), "B0_16": (80,), "B2_16": (77,)}.items():
+        write_entry(tmp_path, row, *top1)
+    table = block("full-width", {}, Results(tmp_path))
+    line = [re.sub(" .*", "", cell.strip()) for cell in table.splitlines()[3].split("|")[1:-1]]
+    assert line[0] == "B2" and line[2:4] == ["93.5", "+3.5"] and line[-2:] == ["77.0", "-3.0"]
+    assert "| B7 |" in table  # not trained yet: an empty line
+
+
 def test_the_table_of_faults_counts_what_the_files_say(tmp_path):
     fuzz = {"tried": 30, "targets": {"ntu": {"tried": 10, "stored": 4, "refused": 5, "faults": 1},
                                      "store meta.json": {"tried": 20, "stored": 20, "refused": 0, "faults": 0}},

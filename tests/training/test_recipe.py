@@ -172,7 +172,7 @@ ROWS = {  # row: (its parent in the plan, §9B and §9C, and all that it changes
     "lite_nano_16_base": ("lite_nano_16", {"distil.teacher": "base_narrow", **LEANING}),
     "base_16": ("base", SIXTEEN | {"model.bottleneck": False, "train.batch": 16, "train.accumulate": 1,
                                    "train.epochs": 60, "train.warmup_epochs": 6}),
-    "B7_16": ("base_16", {"model.bottleneck": True, "train.epochs": 30, "train.warmup_epochs": 3}),
+    "B7_16": ("base_16", {"model.bottleneck": True, "train.epochs": 20, "train.warmup_epochs": 2}),
     "B0_16": ("B7_16", BARE), "B2_16": ("B0_16", {"model.prototypes": True}),
     "B4_16": ("B0_16", {"model.attention": "partitioned"}), "B6_16": ("B0_16", {"model.bottleneck": True}),
     "base_16_nano_alone": ("lite_nano_16", {"train.epochs": 25}),
