@@ -4,7 +4,7 @@
     just speedrun levers=linear,nano+muon     some of them, and two together; what is in the file is not repeated
     just speedrun levers=plain sets=test seeds=0,1,2,3,4 epochs=160     the race itself: cameras 1 and 2, judged on 3
 
-Rules: at most 190K parameters, weights as they are after the last step, no number of the test side chooses anything.
+Rules: at most 190K parameters, the weights that the training ends with, none selected.
 The clock is CPU time, of all threads, from recorded joints in memory to weights: the view's preparation of the clips,
 building the network, every step. What it leaves out: starting Python, reading the clip store, the test.
 
@@ -161,7 +161,7 @@ def raced(how: Settings, store: ClipStore, split: str, seed: int, title: str) ->
     logits, labels = predict(network, plain_batches(view, test, 64))
     result = accuracies(cfg, logits, labels)
     return {"core_minutes": round(minutes, 2), "params": sum(p.numel() for p in network.parameters()),
-            **{key: result[key] for key in ("top1", "top1_clean")}}
+            **{key: round(result[key], 3) for key in ("top1", "top1_clean")}}
 
 
 def cpu_seconds() -> float:
