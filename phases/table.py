@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from phases.common.command import run
+from phases.common.command import nearest, run
 from phases.common.files import atomic
 from phases.reporting.blocks import render_blocks
 from phases.reporting.cells import streams_of, values
@@ -126,6 +126,8 @@ def csv_row(entry: dict, exports: dict) -> dict:
 
 def render_into(page: Path, results: Path) -> None:
     """Make the blocks of a page anew; the rest of it stays."""
+    if not page.is_file():
+        raise ValueError(f"into = {page}: no such file{nearest(page.name, [p.name for p in page.parent.glob('*.md')])}")
     text = page.read_text()
     new = render_blocks(text, Results(results))
     if new == text:

@@ -390,6 +390,12 @@ def test_blocks_are_not_made_without_result_files(here):
         call(table, "into=page.md", "results=")
 
 
+def test_a_page_that_is_not_there_is_named_with_the_nearest(here):
+    (here / "speed.md").write_text("# Speed")
+    with pytest.raises(ValueError, match="into = sped.md: no such file, did you mean 'speed.md'"):
+        call(table, "into=sped.md")
+
+
 def test_a_result_without_what_names_it_is_reported(here):
     write_result("L0", 80.0, split="xview", dataset=None)
     with pytest.raises(ValueError, match="result.json: lacks dataset"):
