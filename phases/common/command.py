@@ -154,7 +154,7 @@ def nearest(word: str, known: Iterable) -> str:
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     meant = f", did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(known) if len(known) <= 40 else f"{len(known)}, see recipes/README.md"
-    return f"{meant} (known: {listed})"
+    return f"{meant} (known: {listed})" if known else ""
 
 
 def checked(path: str, value: object, field: Field) -> object:

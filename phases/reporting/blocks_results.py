@@ -105,7 +105,7 @@ def all_rows(results: Results, data: str = "nw_ucla") -> str:
     rows = []
     for _, entry in sorted(results.entries.items()):
         recipe = entry["recipe"]
-        is_ablation = re.fullmatch(r"[BLP]\d+(-\w+)?", recipe) is not None
+        is_ablation = re.fullmatch(r"[BLP]\d+(-\w+|_16)?", recipe) is not None
         if entry["dataset"] != data or is_ablation:
             continue
 

@@ -61,7 +61,7 @@ def outlook(runs: list[Run], results: Results) -> list[str]:
         lines.append(f"time of {len(found)}, one after the other: {span(low, high)}, by the seconds per epoch in "
                      f"results/ ({devices}): {', '.join(files[:SHOWN])}{others}")
     if unknown:
-        lines.append(f"time of {len(unknown)} unknown, since results/ has no run of them: {', '.join(unknown)}")
+        lines.append(f"time of {len(unknown)} unknown, since results/ has no time of them: {', '.join(unknown)}")
     return lines
 
 

@@ -394,6 +394,8 @@ def test_a_page_that_is_not_there_is_named_with_the_nearest(here):
     (here / "speed.md").write_text("# Speed")
     with pytest.raises(ValueError, match="into = sped.md: no such file, did you mean 'speed.md'"):
         call(table, "into=sped.md")
+    with pytest.raises(ValueError, match=r"into = no/such\.md: no such file$"):
+        call(table, "into=no/such.md")
 
 
 def test_a_result_without_what_names_it_is_reported(here):

@@ -46,7 +46,7 @@ def test_the_outlook_counts_trainings_and_says_where_times_are_from(results):
         "3 trainings to run, 0 done",
         "time of 2, one after the other: 4 to 10 minutes, by the seconds per epoch in results/ (a CPU): "
         "L0--utd_mhad-xsub.json",
-        "time of 1 unknown, since results/ has no run of them: L1 seed0"]
+        "time of 1 unknown, since results/ has no time of them: L1 seed0"]
 
 
 def test_an_average_of_streams_is_no_training(results):
