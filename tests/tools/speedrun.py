@@ -12,6 +12,7 @@ A lever is a change of `Settings`. Needs the recordings (LAST_TEST_DATA, or ../s
 """
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from phases import p0_preprocess
 from phases.common.command import nearest, run
 from phases.common.files import ROOT, read_json, write_json
 from phases.common.progress import progress_bar
-from phases.training.batches import plain_batches
+from phases.training.batches import Batches, plain_batches
 from phases.training.clip_store import ClipStore
 from phases.training.evaluation import predict
 from phases.training.networks import build_model
@@ -40,6 +41,7 @@ from tests.tools.small_sets import DATA, toml
 FOLDS = {"fold0": {"field": "camera", "train": [1], "test": [2]},
          "fold1": {"field": "camera", "train": [2], "test": [1]}}
 AVERAGED = 0.7  # share of a training after which weights are averaged
+TAU = 4.0       # temperature of a teacher's answers
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -65,6 +67,7 @@ class Settings:
     growing: bool = False       # steps of four times as many clips in the first quarter
     muon: bool = False          # orthogonal steps for 1x1 convolutions
     muon_rate: float = 0.02
+    taught: bool = False        # half of the epochs train a teacher, which answers each clip once for its student
     compiled: bool = False
 
 
@@ -72,9 +75,9 @@ LEVERS = {
     "plain": {}, "frames_16": {"frames": 16}, "frames_16_32": {"frames": 16, "last_frames": 32},
     "linear": {"linear": True}, "turns": {"turns": True}, "norms_faster": {"norm_rate": 4.0},
     "skip_learnt": {"skip": 0.5}, "muon": {"muon": True}, "growing": {"growing": True}, "batch_32": {"batch": 32},
-    "compiled": {"compiled": True}, "average": {"average": True}, "undamaged": {"damaged": False},
-    "unsmoothed": {"smoothing": 0.0}, "rate_20": {"rate": 0.2}, "rate_5": {"rate": 0.05},
-    "nano": {"recipe": "lite_nano"}, "pair": {"recipe": "lite_pair"}}
+    "taught": {"taught": True}, "compiled": {"compiled": True}, "average": {"average": True},
+    "undamaged": {"damaged": False}, "unsmoothed": {"smoothing": 0.0}, "rate_20": {"rate": 0.2},
+    "rate_5": {"rate": 0.05}, "nano": {"recipe": "lite_nano"}, "pair": {"recipe": "lite_pair"}}
 
 
 def settings_of(name: str, epochs: int) -> Settings:
@@ -158,7 +161,7 @@ def raced(how: Settings, store: ClipStore, split: str, seed: int, title: str) ->
         network, view, cfg = trained(how, store, train, seed, bar)
     minutes = (cpu_seconds() - started) / 60
 
-    logits, labels = predict(network, plain_batches(view, test, 64))
+    logits, labels = predict(network, Batches(view, test, 64))
     result = accuracies(cfg, logits, labels)
     return {"core_minutes": round(minutes, 2), "params": sum(p.numel() for p in network.parameters()),
             **{key: round(result[key], 3) for key in ("top1", "top1_clean")}}
@@ -171,6 +174,13 @@ def cpu_seconds() -> float:
 
 def trained(how: Settings, store: ClipStore, train: np.ndarray, seed: int, bar) -> tuple[nn.Module, ClipView, Config]:
     """A network that has learnt the clips `train`, in evaluation mode, with the view and the recipe of its test."""
+    answers = None
+    if how.taught:
+        first = dataclasses.replace(how, taught=False, epochs=how.epochs // 2)
+        teacher, view, _ = trained(first, store, train, seed + 1000, bar)
+        answers = answers_of(teacher, view, store, train)
+        how = dataclasses.replace(how, epochs=how.epochs - first.epochs)
+
     rest = rest_of(store, train)
     racer = Racer(how, store, rest, how.frames, seed)
     loss_of = torch.zeros(len(store))       # of each clip when it was last seen
@@ -186,7 +196,7 @@ def trained(how: Settings, store: ClipStore, train: np.ndarray, seed: int, bar) 
         batches = order(how, train, loss_of, seed, epoch)
         for i, clips in enumerate(batches):
             racer.set_rate(how, (epoch + i / len(batches)) / how.epochs)
-            loss_of[clips] = racer.step(clips, seed, epoch)
+            loss_of[clips] = racer.step(clips, seed, epoch, None if answers is None else answers[clips])
 
         # the mean of the last weights
         if how.average and epoch >= AVERAGED * how.epochs:
@@ -199,6 +209,14 @@ def trained(how: Settings, store: ClipStore, train: np.ndarray, seed: int, bar) 
         network.load_state_dict(mean.module.state_dict())
         refresh_batchnorm(network, plain_batches(racer.view, train, 64))
     return network.eval(), racer.view, racer.cfg
+
+
+def answers_of(teacher: nn.Module, view: ClipView, store: ClipStore, train: np.ndarray) -> Tensor:
+    """A teacher's softened probabilities (clips of the store, K) of the clips `train`, as a test shows them."""
+    logits, _ = predict(teacher, Batches(view, train, 64))
+    answers = torch.zeros(len(store), logits.shape[1])
+    answers[train] = (logits / TAU).softmax(1)
+    return answers
 
 
 class Racer:
@@ -226,13 +244,19 @@ class Racer:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["highest"]
 
-    def step(self, clips: Tensor, seed: int, epoch: int) -> Tensor:
-        """One step; the loss of each clip (B,)."""
+    def step(self, clips: Tensor, seed: int, epoch: int, answers: Tensor | None = None) -> Tensor:
+        """One step; the loss of each clip (B,). A teacher's `answers` (B, K) count as much as the labels."""
         logits = self.network(self.view(clips, True, seed, epoch))
         label = self.view.label[clips]
+
         # each half of a pair learns alone
-        loss = torch.stack([F.cross_entropy(half, label, label_smoothing=self.smoothing, reduction="none")
-                            for half in logits.split(len(clips))]).sum(0)
+        loss = torch.zeros(len(clips))
+        for half in logits.split(len(clips)):
+            own = F.cross_entropy(half, label, label_smoothing=self.smoothing, reduction="none")
+            if answers is not None:
+                kd = F.kl_div((half / TAU).log_softmax(1), answers, reduction="none").sum(1) * TAU ** 2
+                own = (own + kd) / 2
+            loss = loss + own
         self.network.zero_grad(set_to_none=True)
         loss.mean().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

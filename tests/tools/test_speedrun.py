@@ -14,6 +14,7 @@ from tests.tools.speedrun import (
     Muon,
     Racer,
     Settings,
+    answers_of,
     lengthen,
     order,
     orthogonal,
@@ -135,6 +136,41 @@ def test_a_longer_network_keeps_the_spectrum_and_the_moments_of_gates():
             assert torch.equal(x, dict(long.named_parameters())[name])
 
 
+def test_a_teacher_answers_the_clips_of_the_training_alone(store):
+    teacher = racer(store)
+    answers = answers_of(teacher.network, teacher.view, store, TRAIN[:7])
+    assert not answers[7:].any()
+    with torch.no_grad():
+        logits = teacher.network.eval()(teacher.view(torch.arange(7)))
+    torch.testing.assert_close(answers[:7], (logits / 4).softmax(1))
+
+
+def test_labels_and_a_teachers_answers_count_equally(store):
+    clips = torch.arange(16)
+    rest = torch.randn(20, 3)
+
+    def fresh():
+        return Racer(Settings(recipe="lite_nano", frames=8), store, rest, 8, 0)
+
+    plain = fresh().step(clips, 0, 0)
+    answers = torch.rand(16, 10).softmax(1)
+    own = fresh()
+    with torch.no_grad():
+        logits = own.network(own.view(clips, True, 0, 0))
+    kd = 16 * torch.nn.functional.kl_div((logits / 4).log_softmax(1), answers, reduction="none").sum(1)
+    torch.testing.assert_close(fresh().step(clips, 0, 0, answers), (plain + kd) / 2)
+
+
+def test_a_teacher_takes_half_of_the_epochs(store, monkeypatch):
+    epochs, seeds = [], []
+    monkeypatch.setattr(Racer, "step", lambda self, clips, seed, epoch, answers=None: (
+        epochs.append(epoch), seeds.append((seed, answers is None)), torch.zeros(len(clips)))[2])
+    train, _ = store.split("xsub")
+    trained(Settings(recipe="lite_nano", epochs=5, frames=8, batch=len(train), taught=True), store, train, 0, Bar())
+    assert epochs == [0, 1, 0, 1, 2]
+    assert seeds == [(1000, True)] * 2 + [(0, False)] * 3
+
+
 def test_orthogonal_steps():
     torch.manual_seed(0)
     for shape in ((6, 20), (20, 6), (9, 9)):
@@ -154,7 +190,7 @@ def test_muon_takes_1x1_convolutions_alone_and_sgd_the_rest(store):
     assert isinstance(muon, Muon) and all(p.shape[2:] == (1, 1) for group in muon.param_groups for p in group["params"])
 
 
-@pytest.mark.parametrize("levers", ["plain", "muon+skip_learnt+growing", "frames_16_32+average+pair"])
+@pytest.mark.parametrize("levers", ["plain", "muon+skip_learnt+growing", "frames_16_32+average+pair", "nano+taught"])
 def test_a_race_learns_and_is_the_same_again(store, levers):
     how = settings_of(levers, 3)
     train, _ = store.split("xsub")
