@@ -218,12 +218,16 @@ def streams_and_students(results: Results, data: str = "utd_mhad", teacher: str 
     return markdown_table(head, rows)
 
 
-def teacher_study(results: Results) -> str:
-    """A line per recipe of LAST-Base that was tried on training people: what it changes, and what it reaches."""
+def teacher_study(results: Results, data: str = "utd_mhad") -> str:
+    """A line per recipe of LAST-Base that was tried on training clips: what it changes, and what it reaches."""
+    runs = [run for run in results.file("base-study")["runs"] if run["dataset"] == data]
     rows = []
-    for run in results.file("base-study")["runs"]:
-        rows.append({"recipe": run["what"], "changed": " ".join(f"`{word}`" for word in run["changed"]),
-                     "epochs": str(run["epochs"]), "top-1": f"{run['top1']:.1f}", "top-5": f"{run['top5']:.1f}"})
+    for run in runs:
+        row = {"recipe": run["what"], "changed": " ".join(f"`{word}`" for word in run["changed"]),
+               "epochs": str(run["epochs"]), "top-1": f"{run['top1']:.1f}"}
+        if "top1_clean" in run:
+            row["clean"] = f"{run['top1_clean']:.1f}"
+        rows.append({**row, "top-5": f"{run['top5']:.1f}"})
     return markdown_table(list(rows[0]), rows)
 
 
