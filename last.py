@@ -34,6 +34,7 @@ import itertools
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ from torch import Tensor, nn
 
 from phases.common.files import atomic, check_zip, damaged, locked, read_log, write_json
 from phases.common.memory import keep_freed_memory
-from phases.common.progress import progress_bar
+from phases.common.progress import loss_is_back, progress_bar
 from phases.common.recipes import current_weights, differences
 from skeletons import Skeleton
 
@@ -1513,6 +1514,9 @@ class Training:
         if self.rank == 0:
             with open(self.log, "a") as f:
                 f.write(json.dumps(entry) + "\n")
+            log = read_log(self.log)
+            if loss_is_back(log) and not loss_is_back(log[:-1]):
+                bar.write(f"epoch {len(log)}: {loss_is_back(log)}", file=sys.stderr)
         bar.set_postfix({key: f"{entry[key]:.3f}" for key in ("loss", "top1", "validation") if key in entry})
         self.progress.update(epoch=self.progress["epoch"] + 1, step=0, sums={}, clips=0)
         self.save()

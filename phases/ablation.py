@@ -11,8 +11,8 @@ In:  rows=B, L, P, all (these three) or recipes. Phase 2 trains a recipe with a 
      take turns, unless device=cuda:N or gpus=N is given. A run whose teacher, init, streams or gate are among the runs
      waits for them.
 Out: the runs, as these phases leave them; log.txt in each run folder has what the phase printed. Standard output has
-     one line when a run starts, moves (every minute: epoch, loss, time left) and ends, then what was done, skipped and
-     failed. All rows run with the first seed, then with the second.
+     one line when a run starts, moves (every minute: epoch, loss, time left, and whether the loss climbs back to where
+     it began) and ends, then what was done, skipped and failed. All rows run with the first seed, then with the second.
 A row that fails does not stop the others. Ctrl-C or SIGTERM stops the runs under way; the same command resumes.
 Exit codes: 0 all done, 1 a row failed, 2 bad input, 130 interrupted.
 """

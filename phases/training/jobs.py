@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from phases.common.files import read_json, read_log
+from phases.common.progress import loss_is_back
 from phases.common.recipes import differences, shipped
 from phases.training.networks import named_folders
 from phases.training.recipe import Config, load_config, stream_members
@@ -138,7 +139,7 @@ class Job:
         return (time.monotonic() - self.started) / 60
 
     def moves(self) -> str:
-        """`epoch 12/25, loss 0.412, 1.3 min left`; empty before the first epoch of this process has ended."""
+        """`epoch 12/25, loss 0.412, 1.3 min left`, and a loss that is back; empty before an epoch has ended."""
         lines = read_log(self.run.cfg.run / "metrics.jsonl")
         new = len(lines) - self.epochs
         total = self.run.cfg.train.epochs
@@ -146,7 +147,9 @@ class Job:
             return ""
 
         left = self.minutes / new * (total - len(lines))
-        return f"epoch {len(lines)}/{total}, loss {lines[-1].get('loss', float('nan')):.3f}, {left:.1f} min left"
+        loss = lines[-1].get("loss", float("nan"))
+        moved = f"epoch {len(lines)}/{total}, loss {loss:.3f}, {left:.1f} min left"
+        return "; ".join(filter(None, (moved, loss_is_back(lines))))
 
     def outcome(self) -> tuple[str, str]:
         """(error, what was reached) of a process that ended; the error is the last in its log, else the last line."""

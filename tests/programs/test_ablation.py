@@ -337,6 +337,8 @@ def test_a_run_that_moves_says_epoch_loss_and_time_left(tmp_path, monkeypatch):
     assert job.moves() == "", "both epochs are from before"
     log.write_text(log.read_text() + '{"epoch": 2, "loss": 1.25}\n')
     assert job.moves() == "epoch 3/120, loss 1.250, 117.0 min left"
+    log.write_text(log.read_text() + '{"epoch": 3, "loss": 1.9}\n{"epoch": 4, "loss": 2.0}\n')
+    assert job.moves().startswith("epoch 5/120, loss 2.000, 38.3 min left; the loss is back at 2: it was 1.25 after 3")
 
 
 def test_gpus_take_turns(monkeypatch):
