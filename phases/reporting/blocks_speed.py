@@ -231,9 +231,9 @@ def in_browser(results: Results) -> str:
     return f"{table}\n\n`{bench['command']}`: {bench['device']}, no GPU."
 
 
-def int8_nodes(results: Results) -> str:
+def int8_nodes(results: Results, file: str = "bench-nodes") -> str:
     """Kinds of node whose time differs between a network in FP32 and in INT8, of `tests/tools/bench_nodes.py`."""
-    bench = results.file("bench-nodes")
+    bench = results.file(file)
     sides = [{row["kind"]: row for row in bench[side]} for side in ("fp32", "int8")]
     none = {"ms": 0.0, "nodes": 0}
 
@@ -254,6 +254,8 @@ def int8_nodes(results: Results) -> str:
     low, high = min(bench["ratios"]), max(bench["ratios"])
     outcome = f"INT8 takes {bench['ratio']:.2f} of FP32's time ({low:.2f} to {high:.2f} in {bench['turns']} turns)."
     made_by = f"`{bench['command']}`: {processor(bench)}, one thread, onnxruntime {bench['onnxruntime']}."
+    if bench.get("instructions"):
+        made_by += f"\nFor INT8 it has {', '.join(bench['instructions'])}."
     return f"{markdown_table(list(rows[0]), rows)}\n\n{outcome}\n{made_by}"
 
 

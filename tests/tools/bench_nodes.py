@@ -1,6 +1,7 @@
 """Where the time of an exported network goes, kind of node by kind of node: FP32 beside INT8, on one CPU thread.
 
     python -m tests.tools.bench_nodes [fp32=FILE.onnx] [int8=FILE.onnx]      a minute -> results/bench-nodes.json
+    python -m tests.tools.bench_nodes out=results/bench-nodes-vnni.json      on another processor
 
 onnxruntime optimises a graph before it runs it: the kinds are those of the optimised graph, such as FusedConv and
 QLinearConv. Both files take turns, a profile each, so that a busy moment hits both; a kind's time is its median.
@@ -76,6 +77,12 @@ def compared(fp32: Path, int8: Path) -> dict:
     return report
 
 
+def int8_instructions(listed: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """The instructions for products of INT8 numbers, VNNI and AMX, that Linux lists for this processor."""
+    flags = set(listed.read_text().split()) if listed.exists() else set()
+    return sorted(flags & {"avx_vnni", "avx512_vnni", "amx_int8"})
+
+
 @dataclass(frozen=True)
 class Options:
     fp32: Annotated[str, "an exported network"] = "results/networks/utd_mhad.onnx"
@@ -98,7 +105,7 @@ def main(options: Options) -> None:
     print(f"INT8 takes {report['ratio']:.2f} of FP32's time ({low:.2f} to {high:.2f})")
 
     if options.out:
-        report |= {"device": device_name(torch.device("cpu")), "commit": commit()}
+        report |= {"device": device_name(torch.device("cpu")), "instructions": int8_instructions(), "commit": commit()}
         write_json(ROOT / options.out, report)
 
 

@@ -74,6 +74,13 @@ def test_the_cost_of_damage_is_a_ratio_of_steps_on_the_same_clips():
     assert off == ["missing", "noise", "spikes", "idle"], "what a recipe's view does by default"
 
 
+def test_instructions_for_int8_are_those_that_linux_lists(tmp_path):
+    listed = tmp_path / "cpuinfo"
+    listed.write_text("model name : Xeon\nflags : fpu avx512_vnni avx512_vnnix amx_int8\nflags : avx_vnni\n")
+    assert bench_nodes.int8_instructions(listed) == ["amx_int8", "avx512_vnni", "avx_vnni"]
+    assert bench_nodes.int8_instructions(tmp_path / "none") == []
+
+
 def test_int8_nodes_are_those_of_the_optimised_graph(monkeypatch):
     monkeypatch.setattr(bench_nodes, "TURNS", 1)
     files = [ROOT / "results" / "networks" / name for name in ("utd_mhad.onnx", "utd_mhad.int8.onnx")]
