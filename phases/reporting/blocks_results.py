@@ -177,9 +177,9 @@ def gains(entry: dict, others: dict[str, dict | None], is_taught: bool) -> dict[
 STUDENTS_OF = {  # LAST-Base -> (recipe, network, its recipe without a teacher); its streams come before
     "base_narrow": [
         ("lite_nano_16", "nano", ""),
-        ("lite_nano_16_base", "nano, taught by the average", "lite_nano_16"),
+        ("lite_nano_16_base", "nano, taught by the average, with maps", "lite_nano_16"),
         ("lite_small_16", "small", ""),
-        ("L11", "small, taught by the average", "lite_small_16")],
+        ("L11", "small, taught by the average, with maps", "lite_small_16")],
     "base_16": [
         ("base_16_nano_alone", "nano", ""),
         ("base_16_nano_logits", "nano, taught by the average", "base_16_nano_alone"),
